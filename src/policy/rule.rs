@@ -1,0 +1,95 @@
+//! One line of the allow list and the closed vocabularies it is written in.
+
+use serde::{Deserialize, Serialize};
+
+/// What a host is used for. The only values that the `category` label of a metric can have,
+/// besides `none` for what report mode let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Category {
+    Login,
+    Signalling,
+    Telecom,
+    Static,
+    Api,
+    Chat,
+    Attachments,
+    Media,
+    Extra,
+}
+
+impl Category {
+    pub const ALL: [Self; 9] = [
+        Self::Login,
+        Self::Signalling,
+        Self::Telecom,
+        Self::Static,
+        Self::Api,
+        Self::Chat,
+        Self::Attachments,
+        Self::Media,
+        Self::Extra,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Signalling => "signalling",
+            Self::Telecom => "telecom",
+            Self::Static => "static",
+            Self::Api => "api",
+            Self::Chat => "chat",
+            Self::Attachments => "attachments",
+            Self::Media => "media",
+            Self::Extra => "extra",
+        }
+    }
+}
+
+/// How an endpoint is reached: `tcp` through the proxy, `udp` past it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// Whether AWS lists the name today, replaced it, or added it with the 2026 sign-in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Generation {
+    Current,
+    Legacy,
+    New,
+}
+
+/// Who can obtain a name that the pattern matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Breadth {
+    /// Only this customer.
+    Tenant,
+    /// Only the AWS service that the pattern is listed for.
+    Service,
+    /// Anybody with an AWS account: data can leave through it.
+    Shared,
+}
+
+/// One line of the allow list as resolved from the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// In normal form: lower case, A-labels, no trailing dot; `*` as the contract defines it.
+    pub pattern: super::Pattern,
+    /// Sorted, without duplicates, never empty.
+    pub ports: Vec<u16>,
+    pub protocol: Protocol,
+    pub category: Category,
+    pub generation: Generation,
+    pub breadth: Breadth,
+    /// What traffic the endpoint carries, in a short phrase.
+    pub carries: String,
+    /// What the agent sees when the endpoint fails.
+    pub agent_sees: String,
+    /// Where the fact comes from: an AWS page, or the configuration key.
+    pub source: String,
+}
