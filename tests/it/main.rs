@@ -1,1 +1,18 @@
-//! Black-box tests of the binary, by what a user sees.
+//! Black-box tests: each starts the real binary on ports of its own and looks at it from outside,
+//! as a browser, an attacker, Prometheus or an administrator does. One module per behaviour; the
+//! vocabulary they share is in `support`. Nothing here knows the inside of the library.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
+mod admin;
+mod answers;
+
+mod cli;
+mod dialling;
+mod drain;
+mod hello;
+mod limits;
+mod pac;
+mod reload;
+mod requests;
+mod support;
+mod tunnel;

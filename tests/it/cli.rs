@@ -1,0 +1,211 @@
+//! The command line: results on stdout, talk on stderr, exit codes that scripts rely on, and errors
+//! that name file, key, value and what would be valid.
+
+use serde_json::Value;
+
+use crate::support::{ccpgate, ccpgate_with};
+
+const CONFIG: &str = r#"
+[connect]
+regions = ["us-west-2"]
+instances = ["acme"]
+attachment_buckets = ["acme-files"]
+[[allow]]
+pattern = "login.idp.example"
+category = "login"
+[policy]
+deny = ["*.bad.cloudfront.net"]
+"#;
+
+#[test]
+fn version_says_what_this_is() {
+    let ran = ccpgate(None, &["version"]).expect(0);
+    assert!(ran.stdout.contains(env!("CARGO_PKG_VERSION")), "{}", ran.stdout);
+    assert!(ran.stdout.to_ascii_lowercase().contains("aws-lc"), "the TLS provider: {}", ran.stdout);
+}
+
+#[test]
+fn allowlist_as_json_has_every_key_and_keeps_stdout_clean() {
+    let ran = ccpgate(Some(CONFIG), &["allowlist", "--format", "json"]).expect(0);
+    let rules = ran.json();
+    let rules = rules.as_array().unwrap();
+    assert!(rules.len() > 10, "{} rules", rules.len());
+    for rule in rules {
+        for key in ["pattern", "ports", "protocol", "category", "generation", "breadth", "carries", "source"] {
+            assert!(!rule[key].is_null(), "no {key} in {rule}");
+        }
+        assert!(["tcp", "udp"].contains(&rule["protocol"].as_str().unwrap()), "{rule}");
+        assert!(["current", "legacy", "new"].contains(&rule["generation"].as_str().unwrap()), "{rule}");
+        assert!(["tenant", "service", "shared"].contains(&rule["breadth"].as_str().unwrap()), "{rule}");
+    }
+    let find = |pattern: &str| {
+        rules.iter().find(|rule| rule["pattern"] == pattern).unwrap_or_else(|| panic!("no {pattern} in {rules:#?}"))
+    };
+    let telecom = find("rtc*.connect-telecom.us-west-2.amazonaws.com");
+    assert_eq!((&telecom["category"], &telecom["ports"][0]), (&"telecom".into(), &443.into()), "{telecom}");
+    assert_eq!(find("acme.my.connect.aws")["breadth"], "tenant");
+    assert_eq!(find("*.cloudfront.net")["breadth"], "shared");
+    assert_eq!(find("acme-files.s3.us-west-2.amazonaws.com")["category"], "attachments");
+    assert_eq!(find("login.idp.example")["category"], "login");
+    let media = rules.iter().find(|rule| rule["category"] == "media").unwrap();
+    assert_eq!((&media["protocol"], &media["ports"][0]), (&"udp".into(), &3478.into()), "{media}");
+}
+
+#[test]
+fn allowlist_as_table_and_text() {
+    let table = ccpgate(Some(CONFIG), &["allowlist"]).expect(0).stdout;
+    assert!(table.contains("acme.my.connect.aws") && table.contains("telecom"), "{table}");
+    let text = ccpgate(Some(CONFIG), &["allowlist", "--format", "txt"]).expect(0).stdout;
+    assert!(text.lines().any(|line| line.contains("acme.my.connect.aws")), "{text}");
+}
+
+#[test]
+fn any_instance_is_warned_of_on_stderr() {
+    let config = "[connect]\nregions = [\"us-west-2\"]\ninstances = [\"*\"]\n";
+    let ran = ccpgate(Some(config), &["allowlist", "--format", "json"]).expect(0);
+    assert!(ran.json().is_array());
+    assert!(ran.stderr.contains("instances"), "{}", ran.stderr);
+}
+
+#[test]
+fn explain_answers_by_exit_code_and_in_words() {
+    let allowed = ccpgate(Some(CONFIG), &["explain", "acme.my.connect.aws"]).expect(0);
+    assert!(allowed.stdout.contains("allowed"), "{}", allowed.stdout);
+    let denied = ccpgate(Some(CONFIG), &["explain", "evil.example"]).expect(1);
+    assert!(denied.stdout.contains("denied") && denied.stdout.contains("no_rule"), "{}", denied.stdout);
+    // One denied among several is a negative answer.
+    ccpgate(Some(CONFIG), &["explain", "acme.my.connect.aws", "evil.example"]).expect(1);
+    for nonsense in ["ho st", "host:99999", "[::1", "user@host", "", "a..b", "ftp://x/"] {
+        let ran = ccpgate(Some(CONFIG), &["explain", nonsense]).expect(2);
+        assert!(!ran.stderr.is_empty(), "{nonsense:?}");
+    }
+}
+
+#[test]
+fn explain_as_json() {
+    for (target, shown, decision, reason) in [
+        ("acme.my.connect.aws", "acme.my.connect.aws:443", "allowed", None),
+        ("ACME.my.connect.aws.:443", "acme.my.connect.aws:443", "allowed", None),
+        ("wss://rtc1.connect-telecom.us-west-2.amazonaws.com/x", "rtc1.connect-telecom.us-west-2.amazonaws.com:443", "allowed", None),
+        ("https://login.idp.example/a?b", "login.idp.example:443", "allowed", None),
+        ("acme.my.connect.aws:8443", "acme.my.connect.aws:8443", "denied", Some("port")),
+        ("x.bad.cloudfront.net", "x.bad.cloudfront.net:443", "denied", Some("deny_rule")),
+        ("192.0.2.1", "192.0.2.1:443", "denied", Some("ip_literal")),
+        ("[2001:db8::1]:443", "[2001:db8::1]:443", "denied", Some("ip_literal")),
+        ("bücher.example", "xn--bcher-kva.example:443", "denied", Some("no_rule")),
+        ("other.my.connect.aws", "other.my.connect.aws:443", "denied", Some("no_rule")),
+    ] {
+        let code = i32::from(decision == "denied");
+        let json = ccpgate(Some(CONFIG), &["explain", "--json", target]).expect(code).json();
+        let json = if json.is_array() { json[0].clone() } else { json };
+        assert_eq!(json["target"], shown, "{json}");
+        assert_eq!(json["decision"], decision, "{json}");
+        assert_eq!(json["reason"], reason.map_or(Value::Null, Value::from), "{json}");
+        for key in ["target", "decision", "reason", "rule", "category", "agent_sees", "nearest"] {
+            assert!(json.get(key).is_some(), "no {key} in {json}");
+        }
+        if decision == "allowed" {
+            assert!(json["rule"].is_string() && json["category"].is_string(), "{json}");
+        }
+    }
+    let near = ccpgate(Some(CONFIG), &["explain", "--json", "acne.my.connect.aws"]).expect(1).json();
+    let near = if near.is_array() { near[0].clone() } else { near };
+    assert_eq!(near["nearest"]["rule"], "acme.my.connect.aws", "{near}");
+    assert!(near["nearest"]["why"].is_string(), "{near}");
+    let several = ccpgate(Some(CONFIG), &["explain", "--json", "acme.my.connect.aws", "evil.example"]).expect(1);
+    assert_eq!(several.json().as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn pac_is_printed_as_served() {
+    let config = format!("{CONFIG}\n[proxy]\nadvertise = [\"proxy1.corp:3128\"]");
+    let pac = ccpgate(Some(&config), &["pac"]).expect(0).stdout;
+    assert!(pac.is_ascii());
+    assert!(pac.contains("FindProxyForURL") && pac.contains("PROXY proxy1.corp:3128"), "{pac}");
+    let anywhere = format!("{CONFIG}\n[proxy]\nlisten = [\"0.0.0.0:3128\"]");
+    let ran = ccpgate(Some(&anywhere), &["pac"]);
+    assert!(ran.stderr.contains("advertise"), "0.0.0.0 is no address for a browser: {}{}", ran.stdout, ran.stderr);
+}
+
+#[test]
+fn config_check_show_and_schema() {
+    ccpgate(Some(CONFIG), &["config", "check"]).expect(0);
+    ccpgate(None, &["config", "check"]).expect(0);
+    let shown = ccpgate(Some(CONFIG), &["config", "show"]).expect(0).stdout;
+    assert!(shown.contains("us-west-2") && shown.contains("test.toml"), "where each value came from: {shown}");
+    assert!(shown.contains("header_timeout") && shown.contains("default"), "{shown}");
+    let schema = ccpgate(None, &["config", "schema"]).expect(0).json();
+    assert!(schema["properties"]["limits"].is_object() || schema.to_string().contains("header_timeout"), "{schema}");
+}
+
+#[test]
+fn mistakes_name_file_key_and_what_would_be_valid() {
+    for (config, named) in [
+        ("[limits]\nconnectoins = 5\n", vec!["test.toml", "connectoins", "connections"]),
+        ("[limts]\nconnections = 5\n", vec!["test.toml", "limts", "limits"]),
+        ("[policy]\nmode = \"lax\"\n", vec!["test.toml", "policy.mode", "lax", "enforce", "report"]),
+        ("[connect]\nregions = [\"us-wset-2\"]\n", vec!["regions", "us-wset-2", "us-west-2"]),
+        ("[connect]\nregions = []\n", vec!["regions"]),
+        ("[limits]\nheader_timeout = \"soon\"\n", vec!["test.toml", "header_timeout", "soon"]),
+        ("[limits]\nrequest_header = \"16 parsecs\"\n", vec!["test.toml", "request_header", "16KiB"]),
+        ("[proxy]\nlisten = [\"localhost\"]\n", vec!["test.toml", "proxy.listen", "localhost"]),
+        ("[proxy]\nclients = [\"10.0.0.0/33\"]\n", vec!["test.toml", "proxy.clients", "10.0.0.0/33"]),
+        ("[[allow]]\npattern = \"a.**.b\"\n", vec!["test.toml", "a.**.b"]),
+        ("[[allow]]\npattern = \"x.example\"\ncategory = \"chatt\"\n", vec!["category", "chatt", "chat"]),
+        ("[[allow]]\nports = [443]\n", vec!["pattern"]),
+        ("[connect\n", vec!["test.toml"]),
+    ] {
+        let ran = ccpgate(Some(config), &["config", "check"]).expect(2);
+        for word in named {
+            assert!(ran.stderr.contains(word), "no {word:?} for\n{config}\nin: {}", ran.stderr);
+        }
+        assert!(ran.stdout.is_empty(), "{}", ran.stdout);
+    }
+    // All problems at once.
+    let both = ccpgate(Some("[limits]\nconnectoins = 5\n[policy]\nmode = \"lax\"\n"), &["config", "check"]).expect(2);
+    assert!(both.stderr.contains("connectoins") && both.stderr.contains("lax"), "{}", both.stderr);
+}
+
+#[test]
+fn the_environment_is_a_layer_of_its_own() {
+    let set = [("CCPGATE_LIMITS__CONNECTIONS", "77"), ("CCPGATE_PROXY__LISTEN", "[\"127.0.0.1:4128\"]")];
+    let shown = ccpgate_with(Some(CONFIG), &["config", "show"], &set).expect(0).stdout;
+    assert!(shown.contains("77") && shown.contains("CCPGATE_LIMITS__CONNECTIONS"), "{shown}");
+    assert!(shown.contains("127.0.0.1:4128"), "{shown}");
+    // Kubernetes injects these.
+    let foreign = [("CCPGATE_PORT", "tcp://10.0.0.1:80"), ("CCPGATE_SERVICE_HOST", "10.0.0.1")];
+    ccpgate_with(Some(CONFIG), &["config", "check"], &foreign).expect(0);
+    let wrong = [("CCPGATE_LIMITS__CONNECTOINS", "77")];
+    let ran = ccpgate_with(Some(CONFIG), &["config", "check"], &wrong).expect(2);
+    assert!(ran.stderr.contains("CCPGATE_LIMITS__CONNECTOINS"), "{}", ran.stderr);
+    let broken = [("CCPGATE_LIMITS__CONNECTIONS", "many")];
+    let ran = ccpgate_with(Some(CONFIG), &["config", "check"], &broken).expect(2);
+    assert!(ran.stderr.contains("CCPGATE_LIMITS__CONNECTIONS"), "{}", ran.stderr);
+}
+
+#[test]
+fn wrong_usage_is_exit_2() {
+    for arguments in [
+        &["srve"][..],
+        &["explain"],
+        &["allowlist", "--format", "xml"],
+        &["config", "frobnicate"],
+        &["-c", "missing.toml", "config", "check"],
+    ] {
+        let ran = ccpgate(None, arguments).expect(2);
+        assert!(!ran.stderr.is_empty() && ran.stdout.is_empty(), "{arguments:?}: {}{}", ran.stdout, ran.stderr);
+    }
+    let help = ccpgate(None, &["--help"]).expect(0).stdout;
+    for command in ["serve", "allowlist", "explain", "pac", "config", "version"] {
+        assert!(help.contains(command), "no {command} in the help");
+    }
+}
+
+#[test]
+fn an_address_in_use_is_exit_2_and_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = taken.local_addr().unwrap();
+    let config = format!("[proxy]\nlisten = [\"{busy}\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n");
+    let ran = ccpgate(Some(&config), &["serve"]).expect(2);
+    assert!(ran.stderr.contains(&busy.to_string()), "{}", ran.stderr);
+}

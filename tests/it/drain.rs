@@ -1,0 +1,156 @@
+//! SIGTERM: no new work, live tunnels run on for `limits.drain`, and browsers find the next proxy of
+//! their PAC file, because the port refuses.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::{PATIENCE, Proxy, Upstream, eventually};
+
+const TARGET: &str = "good.example:443";
+
+fn start(upstream: &Upstream, more: &str) -> Proxy {
+    Proxy::start(&format!("[[allow]]\npattern = \"good.example\"\n{more}\n{}", upstream.for_targets(&[TARGET])))
+}
+
+/// Waits until the proxy port refuses.
+#[track_caller]
+fn expect_refusing(proxy: &Proxy) {
+    let address = proxy.http();
+    eventually("the listener's end", || {
+        let error = TcpStream::connect(address).err()?;
+        (error.kind() == std::io::ErrorKind::ConnectionRefused).then_some(())
+    });
+}
+
+#[test]
+fn without_tunnels_it_ends_at_once() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let upstream = Upstream::echo();
+        let mut proxy = start(&upstream, "");
+        let idle = proxy.connect();
+        let begun = Instant::now();
+        proxy.signal(signal);
+        assert_eq!(proxy.wait_exit().code(), Some(0));
+        assert!(begun.elapsed() < PATIENCE / 2, "an idle connection holds up no exit");
+        drop(idle);
+    }
+}
+
+#[test]
+fn live_tunnels_run_on_and_the_last_one_ends_the_process() {
+    let upstream = Upstream::echo();
+    let mut proxy = start(&upstream, "");
+    let (mut first, mut second) = (proxy.tunnel(TARGET), proxy.tunnel(TARGET));
+    proxy.signal(Signal::TERM);
+    expect_refusing(&proxy);
+
+    // The admin listener stays, to be watched.
+    assert_eq!(proxy.get("/readyz").status, 503);
+    assert_eq!(proxy.get("/healthz").status, 200);
+    assert_eq!(proxy.metric("ccpgate_draining"), 1.0);
+    assert_eq!(proxy.metric("ccpgate_tunnels_active{domain=\"good.example\",category=\"extra\"}"), 2.0);
+
+    first.expect_echo(b"still talking");
+    first.finish();
+    first.expect_closed();
+    second.expect_echo(b"still talking");
+    assert!(proxy.is_running());
+    second.finish();
+    second.expect_closed();
+    let begun = Instant::now();
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(3), "ends soon after the last tunnel");
+    // The last line is not lost in a buffer.
+    let tunnels = proxy.log_so_far().iter().filter(|line| line["event"] == "tunnel").count();
+    assert_eq!(tunnels, 2);
+}
+
+#[test]
+fn after_limits_drain_what_remains_is_cut() {
+    let upstream = Upstream::echo();
+    let mut proxy = start(&upstream, "[limits]\ndrain = \"1s\"");
+    let mut client = proxy.tunnel(TARGET);
+    client.expect_echo(b"x");
+    let begun = Instant::now();
+    proxy.signal(Signal::TERM);
+    client.expect_gone();
+    assert!(begun.elapsed() >= Duration::from_millis(900), "cut too soon: {:?}", begun.elapsed());
+    let line = proxy.access_line("tunnel", TARGET);
+    assert_eq!((&line["outcome"], &line["ended_by"]), (&"drained".into(), &"proxy".into()), "{line}");
+    assert_eq!((&line["sent"], &line["received"]), (&1.into(), &1.into()), "{line}");
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_it_now() {
+    let upstream = Upstream::echo();
+    let mut proxy = start(&upstream, "");
+    let mut client = proxy.tunnel(TARGET);
+    proxy.signal(Signal::TERM);
+    expect_refusing(&proxy);
+    client.expect_echo(b"draining");
+    proxy.signal(Signal::TERM);
+    client.expect_gone();
+    proxy.wait_exit();
+}
+
+#[test]
+fn a_connection_kept_alive_is_closed_or_told() {
+    let upstream = Upstream::echo();
+    let mut proxy = start(&upstream, "");
+    let mut tunnel = proxy.tunnel(TARGET);
+    let mut kept = proxy.connect();
+    kept.send("GET /proxy.pac HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(kept.read_answer().status, 200);
+    proxy.signal(Signal::TERM);
+    expect_refusing(&proxy);
+    kept.send(format!("CONNECT {TARGET} HTTP/1.1\r\nHost: {TARGET}\r\n\r\n"));
+    let got = String::from_utf8(kept.read_to_end().unwrap_or_default()).unwrap();
+    if !got.is_empty() {
+        assert!(got.starts_with("HTTP/1.1 503"), "{got}");
+        let head = got.to_ascii_lowercase();
+        assert!(head.contains("error=proxy_internal_response") && head.contains("connection: close"), "{got}");
+        assert!(head.contains("details=\"draining\""), "{got}");
+    }
+    tunnel.expect_echo(b"unharmed");
+    tunnel.finish();
+    tunnel.expect_closed();
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn a_request_that_was_under_way_is_answered() {
+    // Case 134: a connection that was accepted, or waited in the queue, before the listener closed.
+    let upstream = Upstream::echo();
+    let mut proxy = start(&upstream, "");
+    let mut begun: Vec<_> = (0..20).map(|_| proxy.connect()).collect();
+    for client in &mut begun {
+        client.send("CONNECT good.example:443 HTTP/1.1\r\nHost: good.example:443\r\n\r\n");
+    }
+    proxy.signal(Signal::TERM);
+    for client in &mut begun {
+        let status = client.read_answer_to_connect().status;
+        assert!(matches!(status, 200 | 503), "{status}");
+    }
+    drop(begun);
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn a_reload_while_draining_brings_nothing_back() {
+    let upstream = Upstream::echo();
+    let mut proxy = start(&upstream, "");
+    let mut client = proxy.tunnel(TARGET);
+    proxy.signal(Signal::TERM);
+    expect_refusing(&proxy);
+    proxy.signal(Signal::HUP);
+    client.expect_echo(b"unharmed");
+    std::thread::sleep(Duration::from_millis(200));
+    expect_refusing(&proxy);
+    client.expect_echo(b"unharmed");
+    client.finish();
+    client.expect_closed();
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}

@@ -1,0 +1,181 @@
+//! Clients that take too much: time, space, connections, file descriptors. They are told so, the
+//! others don't notice, and everything comes back when they have gone.
+
+use std::time::{Duration, Instant};
+
+use crate::answers::expect_refusal;
+use crate::support::{Proxy, Raw, Upstream, eventually, have};
+
+const TARGET: &str = "good.example:443";
+const OPEN: &str = "ccpgate_client_connections{listener=\"http\"}";
+
+fn start(upstream: &Upstream, limits: &str) -> Proxy {
+    Proxy::start(&policy(upstream, limits))
+}
+
+fn policy(upstream: &Upstream, limits: &str) -> String {
+    format!("[[allow]]\npattern = \"good.example\"\n[limits]\n{limits}\n{}", upstream.for_targets(&[TARGET]))
+}
+
+#[test]
+fn a_header_that_drips_is_cut_at_header_timeout_from_its_start() {
+    // Case 93: a timer that each byte resets would never fire.
+    let upstream = Upstream::echo();
+    let proxy = start(&upstream, "header_timeout = \"1s\"");
+    let begun = Instant::now();
+    let mut reader = proxy.connect();
+    let mut writer = reader.stream().try_clone().unwrap();
+    let drip = std::thread::spawn(move || {
+        for byte in b"CONNECT good.example:443 HTTP/1.1\r\nHost: good.example\r\n" {
+            if std::io::Write::write_all(&mut writer, &[*byte]).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(60));
+        }
+    });
+    let answer = reader.read_answer();
+    assert!(begun.elapsed() < Duration::from_millis(2500), "after {:?}", begun.elapsed());
+    expect_refusal(&proxy, &mut reader, &answer, (408, "http_request_error", "header_timeout"));
+    drip.join().unwrap();
+}
+
+#[test]
+fn many_slow_clients_hold_up_nobody() {
+    let upstream = Upstream::echo();
+    let proxy = start(&upstream, "header_timeout = \"2s\"");
+    let mut slow: Vec<Raw> = (0..500).map(|_| proxy.connect()).collect();
+    for client in &mut slow {
+        client.send("CONNECT go");
+    }
+    let begun = Instant::now();
+    proxy.tunnel(TARGET).expect_echo(b"quick");
+    assert!(begun.elapsed() < Duration::from_secs(1), "took {:?}", begun.elapsed());
+    for client in &mut slow {
+        assert_eq!(client.read_answer().status, 408);
+    }
+    eventually("all places to be given back", || (proxy.metric(OPEN) == 0.0).then_some(()));
+    proxy.metric_eventually("ccpgate_denied_total{reason=\"header_timeout\"}", 500.0);
+}
+
+#[test]
+fn a_silent_connection_gives_its_place_back_without_an_answer() {
+    // Case 95.
+    let upstream = Upstream::echo();
+    let proxy = start(&upstream, "header_timeout = \"500ms\"");
+    let mut silent = proxy.connect();
+    silent.expect_closed();
+    proxy.metric_eventually(OPEN, 0.0);
+    assert_eq!(proxy.metrics().sum("ccpgate_denied_total"), 0.0);
+}
+
+#[test]
+fn a_client_over_its_limit_is_told_and_others_are_not() {
+    // Case 106.
+    let upstream = Upstream::echo();
+    let proxy = start(&upstream, "connections_per_client = 5");
+    let mut held: Vec<Raw> = (0..5).map(|_| proxy.tunnel(TARGET)).collect();
+    let mut over = proxy.connect();
+    let answer = over.connect_target(TARGET);
+    expect_refusal(&proxy, &mut over, &answer, (503, "connection_limit_reached", "overload"));
+    assert!(answer.text().contains("connections_per_client"), "the key to change: {}", answer.text());
+    proxy.metric_eventually("ccpgate_denied_total{reason=\"overload\"}", 1.0);
+
+    let mut other = Raw::connect_from([127, 0, 0, 2].into(), proxy.http());
+    assert_eq!(other.connect_target(TARGET).status, 200);
+    other.expect_echo(b"another client");
+    for client in &mut held {
+        client.expect_echo(b"live");
+    }
+    drop(held.pop());
+    eventually("the place to be free", || {
+        (proxy.connect().connect_target(TARGET).status == 200).then_some(())
+    });
+}
+
+#[test]
+fn over_the_limit_of_all_connections_everybody_is_told() {
+    let upstream = Upstream::echo();
+    let proxy = start(&upstream, "connections = 5");
+    let mut held: Vec<Raw> = (0..5).map(|_| proxy.tunnel(TARGET)).collect();
+    let mut over = Raw::connect_from([127, 0, 0, 2].into(), proxy.http());
+    let answer = over.connect_target(TARGET);
+    assert_eq!((answer.status, answer.proxy_status("details")), (503, Some("overload")), "{}", answer.head);
+    assert_eq!(answer.proxy_status("error"), Some("connection_limit_reached"));
+    for client in &mut held {
+        client.expect_echo(b"live");
+    }
+    drop(held);
+    eventually("room", || (proxy.connect().connect_target(TARGET).status == 200).then_some(()));
+}
+
+#[test]
+fn a_header_just_under_the_limit_passes_and_one_over_it_does_not() {
+    let upstream = Upstream::echo();
+    let proxy = start(&upstream, "request_header = \"8KiB\"");
+    for (size, status) in [(7 * 1024, 200), (9 * 1024, 431), (1 << 20, 431)] {
+        let mut client = proxy.connect();
+        client.send(format!("CONNECT {TARGET} HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(size)));
+        let answer = client.read_answer_to_connect();
+        assert_eq!(answer.status, status, "{size}: {}", answer.head);
+    }
+    proxy.metric_eventually("ccpgate_denied_total{reason=\"header_size\"}", 2.0);
+}
+
+#[test]
+fn file_descriptors_run_out_and_come_back() {
+    // Cases 98 and 99: 120 descriptors, and clients that would need 300.
+    if !have("prlimit") {
+        return;
+    }
+    let upstream = Upstream::echo();
+    let proxy = Proxy::start_with_files(&policy(&upstream, "header_timeout = \"60s\""), 120);
+    let mut live = proxy.tunnel(TARGET);
+    live.expect_echo(b"before");
+    let mut greedy: Vec<Raw> = (0..300).map(|_| proxy.connect()).collect();
+    for client in &mut greedy {
+        client.send("CONNECT go");
+    }
+    for _ in 0..20 {
+        live.expect_echo(b"while they have run out");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let before = cpu_time(&proxy);
+    std::thread::sleep(Duration::from_secs(1));
+    let burnt = cpu_time(&proxy) - before;
+    assert!(burnt < Duration::from_millis(300), "the accept loop spins: {burnt:?} of CPU in a second");
+
+    drop(greedy);
+    let back = Instant::now();
+    eventually("a tunnel after descriptors came back", || {
+        let mut client = proxy.connect();
+        (client.connect_target(TARGET).status == 200).then_some(())
+    });
+    assert!(back.elapsed() < Duration::from_secs(3), "took {:?}", back.elapsed());
+    live.expect_echo(b"after");
+    let errors = proxy.metric("ccpgate_accept_errors_total{listener=\"http\"}");
+    let shed = proxy.metric("ccpgate_denied_total{reason=\"overload\"}");
+    assert!(errors + shed > 0.0, "nothing was counted");
+}
+
+/// User and system time of the proxy so far (proc(5): fields 14 and 15 of stat, in ticks of 10 ms).
+fn cpu_time(proxy: &Proxy) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", proxy.id().as_raw_nonzero())).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}
+
+#[test]
+fn a_flood_of_denials_is_sampled_in_the_log_and_exact_in_the_metrics() {
+    // Case 107.
+    let upstream = Upstream::echo();
+    let proxy = start(&upstream, "");
+    const FLOOD: usize = 3000;
+    for _ in 0..FLOOD {
+        proxy.connect().send("CONNECT evil.example:443 HTTP/1.1\r\n\r\n");
+    }
+    proxy.metric_eventually("ccpgate_denied_total{reason=\"no_rule\"}", FLOOD as f64);
+    let lines = proxy.log_so_far().iter().filter(|line| line["event"] == "denied").count();
+    assert!(lines > 0 && lines <= FLOOD, "{lines} lines");
+    proxy.tunnel(TARGET).expect_echo(b"not held up");
+}

@@ -1,0 +1,170 @@
+//! The PAC file as browsers fetch it: on both listeners, exact routes, and nothing that a client
+//! says can point other agents elsewhere.
+
+use rquickjs::{Context, Runtime};
+
+use crate::support::{Answer, Proxy, Raw};
+
+const POLICY: &str = "[[allow]]\npattern = \"*.good.example\"\n[policy]\ndeny = [\"bad.good.example\"]\n";
+const TYPE: &str = "application/x-ns-proxy-autoconfig";
+
+fn get(proxy: &Proxy, path: &str, host: &str) -> Answer {
+    proxy.ask(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+}
+
+/// Evaluates a PAC file as a browser does.
+fn find_proxy(pac: &str, url: &str, host: &str) -> String {
+    let context = Context::full(&Runtime::new().unwrap()).unwrap();
+    context.with(|js| {
+        js.eval::<(), _>(pac).unwrap();
+        js.eval(format!("FindProxyForURL({url:?}, {host:?})")).unwrap()
+    })
+}
+
+#[test]
+fn served_on_both_listeners_under_both_names() {
+    let proxy = Proxy::start(POLICY);
+    let host = proxy.http().to_string();
+    let pac = get(&proxy, "/proxy.pac", &host);
+    assert_eq!(pac.status, 200, "{}", pac.head);
+    assert!(pac.field("content-type").unwrap().starts_with(TYPE), "{}", pac.head);
+    assert!(pac.body.is_ascii());
+    assert_eq!(get(&proxy, "/wpad.dat", &host).body, pac.body);
+    let admin = proxy.get("/proxy.pac");
+    assert_eq!(admin.status, 200);
+    assert!(admin.field("content-type").unwrap().starts_with(TYPE), "{}", admin.head);
+    assert_eq!(admin.text(), pac.text(), "the admin listener names the first listen address");
+
+    let through = format!("PROXY {host}");
+    for (url, name, expected) in [
+        ("https://www.good.example/", "www.good.example", through.as_str()),
+        ("wss://a.b.good.example/x", "a.b.good.example", &through),
+        ("https://acme.my.connect.aws/ccp-v2", "acme.my.connect.aws", &through),
+        ("https://RTC1.connect-telecom.us-west-2.amazonaws.com/", "rtc1.connect-telecom.us-west-2.amazonaws.com", &through),
+        // Allowed and denied: the proxy is asked, and refuses it.
+        ("https://bad.good.example/", "bad.good.example", &through),
+        ("https://good.example/", "good.example", "DIRECT"),
+        ("https://evil.example/", "evil.example", "DIRECT"),
+        ("https://rtc.evil.connect-telecom.us-west-2.amazonaws.com/", "rtc.evil.connect-telecom.us-west-2.amazonaws.com", "DIRECT"),
+        ("https://www.good.example.evil.example/", "www.good.example.evil.example", "DIRECT"),
+        ("https://127.0.0.1/", "127.0.0.1", "DIRECT"),
+    ] {
+        assert_eq!(find_proxy(&pac.text(), url, name), expected, "{url}");
+    }
+}
+
+#[test]
+fn the_pac_has_no_way_round_the_proxies_and_asks_no_dns() {
+    let advertise = "[proxy]\nadvertise = [\"proxy1.corp:3128\", \"https://proxy2.corp:3129\"]\n[pac]\notherwise = \"PROXY old.corp:8080\"";
+    let proxy = Proxy::start(&format!("{POLICY}{advertise}"));
+    let pac = get(&proxy, "/proxy.pac", "x").text();
+    let to = find_proxy(&pac, "https://www.good.example/", "www.good.example");
+    assert_eq!(to, "PROXY proxy1.corp:3128; HTTPS proxy2.corp:3129", "in order, and no DIRECT behind");
+    assert_eq!(find_proxy(&pac, "https://evil.example/", "evil.example"), "PROXY old.corp:8080");
+    for function in ["dnsResolve", "isInNet", "isResolvable", "myIpAddress", "dnsDomainLevels", "shExpMatch"] {
+        assert!(!pac.contains(function), "{function} in the PAC");
+    }
+}
+
+#[test]
+fn head_is_get_without_the_body_and_the_connection_stays() {
+    let proxy = Proxy::start(POLICY);
+    let length = get(&proxy, "/proxy.pac", "x").body.len();
+    let mut client = proxy.connect();
+    for _ in 0..3 {
+        client.send("HEAD /proxy.pac HTTP/1.1\r\nHost: x\r\n\r\n");
+        let head = client.read_head();
+        assert_eq!(head.status, 200);
+        assert_eq!(head.field("content-length"), Some(length.to_string().as_str()), "{}", head.head);
+    }
+    client.send("GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(client.read_answer().status, 404);
+    client.send("DELETE /wpad.dat HTTP/1.1\r\nHost: x\r\n\r\n");
+    let answer = client.read_answer();
+    assert_eq!(answer.status, 405);
+    let allow = answer.field("allow").unwrap_or_default();
+    assert!(allow.contains("GET") && allow.contains("HEAD"), "{}", answer.head);
+    client.send("GET /proxy.pac HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(client.read_answer().status, 200, "the connection stays open after these answers");
+    client.send("GET /proxy.pac HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert_eq!(client.read_answer().status, 200);
+    client.expect_closed();
+}
+
+#[test]
+fn requests_of_http_1_0_are_answered_and_closed() {
+    let proxy = Proxy::start(POLICY);
+    let mut client = proxy.connect();
+    client.send("GET /proxy.pac HTTP/1.0\r\n\r\n");
+    let answer = client.read_answer();
+    assert_eq!(answer.status, 200);
+    let local = format!("PROXY {}", proxy.http());
+    assert_eq!(find_proxy(&answer.text(), "https://www.good.example/", "www.good.example"), local);
+    client.expect_closed();
+}
+
+#[test]
+fn routes_are_exact() {
+    // Case 158.
+    let proxy = Proxy::start(POLICY);
+    for path in [
+        "/", "/proxy.pac/", "//proxy.pac", "/PROXY.PAC", "/proxy.pac%00", "/../../etc/passwd", "/metrics", "/healthz",
+        "/proxy.pac/../metrics",
+    ] {
+        let answer = get(&proxy, path, "x");
+        assert_eq!(answer.status, 404, "{path}: {}", answer.head);
+    }
+}
+
+#[test]
+fn the_host_header_is_believed_only_when_it_parses_strictly() {
+    // Case 160: the file is shared by caches and may reach other agents.
+    let proxy = Proxy::start(POLICY);
+    let local = format!("PROXY {}", proxy.http());
+    for (host, expected) in [
+        ("proxy1.corp:3128", "PROXY proxy1.corp:3128"),
+        ("PROXY1.Corp:3128", "PROXY proxy1.corp:3128"),
+        ("x\"; DIRECT", local.as_str()),
+        ("x\\\"; return \\\"DIRECT", &local),
+        ("x;DIRECT:3128", &local),
+        ("x\u{2028}:3128", &local),
+        ("user@proxy1.corp:3128", &local),
+        ("proxy1.corp:99999", &local),
+        ("proxy1 corp:3128", &local),
+        ("", &local),
+    ] {
+        let answer = get(&proxy, "/proxy.pac", host);
+        if answer.status == 400 {
+            continue; // Refused as a malformed request: just as safe.
+        }
+        assert_eq!(answer.status, 200, "{host}: {}", answer.head);
+        let pac = answer.text();
+        assert!(pac.is_ascii(), "{host}");
+        let to = find_proxy(&pac, "https://www.good.example/", "www.good.example");
+        assert_eq!(to.to_ascii_lowercase(), expected.to_ascii_lowercase(), "Host: {host}");
+    }
+}
+
+#[test]
+fn a_reload_changes_the_pac() {
+    let proxy = Proxy::start(POLICY);
+    let find = || {
+        let pac = get(&proxy, "/proxy.pac", "p.corp:3128").text();
+        find_proxy(&pac, "https://new.example/", "new.example")
+    };
+    assert_eq!(find(), "DIRECT");
+    proxy.reload("[[allow]]\npattern = \"new.example\"", "ok");
+    assert_eq!(find(), "PROXY p.corp:3128");
+}
+
+#[test]
+fn a_body_with_a_request_for_the_pac_is_no_second_request() {
+    let proxy = Proxy::start(POLICY);
+    let mut client: Raw = proxy.connect();
+    client.send(
+        "GET /proxy.pac HTTP/1.1\r\nHost: x\r\nContent-Length: 39\r\n\r\nCONNECT www.good.example:443 HTTP/1.1\r\n\r\n",
+    );
+    client.finish();
+    let got = String::from_utf8(client.read_to_end().unwrap_or_default()).unwrap();
+    assert!(got.matches("HTTP/1.1 ").count() <= 1, "the body was parsed: {got}");
+}

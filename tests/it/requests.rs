@@ -1,0 +1,445 @@
+//! What attackers and odd clients send: one table row each, numbered as in the project's catalogue
+//! of hazards (§2.1 request line and authority, §2.2 header section and what follows it). The right
+//! outcome is a tunnel, a refusal with these statuses and reasons, or a closed connection; whatever
+//! else, nothing but a tunnel may reach the upstream.
+
+use crate::support::{Proxy, Raw, Upstream, client_hello, eventually};
+
+const POLICY: &str = r#"
+[[allow]]
+pattern = "good.example"
+[[allow]]
+pattern = "*.wild.example"
+[[allow]]
+pattern = "rtc*.part.example"
+[policy]
+tls = "off"
+[limits]
+header_timeout = "1s"
+"#;
+
+enum Right {
+    /// 200, and bytes go through.
+    Tunnel,
+    /// One of these statuses and reasons.
+    Refused(&'static [u16], &'static [&'static str]),
+    /// Either is fine, as long as it is nothing else.
+    TunnelOrRefused(&'static [u16], &'static [&'static str]),
+    /// Any refusal, or a close without one.
+    NoTunnel,
+}
+use Right::{NoTunnel, Refused, Tunnel, TunnelOrRefused};
+
+const MALFORMED: Right = Refused(&[400], &["malformed"]);
+const LITERAL: Right = Refused(&[403], &["ip_literal"]);
+const NO_RULE: Right = Refused(&[403], &["no_rule"]);
+
+struct Table {
+    upstream: Upstream,
+    proxy: Proxy,
+    failures: Vec<String>,
+}
+
+impl Table {
+    fn new() -> Self {
+        let upstream = Upstream::echo();
+        let proxy = Proxy::start(&format!("{POLICY}{}", upstream.for_targets(&["good.example:443"])));
+        Self { upstream, proxy, failures: Vec::new() }
+    }
+
+    /// A target in an otherwise ordinary CONNECT.
+    fn target(&mut self, case: u32, target: impl AsRef<[u8]>, right: &Right) {
+        let mut request = b"CONNECT ".to_vec();
+        request.extend(target.as_ref());
+        request.extend(b" HTTP/1.1\r\nHost: good.example:443\r\n\r\n");
+        self.request(case, request, right);
+    }
+
+    fn request(&mut self, case: u32, request: impl AsRef<[u8]>, right: &Right) {
+        let request = request.as_ref();
+        let before = self.upstream.accepted();
+        if let Err(problem) = self.judge(request, right) {
+            let shown: String = String::from_utf8_lossy(request).escape_debug().take(160).collect();
+            self.failures.push(format!("case {case}: {shown}\n    {problem}"));
+        }
+        if !matches!(right, Tunnel | TunnelOrRefused(..)) && self.upstream.accepted() != before {
+            self.failures.push(format!("case {case}: the upstream was dialled"));
+        }
+    }
+
+    fn judge(&self, request: &[u8], right: &Right) -> Result<(), String> {
+        let mut client = self.proxy.connect();
+        client.send(request);
+        if matches!(right, NoTunnel) {
+            // Ends what waits for more.
+            client.finish();
+            let got = client.read_to_end().unwrap_or_default();
+            let tunnel = got.starts_with(b"HTTP/1.1 2") || got.starts_with(b"HTTP/1.0 2");
+            return if tunnel { Err("got a tunnel".into()) } else { Ok(()) };
+        }
+        let answer = client.read_answer_to_connect();
+        let (statuses, reasons) = match right {
+            Tunnel | TunnelOrRefused(..) if answer.status == 200 => {
+                client.expect_echo(b"through");
+                return Ok(());
+            }
+            Tunnel | NoTunnel => return Err(format!("got {}", answer.head)),
+            Refused(statuses, reasons) | TunnelOrRefused(statuses, reasons) => (statuses, reasons),
+        };
+        if !statuses.contains(&answer.status) {
+            return Err(format!("expected {statuses:?}, got {}", answer.head));
+        }
+        // A 404 or 405 needs no Proxy-Status.
+        if !matches!(answer.status, 404 | 405) {
+            let reason = answer.proxy_status("details").unwrap_or("none");
+            if !reasons.contains(&reason) {
+                return Err(format!("expected {reasons:?}, got {}", answer.head));
+            }
+            if answer.field("connection") != Some("close") {
+                return Err(format!("not closed: {}", answer.head));
+            }
+            client.expect_closed();
+        }
+        Ok(())
+    }
+
+    #[track_caller]
+    fn finish(self) {
+        let Self { failures, .. } = &self;
+        assert!(failures.is_empty(), "{} rows:\n{}", failures.len(), failures.join("\n"));
+        // The proxy is as well as before.
+        self.proxy.tunnel("good.example:443").expect_echo(b"still there");
+    }
+}
+
+#[test]
+fn ports_of_the_target() {
+    let mut table = Table::new();
+    for (case, target) in [
+        (1, "good.example"),
+        (2, "good.example:"),
+        (3, "good.example:0"),
+        (4, "good.example:65536"),
+        (4, "good.example:99999"),
+        (4, "good.example:4294967739"),
+        (4, "good.example:18446744073709552059"),
+        (5, "good.example:-1"),
+        (5, "good.example:+443"),
+        (5, "good.example:0x1bb"),
+        (5, "good.example:https"),
+        (5, "good.example:४४३"),
+        (5, "good.example:443:443"),
+        (5, "good.example:443/"),
+    ] {
+        table.target(case, target, &MALFORMED);
+    }
+    table.target(5, "good.example:4 43", &MALFORMED);
+    for target in ["good.example:0443", "good.example:00000000443"] {
+        table.target(6, target, &TunnelOrRefused(&[400], &["malformed"]));
+    }
+    table.finish();
+}
+
+#[test]
+fn hosts_of_the_target() {
+    let mut table = Table::new();
+    for (case, target) in [
+        (7, ":443"),
+        (8, "user@good.example:443"),
+        (8, "user:pw@good.example:443"),
+        (8, "good.example:443@evil.example:443"),
+        (9, "[good.example]:443"),
+        (10, "[::1%25.wild.example]:443"),
+        (10, "[fe80::1%eth0]:443"),
+        (12, "::1:443"),
+        (12, "[::1:443"),
+        (12, "::1]:443"),
+        (12, "[[::1]]:443"),
+        (12, "[]:443"),
+        (15, "good.example..:443"),
+        (15, ".good.example:443"),
+        (15, "good..example:443"),
+        (17, "%67ood.example:443"),
+        (17, "good.example%00.evil.example:443"),
+        (17, "good.example%2eevil.example:443"),
+        (18, "gööd.example:443"),
+        (18, "ｇood.example:443"),
+        (18, "good。example:443"),
+        (18, "good\u{200b}.example:443"),
+        (20, "good.example\0.evil.example:443"),
+        (20, "good.example\\:443"),
+        (20, "good|.example:443"),
+        (20, "good\".example:443"),
+        (20, "good<.example:443"),
+        (20, "good;.example:443"),
+        (20, "good,evil.example:443"),
+        (20, "good'.example:443"),
+    ] {
+        table.target(case, target, &MALFORMED);
+    }
+    for byte in [b'\t', 0x7f, 0x80, 0xff] {
+        let mut target = b"good".to_vec();
+        target.push(byte);
+        target.extend(b".example:443");
+        table.target(20, target, &MALFORMED);
+    }
+    for target in ["[::1]:443", "[2600:f0f2:7100::1]:443"] {
+        table.target(11, target, &LITERAL);
+    }
+    for target in ["[::ffff:169.254.169.254]:443", "[64:ff9b::a9fe:a9fe]:443"] {
+        table.target(13, target, &LITERAL);
+    }
+    table.target(14, "good.example.:443", &Tunnel);
+    table.target(16, "GoOd.ExAmPlE:443", &Tunnel);
+    for target in ["xn--good-.wild.example:443", "xn--a.example:443", "xn--99999999999.example:443"] {
+        table.target(19, target, &Refused(&[400, 403, 502], &["no_rule", "malformed", "dns"]));
+    }
+    for label in [64, 250, 251, 252, 10_000] {
+        let target = format!("{}.wild.example:443", "a".repeat(label));
+        table.target(21, target, &Refused(&[400, 414, 431], &["malformed", "header_size"]));
+    }
+    let long = format!("{}wild.example:443", "a.".repeat(121));
+    table.target(21, long, &MALFORMED);
+    for target in ["*.wild.example:443", "rtc*.part.example:443"] {
+        table.target(22, target, &Refused(&[400, 403], &["malformed", "no_rule"]));
+    }
+    for target in [
+        "evil-good.example:443",
+        "xgood.example:443",
+        "good.example.evil.example:443",
+        "rtc.evil.part.example:443",
+        "rtc1.part.example.evil.example:443",
+        "wild.example:443",
+        "evilwild.example:443",
+    ] {
+        table.target(65, target, &NO_RULE);
+    }
+    for target in ["127.0.0.1:443", "127.1:443", "2130706433:443", "0x7f000001:443", "0177.0.0.1:443", "0:443"] {
+        table.target(70, target, &Refused(&[400, 403], &["ip_literal", "no_rule", "malformed"]));
+    }
+    table.target(70, "127.0.0.1.:443", &Refused(&[400, 403], &["ip_literal", "no_rule", "malformed"]));
+    table.finish();
+}
+
+#[test]
+fn request_lines() {
+    let mut table = Table::new();
+    for target in ["http://good.example/", "https://good.example:443/", "//good.example", "/", "*"] {
+        table.target(23, target, &MALFORMED);
+    }
+    for target in ["good.example:443/", "good.example:443?x", "good.example:443#x"] {
+        table.target(24, target, &MALFORMED);
+    }
+    let denied = Refused(&[400, 403, 405], &["malformed", "method"]);
+    for method in ["connect", "Connect", "CONNECTX"] {
+        table.request(25, format!("{method} good.example:443 HTTP/1.1\r\nHost: x\r\n\r\n"), &denied);
+    }
+    for (method, target) in [
+        ("GET", "http://good.example/"),
+        ("POST", "http://good.example/"),
+        ("TRACE", "http://good.example/"),
+        ("GET", "https://good.example/"),
+        ("GET", "ftp://good.example/"),
+    ] {
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: good.example\r\n\r\n");
+        table.request(26, request, &Refused(&[403], &["method"]));
+    }
+    table.request(
+        26,
+        "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+        &Refused(&[400, 403, 404, 405], &["malformed", "method"]),
+    );
+    table.request(26, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &denied);
+    let own = table.proxy.http();
+    table.request(27, format!("GET http://{own}/metrics HTTP/1.1\r\nHost: {own}\r\n\r\n"), &denied);
+    let admin = table.proxy.admin();
+    table.target(27, admin.to_string(), &LITERAL);
+    table.request(28, "CONNECT good.example:443 HTTP/1.0\r\n\r\n", &Tunnel);
+    for version in ["HTTP/1.2", "HTTP/2.0", "HTTP/11.1", "HTTP/0.9", "http/1.1", "HTTP/1"] {
+        let request = format!("CONNECT good.example:443 {version}\r\nHost: x\r\n\r\n");
+        table.request(29, request, &MALFORMED);
+    }
+    table.request(29, "CONNECT good.example:443\r\n\r\n", &MALFORMED);
+    for line in [
+        "CONNECT  good.example:443 HTTP/1.1",
+        "CONNECT good.example:443  HTTP/1.1",
+        "CONNECT\tgood.example:443 HTTP/1.1",
+        "CONNECT good.example:443\tHTTP/1.1",
+        "CONNECT good.example:443 HTTP/1.1 ",
+        "CONNECT good.example:443 HTTP/1.1\rX: y",
+        " CONNECT good.example:443 HTTP/1.1",
+    ] {
+        table.request(30, format!("{line}\r\nHost: x\r\n\r\n"), &MALFORMED);
+    }
+    let ordinary = "CONNECT good.example:443 HTTP/1.1\r\nHost: x\r\n\r\n";
+    table.request(31, format!("\r\n\r\n{ordinary}"), &Tunnel);
+    table.request(
+        31,
+        format!("{}{ordinary}", "\r\n".repeat(10_000)),
+        &Refused(&[400, 408, 431], &["malformed", "header_timeout", "header_size"]),
+    );
+    table.finish();
+}
+
+#[test]
+fn header_sections() {
+    let mut table = Table::new();
+    let with = |fields: &str| format!("CONNECT good.example:443 HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n");
+    for field in
+        ["A: b\r\n c", "Name : v", ": v", "A: b\0c", "A: b\rc", "no colon here", "A\u{e9}: b", "A(b): c", "\tA: b"]
+    {
+        table.request(33, with(field), &MALFORMED);
+    }
+    let host = |lines: &str| format!("CONNECT good.example:443 HTTP/1.1\r\n{lines}\r\n");
+    let either = TunnelOrRefused(&[400], &["malformed"]);
+    for lines in ["", "Host: evil.example\r\n", "Host: a\r\nHost: b\r\n"] {
+        table.request(34, host(lines), &either);
+    }
+    table.request(
+        34,
+        "CONNECT evil.example:443 HTTP/1.1\r\nHost: good.example:443\r\n\r\n",
+        &Refused(&[400, 403], &["malformed", "no_rule"]),
+    );
+    let large = Refused(&[414, 431], &["header_size"]);
+    table.request(35, with(&format!("A: {}", "x".repeat(17 * 1024))), &large);
+    table.request(35, with(&"A: b\r\n".repeat(300).trim_end()), &large);
+    table.request(35, with(&format!("A: {}", "x".repeat(1 << 20))), &large);
+    table.request(35, format!("CONNECT {}", "x".repeat(40_000)), &large);
+    table.request(36, with(&format!("Proxy-Authorization: Negotiate {}", "TOKEN".repeat(2400))), &Tunnel);
+    for fields in [
+        "Content-Length: 5",
+        "Transfer-Encoding: chunked",
+        "Content-Length: 5, 5",
+        "Content-Length: 5, 6",
+        "Content-Length: +5",
+        "Content-Length: -1",
+        "Content-Length: 0x5",
+        "Content-Length: 5\r\nContent-Length: 6",
+        "Content-Length: 0\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: identity",
+        "transfer-encoding: x, chunked",
+    ] {
+        table.request(40, format!("{}hello", with(fields)), &MALFORMED);
+    }
+    table.request(39, with("Content-Length: 0"), &Tunnel);
+    table.request(41, with("Expect: 100-continue"), &TunnelOrRefused(&[417], &["malformed"]));
+    table.request(48, with("Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nConnection: Upgrade"), &either);
+    // Secrets of a client are nobody's to log.
+    let logged = table.proxy.log_so_far().iter().any(|line| line.to_string().contains("TOKENTOKEN"));
+    assert!(!logged, "Proxy-Authorization in the log");
+    table.finish();
+}
+
+#[test]
+fn strangers_on_the_port() {
+    let mut table = Table::new();
+    table.request(48, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", &NoTunnel);
+    table.request(49, client_hello("good.example"), &NoTunnel);
+    table.request(49, b"\x05\x01\x00", &NoTunnel);
+    table.request(49, b"\x04\x01\x01\xbb\x7f\x00\x00\x01\x00", &NoTunnel);
+    table.request(49, "SSH-2.0-OpenSSH_9.7\r\n", &NoTunnel);
+    table.request(
+        49,
+        "PROXY TCP4 192.0.2.1 192.0.2.2 1 443\r\nCONNECT good.example:443 HTTP/1.1\r\n\r\n",
+        &NoTunnel,
+    );
+    table.request(
+        47,
+        "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 60\r\n\r\nCONNECT good.example:443 HTTP/1.1\r\nHost: good\r\n\r\n",
+        &NoTunnel,
+    );
+    table.request(
+        47,
+        "GET http://a/ HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nCONNECT good.example:443 HTTP/1.1\r\n\r\n",
+        &NoTunnel,
+    );
+    table.finish();
+}
+
+#[test]
+fn line_feeds_alone_are_treated_alike_everywhere() {
+    // Case 32: strict or lenient, but the same for every request.
+    let table = Table::new();
+    let strict: Vec<bool> = [
+        "CONNECT good.example:443 HTTP/1.1\nHost: x\n\n",
+        "GET /proxy.pac HTTP/1.1\nHost: x\nConnection: close\n\n",
+    ]
+    .into_iter()
+    .map(|request| {
+        let mut client = table.proxy.connect();
+        client.send(request);
+        client.read_answer_to_connect().status == 400
+    })
+    .collect();
+    assert!(strict[0] == strict[1], "CONNECT and GET differ: {strict:?}");
+    table.finish();
+}
+
+#[test]
+fn a_head_in_segments_of_one_byte_is_served() {
+    let table = Table::new();
+    let mut client = table.proxy.connect();
+    client.send_bytewise("CONNECT good.example:443 HTTP/1.1\r\nHost: good.example:443\r\n\r\n");
+    assert_eq!(client.read_answer_to_connect().status, 200);
+    client.expect_echo(b"case 51");
+    table.finish();
+}
+
+#[test]
+fn a_client_that_finishes_right_behind_its_head_gets_an_answer_or_a_close() {
+    let table = Table::new();
+    let mut client = table.proxy.connect();
+    client.send("CONNECT good.example:443 HTTP/1.1\r\nHost: x\r\n\r\nlast words");
+    client.finish();
+    let got = client.read_to_end().unwrap();
+    let text = String::from_utf8_lossy(&got);
+    let whole = text.starts_with("HTTP/1.1 200") && text.ends_with("\r\n\r\nlast words");
+    assert!(whole || got.is_empty(), "case 52: a whole tunnel or none: {text}");
+    table.finish();
+}
+
+#[test]
+fn every_malformed_request_is_counted_once_and_logged_with_escapes() {
+    let table = Table::new();
+    let before = table.proxy.metric("ccpgate_denied_total{reason=\"malformed\"}");
+    table.proxy.ask("CONNECT good\x1b[31m\".example:443 HTTP/1.1\r\nHost: x\r\n\r\n");
+    table.proxy.metric_eventually("ccpgate_denied_total{reason=\"malformed\"}", before + 1.0);
+    let line = table.proxy.log_line("the malformed target", |line| line["reason"] == "malformed");
+    let target = line["target"].as_str().unwrap_or_default();
+    assert!(!target.contains('\x1b'), "escape sequences reach the administrator's terminal: {line}");
+    table.finish();
+}
+
+#[test]
+fn a_connection_that_never_began_a_request_is_not_answered_and_not_counted() {
+    let table = Table::new();
+    let before = table.proxy.metrics();
+    drop(table.proxy.connect());
+    table.proxy.connect().reset();
+    let mut silent = table.proxy.connect();
+    silent.expect_closed();
+    let mut finished = table.proxy.connect();
+    finished.finish();
+    finished.expect_closed();
+    eventually("all connections to end", || {
+        (table.proxy.metric("ccpgate_client_connections{listener=\"http\"}") == 0.0).then_some(())
+    });
+    let after = table.proxy.metrics();
+    for name in ["ccpgate_denied_total", "ccpgate_tunnels_total"] {
+        assert_eq!(after.sum(name), before.sum(name), "{name}");
+    }
+    table.finish();
+}
+
+#[test]
+fn many_requests_on_one_connection_until_a_tunnel() {
+    let table = Table::new();
+    let mut client: Raw = table.proxy.connect();
+    for _ in 0..3 {
+        client.send("GET /proxy.pac HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(client.read_answer().status, 200);
+    }
+    assert_eq!(client.connect_target("good.example:443").status, 200);
+    client.expect_echo(b"a tunnel after requests");
+    table.finish();
+}

@@ -1,0 +1,78 @@
+//! What the proxy writes to stderr, collected line by line in the background.
+
+use std::io::{BufRead, BufReader, Read};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::PATIENCE;
+
+#[derive(Default)]
+struct Lines {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+/// The log so far; grows until the process ends.
+pub struct Log {
+    shared: Arc<(Mutex<Lines>, Condvar)>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Log {
+    /// Reads `stderr` to its end on a thread of its own.
+    pub fn collect(stderr: impl Read + Send + 'static) -> Self {
+        let shared = Arc::new((Mutex::new(Lines::default()), Condvar::new()));
+        let of_thread = shared.clone();
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                of_thread.0.lock().unwrap().lines.push(line);
+                of_thread.1.notify_all();
+            }
+            of_thread.0.lock().unwrap().ended = true;
+            of_thread.1.notify_all();
+        });
+        Self { shared, reader: Some(reader) }
+    }
+
+    /// Waits for a line, of the past or the future, that is a JSON object with this property.
+    #[track_caller]
+    pub fn line(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let until = Instant::now() + PATIENCE;
+        let mut seen = 0;
+        let mut lines = self.shared.0.lock().unwrap();
+        loop {
+            for line in &lines.lines[seen..] {
+                if let Ok(json) = serde_json::from_str::<Value>(line)
+                    && wanted(&json)
+                {
+                    return json;
+                }
+            }
+            seen = lines.lines.len();
+            let left = until.saturating_duration_since(Instant::now());
+            if lines.ended || left.is_zero() {
+                let why = if lines.ended { "the process ended" } else { "time ran out" };
+                panic!("no log line: {what}; {why}; the log:\n{}", lines.lines.join("\n"));
+            }
+            lines = self.shared.1.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    /// All lines so far that are JSON objects.
+    pub fn objects(&self) -> Vec<Value> {
+        let lines = self.shared.0.lock().unwrap();
+        lines.lines.iter().filter_map(|line| serde_json::from_str(line).ok()).filter(Value::is_object).collect()
+    }
+
+    /// Everything that the process wrote; waits for its end.
+    pub fn finish(&mut self) -> Vec<String> {
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        self.shared.0.lock().unwrap().lines.clone()
+    }
+}

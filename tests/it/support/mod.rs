@@ -1,0 +1,73 @@
+//! The vocabulary of the black-box tests: a proxy, a raw client, upstreams, a name server. All are
+//! plain threads on loopback ports that the kernel chose; events are awaited, with one bound.
+
+mod command;
+mod dns;
+mod log;
+mod metrics;
+mod proxy;
+mod raw;
+mod tls;
+mod upstream;
+
+use std::time::{Duration, Instant};
+
+pub use command::{ccpgate, ccpgate_with};
+pub use dns::{Dns, Reply};
+pub use metrics::Metrics;
+pub use proxy::Proxy;
+pub use raw::{Answer, Raw};
+pub use tls::{Authority, accept, client_hello, client_hello_without_name, records};
+pub use upstream::{Blackhole, Refusing, Upstream};
+
+/// How long anything awaited may take before the test fails: generous, since it is only used up
+/// when something is broken and the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Asks until there is an answer, and returns it.
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < until, "waited {PATIENCE:?} in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Whether a program that a test needs is there. A machine without it skips the test with a
+/// notice; in CI, where scripts/install-test-tools.sh ran before, its absence is a failure.
+pub fn have(tool: &str) -> bool {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file()));
+    if !found {
+        assert!(std::env::var_os("CI").is_none(), "{tool} is missing: run scripts/install-test-tools.sh");
+        eprintln!("skipped: {tool} is missing, scripts/install-test-tools.sh installs it");
+    }
+    found
+}
+
+/// 2 MiB of bytes that repeat nowhere within 64 KiB, so that loss and disorder show.
+pub fn payload() -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(2 << 20);
+    while bytes.len() < 2 << 20 {
+        // xorshift64*: fixed seed, so a failure repeats.
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+    }
+    bytes
+}
+
+/// Compares bulk data without printing megabytes when it differs.
+#[track_caller]
+pub fn assert_same_bytes(got: &[u8], expected: &[u8]) {
+    if got != expected {
+        let at = got.iter().zip(expected).position(|(g, e)| g != e);
+        let at = at.unwrap_or_else(|| got.len().min(expected.len()));
+        panic!("got {} bytes, expected {}; they differ from byte {at} on", got.len(), expected.len());
+    }
+}

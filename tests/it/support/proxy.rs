@@ -1,0 +1,256 @@
+//! A running ccpgate: started on ports of its own, watched through its log and its metrics, killed
+//! at the end of the test.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use toml::{Table, Value as Toml};
+
+use super::log::Log;
+use super::{Answer, Metrics, PATIENCE, Raw, eventually};
+
+/// A process that is killed when this is dropped; it must never have panicked, and every line that
+/// it logged must have been a JSON object.
+pub struct Proxy {
+    child: Child,
+    exited: Option<ExitStatus>,
+    log: Log,
+    folder: TempDir,
+}
+
+impl Proxy {
+    /// Starts `ccpgate serve` with this configuration, completed where it says nothing:
+    /// kernel-chosen loopback ports, a JSON log, region us-west-2, instance acme, and
+    /// `policy.tls = "off"`, so that a test may send any bytes.
+    #[track_caller]
+    pub fn start(toml: &str) -> Self {
+        Self::launch(toml, Command::new(env!("CARGO_BIN_EXE_ccpgate")))
+    }
+
+    /// The same, with this many file descriptors at most.
+    #[track_caller]
+    pub fn start_with_files(toml: &str, files: u32) -> Self {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={files}:{files}")).arg(env!("CARGO_BIN_EXE_ccpgate"));
+        Self::launch(toml, command)
+    }
+
+    #[track_caller]
+    fn launch(toml: &str, mut command: Command) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ccpgate.toml");
+        std::fs::write(&file, complete(toml)).unwrap();
+        super::command::clean(&mut command);
+        let mut child = command
+            .args(["serve", "-c"])
+            .arg(&file)
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Log::collect(child.stderr.take().unwrap());
+        let proxy = Self { child, exited: None, log, folder };
+        proxy.http();
+        proxy.admin();
+        proxy
+    }
+
+    /// Where a listener of this kind accepts, from its line in the log; of several, the first.
+    #[track_caller]
+    fn listening(&self, kind: &str) -> SocketAddr {
+        let line = self.log.line(&format!("listening, {kind}"), |line| {
+            line["event"] == "listening" && line["listener"] == kind
+        });
+        line["address"].as_str().unwrap().parse().unwrap()
+    }
+
+    #[track_caller]
+    pub fn http(&self) -> SocketAddr {
+        self.listening("http")
+    }
+
+    #[track_caller]
+    pub fn admin(&self) -> SocketAddr {
+        self.listening("admin")
+    }
+
+    pub fn id(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// The folder that its relative paths count from.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join("ccpgate.toml")
+    }
+
+    /// A connection to the proxy listener.
+    #[track_caller]
+    pub fn connect(&self) -> Raw {
+        Raw::connect(self.http())
+    }
+
+    /// A tunnel to `target`; fails unless the answer is 200.
+    #[track_caller]
+    pub fn tunnel(&self, target: &str) -> Raw {
+        let mut client = self.connect();
+        let answer = client.connect_target(target);
+        assert_eq!(answer.status, 200, "CONNECT {target}: {}", answer.head);
+        client
+    }
+
+    /// Sends one request to the proxy listener and reads the answer.
+    #[track_caller]
+    pub fn ask(&self, request: impl AsRef<[u8]>) -> Answer {
+        let mut client = self.connect();
+        client.send(request);
+        client.read_answer()
+    }
+
+    /// GETs a page of the admin listener.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Answer {
+        let mut client = Raw::connect(self.admin());
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin()));
+        client.read_answer()
+    }
+
+    #[track_caller]
+    pub fn metrics(&self) -> Metrics {
+        let answer = self.get("/metrics");
+        assert_eq!(answer.status, 200, "{}", answer.head);
+        Metrics::parse(&answer.text())
+    }
+
+    /// The value of a series now, which must exist: `name{label="value"}`.
+    #[track_caller]
+    pub fn metric(&self, series: &str) -> f64 {
+        let metrics = self.metrics();
+        metrics.get(series).unwrap_or_else(|| panic!("no series {series} in:\n{}", metrics.text))
+    }
+
+    /// Waits until a series has this value.
+    #[track_caller]
+    pub fn metric_eventually(&self, series: &str, expected: f64) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let got = self.metric(series);
+            if got == expected {
+                return;
+            }
+            assert!(Instant::now() < until, "{series} stays at {got}, expected {expected}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits for a log line with this property.
+    #[track_caller]
+    pub fn log_line(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.log.line(what, wanted)
+    }
+
+    /// The log so far.
+    pub fn log_so_far(&self) -> Vec<Value> {
+        self.log.objects()
+    }
+
+    /// The line of the tunnel or denial with this target.
+    #[track_caller]
+    pub fn access_line(&self, event: &str, target: &str) -> Value {
+        self.log.line(&format!("{event} of {target}"), |line| line["event"] == event && line["target"] == target)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.id(), signal).unwrap();
+    }
+
+    /// Replaces the configuration file, completed as at the start, in one step.
+    pub fn rewrite_config(&self, toml: &str) {
+        self.rewrite_config_raw(&complete(toml));
+    }
+
+    /// Replaces the configuration file by these very bytes.
+    pub fn rewrite_config_raw(&self, text: &str) {
+        let next = self.folder.path().join("next.toml");
+        std::fs::write(&next, text).unwrap();
+        std::fs::rename(next, self.config_file()).unwrap();
+    }
+
+    /// Replaces the configuration, sends SIGHUP and waits until that reload has counted as
+    /// `result` (`ok` or `error`).
+    #[track_caller]
+    pub fn reload(&self, toml: &str, result: &str) {
+        self.rewrite_config(toml);
+        self.hang_up(result);
+    }
+
+    /// Sends SIGHUP and waits for its result.
+    #[track_caller]
+    pub fn hang_up(&self, result: &str) {
+        let series = format!("ccpgate_reloads_total{{result=\"{result}\"}}");
+        let before = self.metric(&series);
+        self.signal(Signal::HUP);
+        self.metric_eventually(&series, before + 1.0);
+    }
+
+    /// Waits for the process to end by itself.
+    #[track_caller]
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        let status = eventually("the proxy's exit", || self.child.try_wait().unwrap());
+        self.exited = Some(status);
+        status
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.exited.is_none() && self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if self.exited.is_none() {
+            // An error means that it has ended already.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        let lines = self.log.finish();
+        if std::thread::panicking() {
+            eprintln!("--- the proxy's log\n{}\n---", lines.join("\n"));
+            return;
+        }
+        for line in &lines {
+            assert!(!line.contains("panicked"), "the proxy panicked:\n{}", lines.join("\n"));
+            let object = serde_json::from_str::<Value>(line).is_ok_and(|json| json.is_object());
+            assert!(object, "not a JSON object in the log: {line}");
+        }
+    }
+}
+
+/// Adds what a test needs and doesn't say.
+fn complete(toml: &str) -> String {
+    let mut table: Table = toml.parse().unwrap_or_else(|error| panic!("the test's own TOML: {error}"));
+    let text = |t: &str| Toml::String(t.to_owned());
+    let list = |t: &str| Toml::Array(vec![text(t)]);
+    for (section, key, value) in [
+        ("connect", "regions", list("us-west-2")),
+        ("connect", "instances", list("acme")),
+        ("proxy", "listen", list("127.0.0.1:0")),
+        ("admin", "listen", text("127.0.0.1:0")),
+        ("log", "format", text("json")),
+        ("policy", "tls", text("off")),
+    ] {
+        let section = table.entry(section).or_insert_with(|| Toml::Table(Table::new()));
+        section.as_table_mut().unwrap().entry(key).or_insert(value);
+    }
+    table.to_string()
+}

@@ -1,0 +1,131 @@
+//! A certificate authority that lives as long as a test, servers with its certificates, and
+//! ClientHellos as a real client makes them.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PublicKeyData};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+
+use super::Upstream;
+
+/// Makes certificates that its own clients trust.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        Self { issuer }
+    }
+
+    /// A server's configuration with a new certificate for these names, and the SHA-256 of its
+    /// public key (what Chromium's --ignore-certificate-errors-spki-list takes, before base64).
+    pub fn server(&self, names: &[&str]) -> (Arc<ServerConfig>, Vec<u8>) {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let pin = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &key.subject_public_key_info());
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+            .unwrap();
+        (Arc::new(config), pin.as_ref().to_vec())
+    }
+
+    /// A client that trusts this authority alone.
+    pub fn client(&self) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        Arc::new(client_config(roots))
+    }
+
+    /// A server that sends back what it gets inside TLS.
+    pub fn echo(&self, names: &[&str]) -> Upstream {
+        let (config, _) = self.server(names);
+        Upstream::serve(move |stream| {
+            let Some(mut tls) = accept(&config, stream) else { return };
+            let mut buffer = [0; 16 * 1024];
+            while let Ok(count @ 1..) = tls.read(&mut buffer) {
+                if tls.write_all(&buffer[..count]).is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// A server that sends back each WebSocket message, inside TLS.
+    pub fn websocket_echo(&self, names: &[&str]) -> Upstream {
+        let (config, _) = self.server(names);
+        Upstream::serve(move |stream| {
+            let Some(tls) = accept(&config, stream) else { return };
+            let Ok(mut socket) = tokio_tungstenite::tungstenite::accept(tls) else { return };
+            while let Ok(message) = socket.read() {
+                if (message.is_text() || message.is_binary()) && socket.send(message).is_err() {
+                    return;
+                }
+            }
+        })
+    }
+}
+
+/// The server's side of a handshake; none when the client leaves within it.
+pub fn accept(
+    config: &Arc<ServerConfig>,
+    stream: TcpStream,
+) -> Option<StreamOwned<ServerConnection, TcpStream>> {
+    let mut tls = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream);
+    while tls.conn.is_handshaking() {
+        tls.conn.complete_io(&mut tls.sock).ok()?;
+    }
+    Some(tls)
+}
+
+fn client_config(roots: RootCertStore) -> ClientConfig {
+    ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+/// The first flight of a TLS client that wants `host`: one record with a ClientHello, more than
+/// 1.2 KiB long because of its post-quantum key share, as browsers send it today.
+pub fn client_hello(host: &str) -> Vec<u8> {
+    hello(host, true)
+}
+
+/// The same without the server_name extension.
+pub fn client_hello_without_name() -> Vec<u8> {
+    hello("unnamed.example", false)
+}
+
+fn hello(host: &str, named: bool) -> Vec<u8> {
+    let mut config = client_config(RootCertStore::empty());
+    config.enable_sni = named;
+    let name = ServerName::try_from(host.to_owned()).unwrap();
+    let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut bytes = Vec::new();
+    connection.write_tls(&mut bytes).unwrap();
+    bytes
+}
+
+/// The same handshake message in records of `size` bytes (RFC 8446 §5.1 lets a message span records).
+pub fn records(hello: &[u8], size: usize) -> Vec<u8> {
+    let (kind_and_version, message) = (&hello[..3], &hello[5..]);
+    let mut bytes = Vec::new();
+    for fragment in message.chunks(size) {
+        bytes.extend_from_slice(kind_and_version);
+        bytes.extend(u16::try_from(fragment.len()).unwrap().to_be_bytes());
+        bytes.extend_from_slice(fragment);
+    }
+    bytes
+}

@@ -1,0 +1,199 @@
+//! Servers for the far end of a tunnel, on loopback. Every thread is joined when the server is
+//! dropped, so that a panic in one fails the test.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::net::sockopt::set_socket_linger;
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
+
+use super::PATIENCE;
+
+#[derive(Default)]
+struct Shared {
+    stopping: AtomicBool,
+    accepted: AtomicUsize,
+    /// Handles on what is open, to end it with the server.
+    open: Mutex<HashMap<usize, TcpStream>>,
+    received: Mutex<Vec<u8>>,
+}
+
+/// A listening server; one thread per connection.
+pub struct Upstream {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<Vec<JoinHandle<()>>>>,
+}
+
+impl Upstream {
+    /// Runs `serve` for each connection.
+    pub fn serve(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        Self::serve_recording(move |stream, _| serve(stream))
+    }
+
+    fn serve_recording(serve: impl Fn(TcpStream, &Mutex<Vec<u8>>) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared::default());
+        let (of_acceptor, serve) = (shared.clone(), Arc::new(serve));
+        let acceptor = std::thread::spawn(move || {
+            let mut connections = Vec::new();
+            for stream in listener.incoming() {
+                if of_acceptor.stopping.load(Ordering::SeqCst) {
+                    break;
+                }
+                let stream = stream.unwrap();
+                let number = of_acceptor.accepted.fetch_add(1, Ordering::SeqCst);
+                of_acceptor.open.lock().unwrap().insert(number, stream.try_clone().unwrap());
+                let (shared, serve) = (of_acceptor.clone(), serve.clone());
+                connections.push(std::thread::spawn(move || {
+                    stream.set_read_timeout(Some(4 * PATIENCE)).unwrap();
+                    serve(stream, &shared.received);
+                    // A connection closes with its last handle.
+                    shared.open.lock().unwrap().remove(&number);
+                }));
+            }
+            connections
+        });
+        Self { address, shared, acceptor: Some(acceptor) }
+    }
+
+    /// Sends back what it gets; closes when the client has finished.
+    pub fn echo() -> Self {
+        Self::serve(|mut stream| {
+            let mut buffer = [0; 64 * 1024];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                if stream.write_all(&buffer[..count]).is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Keeps what it gets and says nothing: see [`Upstream::received`].
+    pub fn recorder() -> Self {
+        Self::serve_recording(|mut stream, received| {
+            let mut buffer = [0; 64 * 1024];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                received.lock().unwrap().extend_from_slice(&buffer[..count]);
+            }
+        })
+    }
+
+    /// Says `farewell` and finishes at once, then keeps what still comes.
+    pub fn finishes_first(farewell: Vec<u8>) -> Self {
+        Self::serve_recording(move |mut stream, received| {
+            stream.write_all(&farewell).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let mut bytes = Vec::new();
+            // What came before an error is kept: the test looks at that.
+            let _ = stream.read_to_end(&mut bytes);
+            received.lock().unwrap().extend(bytes);
+        })
+    }
+
+    /// Listens until the client has finished, and only then answers.
+    pub fn answers_last(answer: Vec<u8>) -> Self {
+        Self::serve_recording(move |mut stream, received| {
+            let mut bytes = Vec::new();
+            let _ = stream.read_to_end(&mut bytes);
+            received.lock().unwrap().extend(bytes);
+            let _ = stream.write_all(&answer);
+        })
+    }
+
+    /// Waits for a first byte and answers with RST.
+    pub fn resetter() -> Self {
+        Self::serve(|mut stream| {
+            let _ = stream.read(&mut [0; 1]);
+            set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many connections it has had.
+    pub fn accepted(&self) -> usize {
+        self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// What a recording server has got so far, over all connections.
+    pub fn received(&self) -> Vec<u8> {
+        self.shared.received.lock().unwrap().clone()
+    }
+
+    /// Configuration that sends these targets here: lines of `[egress.connect_to]`.
+    pub fn for_targets(&self, targets: &[&str]) -> String {
+        let lines = targets.iter().map(|target| format!("\"{target}\" = \"{}\"\n", self.address));
+        format!("[egress.connect_to]\n{}", lines.collect::<String>())
+    }
+}
+
+/// A loopback port that refuses connections, for as long as this lives: it is bound, and nobody
+/// listens.
+pub struct Refusing(OwnedFd);
+
+impl Refusing {
+    pub fn new() -> Self {
+        Self(bound())
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        getsockname(&self.0).unwrap().try_into().unwrap()
+    }
+}
+
+/// A loopback port that drops every SYN: its accept queue is full and nobody empties it.
+pub struct Blackhole {
+    listener: OwnedFd,
+    _queue: Vec<TcpStream>,
+}
+
+impl Blackhole {
+    pub fn new() -> Self {
+        let listener = bound();
+        listen(&listener, 0).unwrap();
+        let address: SocketAddr = getsockname(&listener).unwrap().try_into().unwrap();
+        let mut queue = Vec::new();
+        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+            queue.push(stream);
+        }
+        Self { listener, _queue: queue }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        getsockname(&self.listener).unwrap().try_into().unwrap()
+    }
+}
+
+fn bound() -> OwnedFd {
+    let fd = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&fd, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    fd
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        // Wakes the acceptor.
+        drop(TcpStream::connect(self.address));
+        let connections = self.acceptor.take().map(JoinHandle::join);
+        for stream in self.shared.open.lock().unwrap().values() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        let Some(connections) = connections else { return };
+        let panicked = match connections {
+            Ok(connections) => connections.into_iter().map(JoinHandle::join).filter(Result::is_err).count(),
+            Err(_) => 1,
+        };
+        assert!(panicked == 0 || std::thread::panicking(), "{panicked} threads of an upstream panicked");
+    }
+}
