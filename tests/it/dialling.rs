@@ -180,6 +180,24 @@ fn the_address_that_was_judged_is_the_one_that_is_dialled() {
 }
 
 #[test]
+fn of_an_alias_only_the_final_addresses_count() {
+    // Case 75.
+    let (dns, upstream) = (Dns::start(), Upstream::echo());
+    dns.set(NAME, Reply::Alias("elsewhere.example".into()));
+    dns.addresses("elsewhere.example", &["127.0.0.1"]);
+    dns.set(&format!("loop.{NAME}"), Reply::Alias(format!("loop.{NAME}")));
+    dns.set(&format!("inside.{NAME}"), Reply::Alias("inside.example".into()));
+    dns.addresses("inside.example", &["10.0.0.1"]);
+    let proxy = proxy_with(&dns, &upstream, LOOPBACK);
+    proxy.tunnel(&format!("{NAME}:{}", upstream.address().port())).expect_echo(b"by its alias");
+    let inside = format!("inside.{NAME}:443");
+    expect_failure(&proxy, &inside, (403, "destination_ip_prohibited", "private_address"));
+    let mut client = proxy.connect();
+    let answer = client.connect_target(&format!("loop.{NAME}:443"));
+    assert!(matches!(answer.status, 502 | 504), "{}", answer.head);
+}
+
+#[test]
 fn search_domains_widen_nothing() {
     // Case 76: the absolute name is asked for, whatever resolv.conf says.
     let (dns, upstream) = (Dns::start(), Upstream::echo());

@@ -5,7 +5,7 @@
 
 mod admin;
 mod answers;
-
+mod browser;
 mod cli;
 mod dialling;
 mod drain;

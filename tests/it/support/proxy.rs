@@ -2,7 +2,7 @@
 //! at the end of the test.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -83,11 +83,6 @@ impl Proxy {
 
     pub fn id(&self) -> Pid {
         Pid::from_child(&self.child)
-    }
-
-    /// The folder that its relative paths count from.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
     }
 
     pub fn config_file(&self) -> PathBuf {

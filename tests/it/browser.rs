@@ -1,0 +1,248 @@
+//! A real browser: Chromium fetches the PAC file, loads the Contact Control Panel's address and
+//! talks over a WebSocket, both through tunnels; a host off the list goes past the proxy. The far
+//! end is one local TLS server with a certificate that only this browser accepts.
+
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use rustls::ServerConfig;
+use tempfile::TempDir;
+use tokio_tungstenite::tungstenite;
+
+use crate::support::{Authority, PATIENCE, Proxy, Upstream, accept, have};
+
+const PAGE: &str = "acme.my.connect.aws";
+const SOCKET: &str = "rtc1.connect-telecom.us-west-2.amazonaws.com";
+const OFF_LIST: &str = "off-list.example";
+
+/// What the browser runs: three messages there and back, a fetch past the proxy, a report.
+const SCRIPT: &str = r#"<!doctype html><title>loading</title><link rel="icon" href="data:,"><script>
+const got = [];
+const report = text => fetch("/result?" + encodeURIComponent(text));
+const socket = new WebSocket("wss://rtc1.connect-telecom.us-west-2.amazonaws.com/");
+socket.onerror = () => report("the WebSocket failed");
+socket.onopen = () => socket.send("message 0");
+socket.onmessage = async event => {
+  got.push(event.data);
+  if (got.length < 3) return socket.send("message " + got.length);
+  const past = await fetch("https://off-list.example/past").then(r => r.text(), e => String(e));
+  report(got.join(", ") + " | " + past);
+};
+</script>"#;
+
+#[test]
+fn a_browser_reaches_the_ccp_through_the_pac_and_nothing_else_does() {
+    if !have("chromium") {
+        return;
+    }
+    let (config, pin) = Authority::new().server(&[PAGE, SOCKET, OFF_LIST]);
+    let (say, results) = channel();
+    let site = site(config, say);
+    let proxy = Proxy::start(&format!(
+        "[policy]\ntls = \"sni\"\n{}",
+        site.for_targets(&[&format!("{PAGE}:443"), &format!("{SOCKET}:443")])
+    ));
+    let browser = Browser::start(&proxy, &site, &pin);
+    let result = match results.recv_timeout(4 * PATIENCE) {
+        Ok(result) => result,
+        Err(_) => panic!("the browser reported nothing; its log:\n{}", browser.log()),
+    };
+    assert_eq!(result, "message 0, message 1, message 2 | reached without the proxy");
+
+    // Each tunnel under its rule, and the off-list host under none.
+    for (target, domain) in [(PAGE, PAGE), (SOCKET, "rtc*.connect-telecom.us-west-2.amazonaws.com")] {
+        let metrics = proxy.metrics();
+        let of = format!("domain=\"{domain}\"");
+        let live: f64 = metrics
+            .family("ccpgate_tunnels_active")
+            .chain(metrics.family("ccpgate_tunnels_total"))
+            .filter(|(series, _)| series.contains(&of))
+            .map(|(_, value)| value)
+            .sum();
+        assert!(live >= 1.0, "no tunnel for {target} under {domain} in:\n{}", metrics.text);
+    }
+    drop(browser);
+    for (target, domain) in [(PAGE, PAGE), (SOCKET, "rtc*.connect-telecom.us-west-2.amazonaws.com")] {
+        let line = proxy.access_line("tunnel", &format!("{target}:443"));
+        assert_eq!(line["domain"], domain, "{line}");
+        assert!(line["received"].as_u64().unwrap() > 0, "{line}");
+    }
+    let metrics = proxy.metrics();
+    assert_eq!(metrics.sum("ccpgate_denied_total"), 0.0, "nothing off the list was asked of the proxy");
+    let seen = proxy.log_so_far().iter().any(|line| line.to_string().contains(OFF_LIST));
+    assert!(!seen, "{OFF_LIST} in the proxy's log");
+}
+
+/// The page, the WebSocket, the off-list host and the place to report to, told apart by the request.
+fn site(config: Arc<ServerConfig>, say: Sender<String>) -> Upstream {
+    let say = Mutex::new(say);
+    Upstream::serve(move |stream| {
+        let Some(mut tls) = accept(&config, stream) else { return };
+        // Ends at the browser's leave, clean or not.
+        while let Some(head) = read_head(&mut tls) {
+            if head.to_ascii_lowercase().contains("upgrade: websocket") {
+                let Ok(mut socket) = tungstenite::accept(Replay { head: head.into_bytes(), rest: tls }) else { return };
+                while let Ok(message) = socket.read() {
+                    if message.is_text() && socket.send(message).is_err() {
+                        return;
+                    }
+                }
+                return;
+            }
+            let path = head.split(' ').nth(1).unwrap_or_default();
+            let body = if let Some(text) = path.strip_prefix("/result?") {
+                // The test may have stopped listening.
+                let _ = say.lock().unwrap().send(decode(text));
+                "thank you"
+            } else {
+                match path {
+                    "/ccp-v2" => SCRIPT,
+                    "/past" => "reached without the proxy",
+                    _ => "",
+                }
+            };
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            if tls.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// A request's head; its end is awaited byte by byte, so that nothing behind it is taken.
+fn read_head(stream: &mut impl Read) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).ok()
+}
+
+/// A stream whose first bytes were read already.
+struct Replay<S> {
+    head: Vec<u8>,
+    rest: S,
+}
+
+impl<S: Read> Read for Replay<S> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        if self.head.is_empty() {
+            return self.rest.read(into);
+        }
+        let count = into.len().min(self.head.len());
+        into[..count].copy_from_slice(&self.head[..count]);
+        self.head.drain(..count);
+        Ok(count)
+    }
+}
+
+impl<S: Write> Write for Replay<S> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.rest.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.rest.flush()
+    }
+}
+
+/// Percent-decoding of what the script reports.
+fn decode(text: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let [first, after @ ..] = rest {
+        rest = after;
+        match (first, after) {
+            (b'%', [a, b, after @ ..]) => {
+                let digits = String::from_utf8_lossy(&[*a, *b]).into_owned();
+                bytes.push(u8::from_str_radix(&digits, 16).unwrap_or(b'?'));
+                rest = after;
+            }
+            _ => bytes.push(*first),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Chromium with a new profile, killed with all its processes at the end.
+struct Browser {
+    child: Child,
+    profile: TempDir,
+}
+
+impl Browser {
+    fn start(proxy: &Proxy, site: &Upstream, pin: &[u8]) -> Self {
+        let profile = tempfile::tempdir().unwrap();
+        let log = std::fs::File::create(profile.path().join("stderr")).unwrap();
+        let child = Command::new("chromium")
+            .args([
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--disable-dev-shm-usage",
+                "--no-first-run",
+                "--no-default-browser-check",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-domain-reliability",
+                "--disable-sync",
+                "--disable-extensions",
+                "--no-pings",
+                // The fetch past the proxy goes to loopback, which a page from elsewhere may not
+                // reach without a prompt that nobody would answer here.
+                "--disable-features=LocalNetworkAccessChecks,OptimizationHints,MediaRouter",
+            ])
+            .arg(format!("--proxy-pac-url=http://{}/proxy.pac", proxy.http()))
+            // Only the off-list host has an address; names behind the proxy aren't resolved here.
+            .arg(format!(
+                "--host-resolver-rules=MAP {OFF_LIST} {}, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+                site.address()
+            ))
+            .arg(format!("--ignore-certificate-errors-spki-list={}", base64(pin)))
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .arg(format!("https://{PAGE}/ccp-v2"))
+            .env("HOME", profile.path())
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { child, profile }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.profile.path().join("stderr")).unwrap_or_default()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+/// RFC 4648 §4.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let word = chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for digit in 0..4 {
+            let at = (word >> (18 - 6 * digit)) as usize & 63;
+            text.push(if digit <= chunk.len() { char::from(ALPHABET[at]) } else { '=' });
+        }
+    }
+    text
+}
