@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Installs what the tests need beyond cargo, from Debian's packages, and only what is missing.
+# Safe to run again; works as root or with sudo. The tests that need a tool which isn't there
+# are skipped with a notice, or fail where the environment has CI set.
+set -euo pipefail
+
+# command to look for, package that brings it
+wanted=(
+    "cc gcc"                  # aws-lc-rs and the JavaScript engine of the PAC tests build C
+    "chromium chromium"       # the browser test
+    "promtool prometheus"     # checks /metrics and deploy/prometheus-alerts.yml
+    "curl curl"               # the command that the README tells people to try
+    "openssl openssl"         # certs/make-test-ca.sh
+    "certutil libnss3-tools"  # puts a test CA into a browser profile
+    "prlimit util-linux"      # the test of file-descriptor exhaustion
+)
+
+missing=()
+for pair in "${wanted[@]}"; do
+    read -r tool package <<<"$pair"
+    command -v "$tool" >/dev/null || missing+=("$package")
+done
+if [ "${#missing[@]}" -eq 0 ]; then
+    echo "install-test-tools: everything is there"
+    exit 0
+fi
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || {
+        echo "install-test-tools: need root or sudo to install: ${missing[*]}" >&2
+        exit 1
+    }
+    as_root=(sudo)
+fi
+
+echo "install-test-tools: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+"${as_root[@]}" apt-get update -qq
+# Debian's prometheus package starts a server on port 9090; only its promtool is wanted.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod 755 "$policy"
+    trap '"${as_root[@]}" rm -f "$policy"' EXIT
+fi
+"${as_root[@]}" apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+
+for pair in "${wanted[@]}"; do
+    read -r tool package <<<"$pair"
+    command -v "$tool" >/dev/null || {
+        echo "install-test-tools: package $package was installed but brought no $tool" >&2
+        exit 1
+    }
+done
