@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use super::choice::Chosen;
-use super::resolve::{names, needs};
+use super::check::Chosen;
+use super::resolve::{gives_way, names, needs};
 use super::{Catalogue, ConnectChoice, Endpoint, Region, Wildcards, catalogue};
 use crate::policy::{Category, Pattern, Protocol};
 use crate::target::Host;
@@ -102,6 +102,11 @@ pub fn find_elsewhere_given(host: &str, choice: &ConnectChoice) -> Option<Elsewh
     let mut best: Option<(Rank, Elsewhere)> = None;
     for row in &catalogue.endpoints {
         for (code, region) in catalogue.offered().filter(|(code, _)| row.holds_in(code)) {
+            // A wildcard that only stays for want of a list in a Region nobody chose says nothing.
+            let stays = row.gives_way_to.is_some() && !gives_way(catalogue, row, region);
+            if stays && !row.is_regional() && !is_chosen(choice, code) {
+                continue;
+            }
             for (at, made) in names(row, code, region, &everyone).into_iter().enumerate() {
                 if !Pattern::parse(&made).is_ok_and(|pattern| pattern.matches(&name)) {
                     continue;
@@ -119,6 +124,13 @@ pub fn find_elsewhere_given(host: &str, choice: &ConnectChoice) -> Option<Elsewh
         }
     }
     best.map(|(_, found)| found)
+}
+
+fn is_chosen(choice: &ConnectChoice, code: &str) -> bool {
+    choice
+        .regions
+        .iter()
+        .any(|known| known == "*" || known == code)
 }
 
 fn describe(
@@ -141,18 +153,12 @@ fn describe(
             value: host.to_owned(),
         });
     } else {
-        let chosen = |code: &str| {
-            choice
-                .regions
-                .iter()
-                .any(|known| known == "*" || known == code)
-        };
-        let served = |code: &str| chosen(code) && row.holds_in(code);
+        let served = |code: &str| is_chosen(choice, code) && row.holds_in(code);
         // A name without a Region still needs one of the Regions that have it.
         let elsewhere =
             !choice.regions.is_empty() && !catalogue.offered().any(|(code, _)| served(code));
         if if row.is_regional() {
-            !chosen(code)
+            !is_chosen(choice, code)
         } else {
             elsewhere
         } {

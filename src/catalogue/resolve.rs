@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::choice::Chosen;
+use super::check::Chosen;
 use super::{
     Catalogue, CatalogueError, ConnectChoice, Endpoint, Feature, Instances, Need, Region,
     RegionList, SignIn, Wildcards, catalogue,
@@ -130,7 +130,7 @@ pub(crate) fn needs(
 }
 
 /// Whether other rows hold what this wildcard is for in that Region.
-fn gives_way(catalogue: &Catalogue, row: &Endpoint, region: &Region) -> bool {
+pub(crate) fn gives_way(catalogue: &Catalogue, row: &Endpoint, region: &Region) -> bool {
     let stand_in = row
         .gives_way_to
         .as_deref()
