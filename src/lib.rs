@@ -3,5 +3,6 @@
 //! The library holds everything; the binary only calls [`cli::run`]. The pure core (`target`,
 //! `policy`, `catalogue`, `pac`, `address`) does no I/O; `proxy` and `tunnel` are the data path.
 
+pub mod address;
 pub mod policy;
 pub mod target;
