@@ -4,5 +4,7 @@
 //! `policy`, `catalogue`, `pac`, `address`) does no I/O; `proxy` and `tunnel` are the data path.
 
 pub mod address;
+pub mod explain;
+pub mod pac;
 pub mod policy;
 pub mod target;
