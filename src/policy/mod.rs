@@ -169,19 +169,20 @@ impl Policy {
     }
 }
 
-/// Keeps the most specific pattern that was offered.
+/// Keeps the most specific pattern that was offered: exact first, then longest, then first.
 #[derive(Default)]
-struct Best(Option<((bool, usize, Reverse<u32>), u32)>);
+struct Best(Option<(bool, usize, Reverse<u32>)>);
 
 impl Best {
     fn offer(&mut self, id: u32, pattern: &Pattern) {
         let rank = (pattern.is_exact(), pattern.as_str().len(), Reverse(id));
-        if self.0.is_none_or(|(best, _)| best < rank) {
-            self.0 = Some((rank, id));
-        }
+        self.0 = self.0.max(Some(rank));
     }
 
     fn id(&self) -> Option<u32> {
-        self.0.map(|(_, id)| id)
+        self.0.map(|(_, _, Reverse(id))| id)
     }
 }
+
+#[cfg(test)]
+mod tests;
