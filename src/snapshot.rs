@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use crate::address;
 use crate::catalogue;
-use crate::config::{Config, Connect, Mode, TlsCheck};
+use crate::config::{Config, Mode, TlsCheck};
 use crate::advertise::Advertise;
 use crate::metrics::{Metrics, RuleSeries};
 use crate::net::resolver::Resolver;
@@ -35,7 +35,7 @@ impl Plan {
         let mut problems = Vec::new();
         let mut rules = Vec::new();
         let mut warnings = Vec::new();
-        match catalogue::resolve(&choice(&config.connect)) {
+        match catalogue::resolve(&config.connect) {
             Ok(resolved) => {
                 rules = resolved.rules;
                 warnings = resolved.warnings;
@@ -80,10 +80,6 @@ impl Plan {
             Err(problems)
         }
     }
-}
-
-fn choice(connect: &Connect) -> catalogue::ConnectChoice {
-    todo!()
 }
 
 

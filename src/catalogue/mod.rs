@@ -5,7 +5,6 @@
 //! prints rules. No I/O, no clock; nothing here decides whether a target is allowed.
 
 mod check;
-mod choice;
 mod elsewhere;
 mod render;
 mod resolve;
@@ -18,7 +17,7 @@ use serde::Deserialize;
 use crate::policy::{Breadth, Category, Generation, Protocol};
 
 pub use check::CatalogueError;
-pub use choice::{ConnectChoice, Feature, SignIn, Wildcards};
+pub use crate::config::{Connect as ConnectChoice, Feature, SignIn, Wildcards};
 pub use elsewhere::{Elsewhere, Need, find_elsewhere, find_elsewhere_given};
 pub use render::{Format, render};
 pub use resolve::{Resolved, resolve};

@@ -16,8 +16,8 @@ pub(super) trait Words: Copy + PartialEq + 'static {
 macro_rules! words {
     ($($(#[$about:meta])+ $Name:ident { $($(#[$doc:meta])+ $Variant:ident = $word:literal),+ $(,)? })+) => {$(
         $(#[$about])+
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $Name { $($(#[$doc])+ $Variant),+ }
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+        pub enum $Name { $($(#[$doc])+ #[serde(rename = $word)] $Variant),+ }
 
         impl $Name {
             /// Every value, in the order of the documentation.

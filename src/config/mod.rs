@@ -74,6 +74,13 @@ macro_rules! config {
     };
 }
 
+impl Default for Connect {
+    /// As in the embedded default.
+    fn default() -> Self {
+        Config::default().connect
+    }
+}
+
 config! {
     connect: Connect,
     policy: PolicyRules,
