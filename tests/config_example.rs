@@ -305,6 +305,8 @@ fn what_show_prints_is_the_same_configuration_again() {
         "drain = \"11h\" # config/ccpgate.example.toml",
         "request_header = \"32KiB\" # config/ccpgate.example.toml",
         "[[allow]] # config/ccpgate.example.toml",
+        "ports = [443, 8443] # config/ccpgate.example.toml",
+        "category = \"extra\" # default",
         "# config/ccpgate.example.toml, --set",
     ] {
         assert!(shown.contains(line), "expected {line}\nin\n{shown}");

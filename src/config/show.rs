@@ -24,10 +24,11 @@ impl Loaded {
         if self.config.allow.is_empty() {
             let _ = writeln!(out, "# no [[allow]] # {}", self.sources("allow"));
         }
-        for allow in &self.config.allow {
+        for (index, allow) in self.config.allow.iter().enumerate() {
             let _ = writeln!(out, "[[allow]] # {}", self.sources("allow"));
             for (key, value) in allow.write() {
-                let _ = writeln!(out, "{key} = {value}");
+                let source = self.sources(&format!("allow[{index}].{key}"));
+                let _ = writeln!(out, "{key} = {value} # {source}");
             }
             out.push('\n');
         }
