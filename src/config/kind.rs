@@ -1,7 +1,6 @@
 //! The kinds of keys: for each, how a value of any layer is read, written back, and described to
 //! a JSON Schema. Which key is of which kind stands in `sections`.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,6 @@ use serde_json::{Value as Json, json};
 
 use super::choice::Words;
 use super::notation;
-use super::problem::quoted;
 use super::reading::{Reading, as_text};
 
 /// How the value of a key is written.
@@ -44,7 +42,11 @@ pub(super) fn text<T: fmt::Display>(
     expects: &'static str,
     parse: fn(&str) -> Result<T, String>,
 ) -> Text<T> {
-    Text { expects, parse, write: T::to_string }
+    Text {
+        expects,
+        parse,
+        write: T::to_string,
+    }
 }
 
 impl<T> Kind for Text<T> {
@@ -117,7 +119,10 @@ impl Kind for Size {
         match read {
             Some(bytes) if (self.least..=self.most).contains(&bytes) => read,
             _ => {
-                let (least, most) = (notation::size_text(self.least), notation::size_text(self.most));
+                let (least, most) = (
+                    notation::size_text(self.least),
+                    notation::size_text(self.most),
+                );
                 let message = format!(r#"expected a size from {least} to {most}, such as "16KiB""#);
                 reading.fault(key, value, message);
                 None
@@ -161,7 +166,12 @@ where
             Some(read) if self.least <= read && read <= self.most => Some(read),
             _ => {
                 let (least, most) = (self.least, self.most);
-                reading.fault(key, value, format!("expected a whole number from {least} to {most}"));
+                let quotes = match value {
+                    Value::String(_, text) if text.parse::<i128>().is_ok() => ", without quotes",
+                    _ => "",
+                };
+                let message = format!("expected a whole number from {least} to {most}{quotes}");
+                reading.fault(key, value, message);
                 None
             }
         }
@@ -190,7 +200,11 @@ impl Kind for Flag {
             _ => None,
         };
         if read.is_none() {
-            reading.fault(key, value, "expected true or false, without quotes".to_owned());
+            reading.fault(
+                key,
+                value,
+                "expected true or false, without quotes".to_owned(),
+            );
         }
         read
     }
@@ -216,7 +230,10 @@ impl<E: Words> Kind for OneOf<E> {
 
     fn read(&self, key: &str, value: &Value, reading: &mut Reading<'_>) -> Option<E> {
         let text = as_text(value).unwrap_or_default();
-        let read = E::EVERY.iter().copied().find(|choice| choice.word() == text.trim());
+        let read = E::EVERY
+            .iter()
+            .copied()
+            .find(|choice| choice.word() == text.trim());
         if read.is_none() {
             let words: Vec<String> = E::EVERY.iter().map(|e| format!("{:?}", e.word())).collect();
             reading.fault(key, value, format!("expected one of {}", words.join(", ")));
@@ -231,127 +248,6 @@ impl<E: Words> Kind for OneOf<E> {
     fn schema(&self) -> Json {
         let words: Vec<&str> = E::EVERY.iter().map(|choice| choice.word()).collect();
         json!({ "type": "string", "enum": words })
-    }
-}
-
-/// A list without duplicates. In the environment and after `--set` also a string with commas.
-pub(super) struct List<K> {
-    pub item: K,
-    pub least: usize,
-}
-
-pub(super) fn list<K>(item: K) -> List<K> {
-    List { item, least: 0 }
-}
-
-pub(super) fn list_of_some<K>(item: K) -> List<K> {
-    List { item, least: 1 }
-}
-
-impl<K: Kind<Value: PartialEq>> Kind for List<K> {
-    type Value = Vec<K::Value>;
-
-    fn read(&self, key: &str, value: &Value, reading: &mut Reading<'_>) -> Option<Self::Value> {
-        let split;
-        let items = match value {
-            Value::Array(_, items) => items,
-            _ if reading.is_textual(value.tag()) && as_text(value).is_some() => {
-                let text = as_text(value).unwrap_or_default();
-                let text = text.trim();
-                let pieces = text.split(',').filter(|_| !text.is_empty());
-                split = pieces.map(|piece| Value::String(value.tag(), piece.trim().to_owned())).collect();
-                &split
-            }
-            _ => {
-                let hint = as_text(value).map(|text| format!(", did you mean [{text:?}]?"));
-                reading.fault(key, value, format!("expected a list{}", hint.unwrap_or_default()));
-                return None;
-            }
-        };
-        if items.len() < self.least {
-            reading.fault(key, value, "expected at least one".to_owned());
-            return None;
-        }
-        let mut read = Vec::with_capacity(items.len());
-        let mut sound = true;
-        for (index, item) in items.iter().enumerate() {
-            let place = format!("{key}[{index}]");
-            match self.item.read(&place, item, reading) {
-                Some(item_read) if read.contains(&item_read) => {
-                    reading.fault(&place, item, "listed twice".to_owned());
-                    sound = false;
-                }
-                Some(item_read) => read.push(item_read),
-                None => sound = false,
-            }
-        }
-        sound.then_some(read)
-    }
-
-    fn write(&self, value: &Self::Value) -> toml::Value {
-        toml::Value::Array(value.iter().map(|item| self.item.write(item)).collect())
-    }
-
-    fn schema(&self) -> Json {
-        let mut schema = json!({ "type": "array", "items": self.item.schema(), "uniqueItems": true });
-        if self.least > 0 {
-            schema["minItems"] = json!(self.least);
-        }
-        schema
-    }
-}
-
-/// A table whose keys users choose.
-pub(super) struct Table<T, K> {
-    /// What would be a valid key: "expected … as key".
-    pub expects: &'static str,
-    pub entry: fn(&str) -> Result<T, String>,
-    pub item: K,
-}
-
-impl<T: Ord + fmt::Display, K: Kind> Kind for Table<T, K> {
-    type Value = BTreeMap<T, K::Value>;
-
-    fn read(&self, key: &str, value: &Value, reading: &mut Reading<'_>) -> Option<Self::Value> {
-        let Value::Dict(_, dict) = value else {
-            let message = "expected a table such as { \"NAME\" = VALUE }".to_owned();
-            reading.fault(key, value, message);
-            return None;
-        };
-        let mut read = BTreeMap::new();
-        let mut sound = true;
-        for (name, item) in dict {
-            let place = format!("{key}.{}", quoted(name));
-            let entry = match (self.entry)(name) {
-                Ok(entry) if !read.contains_key(&entry) => Some(entry),
-                Ok(entry) => {
-                    reading.fault(&place, item, format!("the same as another entry, {entry}"));
-                    None
-                }
-                Err(why) => {
-                    let gap = if why.is_empty() { "" } else { "; " };
-                    let message = format!("{why}{gap}expected {} as key", self.expects);
-                    reading.fault(&place, item, message);
-                    None
-                }
-            };
-            match (entry, self.item.read(&place, item, reading)) {
-                (Some(entry), Some(item)) => {
-                    read.insert(entry, item);
-                }
-                _ => sound = false,
-            }
-        }
-        sound.then_some(read)
-    }
-
-    fn write(&self, value: &Self::Value) -> toml::Value {
-        let entry = |(key, item): (&T, &K::Value)| (key.to_string(), self.item.write(item));
-        toml::Value::Table(value.iter().map(entry).collect())
-    }
-
-    fn schema(&self) -> Json {
-        json!({ "type": "object", "additionalProperties": self.item.schema() })
     }
 }
 
@@ -397,61 +293,13 @@ impl Kind for OptionalPath {
     }
 
     fn write(&self, value: &Self::Value) -> toml::Value {
-        value.as_ref().map_or_else(|| toml::Value::String(String::new()), |path| FilePath.write(path))
+        value.as_ref().map_or_else(
+            || toml::Value::String(String::new()),
+            |path| FilePath.write(path),
+        )
     }
 
     fn schema(&self) -> Json {
         json!({ "type": "string" })
     }
 }
-
-/// A key that may be absent from an item of a list of tables.
-pub(super) struct Or<K, F>(pub K, pub F);
-
-impl<K: Kind, F: Fn() -> K::Value> Kind for Or<K, F> {
-    type Value = K::Value;
-
-    fn read(&self, key: &str, value: &Value, reading: &mut Reading<'_>) -> Option<K::Value> {
-        self.0.read(key, value, reading)
-    }
-
-    fn write(&self, value: &K::Value) -> toml::Value {
-        self.0.write(value)
-    }
-
-    fn schema(&self) -> Json {
-        let mut schema = self.0.schema();
-        schema["default"] = json!(self.0.write(&(self.1)()));
-        schema
-    }
-
-    fn missing(&self) -> Option<K::Value> {
-        Some((self.1)())
-    }
-}
-
-/// Whether a list is `["*"]`, names only, or a mixture of both, which is wrong.
-pub(super) struct StarOr<K>(pub List<K>);
-
-impl<K: Kind<Value = String>> Kind for StarOr<K> {
-    type Value = Vec<String>;
-
-    fn read(&self, key: &str, value: &Value, reading: &mut Reading<'_>) -> Option<Vec<String>> {
-        let read = self.0.read(key, value, reading)?;
-        if read.len() > 1 && read.iter().any(|item| item == "*") {
-            let message = r#""*" stands for all of them: expected ["*"] alone, or names without it"#;
-            reading.fault(key, value, message.to_owned());
-            return None;
-        }
-        Some(read)
-    }
-
-    fn write(&self, value: &Vec<String>) -> toml::Value {
-        self.0.write(value)
-    }
-
-    fn schema(&self) -> Json {
-        self.0.schema()
-    }
-}
-

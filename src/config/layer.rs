@@ -9,7 +9,7 @@ use figment::{Error, Metadata, Profile, Provider};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Position, Problem, quoted};
+use super::problem::{Lines, Position, Problem, quoted};
 use super::source::Source;
 use super::{known, reading};
 
@@ -24,10 +24,17 @@ pub(super) struct Layer {
 impl Layer {
     /// A TOML document. Wrong syntax leaves an empty layer.
     pub fn document(source: Source, text: &str, problems: &mut Vec<Problem>) -> Self {
-        let mut layer = Self { source, dict: Dict::new(), positions: BTreeMap::new() };
+        let mut layer = Self {
+            source,
+            dict: Dict::new(),
+            positions: BTreeMap::new(),
+        };
         let (document, errors) = DeTable::parse_recoverable(text);
         if errors.is_empty() {
-            let mut outline = Outline { text, positions: &mut layer.positions };
+            let mut outline = Outline {
+                lines: Lines::of(text),
+                positions: &mut layer.positions,
+            };
             layer.dict = outline.table("", document.get_ref());
             layer.keep_known(problems);
         }
@@ -88,7 +95,11 @@ impl Layer {
         text: Result<&str, String>,
         problems: &mut Vec<Problem>,
     ) -> Self {
-        let mut layer = Self { source, dict: Dict::new(), positions: BTreeMap::new() };
+        let mut layer = Self {
+            source,
+            dict: Dict::new(),
+            positions: BTreeMap::new(),
+        };
         match text.and_then(value_of) {
             Ok(value) => {
                 let nest = |inner, name: &String| Value::from(Dict::from([(name.clone(), inner)]));
@@ -111,14 +122,23 @@ impl Layer {
                 Value::Array(_, items) if section == "allow" => {
                     for (index, item) in items.iter_mut().enumerate() {
                         if let Value::Dict(_, keys) = item {
-                            self.keep_known_keys(&format!("allow[{index}]"), "allow", keys, problems);
+                            self.keep_known_keys(
+                                &format!("allow[{index}]"),
+                                "allow",
+                                keys,
+                                problems,
+                            );
                         }
                     }
                 }
                 _ if section == "allow" => {
                     let message = match self.source {
-                        Source::File(_) => "expected a list of tables: write [[allow]], with two brackets",
-                        _ => "expected a list of tables: use [[allow]] in the file, or --set 'allow=[{ pattern = \"…\" }]'",
+                        Source::File(_) => {
+                            "expected a list of tables: write [[allow]], with two brackets"
+                        }
+                        _ => {
+                            "expected a list of tables: use [[allow]] in the file, or --set 'allow=[{ pattern = \"…\" }]'"
+                        }
                     };
                     problems.push(self.problem("allow", None, message.to_owned()));
                     continue;
@@ -141,7 +161,13 @@ impl Layer {
         self.dict = kept;
     }
 
-    fn keep_known_keys(&self, at: &str, section: &str, keys: &mut Dict, problems: &mut Vec<Problem>) {
+    fn keep_known_keys(
+        &self,
+        at: &str,
+        section: &str,
+        keys: &mut Dict,
+        problems: &mut Vec<Problem>,
+    ) {
         keys.retain(|name, value| {
             let wrong = known::key(section, name);
             if let Some(message) = &wrong {
@@ -199,11 +225,18 @@ fn value_of(text: &str) -> Result<Value, String> {
     };
     match DeValue::parse(trimmed) {
         Ok(value) => {
-            let mut outline = Outline { text: trimmed, positions: &mut BTreeMap::new() };
+            let mut outline = Outline {
+                lines: Lines::of(trimmed),
+                positions: &mut BTreeMap::new(),
+            };
             Ok(outline.value("", value.get_ref()))
         }
         Err(_) if !trimmed.ends_with(closing) => Ok(Value::from(text)),
-        Err(error) => Err(format!("{} is not valid TOML: {}", quoted(text), error.message().replace('\n', ", "))),
+        Err(error) => Err(format!(
+            "{} is not valid TOML: {}",
+            quoted(text),
+            error.message().replace('\n', ", ")
+        )),
     }
 }
 
@@ -225,7 +258,8 @@ fn split_unquoted(text: &str, at: char) -> Option<(&str, &str)> {
 fn unquoted(part: &str) -> Option<String> {
     let part = part.trim();
     let inner = ['"', '\''].iter().find_map(|quote| {
-        part.strip_prefix(*quote).and_then(|part| part.strip_suffix(*quote))
+        part.strip_prefix(*quote)
+            .and_then(|part| part.strip_suffix(*quote))
     });
     let part = inner.unwrap_or(part);
     (!part.is_empty()).then(|| part.to_owned())
@@ -233,7 +267,7 @@ fn unquoted(part: &str) -> Option<String> {
 
 /// Turns a parsed document into figment's values and notes where each key stands.
 struct Outline<'a> {
-    text: &'a str,
+    lines: Lines<'a>,
     positions: &'a mut BTreeMap<String, Position>,
 }
 
@@ -257,10 +291,12 @@ impl Outline<'_> {
     fn value(&mut self, key: &str, value: &DeValue<'_>) -> Value {
         match value {
             DeValue::String(text) => Value::from(text.as_ref()),
-            DeValue::Integer(digits) => match i64::from_str_radix(digits.as_str(), digits.radix()) {
-                Ok(number) => Value::from(number),
-                Err(_) => Value::from(digits.as_str()),
-            },
+            DeValue::Integer(digits) => {
+                match i64::from_str_radix(digits.as_str(), digits.radix()) {
+                    Ok(number) => Value::from(number),
+                    Err(_) => Value::from(digits.as_str()),
+                }
+            }
             // No key takes one of these; as text they show in messages as they were written.
             DeValue::Float(digits) => Value::from(digits.as_str()),
             DeValue::Datetime(time) => Value::from(time.to_string()),
@@ -278,6 +314,7 @@ impl Outline<'_> {
     }
 
     fn note<T>(&mut self, key: &str, spanned: &Spanned<T>) {
-        self.positions.insert(key.to_owned(), Position::of(self.text, spanned.span().start));
+        self.positions
+            .insert(key.to_owned(), self.lines.position(spanned.span().start));
     }
 }

@@ -40,14 +40,21 @@ impl Sources {
     /// of the environment; the `--set` flags.
     pub fn from_process(config_flag: Option<PathBuf>, set: Vec<String>) -> Self {
         let named = config_flag.or_else(|| {
-            std::env::var_os("CCPGATE_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from)
+            std::env::var_os("CCPGATE_CONFIG")
+                .filter(|name| !name.is_empty())
+                .map(PathBuf::from)
         });
         // What exists but cannot be read is an error to be seen, not a reason to look further.
         let exists = |path: &Path| match std::fs::metadata(path) {
             Ok(_) => true,
             Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
         };
-        let usual = || USUAL_FILES.map(PathBuf::from).into_iter().find(|path| exists(path));
+        let usual = || {
+            USUAL_FILES
+                .map(PathBuf::from)
+                .into_iter()
+                .find(|path| exists(path))
+        };
         // A value that is not UTF-8 keeps its replacement characters, by which loading knows it.
         let lossy = |text: OsString| text.to_string_lossy().into_owned();
         let ours = |name: &str| name.starts_with("CCPGATE_") && name.contains("__");
@@ -56,7 +63,11 @@ impl Sources {
             .filter(|(name, _)| ours(name))
             .collect();
         env.sort();
-        Self { file: named.or_else(usual), env, set }
+        Self {
+            file: named.or_else(usual),
+            env,
+            set,
+        }
     }
 }
 
@@ -93,19 +104,32 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     }
 
     let figment = layers.into_iter().fold(Figment::new(), Figment::merge);
-    let provenance = Provenance { positions, ..Provenance::default() };
-    let mut reading = Reading { figment: &figment, provenance, problems };
+    let provenance = Provenance {
+        positions,
+        ..Provenance::default()
+    };
+    let mut reading = Reading {
+        figment: &figment,
+        provenance,
+        problems,
+    };
     let config = Config::read(&figment, &mut reading);
-    let Reading { provenance, mut problems, .. } = reading;
+    let Reading {
+        provenance,
+        mut problems,
+        ..
+    } = reading;
     if let Some(config) = &config {
         problems.extend(check::together(config, &provenance));
     }
     // In the order of the layers, and within the file from top to bottom.
     problems.sort_by(|a, b| (&a.source, a.position).cmp(&(&b.source, b.position)));
     match config {
-        Some(config) if problems.is_empty() => {
-            Ok(Loaded { config, file: sources.file.clone(), provenance })
-        }
+        Some(config) if problems.is_empty() => Ok(Loaded {
+            config,
+            file: sources.file.clone(),
+            provenance,
+        }),
         _ => Err(ConfigErrors { problems }),
     }
 }
@@ -113,24 +137,93 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
 fn read_file(path: &Path) -> Result<String, ConfigErrors> {
     let problem = |position, message: String| {
         let source = Source::File(path.to_owned());
-        ConfigErrors::from(Problem { source, position, key: None, value: None, message })
+        ConfigErrors::from(Problem {
+            source,
+            position,
+            key: None,
+            value: None,
+            message,
+        })
     };
     let unreadable = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => problem(None, "no such file: name one that exists with -c or CCPGATE_CONFIG".to_owned()),
+        ErrorKind::NotFound => problem(
+            None,
+            "no such file: name one that exists with -c or CCPGATE_CONFIG".to_owned(),
+        ),
         _ => problem(None, format!("the file cannot be read: {error}")),
     };
     let file = std::fs::File::open(path).map_err(unreadable)?;
     if file.metadata().map_err(unreadable)?.is_dir() {
-        return Err(problem(None, "this is a directory, expected a TOML file".to_owned()));
+        return Err(problem(
+            None,
+            "this is a directory, expected a TOML file".to_owned(),
+        ));
     }
     let mut bytes = Vec::new();
-    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    file.take(LARGEST_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
     if bytes.len() as u64 > LARGEST_FILE {
-        return Err(problem(None, "the file is larger than 1 MiB, expected a configuration in TOML".to_owned()));
+        return Err(problem(
+            None,
+            "the file is larger than 1 MiB, expected a configuration in TOML".to_owned(),
+        ));
     }
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let position = Position::of(&String::from_utf8_lossy(good), good.len());
-        problem(Some(position), "not UTF-8 from here on, expected TOML, which is UTF-8 text".to_owned())
+        problem(
+            Some(position),
+            "not UTF-8 from here on, expected TOML, which is UTF-8 text".to_owned(),
+        )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn judged(env: &[(&str, &str)], set: &[&str]) -> Result<Loaded, ConfigErrors> {
+        let env = env
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()));
+        let set = set.iter().map(|flag| flag.to_string());
+        load(&Sources {
+            file: None,
+            env: env.collect(),
+            set: set.collect(),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_of_any_key_is_judged(index in 0usize..200, value in "\\PC{0,30}|\\[\\PC{0,20}\\]") {
+            let keys: Vec<String> = Config::keys()
+                .into_iter()
+                .flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{key}")))
+                .collect();
+            let key = &keys[index % keys.len()];
+            let name = format!("CCPGATE_{}", key.to_uppercase().replace('.', "__"));
+            for result in [judged(&[(&name, &value)], &[]), judged(&[], &[&format!("{key}={value}")])] {
+                match result {
+                    // What was accepted can be shown and read again.
+                    Ok(loaded) => {
+                        let mut problems = Vec::new();
+                        Layer::document(Source::Default, &loaded.to_toml(), &mut problems);
+                        prop_assert_eq!(problems, Vec::new());
+                    }
+                    Err(errors) => prop_assert!(!errors.problems.is_empty()),
+                }
+            }
+        }
+
+        #[test]
+        fn any_document_is_judged(text in "\\PC{0,80}|(\\[\\[?[a-z]{1,6}\\]?\\]\n[a-z]{1,6} = [0-9\\[\\]{}\"a]{0,9}\n){1,4}") {
+            let mut problems = Vec::new();
+            let layer = Layer::document(Source::Default, &text, &mut problems);
+            let _ = Figment::new().merge(layer);
+        }
+    }
 }

@@ -6,7 +6,9 @@
 
 mod check;
 mod choice;
+mod endpoint;
 mod kind;
+mod kind_of_many;
 mod known;
 mod layer;
 mod load;
@@ -22,8 +24,8 @@ use figment::Figment;
 use figment::value::Value;
 
 pub use choice::{Feature, Level, LogFormat, Mode, SignIn, TlsCheck, Wildcards};
+pub use endpoint::{Advertised, HostPort};
 pub use load::{Loaded, Sources, load};
-pub use notation::{Advertised, HostPort};
 pub use problem::{ConfigErrors, Position, Problem};
 pub use schema::schema;
 pub use sections::{
@@ -98,8 +100,17 @@ config! {
 fn read_section<S: Section>(figment: &Figment, reading: &mut Reading<'_>) -> Option<S> {
     // The embedded default has every section, and layers with anything but a table in its place
     // are refused before they are merged.
-    let Ok(Value::Dict(tag, dict)) = figment.find_value(S::NAME) else { return None };
-    S::read(&Table { key: S::NAME.to_owned(), dict: &dict, tag }, reading)
+    let Ok(Value::Dict(tag, dict)) = figment.find_value(S::NAME) else {
+        return None;
+    };
+    S::read(
+        &Table {
+            key: S::NAME.to_owned(),
+            dict: &dict,
+            tag,
+        },
+        reading,
+    )
 }
 
 impl Default for Config {

@@ -1,50 +1,11 @@
 //! How single values are written: text to value and back, for durations, sizes, addresses,
-//! networks, proxies. Each reader says only why a text is wrong (an empty string where there is
+//! networks, names. Each reader says only why a text is wrong (an empty string where there is
 //! nothing to add); what would be valid is said by the key's kind. No I/O.
 
-use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
-
-/// A proxy that the PAC file names: an entry of `proxy.advertise`.
-///
-/// The host is restricted to letters, digits, `.`, `-`, `_` or an IP address, so that no text of
-/// the configuration can end the JavaScript string that carries it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Advertised {
-    /// Reached over TLS: `HTTPS` in the PAC, else `PROXY`.
-    pub https: bool,
-    /// A name, or an IP address without brackets.
-    pub host: String,
-    pub port: u16,
-}
-
-impl fmt::Display for Advertised {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.https { "https://" } else { "" })?;
-        f.write_str(&join(&self.host, self.port))
-    }
-}
-
-/// A key of `egress.connect_to`: a host pattern, not yet validated as one, and a port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HostPort {
-    /// A host pattern as the user wrote it, without brackets round an IPv6 address.
-    pub host: String,
-    pub port: u16,
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&join(&self.host, self.port))
-    }
-}
-
-fn join(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
 
 /// `90s`, `8h`, `1h 30m`. At most a year, so that no deadline overflows the clock.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -52,7 +13,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     if !text.is_empty() && text != "0" && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!("the unit is missing, did you mean \"{text}s\"?"));
     }
-    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let duration = humantime::parse_duration(text).map_err(|_| String::new())?;
     if duration > LONGEST {
         return Err("longer than a year".to_owned());
     }
@@ -66,7 +27,9 @@ pub(super) fn duration_text(duration: Duration) -> String {
 
 /// `16KiB`, `64KB`, or bytes without a unit. Letter case does not matter.
 pub(super) fn size(text: &str) -> Result<usize, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor: usize = match unit.trim_start().to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -79,7 +42,9 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
         _ => return Err(String::new()),
     };
     let number: usize = number.parse().map_err(|_| String::new())?;
-    number.checked_mul(factor).ok_or_else(|| "too large".to_owned())
+    number
+        .checked_mul(factor)
+        .ok_or_else(|| "too large".to_owned())
 }
 
 /// A size in the largest binary unit that divides it.
@@ -116,7 +81,11 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
 /// An address to connect to: like a listening one, but never port 0.
 pub(super) fn remote_address(text: &str) -> Result<SocketAddr, String> {
     let address = listen_address(text)?;
-    if address.port() == 0 { Err("port 0 cannot be connected to".to_owned()) } else { Ok(address) }
+    if address.port() == 0 {
+        Err("port 0 cannot be connected to".to_owned())
+    } else {
+        Ok(address)
+    }
 }
 
 /// A DNS server: an IP address with or without a port, 53 by default.
@@ -140,46 +109,20 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let network: IpNet = text.parse().map_err(|_| String::new())?;
     if network.trunc() != network {
         let (wide, host) = (network.trunc(), IpNet::from(network.addr()));
-        return Err(format!("bits beyond the prefix are set, write \"{wide}\" or \"{host}\""));
+        return Err(format!(
+            "bits beyond the prefix are set, write \"{wide}\" or \"{host}\""
+        ));
     }
     Ok(network)
-}
-
-/// `proxy1.corp:3128`, `https://proxy1.corp:3129`.
-pub(super) fn advertised(text: &str) -> Result<Advertised, String> {
-    let (https, rest) = match text.split_once("://") {
-        Some(("https", rest)) => (true, rest),
-        Some(("http", rest)) => (false, rest),
-        Some((scheme, _)) => return Err(format!("unknown scheme {scheme:?}")),
-        None => (false, text),
-    };
-    let HostPort { host, port } = host_port(rest, is_host)?;
-    Ok(Advertised { https, host, port })
-}
-
-/// A key of `egress.connect_to`; the pattern itself is read by the policy.
-pub(super) fn pattern_port(text: &str) -> Result<HostPort, String> {
-    host_port(text, |host| !host.is_empty() && host.chars().all(|c| !c.is_whitespace() && c != ':'))
-}
-
-fn host_port(text: &str, is_host: fn(&str) -> bool) -> Result<HostPort, String> {
-    let (host, digits) = text.rsplit_once(':').ok_or("the port is missing")?;
-    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(inner) => {
-            let address = inner.parse::<Ipv6Addr>();
-            address.map_err(|_| format!("{inner:?} is not an IPv6 address"))?.to_string()
-        }
-        None if is_host(host) => host.to_owned(),
-        None => return Err(format!("{host:?} is not a host")),
-    };
-    Ok(HostPort { host, port: port(digits)? })
 }
 
 /// Letters, digits, `-`, `_` in labels of 1 to 63 bytes; IPv4 addresses are of that form, too.
 pub(super) fn is_host(text: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
     text.len() <= 253 && text.split('.').all(label)
 }
@@ -187,33 +130,18 @@ pub(super) fn is_host(text: &str) -> bool {
 /// A name of a host, in lower case and without a trailing dot. Names beyond ASCII become A-labels.
 pub(super) fn host_name(text: &str) -> Result<String, String> {
     let ascii = idna::domain_to_ascii(text).map_err(|_| String::new())?;
-    let name = ascii.strip_suffix('.').unwrap_or(&ascii).to_ascii_lowercase();
+    let name = ascii
+        .strip_suffix('.')
+        .unwrap_or(&ascii)
+        .to_ascii_lowercase();
     if name.parse::<IpAddr>().is_ok() {
         return Err("an IP address is not a name".to_owned());
     }
-    if is_host(&name) { Ok(name) } else { Err(String::new()) }
-}
-
-/// What FindProxyForURL may return: results separated by `;`, brought into one form.
-pub(super) fn pac_result(text: &str) -> Result<String, String> {
-    let mut results = Vec::new();
-    for result in text.trim_end().trim_end_matches(';').split(';') {
-        let mut words = result.split_ascii_whitespace();
-        let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
-        let proxy = words.next();
-        if words.next().is_some() {
-            return Err(format!("{:?} has too many words", result.trim()));
-        }
-        results.push(match (keyword.as_str(), proxy) {
-            ("DIRECT", None) => keyword,
-            ("PROXY" | "HTTP" | "HTTPS" | "SOCKS" | "SOCKS4" | "SOCKS5", Some(proxy)) => {
-                format!("{keyword} {}", host_port(proxy, is_host)?)
-            }
-            ("", None) => return Err("a result is empty".to_owned()),
-            _ => return Err(format!("{:?} is not a PAC result", result.trim())),
-        });
+    if is_host(&name) {
+        Ok(name)
+    } else {
+        Err(String::new())
     }
-    Ok(results.join("; "))
 }
 
 /// One or more printable ASCII characters, none of them blank at either end: what a
@@ -292,7 +220,15 @@ mod tests {
         assert_eq!(size("16KiB"), Ok(16384));
         assert_eq!(size("64kb"), Ok(64000));
         assert_eq!(size("5"), Ok(5));
-        for wrong in ["", "KiB", "-1", "1.5MiB", "1TiB", "99999999999999999999", "99999999999999GiB"] {
+        for wrong in [
+            "",
+            "KiB",
+            "-1",
+            "1.5MiB",
+            "1TiB",
+            "99999999999999999999",
+            "99999999999999GiB",
+        ] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
     }
@@ -307,10 +243,19 @@ mod tests {
 
     #[test]
     fn networks() {
-        assert_eq!(network("10.0.0.1").map(|net| net.to_string()), Ok("10.0.0.1/32".into()));
-        assert_eq!(network("::1").map(|net| net.to_string()), Ok("::1/128".into()));
+        assert_eq!(
+            network("10.0.0.1").map(|net| net.to_string()),
+            Ok("10.0.0.1/32".into())
+        );
+        assert_eq!(
+            network("::1").map(|net| net.to_string()),
+            Ok("::1/128".into())
+        );
         let both = network("10.1.2.3/8").unwrap_err();
-        assert!(both.contains("\"10.0.0.0/8\"") && both.contains("\"10.1.2.3/32\""), "{both}");
+        assert!(
+            both.contains("\"10.0.0.0/8\"") && both.contains("\"10.1.2.3/32\""),
+            "{both}"
+        );
         assert!(network("10.0.0.0/33").is_err());
     }
 
@@ -318,29 +263,11 @@ mod tests {
     fn dns_servers_have_port_53_unless_told() {
         assert_eq!(dns_server("10.0.0.2"), Ok("10.0.0.2:53".parse().unwrap()));
         assert_eq!(dns_server("::1"), Ok("[::1]:53".parse().unwrap()));
-        assert_eq!(dns_server("10.0.0.2:5353"), Ok("10.0.0.2:5353".parse().unwrap()));
+        assert_eq!(
+            dns_server("10.0.0.2:5353"),
+            Ok("10.0.0.2:5353".parse().unwrap())
+        );
         assert!(dns_server("10.0.0.2:0").is_err());
-    }
-
-    #[test]
-    fn proxies_cannot_carry_script() {
-        let proxy = advertised("https://proxy1.corp:3129").unwrap();
-        assert!(proxy.https);
-        assert_eq!(proxy.to_string(), "https://proxy1.corp:3129");
-        assert_eq!(advertised("[::1]:3128").unwrap().to_string(), "[::1]:3128");
-        for wrong in ["p", "p:0", "p\";alert(1)//:1", "ftp://p:1", "https://p:1/", "::1:3128", ":1"] {
-            assert!(advertised(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn pac_results() {
-        assert_eq!(pac_result("DIRECT"), Ok("DIRECT".into()));
-        assert_eq!(pac_result("proxy a:1 ;  DIRECT;"), Ok("PROXY a:1; DIRECT".into()));
-        assert_eq!(pac_result("SOCKS5 [::1]:1080"), Ok("SOCKS5 [::1]:1080".into()));
-        for wrong in ["", ";", "PROXY", "PROXY a", "DIRECT a:1", "PROXY a:1 b:2", "PROXY a\";:1"] {
-            assert!(pac_result(wrong).is_err(), "{wrong}");
-        }
     }
 
     proptest! {
@@ -356,17 +283,9 @@ mod tests {
         }
 
         #[test]
-        fn pac_results_are_harmless_and_stable(text in "[ -~]{0,40}") {
-            if let Ok(result) = pac_result(&text) {
-                prop_assert!(!result.contains(['"', '\\', '\n', '\'']));
-                prop_assert_eq!(pac_result(&result), Ok(result.clone()));
-            }
-        }
-
-        #[test]
         fn nothing_panics(text in "\\PC{0,40}") {
-            let _ = (duration(&text), size(&text), port(&text), network(&text), advertised(&text));
-            let _ = (pac_result(&text), host_name(&text), pattern_port(&text), dns_server(&text));
+            let _ = (duration(&text), size(&text), port(&text), network(&text));
+            let _ = (host_name(&text), dns_server(&text), listen_address(&text));
         }
     }
 }

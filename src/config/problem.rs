@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use serde_json::{Value as Json, json};
+
 use super::source::Source;
 
 /// One thing that is wrong.
@@ -31,10 +33,34 @@ pub struct Position {
 impl Position {
     /// The place of a byte offset in a text.
     pub(super) fn of(text: &str, offset: usize) -> Self {
-        let before = text.get(..offset.min(text.len())).unwrap_or(text);
-        let line = before.matches('\n').count() + 1;
-        let start = before.rfind('\n').map_or(0, |at| at + 1);
-        Self { line, column: before[start..].chars().count() + 1 }
+        Lines::of(text).position(offset)
+    }
+}
+
+/// A text and where its lines begin, for many positions in it.
+pub(super) struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    pub fn of(text: &'a str) -> Self {
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1));
+        Self {
+            text,
+            starts: starts.collect(),
+        }
+    }
+
+    /// The place of a byte offset; the end of the text for an offset beyond it.
+    pub fn position(&self, offset: usize) -> Position {
+        let line = self.starts.partition_point(|start| *start <= offset).max(1);
+        let start = self.starts[line - 1];
+        let before = self.text.get(start..offset).unwrap_or(&self.text[start..]);
+        Position {
+            line,
+            column: before.chars().count() + 1,
+        }
     }
 }
 
@@ -59,9 +85,28 @@ pub struct ConfigErrors {
     pub problems: Vec<Problem>,
 }
 
+impl ConfigErrors {
+    /// An array of objects with the parts of each problem; null for what it lacks.
+    pub fn to_json(&self) -> Json {
+        let object = |problem: &Problem| {
+            json!({
+                "source": problem.source.to_string(),
+                "line": problem.position.map(|position| position.line),
+                "column": problem.position.map(|position| position.column),
+                "key": problem.key,
+                "value": problem.value,
+                "message": problem.message,
+            })
+        };
+        self.problems.iter().map(object).collect()
+    }
+}
+
 impl From<Problem> for ConfigErrors {
     fn from(problem: Problem) -> Self {
-        Self { problems: vec![problem] }
+        Self {
+            problems: vec![problem],
+        }
     }
 }
 
@@ -103,7 +148,14 @@ pub(super) fn nearest<'a>(
             // edit distance says.
             let related = plain.contains(&typo) || typo.contains(&plain);
             let distance = strsim::damerau_levenshtein(&typo, &plain);
-            (if related && !typo.is_empty() { distance.min(2) } else { distance }, candidate)
+            (
+                if related && !typo.is_empty() {
+                    distance.min(2)
+                } else {
+                    distance
+                },
+                candidate,
+            )
         })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -122,9 +174,18 @@ mod tests {
 
     #[test]
     fn a_typo_finds_its_key() {
-        assert_eq!(nearest("lisen", ["name", "listen", "clients"]), Some("listen"));
-        assert_eq!(nearest("listen_address", ["name", "listen", "clients"]), Some("listen"));
-        assert_eq!(nearest("half-closed", ["drain", "half_closed"]), Some("half_closed"));
+        assert_eq!(
+            nearest("lisen", ["name", "listen", "clients"]),
+            Some("listen")
+        );
+        assert_eq!(
+            nearest("listen_address", ["name", "listen", "clients"]),
+            Some("listen")
+        );
+        assert_eq!(
+            nearest("half-closed", ["drain", "half_closed"]),
+            Some("half_closed")
+        );
         assert_eq!(nearest("x", []), None);
     }
 }

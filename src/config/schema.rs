@@ -3,9 +3,9 @@
 
 use serde_json::{Value as Json, json};
 
-use super::sections::{Allow, Section as _};
 use super::Config;
 use super::load::DEFAULT;
+use super::sections::{Allow, Section as _};
 
 /// The JSON Schema (draft 2020-12) of a configuration file.
 pub fn schema() -> Json {
@@ -45,8 +45,17 @@ mod tests {
         let schema = schema();
         for (section, keys) in Config::keys() {
             let about = &schema["properties"][section];
-            assert!(about["description"].as_str().is_some_and(|text| text.len() > 10), "{section}");
-            let table = if section == "allow" { &about["items"] } else { about };
+            assert!(
+                about["description"]
+                    .as_str()
+                    .is_some_and(|text| text.len() > 10),
+                "{section}"
+            );
+            let table = if section == "allow" {
+                &about["items"]
+            } else {
+                about
+            };
             assert_eq!(table["additionalProperties"], json!(false), "{section}");
             for key in keys {
                 let property = &table["properties"][key];
@@ -55,13 +64,19 @@ mod tests {
                 assert_eq!(property["default"].is_null(), required, "{section}.{key}");
             }
         }
-        assert_eq!(schema["properties"]["policy"]["properties"]["tls"]["enum"], json!(["sni", "tls", "off"]));
+        assert_eq!(
+            schema["properties"]["policy"]["properties"]["tls"]["enum"],
+            json!(["sni", "tls", "off"])
+        );
     }
 
     #[test]
     fn the_embedded_default_has_no_other_keys() {
         let defaults: toml::Table = toml::from_str(DEFAULT).unwrap();
-        for (section, keys) in Config::keys().into_iter().filter(|(name, _)| *name != "allow") {
+        for (section, keys) in Config::keys()
+            .into_iter()
+            .filter(|(name, _)| *name != "allow")
+        {
             let table = defaults[section].as_table().unwrap();
             assert_eq!(table.len(), keys.len(), "{section}");
         }

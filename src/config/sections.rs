@@ -12,11 +12,10 @@ use ipnet::IpNet;
 use serde_json::{Map, Value as Json, json};
 
 use super::choice::{Feature, Level, LogFormat, Mode, SignIn, TlsCheck, Wildcards};
-use super::kind::{
-    FilePath, Flag, Kind, OptionalPath, Or, Size, Span, StarOr, Text, Whole, list,
-    list_of_some, one_of, text,
-};
-use super::notation::{self, Advertised, HostPort};
+use super::endpoint::{self, Advertised, HostPort};
+use super::kind::{FilePath, Flag, Kind, OptionalPath, Size, Span, Text, Whole, one_of, text};
+use super::kind_of_many::{self, Or, StarOr, list, list_of_some};
+use super::notation;
 use super::reading::{Reading, Table};
 use crate::policy::Category;
 
@@ -131,7 +130,7 @@ section! {
         /// Networks whose clients may use the proxy; others get 403.
         clients: Vec<IpNet> = list(NETWORK);
         /// The proxies that the PAC file names, in order; empty: the host that the file was fetched from.
-        advertise: Vec<Advertised> = list(text(r#""HOST:PORT" or "https://HOST:PORT""#, notation::advertised));
+        advertise: Vec<Advertised> = list(text(r#""HOST:PORT" or "https://HOST:PORT""#, endpoint::advertised));
     }
 }
 
@@ -139,7 +138,7 @@ section! {
     /// The PAC file.
     "pac" Pac {
         /// The answer for every host that is not on the allow list.
-        otherwise: String = text(r#""DIRECT", "PROXY host:port", or several such results separated by ";""#, notation::pac_result);
+        otherwise: String = text(r#""DIRECT", "PROXY host:port", or several such results separated by ";""#, endpoint::pac_result);
     }
 }
 
@@ -177,7 +176,7 @@ section! {
     /// How names are resolved.
     "dns" Dns {
         /// Fixed answers, by name.
-        hosts: BTreeMap<String, Vec<IpAddr>> = super::kind::Table {
+        hosts: BTreeMap<String, Vec<IpAddr>> = kind_of_many::Table {
             expects: "a host name",
             entry: notation::host_name,
             item: list_of_some(IP),
@@ -197,9 +196,9 @@ section! {
         /// Private networks that a name may resolve into.
         allow_private: Vec<IpNet> = list(NETWORK);
         /// Where to connect to in place of a host pattern and port, like curl's `--connect-to`.
-        connect_to: BTreeMap<HostPort, SocketAddr> = super::kind::Table {
+        connect_to: BTreeMap<HostPort, SocketAddr> = kind_of_many::Table {
             expects: r#""HOST-PATTERN:PORT""#,
-            entry: notation::pattern_port,
+            entry: endpoint::pattern_port,
             item: text(r#"an IP address and port such as "127.0.0.1:8443""#, notation::remote_address),
         };
         /// Local addresses to dial from.
@@ -252,8 +251,14 @@ section! {
 // Kinds that several keys share. Constants, so that each use is the same.
 const SOME_TIME: Span = Span { zero: false };
 /// Far beyond any machine, and small enough for every counter and allocation size.
-const COUNT: Whole<usize> = Whole { least: 1, most: 100_000_000 };
-const PORT: Whole<u16> = Whole { least: 1, most: u16::MAX };
+const COUNT: Whole<usize> = Whole {
+    least: 1,
+    most: 100_000_000,
+};
+const PORT: Whole<u16> = Whole {
+    least: 1,
+    most: u16::MAX,
+};
 const HOST_PATTERN: Text<String> = Text {
     expects: r#"a host or a pattern such as "*.example.com""#,
     parse: notation::pattern,
@@ -269,13 +274,19 @@ const NETWORK: Text<IpNet> = Text {
     parse: notation::network,
     write: IpNet::to_string,
 };
-const IP: Text<IpAddr> =
-    Text { expects: "an IP address", parse: notation::ip, write: IpAddr::to_string };
+const IP: Text<IpAddr> = Text {
+    expects: "an IP address",
+    parse: notation::ip,
+    write: IpAddr::to_string,
+};
 
 /// A list of tables, `[[allow]]`.
 pub(super) fn read_allow(value: &Value, reading: &mut Reading<'_>) -> Option<Vec<Allow>> {
     const EXPECTED: &str = "expected a list of tables: write [[allow]] above the keys of each";
-    reading.provenance.sources.insert("allow".to_owned(), vec![reading.source(value.tag())]);
+    reading
+        .provenance
+        .sources
+        .insert("allow".to_owned(), vec![reading.source(value.tag())]);
     let Value::Array(_, items) = value else {
         reading.fault("allow", value, EXPECTED.to_owned());
         return None;
@@ -283,9 +294,17 @@ pub(super) fn read_allow(value: &Value, reading: &mut Reading<'_>) -> Option<Vec
     let mut read = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
         let key = format!("allow[{index}]");
+        reading.record(&key, item);
         match item {
             Value::Dict(tag, dict) => {
-                read.push(Allow::read(&Table { key, dict, tag: *tag }, reading));
+                read.push(Allow::read(
+                    &Table {
+                        key,
+                        dict,
+                        tag: *tag,
+                    },
+                    reading,
+                ));
             }
             _ => {
                 reading.fault(&key, item, EXPECTED.to_owned());

@@ -24,10 +24,11 @@ impl Loaded {
         if self.config.allow.is_empty() {
             let _ = writeln!(out, "# no [[allow]] # {}", self.sources("allow"));
         }
-        for allow in &self.config.allow {
+        for (index, allow) in self.config.allow.iter().enumerate() {
             let _ = writeln!(out, "[[allow]] # {}", self.sources("allow"));
             for (key, value) in allow.write() {
-                let _ = writeln!(out, "{key} = {value}");
+                let source = self.sources(&format!("allow[{index}].{key}"));
+                let _ = writeln!(out, "{key} = {value} # {source}");
             }
             out.push('\n');
         }
@@ -49,15 +50,26 @@ impl Loaded {
             }
         }
         let table = |allow: &super::Allow| {
-            let keys = allow.write().into_iter().map(|(key, value)| (key.to_owned(), json!(value)));
+            let keys = allow
+                .write()
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), json!(value)));
             Json::Object(keys.collect())
         };
-        add("allow".to_owned(), self.config.allow.iter().map(table).collect());
+        add(
+            "allow".to_owned(),
+            self.config.allow.iter().map(table).collect(),
+        );
         Json::Object(all)
     }
 
     fn sources(&self, key: &str) -> String {
-        let sources = self.provenance.of(key).iter().map(Source::to_string).collect::<Vec<_>>();
+        let sources = self
+            .provenance
+            .of(key)
+            .iter()
+            .map(Source::to_string)
+            .collect::<Vec<_>>();
         // A path may have any character; a comment ends with its line.
         sources.join(", ").replace(char::is_control, "?")
     }

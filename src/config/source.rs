@@ -43,27 +43,43 @@ impl Provenance {
     /// The layers that a key's value came from (`proxy.listen`, `allow`, `allow[0]`); `default`
     /// for a key that is not recorded.
     pub fn of(&self, key: &str) -> &[Source] {
-        self.sources.get(key).map_or(&[Source::Default], Vec::as_slice)
+        self.sources
+            .get(key)
+            .map_or(&[Source::Default], Vec::as_slice)
     }
 
     /// The place of a key in the file; none where the value came from elsewhere.
     pub fn position(&self, key: &str) -> Option<Position> {
-        let parent = key.split('[').next().unwrap_or(key);
-        let in_file = [key, parent].iter().find_map(|key| self.sources.get(*key));
-        match in_file.map(Vec::as_slice) {
-            Some([Source::File(_)]) => {
-                self.positions.get(key).or_else(|| self.positions.get(parent)).copied()
-            }
+        match self.recorded(key)? {
+            (recorded, Source::File(_)) => self
+                .positions
+                .get(key)
+                .or_else(|| self.positions.get(recorded))
+                .copied(),
             _ => None,
         }
+    }
+
+    /// The key itself or, for a part of a value, the key above it; with the strongest layer.
+    fn recorded<'a>(&self, key: &'a str) -> Option<(&'a str, &Source)> {
+        let table = key.split(".\"").next().unwrap_or(key);
+        let list = table.split('[').next().unwrap_or(table);
+        let item = key
+            .strip_suffix(']')
+            .and_then(|key| key.rfind('['))
+            .map(|at| &key[..at]);
+        [Some(key), item, Some(table), Some(list)]
+            .into_iter()
+            .flatten()
+            .find_map(|key| Some((key, self.sources.get(key)?.last()?)))
     }
 
     /// A problem that was found after loading, in terms of what the user wrote: `key` as above,
     /// or with a subscript (`policy.deny[2]`, `allow[0].pattern`).
     pub fn problem(&self, key: &str, value: Option<&str>, message: impl Into<String>) -> Problem {
-        let known = |key: &str| self.sources.get(key).and_then(|sources| sources.last());
-        let parent = key.split('[').next().unwrap_or(key);
-        let source = known(key).or_else(|| known(parent)).cloned().unwrap_or(Source::Default);
+        let source = self
+            .recorded(key)
+            .map_or(Source::Default, |(_, source)| source.clone());
         Problem {
             source,
             position: self.position(key),
@@ -71,5 +87,42 @@ impl Provenance {
             value: value.map(super::problem::quoted),
             message: message.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, Sources, load};
+    use super::*;
+
+    #[test]
+    fn a_later_problem_finds_its_source_and_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("c.toml");
+        let text = "[policy]\ndeny = [\"a\", \"b\"]\n[[allow]]\npattern = \"c\"\n\
+                    [egress.connect_to]\n\"[::1]:1\" = \"127.0.0.1:2\"\n";
+        std::fs::write(&file, text).unwrap();
+        let set = vec!["egress.connect_to.'d:1'=127.0.0.1:3".to_owned()];
+        let sources = Sources {
+            file: Some(file.clone()),
+            set,
+            ..Sources::default()
+        };
+        let provenance = load(&sources).unwrap().provenance;
+        let at = |key: &str| {
+            let problem = provenance.problem(key, None, "");
+            (
+                problem.source,
+                problem.position.map(|position| position.line),
+            )
+        };
+        let file = Source::File(file);
+        assert_eq!(at("policy.deny[1]"), (file.clone(), Some(2)));
+        assert_eq!(at("allow[0].pattern"), (file.clone(), Some(4)));
+        assert_eq!(at("allow[0].ports"), (file.clone(), Some(3)));
+        assert_eq!(at("egress.connect_to.\"[::1]:1\""), (file, Some(6)));
+        assert_eq!(at("egress.connect_to.\"d:1\""), (Source::Set, None));
+        assert_eq!(at("proxy.name"), (Source::Default, None));
+        assert_eq!(Config::default().policy.deny, Vec::<String>::new());
     }
 }
