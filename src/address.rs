@@ -118,9 +118,7 @@ pub const fn canonical(address: IpAddr) -> IpAddr {
 #[must_use]
 pub const fn nat64_embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     match address.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
-            Some(Ipv4Addr::from_bits((high as u32) << 16 | low as u32))
-        }
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(Ipv4Addr::from_bits((high as u32) << 16 | low as u32)),
         _ => None,
     }
 }

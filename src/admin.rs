@@ -76,7 +76,10 @@ impl Admin {
         let route = request.uri().path();
         let known = ["/", "/metrics", "/healthz", "/readyz", "/proxy.pac", "/api/status"];
         if !known.contains(&route) {
-            return text(StatusCode::NOT_FOUND, format!("ccpgate: nothing here; there is {}\n", known.join(" ")));
+            return text(
+                StatusCode::NOT_FOUND,
+                format!("ccpgate: nothing here; there is {}\n", known.join(" ")),
+            );
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "ccpgate: only GET and HEAD\n".into());

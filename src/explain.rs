@@ -72,22 +72,17 @@ impl Explanation {
             },
             Decision::Denied { reason, rule } => {
                 let nearest = policy.nearest(target);
-                let by_pattern = |pattern: &str| {
-                    policy
-                        .rules()
-                        .iter()
-                        .find(|known| known.pattern.as_str() == pattern)
-                };
+                let by_pattern =
+                    |pattern: &str| policy.rules().iter().find(|known| known.pattern.as_str() == pattern);
                 let named = match reason {
                     Reason::DenyRule => None,
                     _ => rule.and_then(by_pattern),
                 };
                 // A host that resembles a rule is likely to carry what that rule carries.
                 let resembled = match reason {
-                    Reason::DenyRule => policy
-                        .rules()
-                        .iter()
-                        .find(|known| known.pattern.matches(&target.host)),
+                    Reason::DenyRule => {
+                        policy.rules().iter().find(|known| known.pattern.matches(&target.host))
+                    }
                     _ => nearest.as_ref().and_then(|near| by_pattern(&near.rule)),
                 };
                 Self {
@@ -152,11 +147,7 @@ fn words(text: &str) -> Option<String> {
 
 fn describe(rule: &Rule) -> String {
     let mut parts = vec![rule.category.as_str()];
-    parts.extend(
-        [rule.carries.as_str(), rule.source.as_str()]
-            .iter()
-            .filter(|part| !part.is_empty()),
-    );
+    parts.extend([rule.carries.as_str(), rule.source.as_str()].iter().filter(|part| !part.is_empty()));
     parts.join("; ")
 }
 
@@ -192,12 +183,7 @@ mod tests {
 
     fn explained(target: &str) -> Explanation {
         let rules = vec![
-            rule(
-                "*.my.connect.aws",
-                443,
-                Protocol::Tcp,
-                "the panel stays white",
-            ),
+            rule("*.my.connect.aws", 443, Protocol::Tcp, "the panel stays white"),
             rule("turn*.example.com", 3478, Protocol::Udp, "no sound"),
         ];
         let deny = vec![Pattern::parse("bad.my.connect.aws").unwrap()];
@@ -270,12 +256,7 @@ mod tests {
              my.connect.aws is not covered\
              \n  agent sees  the panel stays white"
         );
-        for target in [
-            "x.test",
-            "bad.my.connect.aws",
-            "::1",
-            "acme.my.connect.aws:1",
-        ] {
+        for target in ["x.test", "bad.my.connect.aws", "::1", "acme.my.connect.aws:1"] {
             assert!((2..=6).contains(&explained(target).to_string().lines().count()));
         }
     }

@@ -44,8 +44,7 @@ impl Sink {
     /// # Errors
     /// When no thread can be started.
     pub fn start(mut out: impl Write + Send + 'static, dropped: IntCounter) -> io::Result<Self> {
-        let shared =
-            Arc::new(Shared { pending: Mutex::default(), changed: Condvar::new(), dropped });
+        let shared = Arc::new(Shared { pending: Mutex::default(), changed: Condvar::new(), dropped });
         let of_thread = shared.clone();
         thread::Builder::new().name("log".into()).spawn(move || write_out(&of_thread, &mut out))?;
         Ok(Self(shared))
@@ -152,8 +151,11 @@ pub fn install(sink: &Sink, format: LogFormat, level: Level) {
     // A second call, as in a test process, keeps the first subscriber.
     let _ = match format {
         LogFormat::Text => builder.try_init().ok(),
-        LogFormat::Json => builder.event_format(JsonLine).fmt_fields(
-            tracing_subscriber::fmt::format::DefaultFields::new()).try_init().ok(),
+        LogFormat::Json => builder
+            .event_format(JsonLine)
+            .fmt_fields(tracing_subscriber::fmt::format::DefaultFields::new())
+            .try_init()
+            .ok(),
     };
 }
 

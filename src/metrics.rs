@@ -290,7 +290,10 @@ impl Metrics {
                 "Whether the last reload of the configuration took effect.",
             ),
             draining: gauge("ccpgate_draining", "Whether the process is draining after SIGTERM."),
-            log_dropped: counter("ccpgate_log_lines_dropped_total", "Log lines lost because the log was stuck."),
+            log_dropped: counter(
+                "ccpgate_log_lines_dropped_total",
+                "Log lines lost because the log was stuck.",
+            ),
             registry,
         };
         metrics.reload_successful.set(1);

@@ -25,44 +25,20 @@ const ALTERNATIVES: usize = 100;
 #[must_use]
 pub fn render(policy: &Policy, proxies: &[String], otherwise: &str) -> String {
     let tables = Tables::of(
-        policy
-            .rules()
-            .iter()
-            .filter(|rule| rule.protocol == Protocol::Tcp)
-            .map(|rule| &rule.pattern),
+        policy.rules().iter().filter(|rule| rule.protocol == Protocol::Tcp).map(|rule| &rule.pattern),
     );
-    let listed = if proxies.is_empty() {
-        otherwise.to_owned()
-    } else {
-        proxies.join("; ")
-    };
+    let listed = if proxies.is_empty() { otherwise.to_owned() } else { proxies.join("; ") };
     let mut pac = String::new();
     pac.push_str("// ccpgate: hosts of the allow list go to the proxy, all others do not.\n");
     variable(&mut pac, "LISTED", &quote(&listed));
     variable(&mut pac, "OTHERWISE", &quote(otherwise));
     pac.push_str("// Single hosts, with a dot before them.\n");
-    variable(
-        &mut pac,
-        "HOSTS",
-        &object(tables.hosts.iter().map(|key| (key, "1"))),
-    );
+    variable(&mut pac, "HOSTS", &object(tables.hosts.iter().map(|key| (key, "1"))));
     pac.push_str("// Everything below these names, but not the names.\n");
-    variable(
-        &mut pac,
-        "BELOW",
-        &object(tables.below.iter().map(|key| (key, "1"))),
-    );
+    variable(&mut pac, "BELOW", &object(tables.below.iter().map(|key| (key, "1"))));
     pac.push_str("// What may stand before these names.\n");
-    let before: Vec<_> = tables
-        .before
-        .iter()
-        .map(|(key, heads)| (key, expressions(heads)))
-        .collect();
-    variable(
-        &mut pac,
-        "BEFORE",
-        &object(before.iter().map(|(key, list)| (*key, list.as_str()))),
-    );
+    let before: Vec<_> = tables.before.iter().map(|(key, heads)| (key, expressions(heads))).collect();
+    variable(&mut pac, "BEFORE", &object(before.iter().map(|(key, list)| (*key, list.as_str()))));
     pac.push_str(LOOKUP);
     pac
 }
@@ -165,10 +141,8 @@ fn expression(head: &str) -> String {
 
 fn expressions(heads: &BTreeSet<String>) -> String {
     let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
-    let list: Vec<_> = heads
-        .chunks(ALTERNATIVES)
-        .map(|chunk| format!("/^(?:{})$/", chunk.join("|")))
-        .collect();
+    let list: Vec<_> =
+        heads.chunks(ALTERNATIVES).map(|chunk| format!("/^(?:{})$/", chunk.join("|"))).collect();
     format!("[{}]", list.join(", "))
 }
 
@@ -179,9 +153,7 @@ fn variable(pac: &mut String, name: &str, value: &str) {
 
 /// An object literal, one key on a line, without the trailing comma that old engines refuse.
 fn object<'a>(entries: impl Iterator<Item = (&'a String, &'a str)>) -> String {
-    let lines: Vec<_> = entries
-        .map(|(key, value)| format!("\n  {}: {value}", quote(key)))
-        .collect();
+    let lines: Vec<_> = entries.map(|(key, value)| format!("\n  {}: {value}", quote(key))).collect();
     match lines.as_slice() {
         [] => "{}".to_owned(),
         lines => format!("{{{}\n}}", lines.join(",")),

@@ -48,9 +48,8 @@ struct Loaded {
 fn load(sources: &Sources) -> Result<Loaded, String> {
     let loaded = config::load(sources).map_err(|e| e.to_string())?;
     let file = loaded.file.as_ref().map_or("the embedded default".to_owned(), |f| f.display().to_string());
-    let plan = Plan::new(&loaded.config).map_err(|problems| {
-        problems.iter().map(|p| format!("{file}: {p}")).collect::<Vec<_>>().join("\n")
-    })?;
+    let plan = Plan::new(&loaded.config)
+        .map_err(|problems| problems.iter().map(|p| format!("{file}: {p}")).collect::<Vec<_>>().join("\n"))?;
     Ok(Loaded { config: loaded.config, plan, file })
 }
 
@@ -156,7 +155,12 @@ struct Server {
 }
 
 impl Server {
-    fn start(loaded: Loaded, metrics: Arc<Metrics>, sink: &Sink, files: Option<u64>) -> Result<Self, ServeError> {
+    fn start(
+        loaded: Loaded,
+        metrics: Arc<Metrics>,
+        sink: &Sink,
+        files: Option<u64>,
+    ) -> Result<Self, ServeError> {
         let Loaded { config, plan, file } = loaded;
         let listeners = bind_missing(&config, &Listeners::new())?;
         let advertise = advertise(&config, &listeners);
@@ -322,7 +326,11 @@ impl Server {
             _ = signals.interrupt.recv() => false,
         };
         if !ended {
-            tracing::warn!(event = "cutting", tunnels = gate.busy_now(), "cutting the tunnels that still live");
+            tracing::warn!(
+                event = "cutting",
+                tunnels = gate.busy_now(),
+                "cutting the tunnels that still live"
+            );
             gate.drain.cut_all();
             let _ = tokio::time::timeout(LAST_WORDS, gate.idle()).await;
         }
@@ -354,7 +362,10 @@ fn advertise(config: &Config, listeners: &Listeners) -> Advertise {
     advertise_of(config, listeners.iter().map(|(key, bound)| (*key, bound.actual)))
 }
 
-fn advertise_of(config: &Config, actual: impl Iterator<Item = ((Kind, SocketAddr), SocketAddr)>) -> Advertise {
+fn advertise_of(
+    config: &Config,
+    actual: impl Iterator<Item = ((Kind, SocketAddr), SocketAddr)>,
+) -> Advertise {
     let actual: HashMap<_, _> = actual.collect();
     let of = |kind, listen: &[SocketAddr]| {
         listen.iter().filter_map(|a| actual.get(&(kind, *a)).copied()).collect::<Vec<_>>()

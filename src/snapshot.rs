@@ -9,9 +9,9 @@ use ipnet::IpNet;
 use tokio::runtime::Handle;
 
 use crate::address;
+use crate::advertise::Advertise;
 use crate::catalogue;
 use crate::config::{Config, Mode, TlsCheck};
-use crate::advertise::Advertise;
 use crate::metrics::{Metrics, RuleSeries};
 use crate::net::resolver::Resolver;
 use crate::policy::{Breadth, Generation, Pattern, Policy, Protocol, Reason, Rule, RuleId};
@@ -82,7 +82,6 @@ impl Plan {
     }
 }
 
-
 /// Limits in numbers and time.
 pub struct Limits {
     pub connections: usize,
@@ -124,8 +123,11 @@ impl Snapshot {
         metrics: &Metrics,
         runtime: &Handle,
     ) -> Result<Self, String> {
-        let resolver = Resolver::new(&config.dns.hosts, &config.dns.servers, config.dns.timeout, runtime.clone())
-            .map_err(|e| format!("dns.servers: the system's resolver configuration can't be used: {e}"))?;
+        let resolver =
+            Resolver::new(&config.dns.hosts, &config.dns.servers, config.dns.timeout, runtime.clone())
+                .map_err(|e| {
+                    format!("dns.servers: the system's resolver configuration can't be used: {e}")
+                })?;
         let series = plan.policy.rules().iter().map(|r| metrics.rule(r)).collect();
         Ok(Self {
             name: config.proxy.name.clone(),
@@ -165,7 +167,8 @@ impl Snapshot {
 
     /// The address that `egress.connect_to` puts in place of a target.
     pub fn connect_to(&self, target: &Target) -> Option<SocketAddr> {
-        let fits = |(p, port, _): &&(Pattern, u16, SocketAddr)| *port == target.port && p.matches(&target.host);
+        let fits =
+            |(p, port, _): &&(Pattern, u16, SocketAddr)| *port == target.port && p.matches(&target.host);
         self.connect_to.iter().find(fits).map(|(.., to)| *to)
     }
 

@@ -55,9 +55,7 @@ pub enum TargetError {
     Brackets,
     #[error("what stands in the brackets is not an IPv6 address without a zone")]
     Ipv6,
-    #[error(
-        "a path follows the host; write the host alone or a whole URL such as https://host/path"
-    )]
+    #[error("a path follows the host; write the host alone or a whole URL such as https://host/path")]
     Path,
     #[error("the scheme is not one of http, https, ws, wss")]
     Scheme,
@@ -75,10 +73,7 @@ impl Target {
     /// Says which part is malformed; see [`TargetError`].
     pub fn parse_authority(authority: &[u8]) -> Result<Self, TargetError> {
         let (host, port) = split(authority)?;
-        Ok(Self {
-            host,
-            port: parse_port(port.ok_or(TargetError::MissingPort)?)?,
-        })
+        Ok(Self { host, port: parse_port(port.ok_or(TargetError::MissingPort)?)? })
     }
 
     /// Reads what an administrator types: `host`, `host:port` or an http, https, ws or wss URL,
@@ -91,10 +86,7 @@ impl Target {
         let text = text.trim();
         let authority = match text.split_once("://") {
             Some((scheme, rest)) => {
-                if !["http", "https", "ws", "wss"]
-                    .iter()
-                    .any(|known| scheme.eq_ignore_ascii_case(known))
-                {
+                if !["http", "https", "ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
                     return Err(TargetError::Scheme);
                 }
                 rest.split(['/', '?', '#']).next().unwrap_or(rest)
@@ -103,10 +95,7 @@ impl Target {
             None => text,
         };
         if let Ok(address) = authority.parse::<Ipv6Addr>() {
-            return Ok(Self {
-                host: Host::Ip(address.into()),
-                port: DEFAULT_PORT,
-            });
+            return Ok(Self { host: Host::Ip(address.into()), port: DEFAULT_PORT });
         }
         if authority.contains('@') {
             return Err(TargetError::Userinfo);
@@ -193,10 +182,7 @@ pub(crate) fn ends_in_number(name: &str) -> bool {
 /// Splits an ASCII or raw authority at the port's colon and reads the host.
 fn split(authority: &[u8]) -> Result<(Host, Option<&[u8]>), TargetError> {
     if let [b'[', rest @ ..] = authority {
-        let close = rest
-            .iter()
-            .position(|&byte| byte == b']')
-            .ok_or(TargetError::Brackets)?;
+        let close = rest.iter().position(|&byte| byte == b']').ok_or(TargetError::Brackets)?;
         let address = std::str::from_utf8(&rest[..close])
             .ok()
             .and_then(|text| text.parse::<Ipv6Addr>().ok())
@@ -225,9 +211,7 @@ fn split(authority: &[u8]) -> Result<(Host, Option<&[u8]>), TargetError> {
 fn parse_port(digits: &[u8]) -> Result<u16, TargetError> {
     match digits {
         [b'1'..=b'9', rest @ ..] if rest.len() < 5 && rest.iter().all(u8::is_ascii_digit) => {
-            let value = digits
-                .iter()
-                .fold(0_u32, |value, digit| value * 10 + u32::from(digit - b'0'));
+            let value = digits.iter().fold(0_u32, |value, digit| value * 10 + u32::from(digit - b'0'));
             u16::try_from(value).map_err(|_| TargetError::Port)
         }
         [] => Err(TargetError::MissingPort),

@@ -1,3 +1,4 @@
+#![allow(clippy::unwrap_used, reason = "a failing test may panic")]
 //! The configuration as users meet it: the example file, one file per mistake, and the order of
 //! the layers.
 
@@ -7,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ccpgate::config::{
-    Config, ConfigErrors, Feature, Level, Loaded, LogFormat, Mode, SignIn, Source, Sources,
-    TlsCheck, Wildcards, load, schema,
+    Config, ConfigErrors, Feature, Level, Loaded, LogFormat, Mode, SignIn, Source, Sources, TlsCheck,
+    Wildcards, load, schema,
 };
 use ccpgate::policy::Category;
 
@@ -17,10 +18,7 @@ const EXAMPLE: &str = "config/ccpgate.example.toml";
 fn from(file: Option<&Path>, env: &[(&str, &str)], set: &[&str]) -> Result<Loaded, ConfigErrors> {
     load(&Sources {
         file: file.map(Path::to_owned),
-        env: env
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.to_string()))
-            .collect(),
+        env: env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
         set: set.iter().map(|flag| flag.to_string()).collect(),
     })
 }
@@ -71,17 +69,11 @@ fn the_example_sets_every_key() {
     assert_eq!(config.allow[1].ports, [443, 8443]);
     assert_eq!(config.proxy.clients[1].to_string(), "10.30.0.7/32");
     assert!(config.proxy.advertise[0].https && !config.proxy.advertise[1].https);
-    assert_eq!(
-        config.dns.servers,
-        [address("10.0.0.2:53"), address("10.0.0.3:5353")]
-    );
+    assert_eq!(config.dns.servers, [address("10.0.0.2:53"), address("10.0.0.3:5353")]);
     assert_eq!(config.shift.lunch, Duration::from_secs(75 * 60));
     assert_eq!(config.log.format, LogFormat::Json);
     let (redirect, to) = config.egress.connect_to.first_key_value().unwrap();
-    assert_eq!(
-        (redirect.host.as_str(), redirect.port),
-        ("*.crm.example", 8443)
-    );
+    assert_eq!((redirect.host.as_str(), redirect.port), ("*.crm.example", 8443));
     assert_eq!(*to, address("10.9.0.20:8443"));
 
     let shown = loaded.to_json();
@@ -90,11 +82,7 @@ fn the_example_sets_every_key() {
     let same = BTreeSet::from(["connect.media"]);
     for (key, entry) in shown.as_object().unwrap() {
         assert_eq!(entry["source"], EXAMPLE, "{key} isn't in the example");
-        assert_eq!(
-            entry["value"] == default[key]["value"],
-            same.contains(key.as_str()),
-            "{key}"
-        );
+        assert_eq!(entry["value"] == default[key]["value"], same.contains(key.as_str()), "{key}");
     }
 }
 
@@ -105,61 +93,35 @@ fn each_mistake_gets_its_message() {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "toml")
-        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
         .collect();
     files.sort();
-    assert!(
-        files.len() >= 30,
-        "the mistakes have gone from {}",
-        folder.display()
-    );
+    assert!(files.len() >= 30, "the mistakes have gone from {}", folder.display());
     for file in files {
         let got = message(from(Some(&file), &[], &[])) + "\n";
         let expected = std::fs::read_to_string(file.with_extension("txt")).unwrap_or_default();
-        assert_eq!(
-            got,
-            expected,
-            "\n{}\nexpected:\n{expected}\ngot:\n{got}",
-            file.display()
-        );
+        assert_eq!(got, expected, "\n{}\nexpected:\n{expected}\ngot:\n{got}", file.display());
     }
 }
 
 #[test]
 fn layers_win_in_their_order() {
     let file = "[log]\nlevel = \"warn\"\nformat = \"json\"\naccess = false\n";
-    let env = [
-        ("CCPGATE_LOG__LEVEL", "error"),
-        ("CCPGATE_LOG__ACCESS", "true"),
-    ];
+    let env = [("CCPGATE_LOG__LEVEL", "error"), ("CCPGATE_LOG__ACCESS", "true")];
     let loaded = from_text(file, &env, &["log.level=debug"]).unwrap();
     assert_eq!(loaded.config.log.level, Level::Debug);
     assert_eq!(loaded.config.log.format, LogFormat::Json);
     assert!(loaded.config.log.access);
     let source = |key: &str| loaded.provenance.of(key).to_vec();
     assert_eq!(source("log.level"), [Source::Set]);
-    assert_eq!(
-        source("log.access"),
-        [Source::Environment("CCPGATE_LOG__ACCESS".into())]
-    );
-    assert_eq!(
-        source("log.format"),
-        [Source::File(loaded.file.clone().unwrap())]
-    );
+    assert_eq!(source("log.access"), [Source::Environment("CCPGATE_LOG__ACCESS".into())]);
+    assert_eq!(source("log.format"), [Source::File(loaded.file.clone().unwrap())]);
     assert_eq!(source("proxy.name"), [Source::Default]);
 }
 
 #[test]
 fn a_stronger_layer_replaces_a_wrong_value() {
-    let loaded = from_text(
-        "[limits]\nconnections = 0\n",
-        &[],
-        &["limits.connections=7"],
-    )
-    .unwrap();
+    let loaded = from_text("[limits]\nconnections = 0\n", &[], &["limits.connections=7"]).unwrap();
     assert_eq!(loaded.config.limits.connections, 7);
 }
 
@@ -183,22 +145,14 @@ fn the_environment_can_say_everything() {
         ("CCPGATE__ODD", "1"),
         ("OTHER__KEY", "1"),
     ];
-    let config = from(None, &env, &[])
-        .unwrap_or_else(|error| panic!("{error}"))
-        .config;
+    let config = from(None, &env, &[]).unwrap_or_else(|error| panic!("{error}")).config;
     assert_eq!(config.connect.regions, ["us-east-1", "us-west-2"]);
     assert_eq!(config.connect.instances, ["012345"]);
     assert_eq!(config.proxy.clients.len(), 2);
-    assert_eq!(
-        config.proxy.listen,
-        [address("[::1]:3128"), address("127.0.0.1:3128")]
-    );
+    assert_eq!(config.proxy.listen, [address("[::1]:3128"), address("127.0.0.1:3128")]);
     assert!(config.proxy.advertise.is_empty());
     assert_eq!(config.dns.hosts["a.example"].len(), 1);
-    assert_eq!(
-        (config.limits.connections, config.limits.request_header),
-        (5, 4096)
-    );
+    assert_eq!((config.limits.connections, config.limits.request_header), (5, 4096));
     assert!(!config.log.access);
 }
 
@@ -213,9 +167,7 @@ fn flags_can_say_everything() {
         r#"allow=[{ pattern = "idp.example", ports = [8443] }]"#,
         "policy.tls='off'",
     ];
-    let config = from(None, &[], &set)
-        .unwrap_or_else(|error| panic!("{error}"))
-        .config;
+    let config = from(None, &[], &set).unwrap_or_else(|error| panic!("{error}")).config;
     assert_eq!(config.log.level, Level::Debug);
     assert_eq!(config.connect.instances, ["12345", "acme"]);
     assert_eq!(config.connect.regions, ["us-west-2"]);
@@ -226,16 +178,8 @@ fn flags_can_say_everything() {
 
 #[test]
 fn problems_of_all_layers_come_at_once() {
-    let env = [
-        ("CCPGATE_PROXY__LISEN", "127.0.0.1:1"),
-        ("CCPGATE_LIMITS__CONNECTIONS", "many"),
-    ];
-    let set = [
-        "log.levle=debug",
-        "shift.length=0s",
-        "nonsense",
-        "policy.deny=[\"a\", b]",
-    ];
+    let env = [("CCPGATE_PROXY__LISEN", "127.0.0.1:1"), ("CCPGATE_LIMITS__CONNECTIONS", "many")];
+    let set = ["log.levle=debug", "shift.length=0s", "nonsense", "policy.deny=[\"a\", b]"];
     let error = message(from_text("[dns]\ntimeout = 3\n", &env, &set));
     let expected = [
         r#"ccpgate.toml:2:1: dns.timeout = 3: the unit is missing, did you mean "3s"?"#,
@@ -272,11 +216,7 @@ fn a_file_that_cannot_be_read_is_named() {
     assert!(got(&file).contains("odd.toml: no such file"));
     assert!(got(directory.path()).ends_with("this is a directory, expected a TOML file"));
     std::fs::write(&file, b"[log]\nlevel = \"\xff\"\n").unwrap();
-    assert!(
-        got(&file).contains("odd.toml:2:10: not UTF-8"),
-        "{}",
-        got(&file)
-    );
+    assert!(got(&file).contains("odd.toml:2:10: not UTF-8"), "{}", got(&file));
     std::fs::write(&file, vec![b'#'; (1 << 20) + 1]).unwrap();
     assert!(got(&file).contains("odd.toml: the file is larger than 1 MiB"));
 }
@@ -284,21 +224,13 @@ fn a_file_that_cannot_be_read_is_named() {
 #[test]
 fn a_variable_that_is_not_utf8_is_named() {
     let error = message(from(None, &[("CCPGATE_PROXY__NAME", "a\u{fffd}")], &[]));
-    assert_eq!(
-        error,
-        "environment CCPGATE_PROXY__NAME: proxy.name: not valid UTF-8"
-    );
+    assert_eq!(error, "environment CCPGATE_PROXY__NAME: proxy.name: not valid UTF-8");
 }
 
 #[test]
 fn what_show_prints_is_the_same_configuration_again() {
     let set = [r#"dns.hosts."b.example"=["127.0.0.2"]"#];
-    let loaded = from(
-        Some(Path::new(EXAMPLE)),
-        &[("CCPGATE_LOG__LEVEL", "warn")],
-        &set,
-    )
-    .unwrap();
+    let loaded = from(Some(Path::new(EXAMPLE)), &[("CCPGATE_LOG__LEVEL", "warn")], &set).unwrap();
     let shown = loaded.to_toml();
     for line in [
         "level = \"warn\" # environment CCPGATE_LOG__LEVEL",
@@ -316,14 +248,8 @@ fn what_show_prints_is_the_same_configuration_again() {
 
     let plain = from(None, &[], &[]).unwrap();
     assert!(plain.to_toml().contains("name = \"ccpgate\" # default\n"));
-    assert_eq!(
-        plain.to_json()["proxy.name"],
-        serde_json::json!({ "value": "ccpgate", "source": "default" })
-    );
-    assert_eq!(
-        from_text(&plain.to_toml(), &[], &[]).unwrap().config,
-        plain.config
-    );
+    assert_eq!(plain.to_json()["proxy.name"], serde_json::json!({ "value": "ccpgate", "source": "default" }));
+    assert_eq!(from_text(&plain.to_toml(), &[], &[]).unwrap().config, plain.config);
 }
 
 #[test]

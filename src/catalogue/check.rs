@@ -13,21 +13,12 @@ pub enum CatalogueError {
     #[error("connect.regions: empty; name at least one Region, or \"*\" for all; known: {known}")]
     NoRegion { known: String },
     #[error("connect.regions: unknown region {value:?}; {}known: {known}", did_you_mean(.near))]
-    UnknownRegion {
-        value: String,
-        near: Vec<String>,
-        known: String,
-    },
+    UnknownRegion { value: String, near: Vec<String>, known: String },
     #[error(
         "connect.regions: {value:?} ({name}) is not offered as the region of an instance: {reason}; \
          known: {known}"
     )]
-    RegionNotOffered {
-        value: String,
-        name: String,
-        reason: String,
-        known: String,
-    },
+    RegionNotOffered { value: String, name: String, reason: String, known: String },
     #[error(
         "connect.instances: {value:?} is not an instance alias; {}valid is one DNS label: 1 to 63 \
          letters, digits and inner hyphens, or \"*\" for any instance", did_you_mean(.near)
@@ -39,11 +30,7 @@ pub enum CatalogueError {
     )]
     Bucket { value: String, near: Vec<String> },
     #[error("{key}: {value:?} is not a host name: {reason}")]
-    Name {
-        key: &'static str,
-        value: String,
-        reason: String,
-    },
+    Name { key: &'static str, value: String, reason: String },
 }
 
 impl CatalogueError {
@@ -85,9 +72,7 @@ impl<'a> Chosen<'a> {
         let mut errors = Vec::new();
         let mut regions = BTreeMap::new();
         if choice.regions.is_empty() {
-            errors.push(CatalogueError::NoRegion {
-                known: known(catalogue),
-            });
+            errors.push(CatalogueError::NoRegion { known: known(catalogue) });
         }
         for value in &choice.regions {
             match catalogue.regions.get_key_value(value.as_str()) {
@@ -103,28 +88,17 @@ impl<'a> Chosen<'a> {
             if is_label(value) {
                 instances.push(value.to_ascii_lowercase());
             } else {
-                errors.push(CatalogueError::Instance {
-                    value: value.clone(),
-                    near: alias_in(value),
-                });
+                errors.push(CatalogueError::Instance { value: value.clone(), near: alias_in(value) });
             }
         }
         for value in &choice.attachment_buckets {
             if !is_bucket(value) {
-                errors.push(CatalogueError::Bucket {
-                    value: value.clone(),
-                    near: bucket_in(value),
-                });
+                errors.push(CatalogueError::Bucket { value: value.clone(), near: bucket_in(value) });
             }
         }
         if errors.is_empty() {
             let any_instance = choice.instances.iter().any(|value| value == "*");
-            Ok(Self {
-                choice,
-                regions,
-                instances,
-                any_instance,
-            })
+            Ok(Self { choice, regions, instances, any_instance })
         } else {
             Err(errors)
         }
@@ -132,32 +106,17 @@ impl<'a> Chosen<'a> {
 }
 
 fn known(catalogue: &Catalogue) -> String {
-    catalogue
-        .offered()
-        .map(|(code, _)| code)
-        .collect::<Vec<_>>()
-        .join(" ")
+    catalogue.offered().map(|(code, _)| code).collect::<Vec<_>>().join(" ")
 }
 
 fn region_error(catalogue: &Catalogue, value: &str, found: Option<&Region>) -> CatalogueError {
     let known = known(catalogue);
     let value = value.to_owned();
     match found {
-        Some(Region {
-            name,
-            not_offered: Some(reason),
-            ..
-        }) => CatalogueError::RegionNotOffered {
-            value,
-            name: name.clone(),
-            reason: reason.clone(),
-            known,
-        },
-        _ => CatalogueError::UnknownRegion {
-            near: near_regions(catalogue, &value),
-            value,
-            known,
-        },
+        Some(Region { name, not_offered: Some(reason), .. }) => {
+            CatalogueError::RegionNotOffered { value, name: name.clone(), reason: reason.clone(), known }
+        }
+        _ => CatalogueError::UnknownRegion { near: near_regions(catalogue, &value), value, known },
     }
 }
 
@@ -165,16 +124,12 @@ fn region_error(catalogue: &Catalogue, value: &str, found: Option<&Region>) -> C
 /// number; a list of everything would not help.
 fn near_regions(catalogue: &Catalogue, value: &str) -> Vec<String> {
     let value = value.trim().to_ascii_lowercase();
-    let distances: Vec<(usize, &str)> = catalogue
-        .offered()
-        .map(|(code, _)| (strsim::damerau_levenshtein(code, &value), code))
-        .collect();
+    let distances: Vec<(usize, &str)> =
+        catalogue.offered().map(|(code, _)| (strsim::damerau_levenshtein(code, &value), code)).collect();
     let Some(best) = distances.iter().map(|(distance, _)| *distance).min() else {
         return Vec::new();
     };
-    let near = distances
-        .into_iter()
-        .filter(|(distance, _)| *distance == best && best <= 2);
+    let near = distances.into_iter().filter(|(distance, _)| *distance == best && best <= 2);
     near.map(|(_, code)| code.to_owned()).collect()
 }
 
@@ -190,51 +145,28 @@ fn is_label(text: &str) -> bool {
 fn alias_in(value: &str) -> Vec<String> {
     let host = value.rsplit("://").next().unwrap_or(value);
     let label = host.split(['.', '/', ':']).next().unwrap_or(host).trim();
-    if is_label(label) && label != value {
-        vec![format!("{label:?}")]
-    } else {
-        Vec::new()
-    }
+    if is_label(label) && label != value { vec![format!("{label:?}")] } else { Vec::new() }
 }
 
 /// S3's rules for bucket names, which are also what keeps the name one or more DNS labels.
 fn is_bucket(text: &str) -> bool {
-    let lower = text
-        .bytes()
-        .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-'));
+    let lower = text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-'));
     (3..=63).contains(&text.len())
         && lower
         && text.split('.').all(is_label)
         && text.parse::<std::net::Ipv4Addr>().is_err()
-        && !["xn--", "sthree-"]
+        && !["xn--", "sthree-"].iter().any(|prefix| text.starts_with(prefix))
+        && !["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3", ".amazonaws.com"]
             .iter()
-            .any(|prefix| text.starts_with(prefix))
-        && ![
-            "-s3alias",
-            "--ol-s3",
-            ".mrap",
-            "--x-s3",
-            "--table-s3",
-            ".amazonaws.com",
-        ]
-        .iter()
-        .any(|suffix| text.ends_with(suffix))
+            .any(|suffix| text.ends_with(suffix))
 }
 
 /// The bucket in a pasted S3 address.
 fn bucket_in(value: &str) -> Vec<String> {
     let host = value.rsplit("://").next().unwrap_or(value);
     let bucket = host.split('/').next().unwrap_or(host);
-    let bucket = bucket
-        .split(".s3.")
-        .next()
-        .unwrap_or(bucket)
-        .to_ascii_lowercase();
-    if is_bucket(&bucket) && bucket != value {
-        vec![format!("{bucket:?}")]
-    } else {
-        Vec::new()
-    }
+    let bucket = bucket.split(".s3.").next().unwrap_or(bucket).to_ascii_lowercase();
+    if is_bucket(&bucket) && bucket != value { vec![format!("{bucket:?}")] } else { Vec::new() }
 }
 
 #[cfg(test)]
@@ -260,37 +192,20 @@ mod tests {
     #[test]
     fn unknown_regions_list_near_ones() {
         let regions = strings(&["us-west2"]);
-        let text = errors(&ConnectChoice {
-            regions,
-            ..ConnectChoice::default()
-        })
-        .remove(0);
-        let start = "connect.regions: unknown region \"us-west2\"; did you mean us-west-2? known: af-south-1 ";
+        let text = errors(&ConnectChoice { regions, ..ConnectChoice::default() }).remove(0);
+        let start =
+            "connect.regions: unknown region \"us-west2\"; did you mean us-west-2? known: af-south-1 ";
         assert!(text.starts_with(start), "{text}");
         let regions = strings(&["moon"]);
-        let text = errors(&ConnectChoice {
-            regions,
-            ..ConnectChoice::default()
-        })
-        .remove(0);
-        assert!(
-            text.starts_with("connect.regions: unknown region \"moon\"; known: "),
-            "{text}"
-        );
+        let text = errors(&ConnectChoice { regions, ..ConnectChoice::default() }).remove(0);
+        assert!(text.starts_with("connect.regions: unknown region \"moon\"; known: "), "{text}");
     }
 
     #[test]
     fn mumbai_is_not_offered() {
         let regions = strings(&["ap-south-1"]);
-        let text = errors(&ConnectChoice {
-            regions,
-            ..ConnectChoice::default()
-        })
-        .remove(0);
-        assert!(
-            text.contains("Mumbai") && text.contains("not offered"),
-            "{text}"
-        );
+        let text = errors(&ConnectChoice { regions, ..ConnectChoice::default() }).remove(0);
+        assert!(text.contains("Mumbai") && text.contains("not offered"), "{text}");
         assert!(!text.contains("known: ap-south-1"));
     }
 
@@ -311,46 +226,19 @@ mod tests {
         let texts = errors(&choice);
         assert_eq!(texts.len(), 10, "{texts:#?}");
         assert!(texts[2].contains("did you mean \"acme\"?"), "{}", texts[2]);
-        assert!(
-            texts[3].starts_with("connect.instances: \"-x\""),
-            "{}",
-            texts[3]
-        );
-        assert!(
-            texts[5].starts_with("connect.attachment_buckets: \"*\""),
-            "{}",
-            texts[5]
-        );
+        assert!(texts[3].starts_with("connect.instances: \"-x\""), "{}", texts[3]);
+        assert!(texts[5].starts_with("connect.attachment_buckets: \"*\""), "{}", texts[5]);
         assert!(texts[6].contains("did you mean \"acme\"?"), "{}", texts[6]);
-        let none = ConnectChoice {
-            regions: Vec::new(),
-            ..ConnectChoice::default()
-        };
+        let none = ConnectChoice { regions: Vec::new(), ..ConnectChoice::default() };
         assert!(errors(&none)[0].starts_with("connect.regions: empty"));
     }
 
     #[test]
     fn buckets_follow_the_rules_of_s3() {
-        for good in [
-            "abc",
-            "acme-files",
-            "files.acme.example",
-            "0a0",
-            &"a".repeat(63),
-        ] {
+        for good in ["abc", "acme-files", "files.acme.example", "0a0", &"a".repeat(63)] {
             assert!(is_bucket(good), "{good}");
         }
-        for bad in [
-            "ab",
-            "a.-b",
-            "-ab",
-            "ab-",
-            "a_b",
-            "xn--abc",
-            "x-s3alias",
-            "*.abc",
-            &"a".repeat(64),
-        ] {
+        for bad in ["ab", "a.-b", "-ab", "ab-", "a_b", "xn--abc", "x-s3alias", "*.abc", &"a".repeat(64)] {
             assert!(!is_bucket(bad), "{bad}");
         }
     }

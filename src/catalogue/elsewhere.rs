@@ -51,13 +51,10 @@ impl fmt::Display for Elsewhere {
         for (at, Need { key, value }) in self.needs.iter().enumerate() {
             let and = if at == 0 { ", " } else { " and " };
             match *key {
-                "allow" => write!(
-                    f,
-                    "{and}which AWS no longer lists; an [[allow]] entry would let it through"
-                )?,
-                "connect.media" | "connect.legacy" => {
-                    write!(f, "{and}which needs {key} = {value}")?
+                "allow" => {
+                    write!(f, "{and}which AWS no longer lists; an [[allow]] entry would let it through")?
                 }
+                "connect.media" | "connect.legacy" => write!(f, "{and}which needs {key} = {value}")?,
                 "connect.wildcards" => write!(f, "{and}which needs {key} = {value:?}")?,
                 _ => write!(f, "{and}which needs {value:?} in {key}")?,
             }
@@ -127,10 +124,7 @@ pub fn find_elsewhere_given(host: &str, choice: &ConnectChoice) -> Option<Elsewh
 }
 
 fn is_chosen(choice: &ConnectChoice, code: &str) -> bool {
-    choice
-        .regions
-        .iter()
-        .any(|known| known == "*" || known == code)
+    choice.regions.iter().any(|known| known == "*" || known == code)
 }
 
 fn describe(
@@ -143,51 +137,26 @@ fn describe(
 ) -> Elsewhere {
     let mut needed = Vec::new();
     // A row with also_in makes several names of each pattern.
-    let pattern = row
-        .patterns
-        .get(at / (row.also_in.len() + 1))
-        .map_or(made, String::as_str);
+    let pattern = row.patterns.get(at / (row.also_in.len() + 1)).map_or(made, String::as_str);
     if row.retired {
-        needed.push(Need {
-            key: "allow",
-            value: host.to_owned(),
-        });
+        needed.push(Need { key: "allow", value: host.to_owned() });
     } else {
         let served = |code: &str| is_chosen(choice, code) && row.holds_in(code);
         // A name without a Region still needs one of the Regions that have it.
-        let elsewhere =
-            !choice.regions.is_empty() && !catalogue.offered().any(|(code, _)| served(code));
-        if if row.is_regional() {
-            !is_chosen(choice, code)
-        } else {
-            elsewhere
-        } {
-            needed.push(Need {
-                key: "connect.regions",
-                value: code.to_owned(),
-            });
+        let elsewhere = !choice.regions.is_empty() && !catalogue.offered().any(|(code, _)| served(code));
+        if if row.is_regional() { !is_chosen(choice, code) } else { elsewhere } {
+            needed.push(Need { key: "connect.regions", value: code.to_owned() });
         }
-        let owner = made
-            .strip_prefix('*')
-            .and_then(|suffix| host.strip_suffix(suffix));
+        let owner = made.strip_prefix('*').and_then(|suffix| host.strip_suffix(suffix));
         let any = |list: &[String], name: &str| {
-            list.iter()
-                .any(|known| known == "*" || known.eq_ignore_ascii_case(name))
+            list.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(name))
         };
         match owner {
             Some(alias) if pattern.contains("{instance}") && !any(&choice.instances, alias) => {
-                needed.push(Need {
-                    key: "connect.instances",
-                    value: alias.to_owned(),
-                });
+                needed.push(Need { key: "connect.instances", value: alias.to_owned() });
             }
-            Some(bucket)
-                if pattern.contains("{bucket}") && !any(&choice.attachment_buckets, bucket) =>
-            {
-                needed.push(Need {
-                    key: "connect.attachment_buckets",
-                    value: bucket.to_owned(),
-                });
+            Some(bucket) if pattern.contains("{bucket}") && !any(&choice.attachment_buckets, bucket) => {
+                needed.push(Need { key: "connect.attachment_buckets", value: bucket.to_owned() });
             }
             _ => {}
         }
@@ -245,87 +214,23 @@ mod tests {
     #[test]
     fn names_the_key_and_the_value() {
         let cases = [
-            (
-                "participant.connect.eu-west-2.amazonaws.com",
-                "participant",
-                "connect.regions",
-                "eu-west-2",
-            ),
-            (
-                "a.transport.connect.us-west-2.amazonaws.com",
-                "transport",
-                "connect.regions",
-                "us-west-2",
-            ),
-            (
-                "acme.my.connect.aws",
-                "instance",
-                "connect.instances",
-                "acme",
-            ),
-            (
-                "acme.awsapps.com",
-                "instance-legacy",
-                "connect.instances",
-                "acme",
-            ),
-            (
-                "files.acme.s3.eu-west-2.amazonaws.com",
-                "attachments",
-                "connect.regions",
-                "eu-west-2",
-            ),
-            (
-                "d16q6638mh01s7.cloudfront.net",
-                "login-cloudfront",
-                "connect.regions",
-                "eu-west-2",
-            ),
-            (
-                "signal.m1.ue1.app.chime.aws",
-                "video",
-                "connect.features",
-                "video",
-            ),
-            (
-                "eu-central-1.signin.aws.amazon.com",
-                "saml-signin",
-                "connect.regions",
-                "eu-central-1",
-            ),
-            (
-                "signin.aws.amazon.com",
-                "saml-signin-global",
-                "connect.signin",
-                "saml",
-            ),
-            (
-                "x.awsglobalaccelerator.com",
-                "globalaccelerator",
-                "allow",
-                "x.awsglobalaccelerator.com",
-            ),
-            (
-                "pics.s3.dualstack.us-east-1.amazonaws.com",
-                "signin-assets",
-                "connect.regions",
-                "us-east-1",
-            ),
-            (
-                "acme.govcloud.connect.aws",
-                "instance-gov",
-                "connect.regions",
-                "us-gov-west-1",
-            ),
+            ("participant.connect.eu-west-2.amazonaws.com", "participant", "connect.regions", "eu-west-2"),
+            ("a.transport.connect.us-west-2.amazonaws.com", "transport", "connect.regions", "us-west-2"),
+            ("acme.my.connect.aws", "instance", "connect.instances", "acme"),
+            ("acme.awsapps.com", "instance-legacy", "connect.instances", "acme"),
+            ("files.acme.s3.eu-west-2.amazonaws.com", "attachments", "connect.regions", "eu-west-2"),
+            ("d16q6638mh01s7.cloudfront.net", "login-cloudfront", "connect.regions", "eu-west-2"),
+            ("signal.m1.ue1.app.chime.aws", "video", "connect.features", "video"),
+            ("eu-central-1.signin.aws.amazon.com", "saml-signin", "connect.regions", "eu-central-1"),
+            ("signin.aws.amazon.com", "saml-signin-global", "connect.signin", "saml"),
+            ("x.awsglobalaccelerator.com", "globalaccelerator", "allow", "x.awsglobalaccelerator.com"),
+            ("pics.s3.dualstack.us-east-1.amazonaws.com", "signin-assets", "connect.regions", "us-east-1"),
+            ("acme.govcloud.connect.aws", "instance-gov", "connect.regions", "us-gov-west-1"),
         ];
         for (host, id, key, value) in cases {
             assert_eq!(first(host), (id, key, value.to_owned()), "{host}");
         }
-        for unknown in [
-            "example.com",
-            "my.connect.aws",
-            "participant.connect.ap-south-1.amazonaws.com",
-        ] {
+        for unknown in ["example.com", "my.connect.aws", "participant.connect.ap-south-1.amazonaws.com"] {
             assert_eq!(find_elsewhere(unknown), None, "{unknown}");
         }
     }
@@ -348,10 +253,7 @@ mod tests {
                 "rival.awsapps.com",
                 "{instance}.awsapps.com, which needs \"rival\" in connect.instances and which needs connect.legacy = true",
             ),
-            (
-                "d123.cloudfront.net",
-                "*.cloudfront.net, which needs connect.legacy = true",
-            ),
+            ("d123.cloudfront.net", "*.cloudfront.net, which needs connect.legacy = true"),
             (
                 "d16q6638mh01s7.cloudfront.net",
                 "d16q6638mh01s7.cloudfront.net (eu-west-2), which needs \"eu-west-2\" in connect.regions",

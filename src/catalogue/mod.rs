@@ -16,8 +16,8 @@ use serde::Deserialize;
 
 use crate::policy::{Breadth, Category, Generation, Protocol};
 
-pub use check::CatalogueError;
 pub use crate::config::{Connect as ConnectChoice, Feature, SignIn, Wildcards};
+pub use check::CatalogueError;
 pub use elsewhere::{Elsewhere, Need, find_elsewhere, find_elsewhere_given};
 pub use render::{Format, render};
 pub use resolve::{Resolved, resolve};
@@ -66,14 +66,8 @@ impl Catalogue {
     /// Title and address of a row's first, that is its best, source.
     pub fn source_text(&self, ids: &[String]) -> String {
         match ids.first().and_then(|id| self.sources.get(id)) {
-            Some(Source {
-                title,
-                address: Some(address),
-            }) => format!("{title}, {address}"),
-            Some(Source {
-                title,
-                address: None,
-            }) => title.clone(),
+            Some(Source { title, address: Some(address) }) => format!("{title}, {address}"),
+            Some(Source { title, address: None }) => title.clone(),
             None => String::new(),
         }
     }
@@ -169,10 +163,7 @@ impl Endpoint {
     pub(crate) fn is_regional(&self) -> bool {
         self.list.is_some()
             || !self.regions.is_empty()
-            || self
-                .patterns
-                .iter()
-                .any(|pattern| pattern.contains("{region}"))
+            || self.patterns.iter().any(|pattern| pattern.contains("{region}"))
     }
 }
 
@@ -268,31 +259,13 @@ mod tests {
     #[test]
     fn references_resolve() {
         let catalogue = catalogue();
-        let mut ids: Vec<&str> = catalogue
-            .endpoints
-            .iter()
-            .map(|row| row.id.as_str())
-            .collect();
+        let mut ids: Vec<&str> = catalogue.endpoints.iter().map(|row| row.id.as_str()).collect();
         for row in &catalogue.endpoints {
             assert_eq!(row.patterns.is_empty(), row.list.is_some(), "{}", row.id);
             assert!(!row.ports.is_empty() && row.ports.is_sorted(), "{}", row.id);
-            assert_eq!(
-                row.breadth == Breadth::Shared && !row.retired,
-                row.remedy.is_some(),
-                "{}",
-                row.id
-            );
-            for region in row
-                .regions
-                .iter()
-                .chain(&row.except_regions)
-                .chain(&row.also_in)
-            {
-                assert!(
-                    catalogue.regions.contains_key(region),
-                    "{}: {region}",
-                    row.id
-                );
+            assert_eq!(row.breadth == Breadth::Shared && !row.retired, row.remedy.is_some(), "{}", row.id);
+            for region in row.regions.iter().chain(&row.except_regions).chain(&row.also_in) {
+                assert!(catalogue.regions.contains_key(region), "{}: {region}", row.id);
             }
             if let Some(id) = &row.gives_way_to {
                 assert!(catalogue.endpoint(id).is_some(), "{}: {id}", row.id);
@@ -319,16 +292,9 @@ mod tests {
     #[test]
     fn prefixes_are_networks() {
         let catalogue = catalogue();
-        let regions = catalogue
-            .regions
-            .values()
-            .flat_map(|r| r.ipv4.iter().chain(&r.ipv6));
+        let regions = catalogue.regions.values().flat_map(|r| r.ipv4.iter().chain(&r.ipv6));
         let fixed = catalogue.addresses.iter().flat_map(|row| &row.cidrs);
-        for prefix in regions
-            .chain(fixed)
-            .chain(&catalogue.global.ipv4)
-            .chain(&catalogue.global.ipv6)
-        {
+        for prefix in regions.chain(fixed).chain(&catalogue.global.ipv4).chain(&catalogue.global.ipv6) {
             let net: ipnet::IpNet = prefix.parse().expect(prefix);
             assert_eq!(net.trunc(), net);
         }

@@ -30,25 +30,13 @@ pub fn render(rules: &[Rule], format: Format) -> String {
 
 fn table(rules: &[Rule]) -> String {
     let mut sources: Vec<&str> = Vec::new();
-    let mut rows = vec![
-        [
-            "pattern",
-            "port",
-            "category",
-            "generation",
-            "breadth",
-            "carries",
-        ]
-        .map(str::to_owned),
-    ];
+    let mut rows =
+        vec![["pattern", "port", "category", "generation", "breadth", "carries"].map(str::to_owned)];
     for rule in rules {
-        let at = sources
-            .iter()
-            .position(|known| *known == rule.source)
-            .unwrap_or_else(|| {
-                sources.push(&rule.source);
-                sources.len() - 1
-            });
+        let at = sources.iter().position(|known| *known == rule.source).unwrap_or_else(|| {
+            sources.push(&rule.source);
+            sources.len() - 1
+        });
         rows.push([
             rule.pattern.as_str().to_owned(),
             ports(rule),
@@ -58,12 +46,7 @@ fn table(rules: &[Rule]) -> String {
             format!("{} [{}]", rule.carries, at + 1),
         ]);
     }
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; 5] = std::array::from_fn(width);
     let mut text = String::new();
     for row in &rows {
@@ -137,8 +120,8 @@ fn json(rules: &[Rule]) -> String {
             source: &rule.source,
         })
         .collect();
-    let mut text = serde_json::to_string_pretty(&lines)
-        .expect("strings, numbers and unit variants always serialise");
+    let mut text =
+        serde_json::to_string_pretty(&lines).expect("strings, numbers and unit variants always serialise");
     text.push('\n');
     text
 }
@@ -146,11 +129,7 @@ fn json(rules: &[Rule]) -> String {
 fn txt(rules: &[Rule]) -> String {
     let mut seen = std::collections::HashSet::new();
     let mut text = String::new();
-    for pattern in rules
-        .iter()
-        .map(|rule| rule.pattern.as_str())
-        .filter(|pattern| seen.insert(*pattern))
-    {
+    for pattern in rules.iter().map(|rule| rule.pattern.as_str()).filter(|pattern| seen.insert(*pattern)) {
         text.push_str(pattern);
         text.push('\n');
     }
@@ -163,10 +142,7 @@ mod tests {
     use super::*;
 
     fn rules() -> Vec<Rule> {
-        let choice = ConnectChoice {
-            features: Feature::ALL.to_vec(),
-            ..ConnectChoice::default()
-        };
+        let choice = ConnectChoice { features: Feature::ALL.to_vec(), ..ConnectChoice::default() };
         resolve(&choice).expect("valid").rules
     }
 
@@ -175,17 +151,9 @@ mod tests {
         let rules = rules();
         let text = render(&rules, Format::Table);
         let (body, sources) = text.split_once("\n\nsources\n").expect("both parts");
-        let column = body
-            .lines()
-            .next()
-            .expect("heading")
-            .find("carries")
-            .expect("column");
+        let column = body.lines().next().expect("heading").find("carries").expect("column");
         for (line, rule) in body.lines().skip(1).zip(&rules) {
-            assert!(
-                line.starts_with(rule.pattern.as_str()) && line.ends_with(']'),
-                "{line}"
-            );
+            assert!(line.starts_with(rule.pattern.as_str()) && line.ends_with(']'), "{line}");
             assert!(line[column..].starts_with(&rule.carries), "{line}");
         }
         assert_eq!(body.lines().count(), rules.len() + 1);
@@ -196,30 +164,14 @@ mod tests {
     #[test]
     fn json_has_the_promised_keys() {
         let rules = rules();
-        let value: serde_json::Value =
-            serde_json::from_str(&render(&rules, Format::Json)).expect("JSON");
+        let value: serde_json::Value = serde_json::from_str(&render(&rules, Format::Json)).expect("JSON");
         let array = value.as_array().expect("array");
         assert_eq!(array.len(), rules.len());
         for object in array {
-            for key in [
-                "pattern",
-                "protocol",
-                "category",
-                "generation",
-                "breadth",
-                "carries",
-                "source",
-            ] {
-                assert!(
-                    object[key].as_str().is_some_and(|text| !text.is_empty()),
-                    "{key}: {object}"
-                );
+            for key in ["pattern", "protocol", "category", "generation", "breadth", "carries", "source"] {
+                assert!(object[key].as_str().is_some_and(|text| !text.is_empty()), "{key}: {object}");
             }
-            assert!(
-                object["ports"]
-                    .as_array()
-                    .is_some_and(|ports| !ports.is_empty())
-            );
+            assert!(object["ports"].as_array().is_some_and(|ports| !ports.is_empty()));
         }
         assert_eq!(render(&[], Format::Json), "[]\n");
     }
@@ -228,10 +180,7 @@ mod tests {
     fn txt_has_each_pattern_once() {
         let text = render(&rules(), Format::Txt);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(
-            lines.iter().filter(|line| **line == "*.chime.aws").count(),
-            1
-        );
+        assert_eq!(lines.iter().filter(|line| **line == "*.chime.aws").count(), 1);
         assert!(lines.contains(&"*.my.connect.aws"));
     }
 }

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::Chosen;
 use super::{
-    Catalogue, CatalogueError, ConnectChoice, Endpoint, Feature, Instances, Need, Region,
-    RegionList, SignIn, Wildcards, catalogue,
+    Catalogue, CatalogueError, ConnectChoice, Endpoint, Feature, Instances, Need, Region, RegionList, SignIn,
+    Wildcards, catalogue,
 };
 use crate::policy::{Breadth, Generation, Pattern, Protocol, Rule};
 
@@ -32,11 +32,7 @@ pub fn resolve(connect: &ConnectChoice) -> Result<Resolved, Vec<CatalogueError>>
     let mut open: Vec<Open> = Vec::new();
     let mut errors = Vec::new();
     for row in catalogue.endpoints.iter().filter(|row| !row.retired) {
-        let mut shared = Open {
-            row,
-            names: BTreeSet::new(),
-            unlisted: BTreeSet::new(),
-        };
+        let mut shared = Open { row, names: BTreeSet::new(), unlisted: BTreeSet::new() };
         for (&code, &region) in chosen.regions.iter().filter(|(code, _)| row.holds_in(code)) {
             if !needs(catalogue, row, region, connect).is_empty() {
                 continue;
@@ -55,19 +51,12 @@ pub fn resolve(connect: &ConnectChoice) -> Result<Resolved, Vec<CatalogueError>>
                         // The rows themselves parse, tests try all: it is the alias or the bucket,
                         // a label that looks like punycode and is none.
                         let key = name_key(row);
-                        errors.push(CatalogueError::Name {
-                            key,
-                            value: name,
-                            reason: error.to_string(),
-                        });
+                        errors.push(CatalogueError::Name { key, value: name, reason: error.to_string() });
                         continue;
                     }
                 };
                 let rule = rule(catalogue, row, pattern, unlisted);
-                rules
-                    .entry((name, row.protocol))
-                    .and_modify(|old| merge(old, &rule))
-                    .or_insert(rule);
+                rules.entry((name, row.protocol)).and_modify(|old| merge(old, &rule)).or_insert(rule);
             }
         }
         if !shared.names.is_empty() {
@@ -80,10 +69,7 @@ pub fn resolve(connect: &ConnectChoice) -> Result<Resolved, Vec<CatalogueError>>
     let mut rules: Vec<Rule> = rules.into_values().collect();
     // The map is sorted by pattern and protocol, and the sort is stable.
     rules.sort_by_key(|rule| rule.category);
-    Ok(Resolved {
-        rules,
-        warnings: warnings(&chosen, &open),
-    })
+    Ok(Resolved { rules, warnings: warnings(&chosen, &open) })
 }
 
 /// What would have to change in `choice` for `row` to be on the list in `region`, apart from the
@@ -95,12 +81,7 @@ pub(crate) fn needs(
     choice: &ConnectChoice,
 ) -> Vec<Need> {
     let mut needs = Vec::new();
-    let mut need = |key, value: &str| {
-        needs.push(Need {
-            key,
-            value: value.to_owned(),
-        })
-    };
+    let mut need = |key, value: &str| needs.push(Need { key, value: value.to_owned() });
     let any_instance = choice.instances.iter().any(|alias| alias == "*");
     if row.instances == Some(Instances::Any) && !any_instance {
         need("connect.instances", "*");
@@ -108,10 +89,7 @@ pub(crate) fn needs(
     if let Some(signin) = row.signin.filter(|signin| !choice.signin.contains(signin)) {
         need("connect.signin", signin.as_str());
     }
-    if let Some(feature) = row
-        .feature
-        .filter(|feature| !choice.features.contains(feature))
-    {
+    if let Some(feature) = row.feature.filter(|feature| !choice.features.contains(feature)) {
         need("connect.features", feature.as_str());
     }
     if row.media && !choice.media {
@@ -131,10 +109,7 @@ pub(crate) fn needs(
 
 /// Whether other rows hold what this wildcard is for in that Region.
 pub(crate) fn gives_way(catalogue: &Catalogue, row: &Endpoint, region: &Region) -> bool {
-    let stand_in = row
-        .gives_way_to
-        .as_deref()
-        .and_then(|id| catalogue.endpoint(id));
+    let stand_in = row.gives_way_to.as_deref().and_then(|id| catalogue.endpoint(id));
     stand_in.is_some_and(|row| match row.list {
         None => true,
         // There the instance's own name stands in for the published hosts.
@@ -144,54 +119,30 @@ pub(crate) fn gives_way(catalogue: &Catalogue, row: &Endpoint, region: &Region) 
 }
 
 /// The names of a row in a Region, in normal form.
-pub(crate) fn names(
-    row: &Endpoint,
-    code: &str,
-    region: &Region,
-    chosen: &Chosen<'_>,
-) -> Vec<String> {
-    let templates = row
-        .list
-        .map_or(row.patterns.as_slice(), |list| list.of(region));
+pub(crate) fn names(row: &Endpoint, code: &str, region: &Region, chosen: &Chosen<'_>) -> Vec<String> {
+    let templates = row.list.map_or(row.patterns.as_slice(), |list| list.of(region));
     let codes = || row.also_in.iter().map(String::as_str).chain([code]);
     let mut names = Vec::new();
     for template in templates {
         for code in codes() {
-            let name = template
-                .replace("{region}", code)
-                .replace("{instance_id}", "*");
+            let name = template.replace("{region}", code).replace("{instance_id}", "*");
             if name.contains("{instance}") {
-                names.extend(
-                    chosen
-                        .instances
-                        .iter()
-                        .map(|alias| name.replace("{instance}", alias)),
-                );
+                names.extend(chosen.instances.iter().map(|alias| name.replace("{instance}", alias)));
             } else if name.contains("{bucket}") {
                 let buckets = &chosen.choice.attachment_buckets;
-                names.extend(
-                    buckets
-                        .iter()
-                        .map(|bucket| name.replace("{bucket}", bucket)),
-                );
+                names.extend(buckets.iter().map(|bucket| name.replace("{bucket}", bucket)));
             } else {
                 names.push(name);
             }
         }
     }
-    names
-        .iter_mut()
-        .for_each(|name| name.make_ascii_lowercase());
+    names.iter_mut().for_each(|name| name.make_ascii_lowercase());
     names
 }
 
 /// The key that a row's names are made of.
 fn name_key(row: &Endpoint) -> &'static str {
-    if row
-        .patterns
-        .iter()
-        .any(|pattern| pattern.contains("{bucket}"))
-    {
+    if row.patterns.iter().any(|pattern| pattern.contains("{bucket}")) {
         "connect.attachment_buckets"
     } else {
         "connect.instances"
@@ -254,10 +205,7 @@ fn warnings(chosen: &Chosen<'_>, open: &[Open]) -> Vec<String> {
     by_remedy.sort_by_key(|(_, rows)| rows[0].row.instances != Some(Instances::Any));
     for (remedy, rows) in by_remedy {
         let names: Vec<String> = rows.iter().map(|open| spell(open)).collect();
-        lines.push(format!(
-            "open to any AWS customer: {}; {remedy}",
-            names.join(", ")
-        ));
+        lines.push(format!("open to any AWS customer: {}; {remedy}", names.join(", ")));
     }
     if choice.features.contains(&Feature::GlobalResiliency) && chosen.regions.len() == 1 {
         let only = chosen.regions.keys().next().copied().unwrap_or_default();
@@ -297,37 +245,17 @@ fn remedy(open: &Open) -> String {
 /// Names while they are few, else how they are made.
 fn spell(open: &Open) -> String {
     if open.names.len() <= 3 {
-        return open
-            .names
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(", ");
+        return open.names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     }
-    format!(
-        "{} ({} names)",
-        open.row.patterns.join(", ").to_ascii_lowercase(),
-        open.names.len()
-    )
+    format!("{} ({} names)", open.row.patterns.join(", ").to_ascii_lowercase(), open.names.len())
 }
 
 fn no_fips(chosen: &Chosen<'_>) -> Option<String> {
-    let rows = || {
-        catalogue()
-            .endpoints
-            .iter()
-            .filter(|row| row.feature == Some(Feature::Fips))
-    };
-    let without = chosen
-        .regions
-        .keys()
-        .filter(|code| !rows().any(|row| row.holds_in(code)));
+    let rows = || catalogue().endpoints.iter().filter(|row| row.feature == Some(Feature::Fips));
+    let without = chosen.regions.keys().filter(|code| !rows().any(|row| row.holds_in(code)));
     let without: Vec<&str> = without.copied().collect();
     (!without.is_empty()).then(|| {
-        format!(
-            "connect.features has \"fips\", but AWS lists no FIPS endpoints for {}",
-            without.join(", ")
-        )
+        format!("connect.features has \"fips\", but AWS lists no FIPS endpoints for {}", without.join(", "))
     })
 }
 

@@ -25,11 +25,7 @@ fn list(choice: &ConnectChoice) -> Resolved {
 }
 
 fn patterns(choice: &ConnectChoice) -> BTreeSet<String> {
-    list(choice)
-        .rules
-        .iter()
-        .map(|rule| rule.pattern.as_str().to_owned())
-        .collect()
+    list(choice).rules.iter().map(|rule| rule.pattern.as_str().to_owned()).collect()
 }
 
 #[track_caller]
@@ -45,64 +41,19 @@ fn has(choice: &ConnectChoice, all: &[&str], none: &[&str]) {
 
 /// The rows of the training text's table, for one Region.
 const SEED: [(&str, u16, Protocol, Category); 13] = [
-    (
-        "rtc*.connect-telecom.us-west-2.amazonaws.com",
-        443,
-        Protocol::Tcp,
-        Category::Telecom,
-    ),
+    ("rtc*.connect-telecom.us-west-2.amazonaws.com", 443, Protocol::Tcp, Category::Telecom),
     ("acme.my.connect.aws", 443, Protocol::Tcp, Category::Login),
     ("*.static.connect.aws", 443, Protocol::Tcp, Category::Static),
     ("acme.awsapps.com", 443, Protocol::Tcp, Category::Login),
     ("*.cloudfront.net", 443, Protocol::Tcp, Category::Static),
-    (
-        "*.execute-api.us-west-2.amazonaws.com",
-        443,
-        Protocol::Tcp,
-        Category::Api,
-    ),
-    (
-        "participant.connect.us-west-2.amazonaws.com",
-        443,
-        Protocol::Tcp,
-        Category::Chat,
-    ),
-    (
-        "*.transport.connect.us-west-2.amazonaws.com",
-        443,
-        Protocol::Tcp,
-        Category::Signalling,
-    ),
-    (
-        "acme-files.s3.us-west-2.amazonaws.com",
-        443,
-        Protocol::Tcp,
-        Category::Attachments,
-    ),
-    (
-        "turnnlb-*.elb.us-west-2.amazonaws.com",
-        3478,
-        Protocol::Udp,
-        Category::Media,
-    ),
-    (
-        "turnnlb-8d79b4466d82ad0e.elb.us-west-2.amazonaws.com",
-        3478,
-        Protocol::Udp,
-        Category::Media,
-    ),
-    (
-        "turnnlb-dbc4ebb71307fda2.elb.us-west-2.amazonaws.com",
-        3478,
-        Protocol::Udp,
-        Category::Media,
-    ),
-    (
-        "*.telemetry.connect.us-west-2.amazonaws.com",
-        443,
-        Protocol::Tcp,
-        Category::Api,
-    ),
+    ("*.execute-api.us-west-2.amazonaws.com", 443, Protocol::Tcp, Category::Api),
+    ("participant.connect.us-west-2.amazonaws.com", 443, Protocol::Tcp, Category::Chat),
+    ("*.transport.connect.us-west-2.amazonaws.com", 443, Protocol::Tcp, Category::Signalling),
+    ("acme-files.s3.us-west-2.amazonaws.com", 443, Protocol::Tcp, Category::Attachments),
+    ("turnnlb-*.elb.us-west-2.amazonaws.com", 3478, Protocol::Udp, Category::Media),
+    ("turnnlb-8d79b4466d82ad0e.elb.us-west-2.amazonaws.com", 3478, Protocol::Udp, Category::Media),
+    ("turnnlb-dbc4ebb71307fda2.elb.us-west-2.amazonaws.com", 3478, Protocol::Udp, Category::Media),
+    ("*.telemetry.connect.us-west-2.amazonaws.com", 443, Protocol::Tcp, Category::Api),
 ];
 
 #[test]
@@ -111,56 +62,21 @@ fn the_full_list_has_every_seed_row() {
     for (name, port, protocol, category) in SEED {
         let rule = rules.iter().find(|rule| rule.pattern.as_str() == name);
         let rule = rule.unwrap_or_else(|| panic!("{name} is missing"));
-        assert_eq!(
-            (rule.ports.as_slice(), rule.protocol, rule.category),
-            (&[port][..], protocol, category)
-        );
+        assert_eq!((rule.ports.as_slice(), rule.protocol, rule.category), (&[port][..], protocol, category));
     }
-    assert!(
-        !rules
-            .iter()
-            .any(|rule| rule.pattern.as_str().contains("us-east-1.elb"))
-    );
+    assert!(!rules.iter().any(|rule| rule.pattern.as_str().contains("us-east-1.elb")));
 }
 
 #[test]
 fn every_seed_telecom_and_turn_name_is_there() {
     let seed = [
-        (
-            "us-west-2",
-            "rtc*.connect-telecom.us-west-2.amazonaws.com",
-            "8d79b4466d82ad0e",
-        ),
-        (
-            "us-east-1",
-            "rtc*.connect-telecom.us-east-1.amazonaws.com",
-            "d76454ac48d20c1e",
-        ),
-        (
-            "eu-central-1",
-            "rtc*.connect-telecom.eu-central-1.amazonaws.com",
-            "ea5316ebe2759cbc",
-        ),
-        (
-            "ap-southeast-2",
-            "rtc*.connect-telecom.ap-southeast-2.amazonaws.com",
-            "93f2de0c97c4316b",
-        ),
-        (
-            "ap-northeast-1",
-            "rtc*.connect-telecom.ap-northeast-1.amazonaws.com",
-            "3c6ddabcbeb821d8",
-        ),
-        (
-            "eu-west-2",
-            "rtc.cell-1.prod.eu-west-2.prod.connect.aws.a2z.com",
-            "1dc64a459ead57ea",
-        ),
-        (
-            "ap-southeast-1",
-            "rtc.cell-1.prod.ap-southeast-1.prod.connect.aws.a2z.com",
-            "261982506d86d300",
-        ),
+        ("us-west-2", "rtc*.connect-telecom.us-west-2.amazonaws.com", "8d79b4466d82ad0e"),
+        ("us-east-1", "rtc*.connect-telecom.us-east-1.amazonaws.com", "d76454ac48d20c1e"),
+        ("eu-central-1", "rtc*.connect-telecom.eu-central-1.amazonaws.com", "ea5316ebe2759cbc"),
+        ("ap-southeast-2", "rtc*.connect-telecom.ap-southeast-2.amazonaws.com", "93f2de0c97c4316b"),
+        ("ap-northeast-1", "rtc*.connect-telecom.ap-northeast-1.amazonaws.com", "3c6ddabcbeb821d8"),
+        ("eu-west-2", "rtc.cell-1.prod.eu-west-2.prod.connect.aws.a2z.com", "1dc64a459ead57ea"),
+        ("ap-southeast-1", "rtc.cell-1.prod.ap-southeast-1.prod.connect.aws.a2z.com", "261982506d86d300"),
     ];
     for (region, telecom, turn) in seed {
         let turn = format!("turnnlb-{turn}.elb.{region}.amazonaws.com");
@@ -174,112 +90,51 @@ fn both_telecom_forms_stand_side_by_side_whatever_legacy_says() {
         let general = format!("rtc*.connect-telecom.{region}.amazonaws.com");
         let own = format!("rtc.cell-1.prod.{region}.prod.connect.aws.a2z.com");
         for legacy in [true, false] {
-            has(
-                &ConnectChoice {
-                    legacy,
-                    ..acme(&[region])
-                },
-                &[&general, &own],
-                &[],
-            );
+            has(&ConnectChoice { legacy, ..acme(&[region]) }, &[&general, &own], &[]);
         }
     }
 }
 
 #[test]
 fn media_less_panels_have_no_udp() {
-    let choice = ConnectChoice {
-        media: false,
-        features: Feature::ALL.to_vec(),
-        ..acme(&["*"])
-    };
+    let choice = ConnectChoice { media: false, features: Feature::ALL.to_vec(), ..acme(&["*"]) };
     let resolved = list(&choice);
-    assert!(
-        resolved
-            .rules
-            .iter()
-            .all(|rule| rule.protocol == Protocol::Tcp)
-    );
-    assert!(
-        resolved
-            .warnings
-            .iter()
-            .any(|line| line.contains("connect.media"))
-    );
+    assert!(resolved.rules.iter().all(|rule| rule.protocol == Protocol::Tcp));
+    assert!(resolved.warnings.iter().any(|line| line.contains("connect.media")));
 }
 
 #[test]
 fn without_legacy_replaced_names_are_gone() {
-    let choice = ConnectChoice {
-        legacy: false,
-        ..acme(&["us-west-2"])
-    };
+    let choice = ConnectChoice { legacy: false, ..acme(&["us-west-2"]) };
     has(
         &choice,
-        &[
-            "d38fzyjx9jg8fj.cloudfront.net",
-            "d366s8lxuwna4d.cloudfront.net",
-            "d18af777lco7lp.cloudfront.net",
-        ],
-        &[
-            "acme.awsapps.com",
-            "*.execute-api.us-west-2.amazonaws.com",
-            "*.cloudfront.net",
-        ],
+        &["d38fzyjx9jg8fj.cloudfront.net", "d366s8lxuwna4d.cloudfront.net", "d18af777lco7lp.cloudfront.net"],
+        &["acme.awsapps.com", "*.execute-api.us-west-2.amazonaws.com", "*.cloudfront.net"],
     );
-    assert!(
-        list(&choice)
-            .rules
-            .iter()
-            .all(|rule| rule.generation != Generation::Legacy)
-    );
+    assert!(list(&choice).rules.iter().all(|rule| rule.generation != Generation::Legacy));
 }
 
 #[test]
 fn the_broad_cloudfront_name_stays_where_nothing_is_published() {
     for region in ["af-south-1", "ap-northeast-3", "us-gov-west-1"] {
         for (legacy, wildcards) in [(false, Wildcards::Documented), (true, Wildcards::Narrow)] {
-            let resolved = list(&ConnectChoice {
-                legacy,
-                wildcards,
-                ..acme(&["us-west-2", region])
-            });
-            let kept = resolved
-                .rules
-                .iter()
-                .find(|rule| rule.pattern.as_str() == "*.cloudfront.net");
+            let resolved = list(&ConnectChoice { legacy, wildcards, ..acme(&["us-west-2", region]) });
+            let kept = resolved.rules.iter().find(|rule| rule.pattern.as_str() == "*.cloudfront.net");
             assert_eq!(kept.expect(region).generation, Generation::Current);
-            let line = resolved
-                .warnings
-                .iter()
-                .find(|line| line.contains("*.cloudfront.net"));
-            assert!(
-                line.expect(region)
-                    .ends_with(&format!("no narrower list for {region}"))
-            );
+            let line = resolved.warnings.iter().find(|line| line.contains("*.cloudfront.net"));
+            assert!(line.expect(region).ends_with(&format!("no narrower list for {region}")));
         }
     }
     // Canada's static files come from the instance's own name.
-    let canada = ConnectChoice {
-        legacy: false,
-        ..acme(&["ca-central-1"])
-    };
-    has(
-        &canada,
-        &["acme.my.connect.aws", "d2wfbsypmqjmog.cloudfront.net"],
-        &["*.cloudfront.net"],
-    );
+    let canada = ConnectChoice { legacy: false, ..acme(&["ca-central-1"]) };
+    has(&canada, &["acme.my.connect.aws", "d2wfbsypmqjmog.cloudfront.net"], &["*.cloudfront.net"]);
 }
 
 #[test]
 fn with_legacy_the_broad_name_and_the_published_hosts_are_listed() {
     has(
         &acme(&["eu-west-2"]),
-        &[
-            "*.cloudfront.net",
-            "dl32tyuy2mmv6.cloudfront.net",
-            "d2p8ibh10q5exz.cloudfront.net",
-        ],
+        &["*.cloudfront.net", "dl32tyuy2mmv6.cloudfront.net", "d2p8ibh10q5exz.cloudfront.net"],
         &[],
     );
     has(&acme(&["ca-central-1"]), &["*.cloudfront.net"], &[]);
@@ -287,10 +142,7 @@ fn with_legacy_the_broad_name_and_the_published_hosts_are_listed() {
 
 #[test]
 fn narrow_puts_published_hosts_in_place_of_shared_wildcards() {
-    let choice = ConnectChoice {
-        wildcards: Wildcards::Narrow,
-        ..acme(&["us-west-2"])
-    };
+    let choice = ConnectChoice { wildcards: Wildcards::Narrow, ..acme(&["us-west-2"]) };
     has(
         &choice,
         &[
@@ -307,27 +159,14 @@ fn narrow_puts_published_hosts_in_place_of_shared_wildcards() {
             "*.s3.dualstack.us-east-1.amazonaws.com",
         ],
     );
-    let narrow = ConnectChoice {
-        legacy: false,
-        ..choice
-    };
+    let narrow = ConnectChoice { legacy: false, ..choice };
     let resolved = list(&narrow);
-    assert!(
-        resolved
-            .rules
-            .iter()
-            .all(|rule| rule.breadth != Breadth::Shared),
-        "{:#?}",
-        resolved.warnings
-    );
+    assert!(resolved.rules.iter().all(|rule| rule.breadth != Breadth::Shared), "{:#?}", resolved.warnings);
 }
 
 #[test]
 fn sign_in_chooses_its_pages() {
-    let only = |signin| ConnectChoice {
-        signin: vec![signin],
-        ..acme(&["eu-west-2"])
-    };
+    let only = |signin| ConnectChoice { signin: vec![signin], ..acme(&["eu-west-2"]) };
     let password = [
         "*.signin.aws",
         "*.threat-mitigation.aws.amazon.com",
@@ -336,11 +175,8 @@ fn sign_in_chooses_its_pages() {
         "*.s3.dualstack.us-west-2.amazonaws.com",
         "d16q6638mh01s7.cloudfront.net",
     ];
-    let saml = [
-        "eu-west-2.signin.aws.amazon.com",
-        "signin.aws.amazon.com",
-        "eu-west-2.console.aws.amazon.com",
-    ];
+    let saml =
+        ["eu-west-2.signin.aws.amazon.com", "signin.aws.amazon.com", "eu-west-2.console.aws.amazon.com"];
     has(&only(SignIn::Password), &password, &saml);
     has(&only(SignIn::Saml), &saml, &password);
     has(
@@ -361,24 +197,13 @@ fn govcloud_has_its_own_names_and_no_v1_panel() {
     ] {
         assert!(gov.contains(name), "{name}");
     }
-    for name in [
-        "acme.my.connect.aws",
-        "acme.awsapps.com",
-        "*.signin.aws",
-        "signin.aws.amazon.com",
-    ] {
+    for name in ["acme.my.connect.aws", "acme.awsapps.com", "*.signin.aws", "signin.aws.amazon.com"] {
         assert!(!gov.contains(name), "{name}");
     }
     assert!(!gov.iter().any(|name| name.contains("connect-telecom")));
-    let commercial: Vec<&str> = catalogue()
-        .offered()
-        .map(|(code, _)| code)
-        .filter(|code| *code != "us-gov-west-1")
-        .collect();
-    let choice = ConnectChoice {
-        features: Feature::ALL.to_vec(),
-        ..acme(&commercial)
-    };
+    let commercial: Vec<&str> =
+        catalogue().offered().map(|(code, _)| code).filter(|code| *code != "us-gov-west-1").collect();
+    let choice = ConnectChoice { features: Feature::ALL.to_vec(), ..acme(&commercial) };
     assert!(!patterns(&choice).iter().any(|name| name.contains("gov")));
 }
 
@@ -387,31 +212,16 @@ fn star_means_all_offered_regions() {
     let all: Vec<&str> = catalogue().offered().map(|(code, _)| code).collect();
     assert_eq!(patterns(&acme(&["*"])), patterns(&acme(&all)));
     for code in all {
-        has(
-            &acme(&["*"]),
-            &[&format!("participant.connect.{code}.amazonaws.com")],
-            &[],
-        );
+        has(&acme(&["*"]), &[&format!("participant.connect.{code}.amazonaws.com")], &[]);
     }
-    has(
-        &acme(&["*"]),
-        &[],
-        &["participant.connect.ap-south-1.amazonaws.com"],
-    );
+    has(&acme(&["*"]), &[], &["participant.connect.ap-south-1.amazonaws.com"]);
 }
 
 #[test]
 fn any_instance_is_shared_and_warned_of_first() {
-    let resolved = list(&ConnectChoice {
-        instances: strings(&["*"]),
-        ..acme(&["us-west-2"])
-    });
+    let resolved = list(&ConnectChoice { instances: strings(&["*"]), ..acme(&["us-west-2"]) });
     for name in ["*.my.connect.aws", "*.awsapps.com"] {
-        let rule = resolved
-            .rules
-            .iter()
-            .find(|rule| rule.pattern.as_str() == name)
-            .expect(name);
+        let rule = resolved.rules.iter().find(|rule| rule.pattern.as_str() == name).expect(name);
         assert_eq!(rule.breadth, Breadth::Shared);
     }
     let first = &resolved.warnings[0];
@@ -420,17 +230,9 @@ fn any_instance_is_shared_and_warned_of_first() {
         "{first}"
     );
     let named = list(&acme(&["us-west-2"]));
+    assert!(!named.warnings.iter().any(|line| line.contains("connect.instances")));
     assert!(
-        !named
-            .warnings
-            .iter()
-            .any(|line| line.contains("connect.instances"))
-    );
-    assert!(
-        named
-            .warnings
-            .iter()
-            .any(|line| line.contains("*.cloudfront.net; connect.wildcards = \"narrow\""))
+        named.warnings.iter().any(|line| line.contains("*.cloudfront.net; connect.wildcards = \"narrow\""))
     );
 }
 
@@ -442,42 +244,21 @@ fn buckets_are_exact_and_never_a_wildcard() {
     };
     has(
         &choice,
-        &[
-            "files.acme.example.s3.us-west-2.amazonaws.com",
-            "files.acme.example.s3.eu-west-2.amazonaws.com",
-        ],
+        &["files.acme.example.s3.us-west-2.amazonaws.com", "files.acme.example.s3.eu-west-2.amazonaws.com"],
         &["*.s3.us-west-2.amazonaws.com"],
     );
-    let none = ConnectChoice {
-        attachment_buckets: Vec::new(),
-        ..choice
-    };
-    assert!(
-        list(&none)
-            .rules
-            .iter()
-            .all(|rule| rule.category != Category::Attachments)
-    );
+    let none = ConnectChoice { attachment_buckets: Vec::new(), ..choice };
+    assert!(list(&none).rules.iter().all(|rule| rule.category != Category::Attachments));
 }
 
 #[test]
 fn features_add_their_groups() {
-    let with = |feature| ConnectChoice {
-        features: vec![feature],
-        ..acme(&["us-east-1", "us-west-2"])
-    };
-    has(
-        &acme(&["us-east-1"]),
-        &[],
-        &["*.chime.aws", "cases.us-east-1.amazonaws.com"],
-    );
+    let with = |feature| ConnectChoice { features: vec![feature], ..acme(&["us-east-1", "us-west-2"]) };
+    has(&acme(&["us-east-1"]), &[], &["*.chime.aws", "cases.us-east-1.amazonaws.com"]);
     has(&with(Feature::Video), &["*.chime.aws"], &[]);
     has(
         &with(Feature::ScreenRecording),
-        &[
-            "connect-recording-staging-*.s3.dualstack.us-east-1.amazonaws.com",
-            "screenrecording.connect.aws",
-        ],
+        &["connect-recording-staging-*.s3.dualstack.us-east-1.amazonaws.com", "screenrecording.connect.aws"],
         &[],
     );
     has(
@@ -496,10 +277,7 @@ fn features_add_their_groups() {
     );
     has(
         &with(Feature::ServiceApis),
-        &[
-            "profile.us-west-2.api.aws",
-            "ui.wisdom.us-west-2.prod.internal.clover.aws.dev",
-        ],
+        &["profile.us-west-2.api.aws", "ui.wisdom.us-west-2.prod.internal.clover.aws.dev"],
         &[],
     );
     has(
@@ -507,37 +285,23 @@ fn features_add_their_groups() {
         &["participant.connect-fips.us-west-2.amazonaws.com"],
         &["profile.us-west-2.api.aws"],
     );
-    let fips = ConnectChoice {
-        features: vec![Feature::Fips],
-        ..acme(&["eu-west-2"])
-    };
-    assert!(
-        list(&fips)
-            .warnings
-            .iter()
-            .any(|line| line.contains("no FIPS endpoints for eu-west-2"))
-    );
+    let fips = ConnectChoice { features: vec![Feature::Fips], ..acme(&["eu-west-2"]) };
+    assert!(list(&fips).warnings.iter().any(|line| line.contains("no FIPS endpoints for eu-west-2")));
     let video: Vec<(Vec<u16>, Protocol)> = list(&with(Feature::Video))
         .rules
         .into_iter()
         .filter(|rule| rule.pattern.as_str() == "*.chime.aws")
         .map(|rule| (rule.ports, rule.protocol))
         .collect();
-    assert_eq!(
-        video,
-        [(vec![443], Protocol::Tcp), (vec![3478], Protocol::Udp)]
-    );
+    assert_eq!(video, [(vec![443], Protocol::Tcp), (vec![3478], Protocol::Udp)]);
 }
 
 #[test]
 fn every_row_is_reachable_and_every_pattern_parses() {
     let mut left: BTreeSet<String> = BTreeSet::new();
     let catalogue = catalogue();
-    let choice = ConnectChoice {
-        instances: strings(&["acme", "*"]),
-        features: Feature::ALL.to_vec(),
-        ..acme(&["*"])
-    };
+    let choice =
+        ConnectChoice { instances: strings(&["acme", "*"]), features: Feature::ALL.to_vec(), ..acme(&["*"]) };
     let got = patterns(&choice);
     let chosen = Chosen::check(catalogue, &choice).unwrap_or_else(|errors| panic!("{errors:#?}"));
     for row in &catalogue.endpoints {

@@ -1,7 +1,5 @@
 //! The texts of the commands' results; each function answers one command.
 
-use std::fmt::Write as _;
-
 use serde_json::json;
 
 use super::{Failure, say};
@@ -41,14 +39,7 @@ pub fn explain(config: &Config, plan: &Plan, targets: &[String], json: bool) -> 
 /// What the catalogue knows of a host that the configuration leaves out.
 fn elsewhere(config: &Config, target: &Target) -> Option<String> {
     let Host::Name(name) = &target.host else { return None };
-    let found = find_elsewhere_given(name, &config.connect)?;
-    let mut sentence = format!("the catalogue has it as {}", found.pattern);
-    if let Some(region) = found.region {
-        let _ = write!(sentence, " of {region}");
-    }
-    let changes: Vec<String> = found.needs.iter().map(|n| format!("{} = {}", n.key, n.value)).collect();
-    let _ = write!(sentence, "; to allow it, {}", changes.join(" and "));
-    Some(sentence)
+    find_elsewhere_given(name, &config.connect).map(|found| found.to_string())
 }
 
 /// What `config check` says of a sound configuration.

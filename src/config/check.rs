@@ -22,14 +22,10 @@ fn shift_window(config: &Config, provenance: &Provenance, problems: &mut Vec<Pro
     let shift = &config.shift;
     let window = shift.length + shift.breaks + shift.lunch;
     if window > LONGEST_WINDOW {
-        let longest = [
-            ("length", shift.length),
-            ("breaks", shift.breaks),
-            ("lunch", shift.lunch),
-        ]
-        .into_iter()
-        .max_by_key(|(_, span)| *span)
-        .unwrap_or(("length", shift.length));
+        let longest = [("length", shift.length), ("breaks", shift.breaks), ("lunch", shift.lunch)]
+            .into_iter()
+            .max_by_key(|(_, span)| *span)
+            .unwrap_or(("length", shift.length));
         let message = format!(
             "length + breaks + lunch is {}, expected at most 7 days, the longest that a TLS \
              session may live (RFC 8446 section 4.6.1)",
@@ -45,21 +41,15 @@ fn listeners(config: &Config, provenance: &Provenance, problems: &mut Vec<Proble
         let message = "there is nothing to listen on, expected an address here or in tls.listen";
         problems.push(provenance.problem("proxy.listen", None, message));
     }
-    let lists = [
-        ("proxy.listen", &config.proxy.listen),
-        ("tls.listen", &config.tls.listen),
-    ];
+    let lists = [("proxy.listen", &config.proxy.listen), ("tls.listen", &config.tls.listen)];
     let mut taken: Vec<(String, SocketAddr)> = Vec::new();
     let listed = lists.into_iter().flat_map(|(key, list)| {
-        list.iter()
-            .enumerate()
-            .map(move |(index, address)| (format!("{key}[{index}]"), *address))
+        list.iter().enumerate().map(move |(index, address)| (format!("{key}[{index}]"), *address))
     });
     for (key, address) in listed.chain([("admin.listen".to_owned(), config.admin.listen)]) {
         if let Some((other, found)) = taken.iter().find(|(_, other)| collide(*other, address)) {
-            let message = format!(
-                "{other} = \"{found}\" takes this address, expected another port or address"
-            );
+            let message =
+                format!("{other} = \"{found}\" takes this address, expected another port or address");
             problems.push(provenance.problem(&key, Some(&address.to_string()), message));
         }
         taken.push((key, address));
@@ -70,9 +60,7 @@ fn listeners(config: &Config, provenance: &Provenance, problems: &mut Vec<Proble
 /// takes its port on every address of its family.
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     let unspecified = a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() != 0
-        && a.port() == b.port()
-        && (a.ip() == b.ip() || (unspecified && a.is_ipv4() == b.is_ipv4()))
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || (unspecified && a.is_ipv4() == b.is_ipv4()))
 }
 
 #[cfg(test)]

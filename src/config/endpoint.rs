@@ -42,11 +42,7 @@ impl fmt::Display for HostPort {
 }
 
 fn join(host: &str, port: u16) -> String {
-    if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    }
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// `proxy1.corp:3128`, `https://proxy1.corp:3129`.
@@ -63,30 +59,20 @@ pub(super) fn advertised(text: &str) -> Result<Advertised, String> {
 
 /// A key of `egress.connect_to`; the pattern itself is read by the policy.
 pub(super) fn pattern_port(text: &str) -> Result<HostPort, String> {
-    host_port(text, |host| {
-        !host.is_empty() && host.chars().all(|c| !c.is_whitespace() && c != ':')
-    })
+    host_port(text, |host| !host.is_empty() && host.chars().all(|c| !c.is_whitespace() && c != ':'))
 }
 
 fn host_port(text: &str, is_host: fn(&str) -> bool) -> Result<HostPort, String> {
     let (host, digits) = text.rsplit_once(':').ok_or("the port is missing")?;
-    let host = match host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-    {
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(inner) => {
             let address = inner.parse::<Ipv6Addr>();
-            address
-                .map_err(|_| format!("{inner:?} is not an IPv6 address"))?
-                .to_string()
+            address.map_err(|_| format!("{inner:?} is not an IPv6 address"))?.to_string()
         }
         None if is_host(host) => host.to_owned(),
         None => return Err(format!("{host:?} is not a host")),
     };
-    Ok(HostPort {
-        host,
-        port: port(digits)?,
-    })
+    Ok(HostPort { host, port: port(digits)? })
 }
 
 /// What FindProxyForURL may return: results separated by `;`, brought into one form.
@@ -123,15 +109,7 @@ mod tests {
         assert!(proxy.https);
         assert_eq!(proxy.to_string(), "https://proxy1.corp:3129");
         assert_eq!(advertised("[::1]:3128").unwrap().to_string(), "[::1]:3128");
-        for wrong in [
-            "p",
-            "p:0",
-            "p\";alert(1)//:1",
-            "ftp://p:1",
-            "https://p:1/",
-            "::1:3128",
-            ":1",
-        ] {
+        for wrong in ["p", "p:0", "p\";alert(1)//:1", "ftp://p:1", "https://p:1/", "::1:3128", ":1"] {
             assert!(advertised(wrong).is_err(), "{wrong}");
         }
     }
@@ -139,23 +117,9 @@ mod tests {
     #[test]
     fn pac_results() {
         assert_eq!(pac_result("DIRECT"), Ok("DIRECT".into()));
-        assert_eq!(
-            pac_result("proxy a:1 ;  DIRECT;"),
-            Ok("PROXY a:1; DIRECT".into())
-        );
-        assert_eq!(
-            pac_result("SOCKS5 [::1]:1080"),
-            Ok("SOCKS5 [::1]:1080".into())
-        );
-        for wrong in [
-            "",
-            ";",
-            "PROXY",
-            "PROXY a",
-            "DIRECT a:1",
-            "PROXY a:1 b:2",
-            "PROXY a\";:1",
-        ] {
+        assert_eq!(pac_result("proxy a:1 ;  DIRECT;"), Ok("PROXY a:1; DIRECT".into()));
+        assert_eq!(pac_result("SOCKS5 [::1]:1080"), Ok("SOCKS5 [::1]:1080".into()));
+        for wrong in ["", ";", "PROXY", "PROXY a", "DIRECT a:1", "PROXY a:1 b:2", "PROXY a\";:1"] {
             assert!(pac_result(wrong).is_err(), "{wrong}");
         }
     }

@@ -38,15 +38,8 @@ pub(super) struct Text<T> {
 }
 
 /// A string kind whose values print as they are read.
-pub(super) fn text<T: fmt::Display>(
-    expects: &'static str,
-    parse: fn(&str) -> Result<T, String>,
-) -> Text<T> {
-    Text {
-        expects,
-        parse,
-        write: T::to_string,
-    }
+pub(super) fn text<T: fmt::Display>(expects: &'static str, parse: fn(&str) -> Result<T, String>) -> Text<T> {
+    Text { expects, parse, write: T::to_string }
 }
 
 impl<T> Kind for Text<T> {
@@ -119,10 +112,7 @@ impl Kind for Size {
         match read {
             Some(bytes) if (self.least..=self.most).contains(&bytes) => read,
             _ => {
-                let (least, most) = (
-                    notation::size_text(self.least),
-                    notation::size_text(self.most),
-                );
+                let (least, most) = (notation::size_text(self.least), notation::size_text(self.most));
                 let message = format!(r#"expected a size from {least} to {most}, such as "16KiB""#);
                 reading.fault(key, value, message);
                 None
@@ -200,11 +190,7 @@ impl Kind for Flag {
             _ => None,
         };
         if read.is_none() {
-            reading.fault(
-                key,
-                value,
-                "expected true or false, without quotes".to_owned(),
-            );
+            reading.fault(key, value, "expected true or false, without quotes".to_owned());
         }
         read
     }
@@ -230,10 +216,7 @@ impl<E: Words> Kind for OneOf<E> {
 
     fn read(&self, key: &str, value: &Value, reading: &mut Reading<'_>) -> Option<E> {
         let text = as_text(value).unwrap_or_default();
-        let read = E::EVERY
-            .iter()
-            .copied()
-            .find(|choice| choice.word() == text.trim());
+        let read = E::EVERY.iter().copied().find(|choice| choice.word() == text.trim());
         if read.is_none() {
             let words: Vec<String> = E::EVERY.iter().map(|e| format!("{:?}", e.word())).collect();
             reading.fault(key, value, format!("expected one of {}", words.join(", ")));
@@ -293,10 +276,7 @@ impl Kind for OptionalPath {
     }
 
     fn write(&self, value: &Self::Value) -> toml::Value {
-        value.as_ref().map_or_else(
-            || toml::Value::String(String::new()),
-            |path| FilePath.write(path),
-        )
+        value.as_ref().map_or_else(|| toml::Value::String(String::new()), |path| FilePath.write(path))
     }
 
     fn schema(&self) -> Json {

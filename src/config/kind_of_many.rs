@@ -36,18 +36,12 @@ impl<K: Kind<Value: PartialEq>> Kind for List<K> {
                 let text = as_text(value).unwrap_or_default();
                 let text = text.trim();
                 let pieces = text.split(',').filter(|_| !text.is_empty());
-                split = pieces
-                    .map(|piece| Value::String(value.tag(), piece.trim().to_owned()))
-                    .collect();
+                split = pieces.map(|piece| Value::String(value.tag(), piece.trim().to_owned())).collect();
                 &split
             }
             _ => {
                 let hint = as_text(value).map(|text| format!(", did you mean [{text:?}]?"));
-                reading.fault(
-                    key,
-                    value,
-                    format!("expected a list{}", hint.unwrap_or_default()),
-                );
+                reading.fault(key, value, format!("expected a list{}", hint.unwrap_or_default()));
                 return None;
             }
         };
@@ -76,8 +70,7 @@ impl<K: Kind<Value: PartialEq>> Kind for List<K> {
     }
 
     fn schema(&self) -> Json {
-        let mut schema =
-            json!({ "type": "array", "items": self.item.schema(), "uniqueItems": true });
+        let mut schema = json!({ "type": "array", "items": self.item.schema(), "uniqueItems": true });
         if self.least > 0 {
             schema["minItems"] = json!(self.least);
         }
@@ -173,17 +166,12 @@ impl<K: Kind<Value = String>> Kind for StarOr<K> {
 
     fn read(&self, key: &str, value: &Value, reading: &mut Reading<'_>) -> Option<Vec<String>> {
         if matches!(value, Value::Array(_, items) if items.is_empty()) {
-            reading.fault(
-                key,
-                value,
-                r#"expected at least one, or ["*"] for all"#.to_owned(),
-            );
+            reading.fault(key, value, r#"expected at least one, or ["*"] for all"#.to_owned());
             return None;
         }
         let read = self.0.read(key, value, reading)?;
         if read.len() > 1 && read.iter().any(|item| item == "*") {
-            let message =
-                r#""*" stands for all of them: expected ["*"] alone, or names without it"#;
+            let message = r#""*" stands for all of them: expected ["*"] alone, or names without it"#;
             reading.fault(key, value, message.to_owned());
             return None;
         }

@@ -12,9 +12,7 @@ pub(super) fn section(name: &str) -> Option<String> {
     let names = known.iter().map(|(section, _)| *section);
     let nearest = nearest(name, names.clone()).unwrap_or_default();
     let all = names.collect::<Vec<_>>().join(", ");
-    Some(format!(
-        "unknown section, did you mean `{nearest}`? The sections are {all}"
-    ))
+    Some(format!("unknown section, did you mean `{nearest}`? The sections are {all}"))
 }
 
 /// Why a key's name is wrong; none where it is right.
@@ -28,14 +26,10 @@ pub(super) fn key(section: &str, name: &str) -> Option<String> {
     let elsewhere = known.iter().find(|(_, keys)| keys.contains(&name));
     let nearest = match elsewhere {
         Some((other, _)) => format!("{other}.{name}"),
-        None => nearest(name, keys.iter().copied())
-            .unwrap_or_default()
-            .to_owned(),
+        None => nearest(name, keys.iter().copied()).unwrap_or_default().to_owned(),
     };
     let all = keys.join(", ");
-    Some(format!(
-        "unknown key, did you mean `{nearest}`? The keys of {section} are {all}"
-    ))
+    Some(format!("unknown key, did you mean `{nearest}`? The keys of {section} are {all}"))
 }
 
 /// Why a value cannot stand above all sections.

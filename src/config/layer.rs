@@ -24,17 +24,10 @@ pub(super) struct Layer {
 impl Layer {
     /// A TOML document. Wrong syntax leaves an empty layer.
     pub fn document(source: Source, text: &str, problems: &mut Vec<Problem>) -> Self {
-        let mut layer = Self {
-            source,
-            dict: Dict::new(),
-            positions: BTreeMap::new(),
-        };
+        let mut layer = Self { source, dict: Dict::new(), positions: BTreeMap::new() };
         let (document, errors) = DeTable::parse_recoverable(text);
         if errors.is_empty() {
-            let mut outline = Outline {
-                lines: Lines::of(text),
-                positions: &mut layer.positions,
-            };
+            let mut outline = Outline { lines: Lines::of(text), positions: &mut layer.positions };
             layer.dict = outline.table("", document.get_ref());
             layer.keep_known(problems);
         }
@@ -95,11 +88,7 @@ impl Layer {
         text: Result<&str, String>,
         problems: &mut Vec<Problem>,
     ) -> Self {
-        let mut layer = Self {
-            source,
-            dict: Dict::new(),
-            positions: BTreeMap::new(),
-        };
+        let mut layer = Self { source, dict: Dict::new(), positions: BTreeMap::new() };
         match text.and_then(value_of) {
             Ok(value) => {
                 let nest = |inner, name: &String| Value::from(Dict::from([(name.clone(), inner)]));
@@ -122,20 +111,13 @@ impl Layer {
                 Value::Array(_, items) if section == "allow" => {
                     for (index, item) in items.iter_mut().enumerate() {
                         if let Value::Dict(_, keys) = item {
-                            self.keep_known_keys(
-                                &format!("allow[{index}]"),
-                                "allow",
-                                keys,
-                                problems,
-                            );
+                            self.keep_known_keys(&format!("allow[{index}]"), "allow", keys, problems);
                         }
                     }
                 }
                 _ if section == "allow" => {
                     let message = match self.source {
-                        Source::File(_) => {
-                            "expected a list of tables: write [[allow]], with two brackets"
-                        }
+                        Source::File(_) => "expected a list of tables: write [[allow]], with two brackets",
                         _ => {
                             "expected a list of tables: use [[allow]] in the file, or --set 'allow=[{ pattern = \"…\" }]'"
                         }
@@ -161,13 +143,7 @@ impl Layer {
         self.dict = kept;
     }
 
-    fn keep_known_keys(
-        &self,
-        at: &str,
-        section: &str,
-        keys: &mut Dict,
-        problems: &mut Vec<Problem>,
-    ) {
+    fn keep_known_keys(&self, at: &str, section: &str, keys: &mut Dict, problems: &mut Vec<Problem>) {
         keys.retain(|name, value| {
             let wrong = known::key(section, name);
             if let Some(message) = &wrong {
@@ -225,18 +201,13 @@ fn value_of(text: &str) -> Result<Value, String> {
     };
     match DeValue::parse(trimmed) {
         Ok(value) => {
-            let mut outline = Outline {
-                lines: Lines::of(trimmed),
-                positions: &mut BTreeMap::new(),
-            };
+            let mut outline = Outline { lines: Lines::of(trimmed), positions: &mut BTreeMap::new() };
             Ok(outline.value("", value.get_ref()))
         }
         Err(_) if !trimmed.ends_with(closing) => Ok(Value::from(text)),
-        Err(error) => Err(format!(
-            "{} is not valid TOML: {}",
-            quoted(text),
-            error.message().replace('\n', ", ")
-        )),
+        Err(error) => {
+            Err(format!("{} is not valid TOML: {}", quoted(text), error.message().replace('\n', ", ")))
+        }
     }
 }
 
@@ -257,10 +228,9 @@ fn split_unquoted(text: &str, at: char) -> Option<(&str, &str)> {
 
 fn unquoted(part: &str) -> Option<String> {
     let part = part.trim();
-    let inner = ['"', '\''].iter().find_map(|quote| {
-        part.strip_prefix(*quote)
-            .and_then(|part| part.strip_suffix(*quote))
-    });
+    let inner = ['"', '\'']
+        .iter()
+        .find_map(|quote| part.strip_prefix(*quote).and_then(|part| part.strip_suffix(*quote)));
     let part = inner.unwrap_or(part);
     (!part.is_empty()).then(|| part.to_owned())
 }
@@ -291,12 +261,10 @@ impl Outline<'_> {
     fn value(&mut self, key: &str, value: &DeValue<'_>) -> Value {
         match value {
             DeValue::String(text) => Value::from(text.as_ref()),
-            DeValue::Integer(digits) => {
-                match i64::from_str_radix(digits.as_str(), digits.radix()) {
-                    Ok(number) => Value::from(number),
-                    Err(_) => Value::from(digits.as_str()),
-                }
-            }
+            DeValue::Integer(digits) => match i64::from_str_radix(digits.as_str(), digits.radix()) {
+                Ok(number) => Value::from(number),
+                Err(_) => Value::from(digits.as_str()),
+            },
             // No key takes one of these; as text they show in messages as they were written.
             DeValue::Float(digits) => Value::from(digits.as_str()),
             DeValue::Datetime(time) => Value::from(time.to_string()),
@@ -314,7 +282,6 @@ impl Outline<'_> {
     }
 
     fn note<T>(&mut self, key: &str, spanned: &Spanned<T>) {
-        self.positions
-            .insert(key.to_owned(), self.lines.position(spanned.span().start));
+        self.positions.insert(key.to_owned(), self.lines.position(spanned.span().start));
     }
 }

@@ -40,21 +40,14 @@ impl Sources {
     /// of the environment; the `--set` flags.
     pub fn from_process(config_flag: Option<PathBuf>, set: Vec<String>) -> Self {
         let named = config_flag.or_else(|| {
-            std::env::var_os("CCPGATE_CONFIG")
-                .filter(|name| !name.is_empty())
-                .map(PathBuf::from)
+            std::env::var_os("CCPGATE_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from)
         });
         // What exists but cannot be read is an error to be seen, not a reason to look further.
         let exists = |path: &Path| match std::fs::metadata(path) {
             Ok(_) => true,
             Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
         };
-        let usual = || {
-            USUAL_FILES
-                .map(PathBuf::from)
-                .into_iter()
-                .find(|path| exists(path))
-        };
+        let usual = || USUAL_FILES.map(PathBuf::from).into_iter().find(|path| exists(path));
         // A value that is not UTF-8 keeps its replacement characters, by which loading knows it.
         let lossy = |text: OsString| text.to_string_lossy().into_owned();
         let ours = |name: &str| name.starts_with("CCPGATE_") && name.contains("__");
@@ -63,11 +56,7 @@ impl Sources {
             .filter(|(name, _)| ours(name))
             .collect();
         env.sort();
-        Self {
-            file: named.or_else(usual),
-            env,
-            set,
-        }
+        Self { file: named.or_else(usual), env, set }
     }
 }
 
@@ -104,32 +93,17 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     }
 
     let figment = layers.into_iter().fold(Figment::new(), Figment::merge);
-    let provenance = Provenance {
-        positions,
-        ..Provenance::default()
-    };
-    let mut reading = Reading {
-        figment: &figment,
-        provenance,
-        problems,
-    };
+    let provenance = Provenance { positions, ..Provenance::default() };
+    let mut reading = Reading { figment: &figment, provenance, problems };
     let config = Config::read(&figment, &mut reading);
-    let Reading {
-        provenance,
-        mut problems,
-        ..
-    } = reading;
+    let Reading { provenance, mut problems, .. } = reading;
     if let Some(config) = &config {
         problems.extend(check::together(config, &provenance));
     }
     // In the order of the layers, and within the file from top to bottom.
     problems.sort_by(|a, b| (&a.source, a.position).cmp(&(&b.source, b.position)));
     match config {
-        Some(config) if problems.is_empty() => Ok(Loaded {
-            config,
-            file: sources.file.clone(),
-            provenance,
-        }),
+        Some(config) if problems.is_empty() => Ok(Loaded { config, file: sources.file.clone(), provenance }),
         _ => Err(ConfigErrors { problems }),
     }
 }
@@ -137,32 +111,20 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
 fn read_file(path: &Path) -> Result<String, ConfigErrors> {
     let problem = |position, message: String| {
         let source = Source::File(path.to_owned());
-        ConfigErrors::from(Problem {
-            source,
-            position,
-            key: None,
-            value: None,
-            message,
-        })
+        ConfigErrors::from(Problem { source, position, key: None, value: None, message })
     };
     let unreadable = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => problem(
-            None,
-            "no such file: name one that exists with -c or CCPGATE_CONFIG".to_owned(),
-        ),
+        ErrorKind::NotFound => {
+            problem(None, "no such file: name one that exists with -c or CCPGATE_CONFIG".to_owned())
+        }
         _ => problem(None, format!("the file cannot be read: {error}")),
     };
     let file = std::fs::File::open(path).map_err(unreadable)?;
     if file.metadata().map_err(unreadable)?.is_dir() {
-        return Err(problem(
-            None,
-            "this is a directory, expected a TOML file".to_owned(),
-        ));
+        return Err(problem(None, "this is a directory, expected a TOML file".to_owned()));
     }
     let mut bytes = Vec::new();
-    file.take(LARGEST_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > LARGEST_FILE {
         return Err(problem(
             None,
@@ -172,10 +134,7 @@ fn read_file(path: &Path) -> Result<String, ConfigErrors> {
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let position = Position::of(&String::from_utf8_lossy(good), good.len());
-        problem(
-            Some(position),
-            "not UTF-8 from here on, expected TOML, which is UTF-8 text".to_owned(),
-        )
+        problem(Some(position), "not UTF-8 from here on, expected TOML, which is UTF-8 text".to_owned())
     })
 }
 
@@ -186,15 +145,9 @@ mod tests {
     use super::*;
 
     fn judged(env: &[(&str, &str)], set: &[&str]) -> Result<Loaded, ConfigErrors> {
-        let env = env
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.to_string()));
+        let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string()));
         let set = set.iter().map(|flag| flag.to_string());
-        load(&Sources {
-            file: None,
-            env: env.collect(),
-            set: set.collect(),
-        })
+        load(&Sources { file: None, env: env.collect(), set: set.collect() })
     }
 
     proptest! {

@@ -28,9 +28,7 @@ pub use endpoint::{Advertised, HostPort};
 pub use load::{Loaded, Sources, load};
 pub use problem::{ConfigErrors, Position, Problem};
 pub use schema::schema;
-pub use sections::{
-    Admin, Allow, Connect, Dns, Egress, Limits, Log, Pac, PolicyRules, Proxy, Shift, Tls,
-};
+pub use sections::{Admin, Allow, Connect, Dns, Egress, Limits, Log, Pac, PolicyRules, Proxy, Shift, Tls};
 pub use source::{Provenance, Source};
 
 use reading::{Reading, Table};
@@ -103,14 +101,7 @@ fn read_section<S: Section>(figment: &Figment, reading: &mut Reading<'_>) -> Opt
     let Ok(Value::Dict(tag, dict)) = figment.find_value(S::NAME) else {
         return None;
     };
-    S::read(
-        &Table {
-            key: S::NAME.to_owned(),
-            dict: &dict,
-            tag,
-        },
-        reading,
-    )
+    S::read(&Table { key: S::NAME.to_owned(), dict: &dict, tag }, reading)
 }
 
 impl Default for Config {

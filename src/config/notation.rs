@@ -27,9 +27,7 @@ pub(super) fn duration_text(duration: Duration) -> String {
 
 /// `16KiB`, `64KB`, or bytes without a unit. Letter case does not matter.
 pub(super) fn size(text: &str) -> Result<usize, String> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor: usize = match unit.trim_start().to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -42,9 +40,7 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
         _ => return Err(String::new()),
     };
     let number: usize = number.parse().map_err(|_| String::new())?;
-    number
-        .checked_mul(factor)
-        .ok_or_else(|| "too large".to_owned())
+    number.checked_mul(factor).ok_or_else(|| "too large".to_owned())
 }
 
 /// A size in the largest binary unit that divides it.
@@ -81,11 +77,7 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
 /// An address to connect to: like a listening one, but never port 0.
 pub(super) fn remote_address(text: &str) -> Result<SocketAddr, String> {
     let address = listen_address(text)?;
-    if address.port() == 0 {
-        Err("port 0 cannot be connected to".to_owned())
-    } else {
-        Ok(address)
-    }
+    if address.port() == 0 { Err("port 0 cannot be connected to".to_owned()) } else { Ok(address) }
 }
 
 /// A DNS server: an IP address with or without a port, 53 by default.
@@ -109,9 +101,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let network: IpNet = text.parse().map_err(|_| String::new())?;
     if network.trunc() != network {
         let (wide, host) = (network.trunc(), IpNet::from(network.addr()));
-        return Err(format!(
-            "bits beyond the prefix are set, write \"{wide}\" or \"{host}\""
-        ));
+        return Err(format!("bits beyond the prefix are set, write \"{wide}\" or \"{host}\""));
     }
     Ok(network)
 }
@@ -120,9 +110,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
 pub(super) fn is_host(text: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
     text.len() <= 253 && text.split('.').all(label)
 }
@@ -130,18 +118,11 @@ pub(super) fn is_host(text: &str) -> bool {
 /// A name of a host, in lower case and without a trailing dot. Names beyond ASCII become A-labels.
 pub(super) fn host_name(text: &str) -> Result<String, String> {
     let ascii = idna::domain_to_ascii(text).map_err(|_| String::new())?;
-    let name = ascii
-        .strip_suffix('.')
-        .unwrap_or(&ascii)
-        .to_ascii_lowercase();
+    let name = ascii.strip_suffix('.').unwrap_or(&ascii).to_ascii_lowercase();
     if name.parse::<IpAddr>().is_ok() {
         return Err("an IP address is not a name".to_owned());
     }
-    if is_host(&name) {
-        Ok(name)
-    } else {
-        Err(String::new())
-    }
+    if is_host(&name) { Ok(name) } else { Err(String::new()) }
 }
 
 /// One or more printable ASCII characters, none of them blank at either end: what a
@@ -220,15 +201,7 @@ mod tests {
         assert_eq!(size("16KiB"), Ok(16384));
         assert_eq!(size("64kb"), Ok(64000));
         assert_eq!(size("5"), Ok(5));
-        for wrong in [
-            "",
-            "KiB",
-            "-1",
-            "1.5MiB",
-            "1TiB",
-            "99999999999999999999",
-            "99999999999999GiB",
-        ] {
+        for wrong in ["", "KiB", "-1", "1.5MiB", "1TiB", "99999999999999999999", "99999999999999GiB"] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
     }
@@ -243,19 +216,10 @@ mod tests {
 
     #[test]
     fn networks() {
-        assert_eq!(
-            network("10.0.0.1").map(|net| net.to_string()),
-            Ok("10.0.0.1/32".into())
-        );
-        assert_eq!(
-            network("::1").map(|net| net.to_string()),
-            Ok("::1/128".into())
-        );
+        assert_eq!(network("10.0.0.1").map(|net| net.to_string()), Ok("10.0.0.1/32".into()));
+        assert_eq!(network("::1").map(|net| net.to_string()), Ok("::1/128".into()));
         let both = network("10.1.2.3/8").unwrap_err();
-        assert!(
-            both.contains("\"10.0.0.0/8\"") && both.contains("\"10.1.2.3/32\""),
-            "{both}"
-        );
+        assert!(both.contains("\"10.0.0.0/8\"") && both.contains("\"10.1.2.3/32\""), "{both}");
         assert!(network("10.0.0.0/33").is_err());
     }
 
@@ -263,10 +227,7 @@ mod tests {
     fn dns_servers_have_port_53_unless_told() {
         assert_eq!(dns_server("10.0.0.2"), Ok("10.0.0.2:53".parse().unwrap()));
         assert_eq!(dns_server("::1"), Ok("[::1]:53".parse().unwrap()));
-        assert_eq!(
-            dns_server("10.0.0.2:5353"),
-            Ok("10.0.0.2:5353".parse().unwrap())
-        );
+        assert_eq!(dns_server("10.0.0.2:5353"), Ok("10.0.0.2:5353".parse().unwrap()));
         assert!(dns_server("10.0.0.2:0").is_err());
     }
 

@@ -46,10 +46,7 @@ pub(super) struct Lines<'a> {
 impl<'a> Lines<'a> {
     pub fn of(text: &'a str) -> Self {
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1));
-        Self {
-            text,
-            starts: starts.collect(),
-        }
+        Self { text, starts: starts.collect() }
     }
 
     /// The place of a byte offset; the end of the text for an offset beyond it.
@@ -57,10 +54,7 @@ impl<'a> Lines<'a> {
         let line = self.starts.partition_point(|start| *start <= offset).max(1);
         let start = self.starts[line - 1];
         let before = self.text.get(start..offset).unwrap_or(&self.text[start..]);
-        Position {
-            line,
-            column: before.chars().count() + 1,
-        }
+        Position { line, column: before.chars().count() + 1 }
     }
 }
 
@@ -104,9 +98,7 @@ impl ConfigErrors {
 
 impl From<Problem> for ConfigErrors {
     fn from(problem: Problem) -> Self {
-        Self {
-            problems: vec![problem],
-        }
+        Self { problems: vec![problem] }
     }
 }
 
@@ -135,10 +127,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// The candidate that a typo was most likely meant to be; none when there are no candidates.
-pub(super) fn nearest<'a>(
-    typo: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(super) fn nearest<'a>(typo: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let typo = typo.to_lowercase().replace('-', "_");
     candidates
         .into_iter()
@@ -148,14 +137,7 @@ pub(super) fn nearest<'a>(
             // edit distance says.
             let related = plain.contains(&typo) || typo.contains(&plain);
             let distance = strsim::damerau_levenshtein(&typo, &plain);
-            (
-                if related && !typo.is_empty() {
-                    distance.min(2)
-                } else {
-                    distance
-                },
-                candidate,
-            )
+            (if related && !typo.is_empty() { distance.min(2) } else { distance }, candidate)
         })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -174,18 +156,9 @@ mod tests {
 
     #[test]
     fn a_typo_finds_its_key() {
-        assert_eq!(
-            nearest("lisen", ["name", "listen", "clients"]),
-            Some("listen")
-        );
-        assert_eq!(
-            nearest("listen_address", ["name", "listen", "clients"]),
-            Some("listen")
-        );
-        assert_eq!(
-            nearest("half-closed", ["drain", "half_closed"]),
-            Some("half_closed")
-        );
+        assert_eq!(nearest("lisen", ["name", "listen", "clients"]), Some("listen"));
+        assert_eq!(nearest("listen_address", ["name", "listen", "clients"]), Some("listen"));
+        assert_eq!(nearest("half-closed", ["drain", "half_closed"]), Some("half_closed"));
         assert_eq!(nearest("x", []), None);
     }
 }

@@ -22,9 +22,7 @@ impl Reading<'_> {
     pub fn key<K: Kind>(&mut self, table: &Table<'_>, name: &str, kind: &K) -> Option<K::Value> {
         let key = format!("{}.{name}", table.key);
         if let Some(value) = table.dict.get(name) {
-            self.provenance
-                .sources
-                .insert(key.clone(), self.sources(value));
+            self.provenance.sources.insert(key.clone(), self.sources(value));
             return kind.read(&key, value, self);
         }
         kind.missing().or_else(|| {
@@ -32,13 +30,7 @@ impl Reading<'_> {
             let position = self.position(&source, &table.key);
             let message = format!("the key `{name}` is missing");
             let key = Some(table.key.clone());
-            self.problems.push(Problem {
-                source,
-                position,
-                key,
-                value: None,
-                message,
-            });
+            self.problems.push(Problem { source, position, key, value: None, message });
             None
         })
     }
@@ -54,13 +46,7 @@ impl Reading<'_> {
         let source = self.source(value.tag());
         let position = self.position(&source, key);
         let (key, value) = (Some(key.to_owned()), Some(shown(value)));
-        self.problems.push(Problem {
-            source,
-            position,
-            key,
-            value,
-            message,
-        });
+        self.problems.push(Problem { source, position, key, value, message });
     }
 
     fn position(&self, source: &Source, key: &str) -> Option<super::Position> {
@@ -72,9 +58,7 @@ impl Reading<'_> {
 
     /// The layer that a value came from.
     pub fn source(&self, tag: Tag) -> Source {
-        self.figment
-            .get_metadata(tag)
-            .map_or(Source::Default, layer::source_of)
+        self.figment.get_metadata(tag).map_or(Source::Default, layer::source_of)
     }
 
     /// The layers of a value; those of its entries where tables merge.

@@ -45,17 +45,8 @@ mod tests {
         let schema = schema();
         for (section, keys) in Config::keys() {
             let about = &schema["properties"][section];
-            assert!(
-                about["description"]
-                    .as_str()
-                    .is_some_and(|text| text.len() > 10),
-                "{section}"
-            );
-            let table = if section == "allow" {
-                &about["items"]
-            } else {
-                about
-            };
+            assert!(about["description"].as_str().is_some_and(|text| text.len() > 10), "{section}");
+            let table = if section == "allow" { &about["items"] } else { about };
             assert_eq!(table["additionalProperties"], json!(false), "{section}");
             for key in keys {
                 let property = &table["properties"][key];
@@ -64,19 +55,13 @@ mod tests {
                 assert_eq!(property["default"].is_null(), required, "{section}.{key}");
             }
         }
-        assert_eq!(
-            schema["properties"]["policy"]["properties"]["tls"]["enum"],
-            json!(["sni", "tls", "off"])
-        );
+        assert_eq!(schema["properties"]["policy"]["properties"]["tls"]["enum"], json!(["sni", "tls", "off"]));
     }
 
     #[test]
     fn the_embedded_default_has_no_other_keys() {
         let defaults: toml::Table = toml::from_str(DEFAULT).unwrap();
-        for (section, keys) in Config::keys()
-            .into_iter()
-            .filter(|(name, _)| *name != "allow")
-        {
+        for (section, keys) in Config::keys().into_iter().filter(|(name, _)| *name != "allow") {
             let table = defaults[section].as_table().unwrap();
             assert_eq!(table.len(), keys.len(), "{section}");
         }

@@ -251,14 +251,8 @@ section! {
 // Kinds that several keys share. Constants, so that each use is the same.
 const SOME_TIME: Span = Span { zero: false };
 /// Far beyond any machine, and small enough for every counter and allocation size.
-const COUNT: Whole<usize> = Whole {
-    least: 1,
-    most: 100_000_000,
-};
-const PORT: Whole<u16> = Whole {
-    least: 1,
-    most: u16::MAX,
-};
+const COUNT: Whole<usize> = Whole { least: 1, most: 100_000_000 };
+const PORT: Whole<u16> = Whole { least: 1, most: u16::MAX };
 const HOST_PATTERN: Text<String> = Text {
     expects: r#"a host or a pattern such as "*.example.com""#,
     parse: notation::pattern,
@@ -274,19 +268,12 @@ const NETWORK: Text<IpNet> = Text {
     parse: notation::network,
     write: IpNet::to_string,
 };
-const IP: Text<IpAddr> = Text {
-    expects: "an IP address",
-    parse: notation::ip,
-    write: IpAddr::to_string,
-};
+const IP: Text<IpAddr> = Text { expects: "an IP address", parse: notation::ip, write: IpAddr::to_string };
 
 /// A list of tables, `[[allow]]`.
 pub(super) fn read_allow(value: &Value, reading: &mut Reading<'_>) -> Option<Vec<Allow>> {
     const EXPECTED: &str = "expected a list of tables: write [[allow]] above the keys of each";
-    reading
-        .provenance
-        .sources
-        .insert("allow".to_owned(), vec![reading.source(value.tag())]);
+    reading.provenance.sources.insert("allow".to_owned(), vec![reading.source(value.tag())]);
     let Value::Array(_, items) = value else {
         reading.fault("allow", value, EXPECTED.to_owned());
         return None;
@@ -297,14 +284,7 @@ pub(super) fn read_allow(value: &Value, reading: &mut Reading<'_>) -> Option<Vec
         reading.record(&key, item);
         match item {
             Value::Dict(tag, dict) => {
-                read.push(Allow::read(
-                    &Table {
-                        key,
-                        dict,
-                        tag: *tag,
-                    },
-                    reading,
-                ));
+                read.push(Allow::read(&Table { key, dict, tag: *tag }, reading));
             }
             _ => {
                 reading.fault(&key, item, EXPECTED.to_owned());

@@ -50,26 +50,15 @@ impl Loaded {
             }
         }
         let table = |allow: &super::Allow| {
-            let keys = allow
-                .write()
-                .into_iter()
-                .map(|(key, value)| (key.to_owned(), json!(value)));
+            let keys = allow.write().into_iter().map(|(key, value)| (key.to_owned(), json!(value)));
             Json::Object(keys.collect())
         };
-        add(
-            "allow".to_owned(),
-            self.config.allow.iter().map(table).collect(),
-        );
+        add("allow".to_owned(), self.config.allow.iter().map(table).collect());
         Json::Object(all)
     }
 
     fn sources(&self, key: &str) -> String {
-        let sources = self
-            .provenance
-            .of(key)
-            .iter()
-            .map(Source::to_string)
-            .collect::<Vec<_>>();
+        let sources = self.provenance.of(key).iter().map(Source::to_string).collect::<Vec<_>>();
         // A path may have any character; a comment ends with its line.
         sources.join(", ").replace(char::is_control, "?")
     }

@@ -43,19 +43,15 @@ impl Provenance {
     /// The layers that a key's value came from (`proxy.listen`, `allow`, `allow[0]`); `default`
     /// for a key that is not recorded.
     pub fn of(&self, key: &str) -> &[Source] {
-        self.sources
-            .get(key)
-            .map_or(&[Source::Default], Vec::as_slice)
+        self.sources.get(key).map_or(&[Source::Default], Vec::as_slice)
     }
 
     /// The place of a key in the file; none where the value came from elsewhere.
     pub fn position(&self, key: &str) -> Option<Position> {
         match self.recorded(key)? {
-            (recorded, Source::File(_)) => self
-                .positions
-                .get(key)
-                .or_else(|| self.positions.get(recorded))
-                .copied(),
+            (recorded, Source::File(_)) => {
+                self.positions.get(key).or_else(|| self.positions.get(recorded)).copied()
+            }
             _ => None,
         }
     }
@@ -64,10 +60,7 @@ impl Provenance {
     fn recorded<'a>(&self, key: &'a str) -> Option<(&'a str, &Source)> {
         let table = key.split(".\"").next().unwrap_or(key);
         let list = table.split('[').next().unwrap_or(table);
-        let item = key
-            .strip_suffix(']')
-            .and_then(|key| key.rfind('['))
-            .map(|at| &key[..at]);
+        let item = key.strip_suffix(']').and_then(|key| key.rfind('[')).map(|at| &key[..at]);
         [Some(key), item, Some(table), Some(list)]
             .into_iter()
             .flatten()
@@ -77,9 +70,7 @@ impl Provenance {
     /// A problem that was found after loading, in terms of what the user wrote: `key` as above,
     /// or with a subscript (`policy.deny[2]`, `allow[0].pattern`).
     pub fn problem(&self, key: &str, value: Option<&str>, message: impl Into<String>) -> Problem {
-        let source = self
-            .recorded(key)
-            .map_or(Source::Default, |(_, source)| source.clone());
+        let source = self.recorded(key).map_or(Source::Default, |(_, source)| source.clone());
         Problem {
             source,
             position: self.position(key),
@@ -103,18 +94,11 @@ mod tests {
                     [egress.connect_to]\n\"[::1]:1\" = \"127.0.0.1:2\"\n";
         std::fs::write(&file, text).unwrap();
         let set = vec!["egress.connect_to.'d:1'=127.0.0.1:3".to_owned()];
-        let sources = Sources {
-            file: Some(file.clone()),
-            set,
-            ..Sources::default()
-        };
+        let sources = Sources { file: Some(file.clone()), set, ..Sources::default() };
         let provenance = load(&sources).unwrap().provenance;
         let at = |key: &str| {
             let problem = provenance.problem(key, None, "");
-            (
-                problem.source,
-                problem.position.map(|position| position.line),
-            )
+            (problem.source, problem.position.map(|position| position.line))
         };
         let file = Source::File(file);
         assert_eq!(at("policy.deny[1]"), (file.clone(), Some(2)));

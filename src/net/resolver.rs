@@ -10,8 +10,8 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
-use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
 use moka::Expiry;
 use moka::future::Cache;
 use tokio::runtime::Handle;
@@ -80,7 +80,8 @@ impl Resolver {
         };
         tune(builder.options_mut(), timeout);
         let dns = Arc::new(builder.build()?);
-        let fixed = hosts.iter().map(|(name, to)| (name.to_ascii_lowercase().into(), to.clone().into())).collect();
+        let fixed =
+            hosts.iter().map(|(name, to)| (name.to_ascii_lowercase().into(), to.clone().into())).collect();
         let cache = Cache::builder().max_capacity(CACHED_NAMES).expire_after(UntilTtl).build();
         Ok(Self { fixed: Arc::new(fixed), cache, dns, timeout, runtime })
     }

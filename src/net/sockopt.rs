@@ -59,7 +59,7 @@ pub fn reset_on_close(socket: impl AsFd) {
 }
 
 /// The kernel's default `TCP_NODELAY` etc. come through rustix; it lacks these two options.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "the one module with unsafe; rustix lacks these options")]
 fn set_int(socket: impl AsFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as the borrow lives, and the pointer is to a local
     // of exactly the length that is given; the kernel only reads it.

@@ -23,10 +23,7 @@ fn rule(pattern: &str, ports: &[u16], protocol: Protocol) -> Rule {
 }
 
 fn policy(patterns: &[&str]) -> Policy {
-    let rules = patterns
-        .iter()
-        .map(|pattern| rule(pattern, &[443], Protocol::Tcp))
-        .collect();
+    let rules = patterns.iter().map(|pattern| rule(pattern, &[443], Protocol::Tcp)).collect();
     Policy::new(rules, Vec::new())
 }
 
@@ -43,10 +40,7 @@ fn ask<'a>(pac: &str, questions: impl IntoIterator<Item = (&'a str, &'a str)>) -
     context.with(|ctx| {
         ctx.eval::<(), _>(pac).unwrap();
         let find: rquickjs::Function<'_> = ctx.globals().get("FindProxyForURL").unwrap();
-        questions
-            .into_iter()
-            .map(|question| find.call(question).unwrap())
-            .collect()
+        questions.into_iter().map(|question| find.call(question).unwrap()).collect()
     })
 }
 
@@ -56,18 +50,11 @@ fn ask_one(pac: &str, host: &str) -> String {
 
 /// Whether the policy allows the host on any port that some rule has.
 fn allowed_on_some_port(policy: &Policy, host: &Host) -> bool {
-    let mut ports: Vec<u16> = policy
-        .rules()
-        .iter()
-        .flat_map(|rule| rule.ports.iter().copied())
-        .collect();
+    let mut ports: Vec<u16> = policy.rules().iter().flat_map(|rule| rule.ports.iter().copied()).collect();
     ports.sort_unstable();
     ports.dedup();
     ports.into_iter().any(|port| {
-        let target = Target {
-            host: host.clone(),
-            port,
-        };
+        let target = Target { host: host.clone(), port };
         matches!(policy.decide(&target), Decision::Allowed(..))
     })
 }
@@ -160,11 +147,7 @@ fn every_string_is_escaped() {
 
 #[test]
 fn nothing_that_old_engines_lack_or_that_asks_the_dns() {
-    let pac = rendered(&policy(&[
-        "a.example.com",
-        "*.b.example.com",
-        "c*.example.com",
-    ]));
+    let pac = rendered(&policy(&["a.example.com", "*.b.example.com", "c*.example.com"]));
     for word in [
         "shExpMatch",
         "dnsDomainIs",

@@ -49,11 +49,7 @@ impl Index {
             }
             let prefix = pattern.literal_prefix();
             bucket.prefix_lengths.insert(prefix.len());
-            bucket
-                .partial
-                .entry(prefix.into())
-                .or_default()
-                .push((id, glob(pattern)));
+            bucket.partial.entry(prefix.into()).or_default().push((id, glob(pattern)));
         }
         index
     }
@@ -91,9 +87,7 @@ impl Bucket {
         }
         let candidate = Candidate::from_bytes(&*path);
         for length in self.prefix_lengths.iter() {
-            let matchers = name
-                .get(..length)
-                .and_then(|prefix| self.partial.get(prefix));
+            let matchers = name.get(..length).and_then(|prefix| self.partial.get(prefix));
             for (id, matcher) in matchers.into_iter().flatten() {
                 if matcher.is_match_candidate(&candidate) {
                     found(*id);
@@ -154,10 +148,7 @@ mod tests {
     use super::*;
 
     fn found(patterns: &[&str], host: &str) -> Vec<u32> {
-        let patterns: Vec<_> = patterns
-            .iter()
-            .map(|text| Pattern::parse_deny(text).unwrap())
-            .collect();
+        let patterns: Vec<_> = patterns.iter().map(|text| Pattern::parse_deny(text).unwrap()).collect();
         let index = Index::new((0..).zip(&patterns));
         let mut ids = Vec::new();
         index.each(&Host::parse(host.as_bytes()).unwrap(), |id| ids.push(id));
@@ -179,10 +170,7 @@ mod tests {
             "c*.b.example.com",
             "192.0.2.1",
         ];
-        assert_eq!(
-            found(&patterns, "a.b.example.com"),
-            [0, 1, 2, 3, 4, 5, 6, 7]
-        );
+        assert_eq!(found(&patterns, "a.b.example.com"), [0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(found(&patterns, "b.example.com"), [1, 6]);
         assert_eq!(found(&patterns, "example.com"), [6]);
         assert_eq!(found(&patterns, "x.a.b.example.com"), [1, 2, 4, 6]);
@@ -197,9 +185,6 @@ mod tests {
         for length in [0, 1, 63, 64, 127, 128, 253] {
             lengths.insert(length);
         }
-        assert_eq!(
-            lengths.iter().collect::<Vec<_>>(),
-            [0, 1, 63, 64, 127, 128, 253]
-        );
+        assert_eq!(lengths.iter().collect::<Vec<_>>(), [0, 1, 63, 64, 127, 128, 253]);
     }
 }

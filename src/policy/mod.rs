@@ -88,12 +88,7 @@ impl Policy {
                 .map(|(id, rule)| (id, &rule.pattern)),
         );
         let deny_index = Index::new((0..).zip(&deny));
-        Self {
-            rules,
-            deny,
-            allow_index,
-            deny_index,
-        }
+        Self { rules, deny, allow_index, deny_index }
     }
 
     /// All rules, in the order they were given; [`RuleId::index`] counts in it.
@@ -149,11 +144,7 @@ impl Policy {
             };
         }
         Decision::Denied {
-            reason: if target.host.is_literal() {
-                Reason::IpLiteral
-            } else {
-                Reason::NoRule
-            },
+            reason: if target.host.is_literal() { Reason::IpLiteral } else { Reason::NoRule },
             rule: None,
         }
     }

@@ -24,17 +24,9 @@ pub struct Nearest {
 }
 
 /// `rule` is what the decision named: a deny pattern, or the rule whose ports differ.
-pub(super) fn find(
-    policy: &Policy,
-    target: &Target,
-    reason: Reason,
-    rule: Option<&str>,
-) -> Option<Nearest> {
+pub(super) fn find(policy: &Policy, target: &Target, reason: Reason, rule: Option<&str>) -> Option<Nearest> {
     match reason {
-        Reason::DenyRule => Some(Nearest {
-            rule: rule?.to_owned(),
-            why: denied_although(policy, target),
-        }),
+        Reason::DenyRule => Some(Nearest { rule: rule?.to_owned(), why: denied_although(policy, target) }),
         Reason::Port => {
             // A UDP rule with this very port says more than a TCP rule without it.
             let udp = udp_rule(policy, target).filter(|udp| udp.ports.contains(&target.port));
@@ -45,10 +37,7 @@ pub(super) fn find(
             let ports = ports_of(policy, target, rule);
             Some(Nearest {
                 rule: rule.to_owned(),
-                why: format!(
-                    "it matches the host, and is for {ports}, not {}",
-                    target.port
-                ),
+                why: format!("it matches the host, and is for {ports}, not {}", target.port),
             })
         }
         Reason::NoRule | Reason::IpLiteral => {
@@ -65,15 +54,10 @@ pub(super) fn find(
 }
 
 fn denied_although(policy: &Policy, target: &Target) -> String {
-    let allowed = policy
-        .rules
-        .iter()
-        .find(|rule| rule.protocol == Protocol::Tcp && rule.pattern.matches(&target.host));
+    let allowed =
+        policy.rules.iter().find(|rule| rule.protocol == Protocol::Tcp && rule.pattern.matches(&target.host));
     match allowed {
-        Some(rule) => format!(
-            "this deny pattern matches the host, and wins over the rule {}",
-            rule.pattern
-        ),
+        Some(rule) => format!("this deny pattern matches the host, and wins over the rule {}", rule.pattern),
         None => "this deny pattern matches the host, and no rule does".to_owned(),
     }
 }
@@ -137,10 +121,7 @@ fn similar(policy: &Policy, name: &str) -> Option<Nearest> {
         .filter(|rule| rule.protocol == Protocol::Tcp)
         .filter_map(|rule| Some((compare(&rule.pattern, name)?, rule)))
         .min_by_key(|((distance, _), rule)| (*distance, Reverse(rule.pattern.as_str().len())))
-        .map(|((_, why), rule)| Nearest {
-            rule: rule.pattern.to_string(),
-            why,
-        })
+        .map(|((_, why), rule)| Nearest { rule: rule.pattern.to_string(), why })
 }
 
 /// How far the name is from the pattern, smaller being nearer, and what differs. None for names
@@ -152,10 +133,7 @@ fn compare(pattern: &Pattern, name: &str) -> Option<(usize, String)> {
     };
     let wanted: Vec<&str> = tail.rsplit('.').collect();
     let found: Vec<&str> = name.rsplit('.').collect();
-    let mut differing = wanted
-        .iter()
-        .zip(&found)
-        .filter(|(wanted, found)| !label_matches(wanted, found));
+    let mut differing = wanted.iter().zip(&found).filter(|(wanted, found)| !label_matches(wanted, found));
     let first_difference = differing.next();
     if differing.next().is_some() {
         return None;
@@ -166,31 +144,21 @@ fn compare(pattern: &Pattern, name: &str) -> Option<(usize, String)> {
         .filter(|(wanted, found)| **wanted != "*" && label_matches(wanted, found))
         .count();
     let missing = (wanted.len() + usize::from(deep)).saturating_sub(found.len());
-    let surplus = if deep {
-        0
-    } else {
-        found.len().saturating_sub(wanted.len())
-    };
+    let surplus = if deep { 0 } else { found.len().saturating_sub(wanted.len()) };
     match first_difference {
         None if in_common < 2 => None,
-        None if deep && missing == 1 => Some((
-            0,
-            format!("`*.` stands for one or more labels, so the bare {name} is not covered"),
-        )),
-        None if missing > 0 => Some((
-            missing,
-            format!("the pattern has {} more than {name}", labels(missing)),
-        )),
-        None if pattern.is_exact() => Some((
-            surplus,
-            "it covers that name alone, not the names below it".to_owned(),
-        )),
+        None if deep && missing == 1 => {
+            Some((0, format!("`*.` stands for one or more labels, so the bare {name} is not covered")))
+        }
+        None if missing > 0 => {
+            Some((missing, format!("the pattern has {} more than {name}", labels(missing))))
+        }
+        None if pattern.is_exact() => {
+            Some((surplus, "it covers that name alone, not the names below it".to_owned()))
+        }
         None => Some((
             surplus,
-            format!(
-                "`*` stays within one label, and the target has {} more",
-                labels(surplus)
-            ),
+            format!("`*` stays within one label, and the target has {} more", labels(surplus)),
         )),
         // A label that differs, in a name that is longer or shorter as well, is another name.
         Some(_) if missing + surplus > 0 => None,
@@ -199,10 +167,7 @@ fn compare(pattern: &Pattern, name: &str) -> Option<(usize, String)> {
             let typo = edits <= TYPO && edits < wanted.len().min(found.len()) && in_common >= 1;
             (typo || in_common >= 2).then(|| {
                 let distance = if typo { edits } else { 2 + edits };
-                (
-                    distance,
-                    format!("the target has {found:?} where the rule has {wanted:?}"),
-                )
+                (distance, format!("the target has {found:?} where the rule has {wanted:?}"))
             })
         }
     }

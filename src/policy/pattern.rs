@@ -28,27 +28,19 @@ pub enum PatternError {
     Url { text: String, write: String },
     #[error("pattern {text:?} has a path, and patterns are hosts; write {write:?}")]
     Path { text: String, write: String },
-    #[error(
-        "pattern {text:?} is an address range, and a pattern names single addresses; list each one"
-    )]
+    #[error("pattern {text:?} is an address range, and a pattern names single addresses; list each one")]
     Range { text: String },
     #[error(
         "pattern {text:?} has a port, and ports stand beside it; write {write:?} with `ports = [{port}]`"
     )]
-    Port {
-        text: String,
-        write: String,
-        port: String,
-    },
+    Port { text: String, write: String, port: String },
     #[error("pattern {text:?} has user information; write {write:?}")]
     Userinfo { text: String, write: String },
     #[error(
         "pattern {text:?}: `**` is not known; a leading `*.` already covers one or more labels, so write {write:?}"
     )]
     DoubleStar { text: String, write: String },
-    #[error(
-        "pattern {text:?} is too broad: {why}; name the host or its domain, as in \"*.idp.example\""
-    )]
+    #[error("pattern {text:?} is too broad: {why}; name the host or its domain, as in \"*.idp.example\"")]
     TooBroad { text: String, why: &'static str },
     #[error("pattern {text:?}: `{}` cannot stand in a pattern; valid are letters, digits, `-`, `_`, dots and `*`", .character.escape_default())]
     Character { text: String, character: char },
@@ -83,10 +75,7 @@ impl Pattern {
         } else {
             return Ok(pattern);
         };
-        Err(PatternError::TooBroad {
-            text: text.trim().to_owned(),
-            why,
-        })
+        Err(PatternError::TooBroad { text: text.trim().to_owned(), why })
     }
 
     /// Reads a pattern of the deny list, where breadth is no danger: `*.zip` is fine.
@@ -105,10 +94,7 @@ impl Pattern {
         let name = to_ascii(text)?;
         let name = name.strip_suffix('.').unwrap_or(&name).to_ascii_lowercase();
         if name.chars().all(|c| c == '*') {
-            return Err(PatternError::TooBroad {
-                text: text.to_owned(),
-                why: "it names no domain",
-            });
+            return Err(PatternError::TooBroad { text: text.to_owned(), why: "it names no domain" });
         }
         check_labels(text, &name)?;
         if let Ok(address) = name.parse::<Ipv4Addr>() {
@@ -116,15 +102,10 @@ impl Pattern {
         }
         let all_digits = name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'.' | b'*'));
         if ends_in_number(&name) || all_digits {
-            return Err(PatternError::Numeric {
-                text: text.to_owned(),
-            });
+            return Err(PatternError::Numeric { text: text.to_owned() });
         }
         if name.contains('*') {
-            return Ok(Self {
-                text: name.into(),
-                exact: None,
-            });
+            return Ok(Self { text: name.into(), exact: None });
         }
         Ok(Self::exact(Host::Name(name.into())))
     }
@@ -132,10 +113,7 @@ impl Pattern {
     /// The pattern that matches this host alone.
     #[must_use]
     pub fn exact(host: Host) -> Self {
-        Self {
-            text: host.to_string().into(),
-            exact: Some(host),
-        }
+        Self { text: host.to_string().into(), exact: Some(host) }
     }
 
     /// The normal form.
@@ -185,9 +163,7 @@ impl Pattern {
     pub fn literal_suffix(&self) -> &str {
         match self.text.rfind('*') {
             None => &self.text,
-            Some(star) => self.text[star..]
-                .find('.')
-                .map_or("", |dot| &self.text[star + dot + 1..]),
+            Some(star) => self.text[star..].find('.').map_or("", |dot| &self.text[star + dot + 1..]),
         }
     }
 
@@ -200,9 +176,7 @@ impl Pattern {
     /// Whether the pattern is `*.` before literal labels and nothing else.
     #[must_use]
     pub fn is_subdomains(&self) -> bool {
-        self.text
-            .strip_prefix("*.")
-            .is_some_and(|tail| !tail.contains('*'))
+        self.text.strip_prefix("*.").is_some_and(|tail| !tail.contains('*'))
     }
 }
 
@@ -244,10 +218,7 @@ pub(super) fn label_matches(pattern: &str, label: &str) -> bool {
 }
 
 fn ipv6(text: &str) -> Option<Ipv6Addr> {
-    let inner = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(text);
+    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     inner.parse().ok()
 }
 
@@ -283,11 +254,7 @@ fn refuse_what_is_not_a_host(text: &str) -> Result<(), PatternError> {
         && (host.starts_with('[') || !host.contains(':'))
     {
         let port = if port.is_empty() { "443" } else { port }.to_owned();
-        return Err(PatternError::Port {
-            text: owned,
-            write,
-            port,
-        });
+        return Err(PatternError::Port { text: owned, write, port });
     }
     if text.contains("**") {
         let mut write = text.to_lowercase();
@@ -306,10 +273,7 @@ fn to_ascii(text: &str) -> Result<Cow<'_, str>, PatternError> {
     }
     let mut name = String::with_capacity(text.len());
     // The other dots of UTS 46 separate labels, too.
-    for (index, label) in text
-        .split(['.', '\u{3002}', '\u{ff0e}', '\u{ff61}'])
-        .enumerate()
-    {
+    for (index, label) in text.split(['.', '\u{3002}', '\u{ff0e}', '\u{ff61}']).enumerate() {
         if index > 0 {
             name.push('.');
         }
@@ -318,25 +282,14 @@ fn to_ascii(text: &str) -> Result<Cow<'_, str>, PatternError> {
             continue;
         }
         if label.contains('*') {
-            return Err(PatternError::StarInUnicode {
-                text: text.to_owned(),
-            });
+            return Err(PatternError::StarInUnicode { text: text.to_owned() });
         }
         let ascii = idna::domain_to_ascii_cow(label.as_bytes(), idna::AsciiDenyList::STD3)
-            .map_err(|_| PatternError::Host {
-                text: text.to_owned(),
-                cause: TargetError::Idna,
-            })?;
+            .map_err(|_| PatternError::Host { text: text.to_owned(), cause: TargetError::Idna })?;
         // Compatibility mapping can make ASCII punctuation out of other characters: a wide `＊`
         // must not become a star.
-        if let Some(character) = ascii
-            .chars()
-            .find(|&c| !c.is_ascii_alphanumeric() && c != '-')
-        {
-            return Err(PatternError::Character {
-                text: text.to_owned(),
-                character,
-            });
+        if let Some(character) = ascii.chars().find(|&c| !c.is_ascii_alphanumeric() && c != '-') {
+            return Err(PatternError::Character { text: text.to_owned(), character });
         }
         name.push_str(&ascii);
     }
@@ -344,18 +297,11 @@ fn to_ascii(text: &str) -> Result<Cow<'_, str>, PatternError> {
 }
 
 fn check_labels(text: &str, name: &str) -> Result<(), PatternError> {
-    let wrong = |cause| PatternError::Host {
-        text: text.to_owned(),
-        cause,
-    };
-    if let Some(character) = name
-        .chars()
-        .find(|&c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '*')))
+    let wrong = |cause| PatternError::Host { text: text.to_owned(), cause };
+    if let Some(character) =
+        name.chars().find(|&c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '*')))
     {
-        return Err(PatternError::Character {
-            text: text.to_owned(),
-            character,
-        });
+        return Err(PatternError::Character { text: text.to_owned(), character });
     }
     if name.len() > MAX_NAME {
         return Err(wrong(TargetError::NameTooLong));

@@ -21,13 +21,8 @@ fn rule(pattern: &str, ports: &[u16], protocol: Protocol) -> Rule {
 
 fn policy(patterns: &[&str], deny: &[&str]) -> Policy {
     Policy::new(
-        patterns
-            .iter()
-            .map(|pattern| rule(pattern, &[443], Protocol::Tcp))
-            .collect(),
-        deny.iter()
-            .map(|text| Pattern::parse_deny(text).unwrap())
-            .collect(),
+        patterns.iter().map(|pattern| rule(pattern, &[443], Protocol::Tcp)).collect(),
+        deny.iter().map(|text| Pattern::parse_deny(text).unwrap()).collect(),
     )
 }
 
@@ -45,11 +40,7 @@ fn usual() -> Policy {
     .iter()
     .map(|pattern| rule(pattern, &[443], Protocol::Tcp))
     .collect();
-    rules.push(rule(
-        "turnnlb-*.elb.us-west-2.amazonaws.com",
-        &[3478],
-        Protocol::Udp,
-    ));
+    rules.push(rule("turnnlb-*.elb.us-west-2.amazonaws.com", &[3478], Protocol::Udp));
     Policy::new(rules, vec![Pattern::parse("*.bad.cloudfront.net").unwrap()])
 }
 
@@ -83,14 +74,8 @@ fn evasions() {
             "rtc1-a.connect-telecom.us-west-2.amazonaws.com:443",
             "rtc*.connect-telecom.us-west-2.amazonaws.com",
         ),
-        (
-            "rtc.evil.com.connect-telecom.us-west-2.amazonaws.com:443",
-            "no_rule",
-        ),
-        (
-            "rtc.connect-telecom.us-west-2.amazonaws.com.evil.com:443",
-            "no_rule",
-        ),
+        ("rtc.evil.com.connect-telecom.us-west-2.amazonaws.com:443", "no_rule"),
+        ("rtc.connect-telecom.us-west-2.amazonaws.com.evil.com:443", "no_rule"),
         ("xn--acme.awsapps.com:443", "no_rule"),
         ("acme.awsapps.com:80", "port"),
         ("d1.cloudfront.net:443", "*.cloudfront.net"),
@@ -123,22 +108,14 @@ fn evasions() {
 
 #[test]
 fn exact_then_longest_then_first() {
-    let mut rules: Vec<_> = [
-        "*.example.com",
-        "*.a.example.com",
-        "x*.a.example.com",
-        "xyz.a.example.com",
-        "*.a.example.com",
-    ]
-    .iter()
-    .map(|pattern| rule(pattern, &[443], Protocol::Tcp))
-    .collect();
+    let mut rules: Vec<_> =
+        ["*.example.com", "*.a.example.com", "x*.a.example.com", "xyz.a.example.com", "*.a.example.com"]
+            .iter()
+            .map(|pattern| rule(pattern, &[443], Protocol::Tcp))
+            .collect();
     rules[0].ports = vec![80, 443, 8443];
     let policy = Policy::new(rules, Vec::new());
-    assert_eq!(
-        verdict(&policy, "xyz.a.example.com:443"),
-        "xyz.a.example.com"
-    );
+    assert_eq!(verdict(&policy, "xyz.a.example.com:443"), "xyz.a.example.com");
     assert_eq!(verdict(&policy, "xy.a.example.com:443"), "x*.a.example.com");
     assert_eq!(verdict(&policy, "y.a.example.com:443"), "*.a.example.com");
     assert_eq!(verdict(&policy, "xyz.a.example.com:8443"), "*.example.com");
@@ -149,30 +126,19 @@ fn exact_then_longest_then_first() {
     ));
     assert!(matches!(
         policy.decide(&target("xyz.a.example.com:1")),
-        Decision::Denied {
-            reason: Reason::Port,
-            rule: Some("xyz.a.example.com")
-        }
+        Decision::Denied { reason: Reason::Port, rule: Some("xyz.a.example.com") }
     ));
 }
 
 #[test]
 fn deny_patterns_name_themselves() {
-    let policy = policy(
-        &["*.example.com"],
-        &["*.zip", "*.b.example.com", "192.0.2.1"],
-    );
-    for (text, expected) in [
-        ("x.zip:443", "*.zip"),
-        ("a.b.example.com:443", "*.b.example.com"),
-        ("192.0.2.1:443", "192.0.2.1"),
-    ] {
+    let policy = policy(&["*.example.com"], &["*.zip", "*.b.example.com", "192.0.2.1"]);
+    for (text, expected) in
+        [("x.zip:443", "*.zip"), ("a.b.example.com:443", "*.b.example.com"), ("192.0.2.1:443", "192.0.2.1")]
+    {
         assert_eq!(
             policy.decide(&target(text)),
-            Decision::Denied {
-                reason: Reason::DenyRule,
-                rule: Some(expected)
-            }
+            Decision::Denied { reason: Reason::DenyRule, rule: Some(expected) }
         );
     }
 }
@@ -184,10 +150,7 @@ fn a_policy_without_rules_denies() {
     assert_eq!(verdict(&policy, "[::1]:443"), "ip_literal");
     // A name that no parser made is no reason to panic.
     let name = Host::Name("a.".repeat(200).into());
-    let odd = Target {
-        host: name,
-        port: 0,
-    };
+    let odd = Target { host: name, port: 0 };
     assert!(matches!(usual().decide(&odd), Decision::Denied { .. }));
 }
 
@@ -196,55 +159,25 @@ fn nearest_rule() {
     let policy = usual();
     for (text, expected) in [
         ("acme.my.connect.aws:443", None),
-        (
-            "acme.my.connect.aws:8443",
-            Some(("*.my.connect.aws", "is for port 443, not 8443")),
-        ),
+        ("acme.my.connect.aws:8443", Some(("*.my.connect.aws", "is for port 443, not 8443"))),
         (
             "turnnlb-1.elb.us-west-2.amazonaws.com:3478",
-            Some((
-                "turnnlb-*.elb.us-west-2.amazonaws.com",
-                "voice goes over UDP 3478 past the proxy",
-            )),
+            Some(("turnnlb-*.elb.us-west-2.amazonaws.com", "voice goes over UDP 3478 past the proxy")),
         ),
         ("my.connect.aws:443", Some(("*.my.connect.aws", "bare"))),
         (
             "x.rtc.connect-telecom.us-west-2.amazonaws.com:443",
-            Some((
-                "rtc*.connect-telecom.us-west-2.amazonaws.com",
-                "one label more",
-            )),
+            Some(("rtc*.connect-telecom.us-west-2.amazonaws.com", "one label more")),
         ),
-        (
-            "www.acme.awsapps.com:443",
-            Some(("acme.awsapps.com", "that name alone")),
-        ),
-        (
-            "acne.awsapps.com:443",
-            Some(("acme.awsapps.com", "\"acne\" where the rule has \"acme\"")),
-        ),
-        (
-            "globex.awsapps.com:443",
-            Some(("acme.awsapps.com", "\"globex\"")),
-        ),
-        (
-            "acme.my.conect.aws:443",
-            Some(("*.my.connect.aws", "\"conect\"")),
-        ),
+        ("www.acme.awsapps.com:443", Some(("acme.awsapps.com", "that name alone"))),
+        ("acne.awsapps.com:443", Some(("acme.awsapps.com", "\"acne\" where the rule has \"acme\""))),
+        ("globex.awsapps.com:443", Some(("acme.awsapps.com", "\"globex\""))),
+        ("acme.my.conect.aws:443", Some(("*.my.connect.aws", "\"conect\""))),
         (
             "participant.connect.us-east-1.amazonaws.com:443",
-            Some((
-                "participant.connect.us-west-2.amazonaws.com",
-                "\"us-east-1\"",
-            )),
+            Some(("participant.connect.us-west-2.amazonaws.com", "\"us-east-1\"")),
         ),
-        (
-            "d.bad.cloudfront.net:443",
-            Some((
-                "*.bad.cloudfront.net",
-                "wins over the rule *.cloudfront.net",
-            )),
-        ),
+        ("d.bad.cloudfront.net:443", Some(("*.bad.cloudfront.net", "wins over the rule *.cloudfront.net"))),
         ("[::ffff:192.0.2.1]:443", Some(("192.0.2.1", "notation"))),
         ("www.example.org:443", None),
         ("google.com:443", None),
@@ -254,8 +187,7 @@ fn nearest_rule() {
         let nearest = policy.nearest(&target(text));
         match (&nearest, expected) {
             (None, None) => {}
-            (Some(found), Some((rule, part))) if found.rule == rule && found.why.contains(part) => {
-            }
+            (Some(found), Some((rule, part))) if found.rule == rule && found.why.contains(part) => {}
             _ => panic!("{text}: expected {expected:?}, got {nearest:?}"),
         }
     }
@@ -289,10 +221,7 @@ fn naive_verdict(policy: &Policy, target: &Target) -> (Option<Reason>, Option<St
         _ => false,
     };
     let best = |patterns: Vec<&Pattern>| {
-        let longest = patterns
-            .iter()
-            .map(|pattern| (pattern.is_exact(), pattern.as_str().len()))
-            .max()?;
+        let longest = patterns.iter().map(|pattern| (pattern.is_exact(), pattern.as_str().len())).max()?;
         patterns
             .into_iter()
             .find(|pattern| (pattern.is_exact(), pattern.as_str().len()) == longest)
@@ -301,14 +230,9 @@ fn naive_verdict(policy: &Policy, target: &Target) -> (Option<Reason>, Option<St
     if let Some(deny) = best(policy.deny().iter().filter(|p| hit(p)).collect()) {
         return (Some(Reason::DenyRule), Some(deny));
     }
-    let matching: Vec<_> = policy
-        .rules()
-        .iter()
-        .filter(|rule| rule.protocol == Protocol::Tcp && hit(&rule.pattern))
-        .collect();
-    let with_port = matching
-        .iter()
-        .filter(|rule| rule.ports.contains(&target.port));
+    let matching: Vec<_> =
+        policy.rules().iter().filter(|rule| rule.protocol == Protocol::Tcp && hit(&rule.pattern)).collect();
+    let with_port = matching.iter().filter(|rule| rule.ports.contains(&target.port));
     if let Some(rule) = best(with_port.map(|rule| &rule.pattern).collect()) {
         return (None, Some(rule));
     }
@@ -316,11 +240,7 @@ fn naive_verdict(policy: &Policy, target: &Target) -> (Option<Reason>, Option<St
         return (Some(Reason::Port), Some(rule));
     }
     let literal = matches!(target.host, Host::Ip(_)) || target.host.is_numeric_name();
-    let reason = if literal {
-        Reason::IpLiteral
-    } else {
-        Reason::NoRule
-    };
+    let reason = if literal { Reason::IpLiteral } else { Reason::NoRule };
     (Some(reason), None)
 }
 

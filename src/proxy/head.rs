@@ -66,7 +66,9 @@ pub enum Head {
     Request(Request, Vec<u8>),
     Bad(HeadError),
     /// The end of the stream, before (false) or after (true) a first byte.
-    Ended { began: bool },
+    Ended {
+        began: bool,
+    },
 }
 
 /// Collects a head. One for each connection, so that a deadline may pass and `began` be asked.
@@ -113,7 +115,8 @@ impl Reader {
         if self.began() {
             return Ok(true);
         }
-        poll_fn(|cx| poll_scratch(from, cx, SCRATCH, |_, bytes| self.partial.extend_from_slice(bytes))).await?;
+        poll_fn(|cx| poll_scratch(from, cx, SCRATCH, |_, bytes| self.partial.extend_from_slice(bytes)))
+            .await?;
         Ok(self.began())
     }
 
@@ -203,11 +206,15 @@ fn understand(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<Reques
 /// mistake in the field.
 fn recognise(bytes: &[u8], error: httparse::Error) -> String {
     match bytes {
-        [0x16, 3, ..] => "a TLS handshake on the plain listener: the PAC file says HTTPS where it should say PROXY".into(),
+        [0x16, 3, ..] => {
+            "a TLS handshake on the plain listener: the PAC file says HTTPS where it should say PROXY".into()
+        }
         [4 | 5, ..] => "a SOCKS greeting: this is an HTTP proxy, the PAC file should say PROXY".into(),
         [b'P', b'R', b'I', b' ', ..] => "HTTP/2 without TLS is not served".into(),
         [b'S', b'S', b'H', b'-', ..] => "an SSH greeting".into(),
-        [b'P', b'R', b'O', b'X', b'Y', b' ', ..] => "a PROXY protocol line: a load balancer adds it, switch it off".into(),
+        [b'P', b'R', b'O', b'X', b'Y', b' ', ..] => {
+            "a PROXY protocol line: a load balancer adds it, switch it off".into()
+        }
         _ => format!("the request can't be parsed: {error}"),
     }
 }

@@ -48,8 +48,13 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
 pub trait Service: Clone + Send + 'static {
     const LISTENER: Listener;
 
-    fn serve(self, stream: TcpStream, peer: Peer, permit: super::admission::Permit, gate: Arc<Gate>)
-    -> impl Future<Output = ()> + Send;
+    fn serve(
+        self,
+        stream: TcpStream,
+        peer: Peer,
+        permit: super::admission::Permit,
+        gate: Arc<Gate>,
+    ) -> impl Future<Output = ()> + Send;
 }
 
 /// The plain proxy listener.
@@ -71,7 +76,12 @@ impl Service for Http {
 }
 
 /// Accepts until `stop`, then what still waits in the queue, then closes.
-pub async fn accept_all<S: Service>(listener: StdListener, service: S, gate: Arc<Gate>, stop: CancellationToken) {
+pub async fn accept_all<S: Service>(
+    listener: StdListener,
+    service: S,
+    gate: Arc<Gate>,
+    stop: CancellationToken,
+) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "a worker can't watch its listener"),

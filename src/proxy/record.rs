@@ -81,7 +81,10 @@ impl Record {
             self.series.category.duration.observe(lived.as_secs_f64());
         }
         let stage = (outcome != Outcome::Ok).then_some(self.stage);
-        self.write(gate, Line { outcome: Some(outcome), by: Some(by), stage, moved, lived, ..Line::default() });
+        self.write(
+            gate,
+            Line { outcome: Some(outcome), by: Some(by), stage, moved, lived, ..Line::default() },
+        );
     }
 
     /// Counts and logs what got no tunnel.
@@ -170,7 +173,13 @@ struct Line {
 }
 
 /// Counts and logs a refusal that came before any decision; returns the request's id.
-pub fn denied(gate: &Gate, snapshot: &Snapshot, peer: &Peer, target: Option<&str>, refusal: &Refusal) -> String {
+pub fn denied(
+    gate: &Gate,
+    snapshot: &Snapshot,
+    peer: &Peer,
+    target: Option<&str>,
+    refusal: &Refusal,
+) -> String {
     let id = gate.id_text(gate.next_id());
     if let Account::Denied(denial) = refusal.account() {
         gate.metrics.denied(denial);

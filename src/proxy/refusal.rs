@@ -75,12 +75,19 @@ impl From<Reason> for Denial {
 #[derive(Debug)]
 pub enum Refusal {
     /// By the policy; the rule is the deny pattern or the one whose port differs.
-    Policy { reason: Reason, rule: Option<String> },
+    Policy {
+        reason: Reason,
+        rule: Option<String>,
+    },
     Client(SocketAddr),
     Method(String),
-    PrivateAddress { address: String },
+    PrivateAddress {
+        address: String,
+    },
     Malformed(String),
-    HeaderSize { limit: usize },
+    HeaderSize {
+        limit: usize,
+    },
     HeaderTimeout,
     Overload(Limit),
     Draining,
@@ -135,7 +142,9 @@ impl Refusal {
     /// The HTTP status, and the error type of RFC 9209 §2.3.
     pub fn status(&self) -> (u16, &'static str, &'static str) {
         match self {
-            Self::Policy { .. } | Self::Client(_) | Self::Method(_) => (403, "Forbidden", "http_request_denied"),
+            Self::Policy { .. } | Self::Client(_) | Self::Method(_) => {
+                (403, "Forbidden", "http_request_denied")
+            }
             Self::PrivateAddress { .. } => (403, "Forbidden", "destination_ip_prohibited"),
             Self::Malformed(_) => (400, "Bad Request", "http_request_error"),
             Self::HeaderSize { .. } => (431, "Request Header Fields Too Large", "http_request_error"),
@@ -165,7 +174,9 @@ impl Refusal {
     /// Why, in words.
     pub fn why(&self) -> String {
         match self {
-            Self::Policy { reason: Reason::NoRule, .. } => "no rule of the allow list matches this host".into(),
+            Self::Policy { reason: Reason::NoRule, .. } => {
+                "no rule of the allow list matches this host".into()
+            }
             Self::Policy { reason: Reason::Port, rule } => match rule {
                 Some(rule) => format!("rule {rule} allows this host, but not this port"),
                 None => "a rule allows this host, but not this port".into(),
@@ -178,7 +189,9 @@ impl Refusal {
                 "the target is an IP address, and only names are allowed".into()
             }
             Self::Client(client) => format!("proxy.clients does not include {}", client.ip()),
-            Self::Method(method) => format!("{method} of an absolute URL; this proxy only tunnels with CONNECT"),
+            Self::Method(method) => {
+                format!("{method} of an absolute URL; this proxy only tunnels with CONNECT")
+            }
             Self::PrivateAddress { address } => {
                 format!("the name resolves to {address}, which is not a public address")
             }
@@ -204,18 +217,26 @@ impl Refusal {
             Self::Policy { reason: Reason::NoRule | Reason::Port, .. } => {
                 explain("  (if agents need it, add it under [[allow]])")
             }
-            Self::Policy { reason: Reason::DenyRule, .. } => explain("  (policy.deny wins over every allow rule)"),
+            Self::Policy { reason: Reason::DenyRule, .. } => {
+                explain("  (policy.deny wins over every allow rule)")
+            }
             Self::Policy { reason: Reason::IpLiteral, .. } => {
                 "use the name; if an address is really needed, add exactly it under [[allow]]".into()
             }
-            Self::Client(client) => format!("if this client may use the proxy, add {} to proxy.clients", client.ip()),
-            Self::Method(_) => "plain http:// is not for this proxy: let the PAC file choose what goes through it".into(),
+            Self::Client(client) => {
+                format!("if this client may use the proxy, add {} to proxy.clients", client.ip())
+            }
+            Self::Method(_) => {
+                "plain http:// is not for this proxy: let the PAC file choose what goes through it".into()
+            }
             Self::PrivateAddress { .. } => {
                 "check the DNS answer; if it is meant, add the network to egress.allow_private".into()
             }
             Self::Malformed(_) => "a client other than a browser sends this: fix or remove it".into(),
             Self::HeaderSize { .. } => "raise limits.request_header if the client is right".into(),
-            Self::HeaderTimeout => "look for a broken client or packet loss; the limit is limits.header_timeout".into(),
+            Self::HeaderTimeout => {
+                "look for a broken client or packet loss; the limit is limits.header_timeout".into()
+            }
             Self::Overload(Limit::Connections(_)) => {
                 "raise limits.connections, or add a replica; look at ccpgate_client_connections".into()
             }
@@ -227,7 +248,9 @@ impl Refusal {
             }
             Self::Draining => "use the next proxy of the PAC file".into(),
             Self::Dns(_) => "check dns.servers from this machine; ccpgate check tests every endpoint".into(),
-            Self::Dial(_) => "check this machine's firewall for outgoing TCP; ccpgate check tests every endpoint".into(),
+            Self::Dial(_) => {
+                "check this machine's firewall for outgoing TCP; ccpgate check tests every endpoint".into()
+            }
         }
     }
 

@@ -397,8 +397,12 @@ pub async fn guard<C: Wire>(
     let (outcome, detail) = match verdict {
         Verdict::Pass | Verdict::Incomplete => (None, None),
         Verdict::NotTls(what) => (Some(Outcome::NotTls), Some(what.to_owned())),
-        Verdict::SniMismatch(Some(name)) => (Some(Outcome::SniMismatch), Some(format!("the ClientHello names {name}"))),
-        Verdict::SniMismatch(None) => (Some(Outcome::SniMismatch), Some("the ClientHello names no host".into())),
+        Verdict::SniMismatch(Some(name)) => {
+            (Some(Outcome::SniMismatch), Some(format!("the ClientHello names {name}")))
+        }
+        Verdict::SniMismatch(None) => {
+            (Some(Outcome::SniMismatch), Some("the ClientHello names no host".into()))
+        }
     };
     record.detail = detail.map(Into::into);
     if let Some(outcome) = outcome {

@@ -24,10 +24,7 @@ fn accepted_on_the_wire() {
         ("127.0.0.1.:80", "127.0.0.1:80"),
         ("[::1]:443", "[::1]:443"),
         ("[2600:F0F2:7100:0::1]:443", "[2600:f0f2:7100::1]:443"),
-        (
-            "[::ffff:169.254.169.254]:443",
-            "[::ffff:169.254.169.254]:443",
-        ),
+        ("[::ffff:169.254.169.254]:443", "[::ffff:169.254.169.254]:443"),
     ] {
         assert_eq!(wire(text).as_deref(), Ok(normal), "{text}");
     }
@@ -89,10 +86,7 @@ fn malformed_on_the_wire() {
         ("a<b:443", E::Character(b'<')),
         ("a b:443", E::Character(b' ')),
         ("*.my.connect.aws:443", E::Wildcard),
-        (
-            "rtc*.connect-telecom.us-west-2.amazonaws.com:443",
-            E::Wildcard,
-        ),
+        ("rtc*.connect-telecom.us-west-2.amazonaws.com:443", E::Wildcard),
         ("*", E::Wildcard),
         ("/", E::Character(b'/')),
         ("//good", E::Character(b'/')),
@@ -110,22 +104,13 @@ fn malformed_on_the_wire() {
 fn lengths() {
     let label = "a".repeat(63);
     assert!(wire(&format!("{label}.example:443")).is_ok());
-    assert_eq!(
-        wire(&format!("a{label}.example:443")),
-        Err(TargetError::LabelTooLong)
-    );
+    assert_eq!(wire(&format!("a{label}.example:443")), Err(TargetError::LabelTooLong));
     let longest = format!("{label}.{label}.{label}.{}", "b".repeat(61));
     assert_eq!(longest.len(), MAX_NAME);
     assert!(wire(&format!("{longest}:443")).is_ok());
     assert!(wire(&format!("{longest}.:443")).is_ok());
-    assert_eq!(
-        wire(&format!("{longest}b:443")),
-        Err(TargetError::NameTooLong)
-    );
-    assert_eq!(
-        wire(&format!("{}:443", "a.".repeat(32768))),
-        Err(TargetError::NameTooLong)
-    );
+    assert_eq!(wire(&format!("{longest}b:443")), Err(TargetError::NameTooLong));
+    assert_eq!(wire(&format!("{}:443", "a.".repeat(32768))), Err(TargetError::NameTooLong));
 }
 
 #[test]
@@ -158,10 +143,7 @@ fn typed_by_people() {
     for (text, normal) in [
         (" Acme.my.connect.aws ", "acme.my.connect.aws:443"),
         ("acme.my.connect.aws:8443", "acme.my.connect.aws:8443"),
-        (
-            "https://acme.my.connect.aws/ccp-v2?x=1#y",
-            "acme.my.connect.aws:443",
-        ),
+        ("https://acme.my.connect.aws/ccp-v2?x=1#y", "acme.my.connect.aws:443"),
         ("WSS://acme.my.connect.aws", "acme.my.connect.aws:443"),
         ("http://acme.my.connect.aws", "acme.my.connect.aws:443"),
         ("ws://acme.my.connect.aws:80/", "acme.my.connect.aws:80"),
@@ -170,10 +152,7 @@ fn typed_by_people() {
         ("::1", "[::1]:443"),
         ("127.0.0.1", "127.0.0.1:443"),
         ("b\u{fc}cher.example", "xn--bcher-kva.example:443"),
-        (
-            "B\u{dc}CHER\u{3002}example.:8443",
-            "xn--bcher-kva.example:8443",
-        ),
+        ("B\u{dc}CHER\u{3002}example.:8443", "xn--bcher-kva.example:8443"),
         ("\u{ff41}.example", "a.example:443"),
     ] {
         assert_eq!(human(text).as_deref(), Ok(normal), "{text}");
@@ -226,10 +205,7 @@ fn agrees_with_http(bytes: &[u8]) {
     }
     // The normal form is a fixed point.
     let normal = target.to_string();
-    assert_eq!(
-        Target::parse_authority(normal.as_bytes()),
-        Ok(target.clone())
-    );
+    assert_eq!(Target::parse_authority(normal.as_bytes()), Ok(target.clone()));
     assert_eq!(Target::parse_human(&normal), Ok(target));
 }
 

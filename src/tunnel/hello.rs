@@ -50,9 +50,9 @@ pub fn judge(bytes: &[u8], check: TlsCheck, host: &Host) -> Verdict {
     match (check, named, host) {
         (TlsCheck::Tls, ..) | (_, Named::Nothing, Host::Ip(_)) => Verdict::Pass,
         (_, Named::One(name), Host::Name(host)) if same_name(name, host) => Verdict::Pass,
-        (_, Named::One(name), _) => {
-            Verdict::SniMismatch(Some(String::from_utf8_lossy(&name[..name.len().min(255)]).escape_debug().to_string()))
-        }
+        (_, Named::One(name), _) => Verdict::SniMismatch(Some(
+            String::from_utf8_lossy(&name[..name.len().min(255)]).escape_debug().to_string(),
+        )),
         (_, Named::Nothing | Named::Several, _) => Verdict::SniMismatch(None),
     }
 }

@@ -90,8 +90,7 @@ struct Flow {
 
 impl Flow {
     fn new(first: &[u8]) -> Self {
-        let backlog = (!first.is_empty())
-            .then(|| Box::new(Backlog::Copied { bytes: first.to_vec(), at: 0 }));
+        let backlog = (!first.is_empty()).then(|| Box::new(Backlog::Copied { bytes: first.to_vec(), at: 0 }));
         Self { backlog, phase: Phase::Open, bulk: false, moved: 0 }
     }
 
