@@ -1,7 +1,29 @@
 //! ccpgate: a forward HTTPS/CONNECT proxy for the egress of contact centres that run Amazon Connect.
 //!
-//! The library holds everything; the binary only calls [`cli::run`]. The pure core (`target`,
-//! `policy`, `catalogue`, `pac`, `address`) does no I/O; `proxy` and `tunnel` are the data path.
+//! The pure core ([`target`], [`policy`], [`catalogue`], [`pac`], [`address`], [`explain`]) does no
+//! I/O. [`proxy`] is the data path, accept → admit → decide → dial → [`tunnel`] → record, on the
+//! rooms that do its I/O: [`net`], [`tunnel`]. [`config`] and [`snapshot`] turn text into what is in
+//! force; [`server`] is the life of the process; [`cli`] is what an administrator types.
 
+pub mod address;
+pub mod admin;
+pub mod advertise;
+pub mod catalogue;
+pub mod cli;
+pub mod config;
+pub mod explain;
+pub mod log;
+pub mod metrics;
+pub mod net;
+pub mod pac;
 pub mod policy;
+pub mod proxy;
+pub mod server;
+pub mod snapshot;
 pub mod target;
+pub mod tunnel;
+
+/// This version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The commit it was built from, or `unknown`.
+pub const COMMIT: &str = env!("CCPGATE_COMMIT");

@@ -1,5 +1,179 @@
 //! The policy: from a parsed target to a decision with its reason and rule. Pure, no I/O.
+//!
+//! A [`Policy`] is compiled once from resolved rules and deny patterns and never changes. It looks
+//! at the target alone; what a name resolves to and what the first bytes say is judged elsewhere.
 
+mod index;
+mod nearest;
+mod pattern;
 mod rule;
 
+pub use nearest::Nearest;
+pub use pattern::{Pattern, PatternError};
 pub use rule::{Breadth, Category, Generation, Protocol, Rule};
+
+use std::cmp::Reverse;
+
+use crate::target::Target;
+use index::Index;
+
+/// Which rule of the policy that made the decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleId(u32);
+
+impl RuleId {
+    /// The position in [`Policy::rules`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Why the policy denies a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// No TCP rule matches the host.
+    NoRule,
+    /// A rule matches the host, and none that does has the port.
+    Port,
+    /// A deny pattern matches the host.
+    DenyRule,
+    /// An address, or a name that resolvers read as one, without a rule of its own.
+    IpLiteral,
+}
+
+impl Reason {
+    pub const ALL: [Self; 4] = [Self::NoRule, Self::Port, Self::DenyRule, Self::IpLiteral];
+
+    /// The word in logs, metrics and Proxy-Status.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRule => "no_rule",
+            Self::Port => "port",
+            Self::DenyRule => "deny_rule",
+            Self::IpLiteral => "ip_literal",
+        }
+    }
+}
+
+/// What the policy says about a target.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Decision<'a> {
+    Allowed(RuleId, &'a Rule),
+    Denied {
+        reason: Reason,
+        /// The deny pattern that matches, or the best rule whose ports differ.
+        rule: Option<&'a str>,
+    },
+}
+
+/// The rules and deny patterns in force, indexed.
+#[derive(Debug, Default)]
+pub struct Policy {
+    rules: Vec<Rule>,
+    deny: Vec<Pattern>,
+    /// TCP rules only: what goes over UDP never passes the proxy.
+    allow_index: Index,
+    deny_index: Index,
+}
+
+impl Policy {
+    #[must_use]
+    pub fn new(rules: Vec<Rule>, deny: Vec<Pattern>) -> Self {
+        let allow_index = Index::new(
+            (0..)
+                .zip(&rules)
+                .filter(|(_, rule)| rule.protocol == Protocol::Tcp)
+                .map(|(id, rule)| (id, &rule.pattern)),
+        );
+        let deny_index = Index::new((0..).zip(&deny));
+        Self { rules, deny, allow_index, deny_index }
+    }
+
+    /// All rules, in the order they were given; [`RuleId::index`] counts in it.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The deny patterns, in the order they were given.
+    #[must_use]
+    pub fn deny(&self) -> &[Pattern] {
+        &self.deny
+    }
+
+    /// The rule a decision names.
+    #[must_use]
+    pub fn rule(&self, id: RuleId) -> Option<&Rule> {
+        self.rules.get(id.index())
+    }
+
+    /// Judges a target. Deny patterns win over every rule; of several rules that match host and
+    /// port an exact name wins, then the longest pattern, then the first. Allocates nothing.
+    #[must_use]
+    pub fn decide(&self, target: &Target) -> Decision<'_> {
+        let mut denied = Best::default();
+        self.deny_index.each(&target.host, |id| {
+            denied.offer(id, &self.deny[id as usize]);
+        });
+        if let Some(id) = denied.id() {
+            return Decision::Denied {
+                reason: Reason::DenyRule,
+                rule: Some(self.deny[id as usize].as_str()),
+            };
+        }
+        let (mut allowed, mut other_port) = (Best::default(), Best::default());
+        if !target.host.is_numeric_name() {
+            self.allow_index.each(&target.host, |id| {
+                let rule = &self.rules[id as usize];
+                if rule.ports.contains(&target.port) {
+                    allowed.offer(id, &rule.pattern);
+                } else {
+                    other_port.offer(id, &rule.pattern);
+                }
+            });
+        }
+        if let Some(id) = allowed.id() {
+            return Decision::Allowed(RuleId(id), &self.rules[id as usize]);
+        }
+        if let Some(id) = other_port.id() {
+            return Decision::Denied {
+                reason: Reason::Port,
+                rule: Some(self.rules[id as usize].pattern.as_str()),
+            };
+        }
+        Decision::Denied {
+            reason: if target.host.is_literal() { Reason::IpLiteral } else { Reason::NoRule },
+            rule: None,
+        }
+    }
+
+    /// For a denied target, the rule that an administrator may have had in mind, and why it does
+    /// not apply. None for an allowed target, or when nothing comes near. Not for the data path.
+    #[must_use]
+    pub fn nearest(&self, target: &Target) -> Option<Nearest> {
+        match self.decide(target) {
+            Decision::Allowed(..) => None,
+            Decision::Denied { reason, rule } => nearest::find(self, target, reason, rule),
+        }
+    }
+}
+
+/// Keeps the most specific pattern that was offered: exact first, then longest, then first.
+#[derive(Default)]
+struct Best(Option<(bool, usize, Reverse<u32>)>);
+
+impl Best {
+    fn offer(&mut self, id: u32, pattern: &Pattern) {
+        let rank = (pattern.is_exact(), pattern.as_str().len(), Reverse(id));
+        self.0 = self.0.max(Some(rank));
+    }
+
+    fn id(&self) -> Option<u32> {
+        self.0.map(|(_, _, Reverse(id))| id)
+    }
+}
+
+#[cfg(test)]
+mod tests;

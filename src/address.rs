@@ -1,0 +1,199 @@
+//! Which addresses may be dialled: those that are globally routable, and no others.
+//!
+//! An allowed name can resolve to anything, so every address is judged before it is dialled. The
+//! ranges are those of the IANA IPv4 and IPv6 Special-Purpose Address Registries, with the cloud
+//! metadata services named apart. What an administrator allows in spite of that is not known here.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Why an address is not dialled: the kind of range it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Special {
+    /// `0.0.0.0/8` (RFC 791) and `::`: "this host", which many systems dial as loopback.
+    Unspecified,
+    /// `127.0.0.0/8`, `::1`.
+    Loopback,
+    /// `10.0.0.0/8`, `172.16.0.0/12`, `192.168.0.0/16` (RFC 1918).
+    Private,
+    /// `100.64.0.0/10` (RFC 6598), carrier-grade NAT.
+    SharedNat,
+    /// `169.254.0.0/16` (RFC 3927), `fe80::/10`.
+    LinkLocal,
+    /// The metadata and credential services of cloud hosts.
+    Metadata,
+    /// `192.0.0.0/24` (RFC 6890), `2001::/23` (RFC 2928): IETF protocol assignments.
+    Protocol,
+    /// RFC 5737, RFC 3849, RFC 9637.
+    Documentation,
+    /// `198.18.0.0/15` (RFC 2544), `2001:2::/48` (RFC 5180).
+    Benchmarking,
+    /// `224.0.0.0/4`, `ff00::/8`.
+    Multicast,
+    /// `255.255.255.255`.
+    Broadcast,
+    /// `240.0.0.0/4`, and IPv6 outside `2000::/3`, from which nothing global is assigned.
+    Reserved,
+    /// `fc00::/7` (RFC 4193).
+    UniqueLocal,
+    /// `fec0::/10` (RFC 3879).
+    SiteLocal,
+    /// `64:ff9b::/96` (RFC 6052), `64:ff9b:1::/48` (RFC 8215): an IPv4 address behind a translator.
+    Nat64,
+    /// `2002::/16` (RFC 3056) and its relays in `192.88.99.0/24` (RFC 7526).
+    SixToFour,
+    /// `2001::/32` (RFC 4380).
+    Teredo,
+    /// `::/96` (RFC 4291, deprecated): an IPv4 address in disguise.
+    Ipv4Compatible,
+    /// `100::/64` (RFC 6666) and `100:0:0:1::/64` (RFC 9780).
+    Discard,
+    /// `5f00::/16` (RFC 9602).
+    SegmentRouting,
+}
+
+impl Special {
+    /// The name of the range in messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unspecified",
+            Self::Loopback => "loopback",
+            Self::Private => "private",
+            Self::SharedNat => "carrier-grade NAT",
+            Self::LinkLocal => "link-local",
+            Self::Metadata => "cloud metadata",
+            Self::Protocol => "IETF protocol assignment",
+            Self::Documentation => "documentation",
+            Self::Benchmarking => "benchmarking",
+            Self::Multicast => "multicast",
+            Self::Broadcast => "broadcast",
+            Self::Reserved => "reserved",
+            Self::UniqueLocal => "unique local",
+            Self::SiteLocal => "site-local",
+            Self::Nat64 => "NAT64",
+            Self::SixToFour => "6to4",
+            Self::Teredo => "Teredo",
+            Self::Ipv4Compatible => "IPv4-compatible",
+            Self::Discard => "discard-only",
+            Self::SegmentRouting => "segment routing",
+        }
+    }
+}
+
+impl fmt::Display for Special {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Judges an address. An IPv4-mapped one is judged as the IPv4 address it holds.
+///
+/// # Errors
+/// The kind of range that keeps it from being dialled.
+pub fn classify(address: IpAddr) -> Result<(), Special> {
+    let special = match canonical(address) {
+        IpAddr::V4(address) => V4
+            .iter()
+            .find(|(network, length, _)| v4_prefix(address, *length) == u32::from(*network))
+            .map(|range| range.2),
+        IpAddr::V6(address) => V6
+            .iter()
+            .find(|(network, length, _)| v6_prefix(address, *length) == u128::from(*network))
+            .map(|range| range.2)
+            // Global unicast addresses are assigned from 2000::/3 alone (RFC 4291 section 2.4).
+            .or((address.segments()[0] >> 13 != 1).then_some(Special::Reserved)),
+    };
+    special.map_or(Ok(()), Err)
+}
+
+/// Unwraps an IPv4-mapped IPv6 address (`::ffff:a.b.c.d`): systems dial the IPv4 address in it.
+#[must_use]
+pub const fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+/// The IPv4 address that a NAT64 translator dials for an address in `64:ff9b::/96`. Where that
+/// range is allowed, on an IPv6-only egress, this is what has to be judged.
+#[must_use]
+pub const fn nat64_embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(Ipv4Addr::from_bits((high as u32) << 16 | low as u32)),
+        _ => None,
+    }
+}
+
+const fn v4_prefix(address: Ipv4Addr, length: u32) -> u32 {
+    // Every length in the table is 1 to 32.
+    address.to_bits() & (u32::MAX << (32 - length))
+}
+
+const fn v6_prefix(address: Ipv6Addr, length: u32) -> u128 {
+    // Every length in the table is 1 to 128.
+    address.to_bits() & (u128::MAX << (128 - length))
+}
+
+const fn v4(a: u8, b: u8, c: u8, d: u8) -> Ipv4Addr {
+    Ipv4Addr::new(a, b, c, d)
+}
+
+/// The first two and the last segment; the middle of every network here is zero.
+const fn v6(first: u16, second: u16, third: u16, fourth: u16, last: u16) -> Ipv6Addr {
+    Ipv6Addr::new(first, second, third, fourth, 0, 0, 0, last)
+}
+
+/// The first range that holds an address names it, so narrower ranges come first.
+const V4: &[(Ipv4Addr, u32, Special)] = &[
+    // Instance metadata of EC2, Azure and Google; container and pod credentials of ECS and EKS.
+    (v4(169, 254, 169, 254), 32, Special::Metadata),
+    (v4(169, 254, 170, 2), 32, Special::Metadata),
+    (v4(169, 254, 170, 23), 32, Special::Metadata),
+    // Alibaba Cloud, Oracle Cloud, and the host agent of Azure, which has a public address.
+    (v4(100, 100, 100, 200), 32, Special::Metadata),
+    (v4(192, 0, 0, 192), 32, Special::Metadata),
+    (v4(168, 63, 129, 16), 32, Special::Metadata),
+    (v4(0, 0, 0, 0), 8, Special::Unspecified),
+    (v4(10, 0, 0, 0), 8, Special::Private),
+    (v4(100, 64, 0, 0), 10, Special::SharedNat),
+    (v4(127, 0, 0, 0), 8, Special::Loopback),
+    (v4(169, 254, 0, 0), 16, Special::LinkLocal),
+    (v4(172, 16, 0, 0), 12, Special::Private),
+    (v4(192, 0, 0, 0), 24, Special::Protocol),
+    (v4(192, 0, 2, 0), 24, Special::Documentation),
+    (v4(192, 88, 99, 0), 24, Special::SixToFour),
+    (v4(192, 168, 0, 0), 16, Special::Private),
+    (v4(198, 18, 0, 0), 15, Special::Benchmarking),
+    (v4(198, 51, 100, 0), 24, Special::Documentation),
+    (v4(203, 0, 113, 0), 24, Special::Documentation),
+    (v4(224, 0, 0, 0), 4, Special::Multicast),
+    (v4(255, 255, 255, 255), 32, Special::Broadcast),
+    (v4(240, 0, 0, 0), 4, Special::Reserved),
+];
+
+const V6: &[(Ipv6Addr, u32, Special)] = &[
+    // EC2 instance metadata and EKS pod credentials.
+    (v6(0xfd00, 0xec2, 0, 0, 0x254), 128, Special::Metadata),
+    (v6(0xfd00, 0xec2, 0, 0, 0x23), 128, Special::Metadata),
+    (v6(0, 0, 0, 0, 0), 128, Special::Unspecified),
+    (v6(0, 0, 0, 0, 1), 128, Special::Loopback),
+    (v6(0, 0, 0, 0, 0), 96, Special::Ipv4Compatible),
+    (v6(0x64, 0xff9b, 0, 0, 0), 96, Special::Nat64),
+    (v6(0x64, 0xff9b, 1, 0, 0), 48, Special::Nat64),
+    (v6(0x100, 0, 0, 0, 0), 64, Special::Discard),
+    (v6(0x100, 0, 0, 1, 0), 64, Special::Discard),
+    (v6(0x2001, 0, 0, 0, 0), 32, Special::Teredo),
+    (v6(0x2001, 2, 0, 0, 0), 48, Special::Benchmarking),
+    // The few globally reachable parts of this block serve anycast infrastructure, no agents.
+    (v6(0x2001, 0, 0, 0, 0), 23, Special::Protocol),
+    (v6(0x2001, 0xdb8, 0, 0, 0), 32, Special::Documentation),
+    (v6(0x2002, 0, 0, 0, 0), 16, Special::SixToFour),
+    (v6(0x3fff, 0, 0, 0, 0), 20, Special::Documentation),
+    (v6(0x5f00, 0, 0, 0, 0), 16, Special::SegmentRouting),
+    (v6(0xfc00, 0, 0, 0, 0), 7, Special::UniqueLocal),
+    (v6(0xfe80, 0, 0, 0, 0), 10, Special::LinkLocal),
+    (v6(0xfec0, 0, 0, 0, 0), 10, Special::SiteLocal),
+    (v6(0xff00, 0, 0, 0, 0), 8, Special::Multicast),
+];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! The admin listener, served by hyper: metrics, probes, the PAC file, the status. Nothing here
+//! changes anything.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::proxy::answer::PAC_TYPE;
+use crate::proxy::gate::Gate;
+
+/// Scrapers, probes and a few people; a flood of them must not take descriptors from tunnels.
+const CONNECTIONS: usize = 64;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the admin listener shows.
+pub struct Admin {
+    pub gate: Arc<Gate>,
+    pub started: Instant,
+    /// Host names besides IP literals and `localhost` for which the page and the API answer: a
+    /// page in an agent's browser must not read them by rebinding a name of its own (`admin.hosts`).
+    pub hosts: Vec<String>,
+    /// Where the configuration came from, to be shown.
+    pub config: String,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+/// Serves until `stop`.
+pub async fn serve(listener: StdListener, admin: Arc<Admin>, stop: CancellationToken) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "can't watch the admin listener"),
+    };
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let admin = admin.clone();
+        tokio::spawn(async move {
+            let service = hyper::service::service_fn(move |request| {
+                let answer = admin.answer(&request);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            // A scraper that goes away half-way is its own affair.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .max_buf_size(32 * 1024)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            drop(place);
+        });
+    }
+}
+
+impl Admin {
+    fn answer(&self, request: &Request<Incoming>) -> Answer {
+        let route = request.uri().path();
+        let known = ["/", "/metrics", "/healthz", "/readyz", "/proxy.pac", "/api/status"];
+        if !known.contains(&route) {
+            return text(
+                StatusCode::NOT_FOUND,
+                format!("ccpgate: nothing here; there is {}\n", known.join(" ")),
+            );
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "ccpgate: only GET and HEAD\n".into());
+            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return answer;
+        }
+        if matches!(route, "/" | "/api/status") && !self.knows_host(request) {
+            let told = "ccpgate: this page answers for IP addresses, localhost and admin.hosts only\n";
+            return text(StatusCode::FORBIDDEN, told.into());
+        }
+        match route {
+            "/metrics" => {
+                let body = self.gate.metrics.render();
+                typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body.into())
+            }
+            "/healthz" => text(StatusCode::OK, "ok\n".into()),
+            "/readyz" if self.gate.drain.is_draining() => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".into())
+            }
+            "/readyz" => text(StatusCode::OK, "ready\n".into()),
+            "/proxy.pac" => match self.gate.snapshot().standing_pac() {
+                Ok(pac) => typed(StatusCode::OK, PAC_TYPE, pac.into()),
+                Err(why) => text(StatusCode::CONFLICT, format!("ccpgate: {why}\n")),
+            },
+            "/api/status" => typed(StatusCode::OK, "application/json", self.status().to_string().into()),
+            _ => self.page(),
+        }
+    }
+
+    fn knows_host(&self, request: &Request<Incoming>) -> bool {
+        let Some(host) = request.headers().get(header::HOST) else { return true };
+        let Ok(host) = host.to_str() else { return false };
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        bare.parse::<IpAddr>().is_ok()
+            || name.eq_ignore_ascii_case("localhost")
+            || self.hosts.iter().any(|h| h.eq_ignore_ascii_case(name))
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let snapshot = self.gate.snapshot();
+        serde_json::json!({
+            "version": crate::VERSION,
+            "commit": crate::COMMIT,
+            "uptime_seconds": self.started.elapsed().as_secs(),
+            "draining": self.gate.drain.is_draining(),
+            "config": self.config,
+            "last_reload_successful": self.gate.metrics.reload_successful.get() == 1,
+            "mode": if snapshot.report { "report" } else { "enforce" },
+            "rules": snapshot.policy.rules().len(),
+            "client_connections": self.gate.admission.connections(),
+            "busy": self.gate.busy_now(),
+        })
+    }
+
+    fn page(&self) -> Answer {
+        let links = ["/metrics", "/healthz", "/readyz", "/proxy.pac", "/api/status"]
+            .map(|to| format!("<li><a href=\"{to}\">{to}</a></li>"))
+            .concat();
+        let page = format!(
+            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>ccpgate</title>\
+             <h1>ccpgate {}</h1><ul>{links}</ul></html>\n",
+            crate::VERSION
+        );
+        let mut answer = typed(StatusCode::OK, "text/html; charset=utf-8", page.into());
+        let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+        answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+        answer
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Answer {
+    typed(status, "text/plain; charset=utf-8", body.into())
+}
+
+fn typed(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

@@ -1,0 +1,272 @@
+//! What a denied host would belong to: the catalogue read backwards, so that a refusal can say
+//! which key to change. It never says that a host is allowed; that is the policy's to decide.
+
+use std::fmt;
+
+use super::check::Chosen;
+use super::resolve::{gives_way, names, needs};
+use super::{Catalogue, ConnectChoice, Endpoint, Region, Wildcards, catalogue};
+use crate::policy::{Category, Pattern, Protocol};
+use crate::target::Host;
+
+/// One change of `[connect]`: add `value` to a list, or set the key to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Such as `connect.regions`.
+    pub key: &'static str,
+    /// Such as `eu-west-2` or `true`, without quotes.
+    pub value: String,
+}
+
+/// The catalogue's endpoint for a host that is not on the allow list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Id of the row.
+    pub id: &'static str,
+    /// As in the catalogue, such as `participant.connect.{region}.amazonaws.com`.
+    pub pattern: String,
+    pub category: Category,
+    pub protocol: Protocol,
+    pub ports: &'static [u16],
+    /// The Region of the name, when it has one.
+    pub region: Option<&'static str>,
+    /// The first key to change; `allow` for what AWS no longer lists.
+    pub key: &'static str,
+    /// What to add to that key, or to set it to.
+    pub value: String,
+    /// All that has to change, the first included; never empty.
+    pub needs: Vec<Need>,
+    pub agent_sees: &'static str,
+    pub note: Option<&'static str>,
+}
+
+impl fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.pattern)?;
+        if let Some(region) = self.region.filter(|_| self.pattern.contains("{region}")) {
+            write!(f, " of {region}")?;
+        } else if let Some(region) = self.region {
+            write!(f, " ({region})")?;
+        }
+        for (at, Need { key, value }) in self.needs.iter().enumerate() {
+            let and = if at == 0 { ", " } else { " and " };
+            match *key {
+                "allow" => {
+                    write!(f, "{and}which AWS no longer lists; an [[allow]] entry would let it through")?
+                }
+                "connect.media" | "connect.legacy" => write!(f, "{and}which needs {key} = {value}")?,
+                "connect.wildcards" => write!(f, "{and}which needs {key} = {value:?}")?,
+                _ => write!(f, "{and}which needs {value:?} in {key}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The endpoint that `host` (normal form: lower case, no trailing dot) belongs to, with everything
+/// that a configuration needs for it. `None` for hosts that are not in the catalogue, and for those
+/// that every configuration has.
+pub fn find_elsewhere(host: &str) -> Option<Elsewhere> {
+    let nothing = ConnectChoice {
+        regions: Vec::new(),
+        instances: Vec::new(),
+        attachment_buckets: Vec::new(),
+        media: false,
+        legacy: false,
+        signin: Vec::new(),
+        features: Vec::new(),
+        wildcards: Wildcards::Documented,
+    };
+    find_elsewhere_given(host, &nothing)
+}
+
+/// Like [`find_elsewhere`], but names only what `choice` lacks; `None` when it lacks nothing.
+pub fn find_elsewhere_given(host: &str, choice: &ConnectChoice) -> Option<Elsewhere> {
+    let catalogue = catalogue();
+    let name = Host::Name(host.into());
+    // Every alias and every bucket, so that the names of the catalogue match whosever they are.
+    let everyone = ConnectChoice {
+        instances: vec!["*".to_owned()],
+        attachment_buckets: vec!["*".to_owned()],
+        ..choice.clone()
+    };
+    let everyone = Chosen {
+        choice: &everyone,
+        regions: Default::default(),
+        instances: vec!["*".to_owned()],
+        any_instance: true,
+    };
+    let mut best: Option<(Rank, Elsewhere)> = None;
+    for row in &catalogue.endpoints {
+        for (code, region) in catalogue.offered().filter(|(code, _)| row.holds_in(code)) {
+            // A wildcard that only stays for want of a list in a Region nobody chose says nothing.
+            let stays = row.gives_way_to.is_some() && !gives_way(catalogue, row, region);
+            if stays && !row.is_regional() && !is_chosen(choice, code) {
+                continue;
+            }
+            for (at, made) in names(row, code, region, &everyone).into_iter().enumerate() {
+                if !Pattern::parse(&made).is_ok_and(|pattern| pattern.matches(&name)) {
+                    continue;
+                }
+                let found = describe(catalogue, row, (code, region), (at, &made), host, choice);
+                if found.needs.is_empty() {
+                    // It is on the list.
+                    return None;
+                }
+                let rank = Rank::new(row, &made, &found, host);
+                if best.as_ref().is_none_or(|(known, _)| rank < *known) {
+                    best = Some((rank, found));
+                }
+            }
+        }
+    }
+    best.map(|(_, found)| found)
+}
+
+fn is_chosen(choice: &ConnectChoice, code: &str) -> bool {
+    choice.regions.iter().any(|known| known == "*" || known == code)
+}
+
+fn describe(
+    catalogue: &Catalogue,
+    row: &'static Endpoint,
+    (code, region): (&'static str, &Region),
+    (at, made): (usize, &str),
+    host: &str,
+    choice: &ConnectChoice,
+) -> Elsewhere {
+    let mut needed = Vec::new();
+    // A row with also_in makes several names of each pattern.
+    let pattern = row.patterns.get(at / (row.also_in.len() + 1)).map_or(made, String::as_str);
+    if row.retired {
+        needed.push(Need { key: "allow", value: host.to_owned() });
+    } else {
+        let served = |code: &str| is_chosen(choice, code) && row.holds_in(code);
+        // A name without a Region still needs one of the Regions that have it.
+        let elsewhere = !choice.regions.is_empty() && !catalogue.offered().any(|(code, _)| served(code));
+        if if row.is_regional() { !is_chosen(choice, code) } else { elsewhere } {
+            needed.push(Need { key: "connect.regions", value: code.to_owned() });
+        }
+        let owner = made.strip_prefix('*').and_then(|suffix| host.strip_suffix(suffix));
+        let any = |list: &[String], name: &str| {
+            list.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(name))
+        };
+        match owner {
+            Some(alias) if pattern.contains("{instance}") && !any(&choice.instances, alias) => {
+                needed.push(Need { key: "connect.instances", value: alias.to_owned() });
+            }
+            Some(bucket) if pattern.contains("{bucket}") && !any(&choice.attachment_buckets, bucket) => {
+                needed.push(Need { key: "connect.attachment_buckets", value: bucket.to_owned() });
+            }
+            _ => {}
+        }
+        needed.extend(needs(catalogue, row, region, choice));
+    }
+    let first = needed.first();
+    Elsewhere {
+        id: &row.id,
+        pattern: pattern.to_ascii_lowercase(),
+        category: row.category,
+        protocol: row.protocol,
+        ports: &row.ports,
+        region: row.is_regional().then_some(code),
+        key: first.map_or("", |need| need.key),
+        value: first.map_or_else(String::new, |need| need.value.clone()),
+        needs: needed,
+        agent_sees: &row.agent_sees,
+        note: row.note.as_deref(),
+    }
+}
+
+/// Smaller is the better explanation.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    retired: bool,
+    any_instance: bool,
+    wildcard: bool,
+    shortness: std::cmp::Reverse<usize>,
+    other_region: bool,
+    needs: usize,
+}
+
+impl Rank {
+    fn new(row: &Endpoint, made: &str, found: &Elsewhere, host: &str) -> Self {
+        Self {
+            retired: row.retired,
+            any_instance: row.instances == Some(super::Instances::Any),
+            wildcard: made.contains('*'),
+            shortness: std::cmp::Reverse(made.len()),
+            other_region: found.region.is_some_and(|code| !host.contains(code)),
+            needs: found.needs.len(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first(host: &str) -> (&'static str, &'static str, String) {
+        let found = find_elsewhere(host).unwrap_or_else(|| panic!("{host} is in the catalogue"));
+        (found.id, found.key, found.value)
+    }
+
+    #[test]
+    fn names_the_key_and_the_value() {
+        let cases = [
+            ("participant.connect.eu-west-2.amazonaws.com", "participant", "connect.regions", "eu-west-2"),
+            ("a.transport.connect.us-west-2.amazonaws.com", "transport", "connect.regions", "us-west-2"),
+            ("acme.my.connect.aws", "instance", "connect.instances", "acme"),
+            ("acme.awsapps.com", "instance-legacy", "connect.instances", "acme"),
+            ("files.acme.s3.eu-west-2.amazonaws.com", "attachments", "connect.regions", "eu-west-2"),
+            ("d16q6638mh01s7.cloudfront.net", "login-cloudfront", "connect.regions", "eu-west-2"),
+            ("signal.m1.ue1.app.chime.aws", "video", "connect.features", "video"),
+            ("eu-central-1.signin.aws.amazon.com", "saml-signin", "connect.regions", "eu-central-1"),
+            ("signin.aws.amazon.com", "saml-signin-global", "connect.signin", "saml"),
+            ("x.awsglobalaccelerator.com", "globalaccelerator", "allow", "x.awsglobalaccelerator.com"),
+            ("pics.s3.dualstack.us-east-1.amazonaws.com", "signin-assets", "connect.regions", "us-east-1"),
+            ("acme.govcloud.connect.aws", "instance-gov", "connect.regions", "us-gov-west-1"),
+        ];
+        for (host, id, key, value) in cases {
+            assert_eq!(first(host), (id, key, value.to_owned()), "{host}");
+        }
+        for unknown in ["example.com", "my.connect.aws", "participant.connect.ap-south-1.amazonaws.com"] {
+            assert_eq!(find_elsewhere(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn names_only_what_the_choice_lacks() {
+        let choice = ConnectChoice {
+            regions: vec!["us-west-2".to_owned()],
+            instances: vec!["acme".to_owned()],
+            legacy: false,
+            ..ConnectChoice::default()
+        };
+        let need = |host: &str| find_elsewhere_given(host, &choice).map(|found| found.to_string());
+        let cases = [
+            (
+                "participant.connect.eu-west-2.amazonaws.com",
+                "participant.connect.{region}.amazonaws.com of eu-west-2, which needs \"eu-west-2\" in connect.regions",
+            ),
+            (
+                "rival.awsapps.com",
+                "{instance}.awsapps.com, which needs \"rival\" in connect.instances and which needs connect.legacy = true",
+            ),
+            ("d123.cloudfront.net", "*.cloudfront.net, which needs connect.legacy = true"),
+            (
+                "d16q6638mh01s7.cloudfront.net",
+                "d16q6638mh01s7.cloudfront.net (eu-west-2), which needs \"eu-west-2\" in connect.regions",
+            ),
+            (
+                "acme.govcloud.connect.aws",
+                "{instance}.govcloud.connect.aws (us-gov-west-1), which needs \"us-gov-west-1\" in connect.regions",
+            ),
+        ];
+        for (host, text) in cases {
+            assert_eq!(need(host).as_deref(), Some(text), "{host}");
+        }
+        assert_eq!(need("acme.my.connect.aws"), None, "it is on the list");
+        assert_eq!(need("tools.connect.aws"), None, "it is on every list");
+    }
+}

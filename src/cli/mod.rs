@@ -1,0 +1,101 @@
+//! What an administrator types. Results go to standard output, logs and progress to standard
+//! error; 0 is fine, 1 a negative answer, 2 wrong usage or an invalid configuration.
+
+mod args;
+mod report;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::catalogue::{self, Format};
+use crate::config::{self, Loaded, Sources};
+use crate::snapshot::Plan;
+use args::{Args, Command, ConfigCommand};
+
+/// How a command ends.
+#[derive(Debug)]
+pub enum Failure {
+    /// The answer is negative; everything was said on standard output.
+    Negative,
+    /// Wrong usage or an invalid configuration.
+    Usage(String),
+}
+
+impl From<io::Error> for Failure {
+    /// Standard output is closed, as by `| head`: there is nobody left to tell.
+    fn from(_: io::Error) -> Self {
+        Self::Negative
+    }
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let args = Args::parse();
+    let sources = Sources::from_process(args.common.config.clone(), args.common.set.clone());
+    match dispatch(&args.command, &sources) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Negative) => ExitCode::from(1),
+        Err(Failure::Usage(message)) => {
+            eprintln!("ccpgate: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn dispatch(command: &Command, sources: &Sources) -> Result<(), Failure> {
+    match command {
+        Command::Serve => crate::server::serve(sources).map_err(|e| Failure::Usage(e.to_string())),
+        Command::Allowlist { format, json } => {
+            let (_, plan) = plan(sources)?;
+            let format = if *json { Format::Json } else { *format };
+            say(&catalogue::render(plan.policy.rules(), format))
+        }
+        Command::Explain { targets, json } => {
+            let (loaded, plan) = plan(sources)?;
+            report::explain(&loaded.config, &plan, targets, *json)
+        }
+        Command::Pac => {
+            let (loaded, plan) = plan(sources)?;
+            let advertise = crate::advertise::Advertise::from_config(&loaded.config);
+            say(&advertise.standing(&plan.policy).map_err(Failure::Usage)?)
+        }
+        Command::Config { command } => match command {
+            ConfigCommand::Check => {
+                let (loaded, plan) = plan(sources)?;
+                say(&report::checked(&loaded, &plan))
+            }
+            ConfigCommand::Show { json } => {
+                let (loaded, _) = plan(sources)?;
+                say(&if *json { pretty(&loaded.to_json()) } else { loaded.to_toml() })
+            }
+            ConfigCommand::Schema => say(&pretty(&config::schema())),
+        },
+        Command::Version { json } => say(&report::version(*json)),
+    }
+}
+
+/// Loads and resolves the configuration; its warnings go to standard error.
+fn plan(sources: &Sources) -> Result<(Loaded, Plan), Failure> {
+    let loaded = config::load(sources).map_err(|e| Failure::Usage(e.to_string()))?;
+    let plan = Plan::new(&loaded.config).map_err(|problems| Failure::Usage(problems.join("\nccpgate: ")))?;
+    for warning in &plan.warnings {
+        eprintln!("ccpgate: warning: {warning}");
+    }
+    Ok((loaded, plan))
+}
+
+fn pretty(value: &serde_json::Value) -> String {
+    format!("{value:#}")
+}
+
+fn say(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    out.flush()?;
+    Ok(())
+}

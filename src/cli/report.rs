@@ -1,0 +1,75 @@
+//! The texts of the commands' results; each function answers one command.
+
+use serde_json::json;
+
+use super::{Failure, say};
+use crate::catalogue::find_elsewhere_given;
+use crate::config::{Config, Loaded};
+use crate::explain::{Explanation, Verdict};
+use crate::policy::Protocol;
+use crate::snapshot::Plan;
+use crate::target::{Host, Target};
+
+/// Explains each target; a denied one makes the answer negative.
+pub fn explain(config: &Config, plan: &Plan, targets: &[String], json: bool) -> Result<(), Failure> {
+    let mut parsed = Vec::with_capacity(targets.len());
+    for text in targets {
+        let target = Target::parse_human(text).map_err(|error| {
+            Failure::Usage(format!("{text:?} is no target: {error}; valid are host, host:port or a URL"))
+        })?;
+        parsed.push(target);
+    }
+    let explained: Vec<Explanation> = parsed
+        .iter()
+        .map(|target| Explanation::new(&plan.policy, target, elsewhere(config, target).as_deref()))
+        .collect();
+    if json {
+        let value = match &explained[..] {
+            [only] => serde_json::to_string_pretty(only),
+            all => serde_json::to_string_pretty(all),
+        };
+        say(&value.map_err(|e| Failure::Usage(e.to_string()))?)?;
+    } else {
+        let texts: Vec<String> = explained.iter().map(ToString::to_string).collect();
+        say(&texts.join("\n"))?;
+    }
+    if explained.iter().any(|e| e.decision == Verdict::Denied) { Err(Failure::Negative) } else { Ok(()) }
+}
+
+/// What the catalogue knows of a host that the configuration leaves out.
+fn elsewhere(config: &Config, target: &Target) -> Option<String> {
+    let Host::Name(name) = &target.host else { return None };
+    find_elsewhere_given(name, &config.connect).map(|found| found.to_string())
+}
+
+/// What `config check` says of a sound configuration.
+pub fn checked(loaded: &Loaded, plan: &Plan) -> String {
+    let from = loaded.file.as_ref().map_or("the embedded default".to_owned(), |f| f.display().to_string());
+    let rules = plan.policy.rules();
+    let tcp = rules.iter().filter(|r| r.protocol == Protocol::Tcp).count();
+    let config = &loaded.config;
+    let listen: Vec<String> = config.proxy.listen.iter().map(ToString::to_string).collect();
+    format!(
+        "{from}: valid\n\
+         allows {tcp} patterns through the proxy and {} past it over UDP, for {} in {}\n\
+         policy.mode = {}, policy.tls = {}, {} deny patterns\n\
+         listens on {}, admin on {}\n",
+        rules.len() - tcp,
+        config.connect.instances.join(", "),
+        config.connect.regions.join(", "),
+        config.policy.mode,
+        config.policy.tls,
+        plan.policy.deny().len(),
+        listen.join(", "),
+        config.admin.listen,
+    )
+}
+
+/// Version, commit and TLS provider.
+pub fn version(as_json: bool) -> String {
+    let (version, commit, provider) = (crate::VERSION, crate::COMMIT, "rustls with aws-lc-rs");
+    if as_json {
+        return json!({ "version": version, "commit": commit, "tls_provider": provider }).to_string();
+    }
+    format!("ccpgate {version} (commit {commit}), TLS provider: {provider}\n")
+}

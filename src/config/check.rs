@@ -1,0 +1,80 @@
+//! What must hold between keys whose values are valid by themselves.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::problem::Problem;
+use super::source::Provenance;
+use super::{Config, notation};
+
+/// A TLS 1.3 ticket may not live longer (RFC 8446 section 4.6.1).
+const LONGEST_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// All the problems between the keys of a configuration.
+pub(super) fn together(config: &Config, provenance: &Provenance) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    shift_window(config, provenance, &mut problems);
+    listeners(config, provenance, &mut problems);
+    problems
+}
+
+fn shift_window(config: &Config, provenance: &Provenance, problems: &mut Vec<Problem>) {
+    let shift = &config.shift;
+    let window = shift.length + shift.breaks + shift.lunch;
+    if window > LONGEST_WINDOW {
+        let longest = [("length", shift.length), ("breaks", shift.breaks), ("lunch", shift.lunch)]
+            .into_iter()
+            .max_by_key(|(_, span)| *span)
+            .unwrap_or(("length", shift.length));
+        let message = format!(
+            "length + breaks + lunch is {}, expected at most 7 days, the longest that a TLS \
+             session may live (RFC 8446 section 4.6.1)",
+            notation::duration_text(window)
+        );
+        let value = notation::duration_text(longest.1);
+        problems.push(provenance.problem(&format!("shift.{}", longest.0), Some(&value), message));
+    }
+}
+
+fn listeners(config: &Config, provenance: &Provenance, problems: &mut Vec<Problem>) {
+    if config.proxy.listen.is_empty() && config.tls.listen.is_empty() {
+        let message = "there is nothing to listen on, expected an address here or in tls.listen";
+        problems.push(provenance.problem("proxy.listen", None, message));
+    }
+    let lists = [("proxy.listen", &config.proxy.listen), ("tls.listen", &config.tls.listen)];
+    let mut taken: Vec<(String, SocketAddr)> = Vec::new();
+    let listed = lists.into_iter().flat_map(|(key, list)| {
+        list.iter().enumerate().map(move |(index, address)| (format!("{key}[{index}]"), *address))
+    });
+    for (key, address) in listed.chain([("admin.listen".to_owned(), config.admin.listen)]) {
+        if let Some((other, found)) = taken.iter().find(|(_, other)| collide(*other, address)) {
+            let message =
+                format!("{other} = \"{found}\" takes this address, expected another port or address");
+            problems.push(provenance.problem(&key, Some(&address.to_string()), message));
+        }
+        taken.push((key, address));
+    }
+}
+
+/// Whether two listeners cannot both be bound: port 0 never collides, an unspecified address
+/// takes its port on every address of its family.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let unspecified = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || (unspecified && a.is_ipv4() == b.is_ipv4()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_collide_as_the_system_sees_it() {
+        let collide = |a: &str, b: &str| collide(a.parse().unwrap(), b.parse().unwrap());
+        assert!(collide("127.0.0.1:1", "127.0.0.1:1"));
+        assert!(collide("0.0.0.0:1", "127.0.0.1:1"));
+        assert!(collide("[::1]:1", "[::]:1"));
+        assert!(!collide("127.0.0.1:0", "127.0.0.1:0"));
+        assert!(!collide("127.0.0.1:1", "127.0.0.2:1"));
+        assert!(!collide("0.0.0.0:1", "[::]:1"));
+    }
+}

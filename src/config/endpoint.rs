@@ -1,0 +1,141 @@
+//! Hosts with ports as text: the proxies that the PAC file names, its results, and the keys of
+//! `egress.connect_to`. Like `notation`, this says why a text is wrong and leaves it to the key's
+//! kind to say what would be valid. No I/O.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use super::notation::{is_host, port};
+
+/// A proxy that the PAC file names: an entry of `proxy.advertise`.
+///
+/// The host is restricted to letters, digits, `.`, `-`, `_` or an IP address, so that no text of
+/// the configuration can end the JavaScript string that carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Advertised {
+    /// Reached over TLS: `HTTPS` in the PAC, else `PROXY`.
+    pub https: bool,
+    /// A name, or an IP address without brackets.
+    pub host: String,
+    pub port: u16,
+}
+
+impl fmt::Display for Advertised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.https { "https://" } else { "" })?;
+        f.write_str(&join(&self.host, self.port))
+    }
+}
+
+/// A key of `egress.connect_to`: a host pattern, not yet validated as one, and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostPort {
+    /// A host pattern as the user wrote it, without brackets round an IPv6 address.
+    pub host: String,
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&join(&self.host, self.port))
+    }
+}
+
+fn join(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// `proxy1.corp:3128`, `https://proxy1.corp:3129`.
+pub(super) fn advertised(text: &str) -> Result<Advertised, String> {
+    let (https, rest) = match text.split_once("://") {
+        Some(("https", rest)) => (true, rest),
+        Some(("http", rest)) => (false, rest),
+        Some((scheme, _)) => return Err(format!("unknown scheme {scheme:?}")),
+        None => (false, text),
+    };
+    let HostPort { host, port } = host_port(rest, is_host)?;
+    Ok(Advertised { https, host, port })
+}
+
+/// A key of `egress.connect_to`; the pattern itself is read by the policy.
+pub(super) fn pattern_port(text: &str) -> Result<HostPort, String> {
+    host_port(text, |host| !host.is_empty() && host.chars().all(|c| !c.is_whitespace() && c != ':'))
+}
+
+fn host_port(text: &str, is_host: fn(&str) -> bool) -> Result<HostPort, String> {
+    let (host, digits) = text.rsplit_once(':').ok_or("the port is missing")?;
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(inner) => {
+            let address = inner.parse::<Ipv6Addr>();
+            address.map_err(|_| format!("{inner:?} is not an IPv6 address"))?.to_string()
+        }
+        None if is_host(host) => host.to_owned(),
+        None => return Err(format!("{host:?} is not a host")),
+    };
+    Ok(HostPort { host, port: port(digits)? })
+}
+
+/// What FindProxyForURL may return: results separated by `;`, brought into one form.
+pub(super) fn pac_result(text: &str) -> Result<String, String> {
+    let mut results = Vec::new();
+    for result in text.trim_end().trim_end_matches(';').split(';') {
+        let mut words = result.split_ascii_whitespace();
+        let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
+        let proxy = words.next();
+        if words.next().is_some() {
+            return Err(format!("{:?} has too many words", result.trim()));
+        }
+        results.push(match (keyword.as_str(), proxy) {
+            ("DIRECT", None) => keyword,
+            ("PROXY" | "HTTP" | "HTTPS" | "SOCKS" | "SOCKS4" | "SOCKS5", Some(proxy)) => {
+                format!("{keyword} {}", host_port(proxy, is_host)?)
+            }
+            ("", None) => return Err("a result is empty".to_owned()),
+            _ => return Err(format!("{:?} is not a PAC result", result.trim())),
+        });
+    }
+    Ok(results.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn proxies_cannot_carry_script() {
+        let proxy = advertised("https://proxy1.corp:3129").unwrap();
+        assert!(proxy.https);
+        assert_eq!(proxy.to_string(), "https://proxy1.corp:3129");
+        assert_eq!(advertised("[::1]:3128").unwrap().to_string(), "[::1]:3128");
+        for wrong in ["p", "p:0", "p\";alert(1)//:1", "ftp://p:1", "https://p:1/", "::1:3128", ":1"] {
+            assert!(advertised(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn pac_results() {
+        assert_eq!(pac_result("DIRECT"), Ok("DIRECT".into()));
+        assert_eq!(pac_result("proxy a:1 ;  DIRECT;"), Ok("PROXY a:1; DIRECT".into()));
+        assert_eq!(pac_result("SOCKS5 [::1]:1080"), Ok("SOCKS5 [::1]:1080".into()));
+        for wrong in ["", ";", "PROXY", "PROXY a", "DIRECT a:1", "PROXY a:1 b:2", "PROXY a\";:1"] {
+            assert!(pac_result(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pac_results_are_harmless_and_stable(text in "[ -~]{0,40}") {
+            if let Ok(result) = pac_result(&text) {
+                prop_assert!(!result.contains(['"', '\\', '\n', '\'']));
+                prop_assert_eq!(pac_result(&result), Ok(result.clone()));
+            }
+        }
+
+        #[test]
+        fn nothing_panics(text in "\\PC{0,40}") {
+            let _ = (advertised(&text), pac_result(&text), pattern_port(&text));
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! From the sources to a valid configuration: reads the file, merges the layers, reports all
+//! problems at once. Reading that file is the only effect, so a reload repeats it as it was.
+
+use std::ffi::OsString;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+
+use super::layer::Layer;
+use super::problem::{Position, Problem};
+use super::reading::Reading;
+use super::source::{Provenance, Source};
+use super::{Config, ConfigErrors, check};
+
+/// The embedded default.
+pub(super) const DEFAULT: &str = include_str!("../../config/default.toml");
+
+/// No sensible configuration is larger; a wrong path may well lead to something that is.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// Where to look when nobody names a file, in this order.
+const USUAL_FILES: [&str; 2] = ["ccpgate.toml", "/etc/ccpgate/ccpgate.toml"];
+
+/// Where the configuration comes from besides the embedded default. The same sources can be
+/// loaded again; the file is read anew each time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// The file, as it was named.
+    pub file: Option<PathBuf>,
+    /// Names and values of the variables `CCPGATE_SECTION__KEY`; others are ignored.
+    pub env: Vec<(String, String)>,
+    /// `section.key=value`, later ones win.
+    pub set: Vec<String>,
+}
+
+impl Sources {
+    /// The sources of this process: the file that `-c` or `CCPGATE_CONFIG` names, else the first
+    /// of `./ccpgate.toml` and `/etc/ccpgate/ccpgate.toml` that exists, else none; the variables
+    /// of the environment; the `--set` flags.
+    pub fn from_process(config_flag: Option<PathBuf>, set: Vec<String>) -> Self {
+        let named = config_flag.or_else(|| {
+            std::env::var_os("CCPGATE_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from)
+        });
+        // What exists but cannot be read is an error to be seen, not a reason to look further.
+        let exists = |path: &Path| match std::fs::metadata(path) {
+            Ok(_) => true,
+            Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        };
+        let usual = || USUAL_FILES.map(PathBuf::from).into_iter().find(|path| exists(path));
+        // A value that is not UTF-8 keeps its replacement characters, by which loading knows it.
+        let lossy = |text: OsString| text.to_string_lossy().into_owned();
+        let ours = |name: &str| name.starts_with("CCPGATE_") && name.contains("__");
+        let mut env: Vec<(String, String)> = std::env::vars_os()
+            .map(|(name, value)| (lossy(name), lossy(value)))
+            .filter(|(name, _)| ours(name))
+            .collect();
+        env.sort();
+        Self { file: named.or_else(usual), env, set }
+    }
+}
+
+/// A valid configuration and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    pub config: Config,
+    /// The file that was read.
+    pub file: Option<PathBuf>,
+    pub provenance: Provenance,
+}
+
+/// Loads the configuration.
+///
+/// # Errors
+///
+/// An unreadable file, wrong TOML, unknown keys, wrong values: all of them at once, except that
+/// a file with wrong syntax is not looked at further.
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
+    let mut problems = Vec::new();
+    let mut layers = vec![Layer::document(Source::Default, DEFAULT, &mut problems)];
+    let mut positions = Default::default();
+    if let Some(path) = &sources.file {
+        let text = read_file(path)?;
+        let mut layer = Layer::document(Source::File(path.clone()), &text, &mut problems);
+        positions = std::mem::take(&mut layer.positions);
+        layers.push(layer);
+    }
+    for (name, value) in &sources.env {
+        layers.extend(Layer::variable(name, value, &mut problems));
+    }
+    for flag in &sources.set {
+        layers.extend(Layer::flag(flag, &mut problems));
+    }
+
+    let figment = layers.into_iter().fold(Figment::new(), Figment::merge);
+    let provenance = Provenance { positions, ..Provenance::default() };
+    let mut reading = Reading { figment: &figment, provenance, problems };
+    let config = Config::read(&figment, &mut reading);
+    let Reading { provenance, mut problems, .. } = reading;
+    if let Some(config) = &config {
+        problems.extend(check::together(config, &provenance));
+    }
+    // In the order of the layers, and within the file from top to bottom.
+    problems.sort_by(|a, b| (&a.source, a.position).cmp(&(&b.source, b.position)));
+    match config {
+        Some(config) if problems.is_empty() => Ok(Loaded { config, file: sources.file.clone(), provenance }),
+        _ => Err(ConfigErrors { problems }),
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, ConfigErrors> {
+    let problem = |position, message: String| {
+        let source = Source::File(path.to_owned());
+        ConfigErrors::from(Problem { source, position, key: None, value: None, message })
+    };
+    let unreadable = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => {
+            problem(None, "no such file: name one that exists with -c or CCPGATE_CONFIG".to_owned())
+        }
+        _ => problem(None, format!("the file cannot be read: {error}")),
+    };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    if file.metadata().map_err(unreadable)?.is_dir() {
+        return Err(problem(None, "this is a directory, expected a TOML file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(problem(
+            None,
+            "the file is larger than 1 MiB, expected a configuration in TOML".to_owned(),
+        ));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let position = Position::of(&String::from_utf8_lossy(good), good.len());
+        problem(Some(position), "not UTF-8 from here on, expected TOML, which is UTF-8 text".to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn judged(env: &[(&str, &str)], set: &[&str]) -> Result<Loaded, ConfigErrors> {
+        let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        let set = set.iter().map(|flag| flag.to_string());
+        load(&Sources { file: None, env: env.collect(), set: set.collect() })
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_of_any_key_is_judged(index in 0usize..200, value in "\\PC{0,30}|\\[\\PC{0,20}\\]") {
+            let keys: Vec<String> = Config::keys()
+                .into_iter()
+                .flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{key}")))
+                .collect();
+            let key = &keys[index % keys.len()];
+            let name = format!("CCPGATE_{}", key.to_uppercase().replace('.', "__"));
+            for result in [judged(&[(&name, &value)], &[]), judged(&[], &[&format!("{key}={value}")])] {
+                match result {
+                    // What was accepted can be shown and read again.
+                    Ok(loaded) => {
+                        let mut problems = Vec::new();
+                        Layer::document(Source::Default, &loaded.to_toml(), &mut problems);
+                        prop_assert_eq!(problems, Vec::new());
+                    }
+                    Err(errors) => prop_assert!(!errors.problems.is_empty()),
+                }
+            }
+        }
+
+        #[test]
+        fn any_document_is_judged(text in "\\PC{0,80}|(\\[\\[?[a-z]{1,6}\\]?\\]\n[a-z]{1,6} = [0-9\\[\\]{}\"a]{0,9}\n){1,4}") {
+            let mut problems = Vec::new();
+            let layer = Layer::document(Source::Default, &text, &mut problems);
+            let _ = Figment::new().merge(layer);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The configuration as users write it: typed sections, every value valid by itself and the
+//! listeners and spans valid together. Reads one file and opens nothing else; patterns, regions
+//! and certificates are resolved later, by the plan.
+//!
+//! Layers, from weak to strong: the embedded default, a file, the environment, `--set` flags.
+
+mod check;
+mod choice;
+mod endpoint;
+mod kind;
+mod kind_of_many;
+mod known;
+mod layer;
+mod load;
+mod notation;
+mod problem;
+mod reading;
+mod schema;
+mod sections;
+mod show;
+mod source;
+
+use figment::Figment;
+use figment::value::Value;
+
+pub use choice::{Feature, Level, LogFormat, Mode, SignIn, TlsCheck, Wildcards};
+pub use endpoint::{Advertised, HostPort};
+pub use load::{Loaded, Sources, load};
+pub use problem::{ConfigErrors, Position, Problem};
+pub use schema::schema;
+pub use sections::{Admin, Allow, Connect, Dns, Egress, Limits, Log, Pac, PolicyRules, Proxy, Shift, Tls};
+pub use source::{Provenance, Source};
+
+use reading::{Reading, Table};
+use sections::{About, Section};
+
+macro_rules! config {
+    ($($field:ident: $Section:ident),+ $(,)?) => {
+        /// The whole configuration. `Default` is the embedded default, `config/default.toml`.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Config {
+            $(
+                #[doc = concat!("The section `[", stringify!($field), "]`.")]
+                pub $field: $Section,
+            )+
+            /// The `[[allow]]` tables, in the order of the file.
+            pub allow: Vec<Allow>,
+        }
+
+        impl Config {
+            /// The sections with fixed keys; `allow` is a list of tables and apart.
+            fn about() -> Vec<About> {
+                vec![$($Section::about()),+]
+            }
+
+            fn keys() -> Vec<(&'static str, &'static [&'static str])> {
+                vec![$(($Section::NAME, $Section::KEYS),)+ (Allow::NAME, Allow::KEYS)]
+            }
+
+            fn read(figment: &Figment, reading: &mut Reading<'_>) -> Option<Self> {
+                // All sections are read before any of them gives up, so that all problems show.
+                $(let $field = read_section::<$Section>(figment, reading);)+
+                let allow = match figment.find_value(Allow::NAME) {
+                    Ok(value) => sections::read_allow(&value, reading),
+                    Err(_) => Some(Vec::new()),
+                };
+                Some(Self { $($field: $field?,)+ allow: allow? })
+            }
+
+            fn write(&self) -> Vec<(&'static str, Vec<(&'static str, toml::Value)>)> {
+                vec![$(($Section::NAME, self.$field.write())),+]
+            }
+        }
+    };
+}
+
+impl Default for Connect {
+    /// As in the embedded default.
+    fn default() -> Self {
+        Config::default().connect
+    }
+}
+
+config! {
+    connect: Connect,
+    policy: PolicyRules,
+    proxy: Proxy,
+    pac: Pac,
+    tls: Tls,
+    shift: Shift,
+    dns: Dns,
+    egress: Egress,
+    limits: Limits,
+    admin: Admin,
+    log: Log,
+}
+
+fn read_section<S: Section>(figment: &Figment, reading: &mut Reading<'_>) -> Option<S> {
+    // The embedded default has every section, and layers with anything but a table in its place
+    // are refused before they are merged.
+    let Ok(Value::Dict(tag, dict)) = figment.find_value(S::NAME) else {
+        return None;
+    };
+    S::read(&Table { key: S::NAME.to_owned(), dict: &dict, tag }, reading)
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        match load(&Sources::default()) {
+            Ok(loaded) => loaded.config,
+            Err(errors) => unreachable!("the embedded default is tested to be valid: {errors}"),
+        }
+    }
+}

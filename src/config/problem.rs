@@ -1,0 +1,164 @@
+//! What can be wrong with a configuration, and the sentence that says so. Every problem names its
+//! source, its key, the value found and what would be valid; finding them is the job of others.
+
+use std::fmt;
+
+use serde_json::{Value as Json, json};
+
+use super::source::Source;
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file, variable or flag at fault.
+    pub source: Source,
+    /// Where in the file, counted from 1.
+    pub position: Option<Position>,
+    /// The key as a path, `proxy.listen[1]`; none where the whole source is at fault.
+    pub key: Option<String>,
+    /// The value as it was written, shortened.
+    pub value: Option<String>,
+    /// Why it is wrong and what would be valid.
+    pub message: String,
+}
+
+/// A place in a file, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    pub line: usize,
+    /// In characters.
+    pub column: usize,
+}
+
+impl Position {
+    /// The place of a byte offset in a text.
+    pub(super) fn of(text: &str, offset: usize) -> Self {
+        Lines::of(text).position(offset)
+    }
+}
+
+/// A text and where its lines begin, for many positions in it.
+pub(super) struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    pub fn of(text: &'a str) -> Self {
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1));
+        Self { text, starts: starts.collect() }
+    }
+
+    /// The place of a byte offset; the end of the text for an offset beyond it.
+    pub fn position(&self, offset: usize) -> Position {
+        let line = self.starts.partition_point(|start| *start <= offset).max(1);
+        let start = self.starts[line - 1];
+        let before = self.text.get(start..offset).unwrap_or(&self.text[start..]);
+        Position { line, column: before.chars().count() + 1 }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.source)?;
+        if let Some(Position { line, column }) = self.position {
+            write!(f, ":{line}:{column}")?;
+        }
+        match (&self.key, &self.value) {
+            (Some(key), Some(value)) => write!(f, ": {key} = {value}: ")?,
+            (Some(key), None) => write!(f, ": {key}: ")?,
+            (None, _) => write!(f, ": ")?,
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// Everything that is wrong with a configuration, at once; one line each. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors {
+    pub problems: Vec<Problem>,
+}
+
+impl ConfigErrors {
+    /// An array of objects with the parts of each problem; null for what it lacks.
+    pub fn to_json(&self) -> Json {
+        let object = |problem: &Problem| {
+            json!({
+                "source": problem.source.to_string(),
+                "line": problem.position.map(|position| position.line),
+                "column": problem.position.map(|position| position.column),
+                "key": problem.key,
+                "value": problem.value,
+                "message": problem.message,
+            })
+        };
+        self.problems.iter().map(object).collect()
+    }
+}
+
+impl From<Problem> for ConfigErrors {
+    fn from(problem: Problem) -> Self {
+        Self { problems: vec![problem] }
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// A value from outside for a message: quoted, escaped, at most 60 characters.
+pub(super) fn quoted(text: &str) -> String {
+    const LONGEST: usize = 60;
+    let mut shown: String = text.chars().take(LONGEST).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        shown.push('…');
+    }
+    format!("{shown:?}")
+}
+
+/// The candidate that a typo was most likely meant to be; none when there are no candidates.
+pub(super) fn nearest<'a>(typo: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let typo = typo.to_lowercase().replace('-', "_");
+    candidates
+        .into_iter()
+        .map(|candidate| {
+            let plain = candidate.replace('-', "_");
+            // A key cut short or spelt out (`timeout`, `listen_address`) is nearer than its
+            // edit distance says.
+            let related = plain.contains(&typo) || typo.contains(&plain);
+            let distance = strsim::damerau_levenshtein(&typo, &plain);
+            (if related && !typo.is_empty() { distance.min(2) } else { distance }, candidate)
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_count_from_one_and_in_characters() {
+        assert_eq!(Position::of("ab\nö=x", 0), Position { line: 1, column: 1 });
+        assert_eq!(Position::of("ab\nö=x", 6), Position { line: 2, column: 3 });
+        assert_eq!(Position::of("ab", 99), Position { line: 1, column: 3 });
+    }
+
+    #[test]
+    fn a_typo_finds_its_key() {
+        assert_eq!(nearest("lisen", ["name", "listen", "clients"]), Some("listen"));
+        assert_eq!(nearest("listen_address", ["name", "listen", "clients"]), Some("listen"));
+        assert_eq!(nearest("half-closed", ["drain", "half_closed"]), Some("half_closed"));
+        assert_eq!(nearest("x", []), None);
+    }
+}

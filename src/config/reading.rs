@@ -1,0 +1,127 @@
+//! One pass over the merged layers: what the kinds of keys read from and report to. Knows for
+//! each value which layer it came from; decides nothing about values.
+
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::value::{Dict, Tag, Value};
+
+use super::kind::Kind;
+use super::layer;
+use super::problem::{Problem, quoted};
+use super::source::{Provenance, Source};
+
+pub(super) struct Reading<'a> {
+    pub figment: &'a Figment,
+    pub provenance: Provenance,
+    pub problems: Vec<Problem>,
+}
+
+impl Reading<'_> {
+    /// Reads one key of a table. An absent key without a default is a problem of the table.
+    pub fn key<K: Kind>(&mut self, table: &Table<'_>, name: &str, kind: &K) -> Option<K::Value> {
+        let key = format!("{}.{name}", table.key);
+        if let Some(value) = table.dict.get(name) {
+            self.provenance.sources.insert(key.clone(), self.sources(value));
+            return kind.read(&key, value, self);
+        }
+        kind.missing().or_else(|| {
+            let source = self.source(table.tag);
+            let position = self.position(&source, &table.key);
+            let message = format!("the key `{name}` is missing");
+            let key = Some(table.key.clone());
+            self.problems.push(Problem { source, position, key, value: None, message });
+            None
+        })
+    }
+
+    /// Remembers where the value of a key came from.
+    pub fn record(&mut self, key: &str, value: &Value) {
+        let sources = self.sources(value);
+        self.provenance.sources.insert(key.to_owned(), sources);
+    }
+
+    /// Reports a value that is wrong.
+    pub fn fault(&mut self, key: &str, value: &Value, message: String) {
+        let source = self.source(value.tag());
+        let position = self.position(&source, key);
+        let (key, value) = (Some(key.to_owned()), Some(shown(value)));
+        self.problems.push(Problem { source, position, key, value, message });
+    }
+
+    fn position(&self, source: &Source, key: &str) -> Option<super::Position> {
+        match source {
+            Source::File(_) => self.provenance.positions.get(key).copied(),
+            _ => None,
+        }
+    }
+
+    /// The layer that a value came from.
+    pub fn source(&self, tag: Tag) -> Source {
+        self.figment.get_metadata(tag).map_or(Source::Default, layer::source_of)
+    }
+
+    /// The layers of a value; those of its entries where tables merge.
+    fn sources(&self, value: &Value) -> Vec<Source> {
+        let mut sources = match value {
+            Value::Dict(_, dict) if !dict.is_empty() => {
+                dict.values().map(|item| self.source(item.tag())).collect()
+            }
+            _ => vec![self.source(value.tag())],
+        };
+        sources.sort();
+        sources.dedup();
+        sources
+    }
+
+    /// Whether the layer has only strings to say everything with, so that `"5"` may be a number.
+    pub fn is_textual(&self, tag: Tag) -> bool {
+        matches!(self.source(tag), Source::Environment(_) | Source::Set)
+    }
+
+    /// The absolute form of a path, from where its layer counts.
+    pub fn resolve(&self, tag: Tag, path: &Path) -> PathBuf {
+        let path = match self.source(tag) {
+            Source::File(file) => file.parent().unwrap_or(Path::new("")).join(path),
+            _ => path.to_owned(),
+        };
+        // Fails only where the working directory is gone; then the relative path is as good.
+        std::path::absolute(&path).unwrap_or(path)
+    }
+}
+
+/// A table that is being read: a section, or an item of a list of tables.
+pub(super) struct Table<'a> {
+    pub key: String,
+    pub dict: &'a Dict,
+    pub tag: Tag,
+}
+
+/// A string, or the digits of a number.
+pub(super) fn as_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(_, text) => Some(text.clone()),
+        Value::Num(_, number) => number.to_i128().map(|number| number.to_string()),
+        _ => None,
+    }
+}
+
+/// A value for a message, about as TOML writes it.
+pub(super) fn shown(value: &Value) -> String {
+    const LONGEST: usize = 60;
+    match value {
+        Value::String(_, text) => quoted(text),
+        Value::Bool(_, flag) => flag.to_string(),
+        Value::Array(_, items) => {
+            let all = items.iter().map(shown).collect::<Vec<_>>().join(", ");
+            if all.chars().count() > LONGEST {
+                format!("[{}…]", all.chars().take(LONGEST).collect::<String>())
+            } else {
+                format!("[{all}]")
+            }
+        }
+        Value::Dict(_, dict) if dict.is_empty() => "{}".to_owned(),
+        Value::Dict(..) => "{ … }".to_owned(),
+        _ => as_text(value).unwrap_or_else(|| "a value".to_owned()),
+    }
+}

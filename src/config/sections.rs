@@ -1,0 +1,317 @@
+//! Every section and key of the configuration: name, type, meaning, and how it is written. The
+//! only list of keys there is; reading, printing, suggestions and the JSON Schema follow it, and
+//! the defaults stand in `config/default.toml`. Judges single values, not how they fit together.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use figment::value::Value;
+use ipnet::IpNet;
+use serde_json::{Map, Value as Json, json};
+
+use super::choice::{Feature, Level, LogFormat, Mode, SignIn, TlsCheck, Wildcards};
+use super::endpoint::{self, Advertised, HostPort};
+use super::kind::{FilePath, Flag, Kind, OptionalPath, Size, Span, Text, Whole, one_of, text};
+use super::kind_of_many::{self, Or, StarOr, list, list_of_some};
+use super::notation;
+use super::reading::{Reading, Table};
+use crate::policy::Category;
+
+/// What is known of a section besides its values.
+pub(super) struct About {
+    pub name: &'static str,
+    pub text: &'static str,
+    /// Name, meaning and JSON Schema of each key, in the order of the documentation.
+    pub keys: Vec<(&'static str, String, Json)>,
+}
+
+/// A table of the configuration with a fixed set of keys.
+pub(super) trait Section: Sized {
+    const NAME: &'static str;
+    const KEYS: &'static [&'static str];
+    fn about() -> About;
+    fn read(table: &Table<'_>, reading: &mut Reading<'_>) -> Option<Self>;
+    /// Key and value, in the order of the documentation.
+    fn write(&self) -> Vec<(&'static str, toml::Value)>;
+}
+
+macro_rules! section {
+    ($(#[doc = $about:literal])+ $name:literal $Section:ident {
+        $($(#[doc = $doc:literal])+ $field:ident: $Type:ty = $kind:expr;)+
+    }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $Section { $($(#[doc = $doc])+ pub $field: $Type,)+ }
+
+        impl Section for $Section {
+            const NAME: &'static str = $name;
+            const KEYS: &'static [&'static str] = &[$(stringify!($field)),+];
+
+            fn about() -> About {
+                About {
+                    name: $name,
+                    text: concat!($($about),+).trim_ascii(),
+                    keys: vec![$((
+                        stringify!($field),
+                        [$($doc.trim()),+].join(" "),
+                        $kind.schema(),
+                    )),+],
+                }
+            }
+
+            fn read(table: &Table<'_>, reading: &mut Reading<'_>) -> Option<Self> {
+                // All keys are read before any of them gives up, so that all problems show.
+                $(let $field = reading.key(table, stringify!($field), &$kind);)+
+                Some(Self { $($field: $field?),+ })
+            }
+
+            fn write(&self) -> Vec<(&'static str, toml::Value)> {
+                vec![$((stringify!($field), $kind.write(&self.$field))),+]
+            }
+        }
+    };
+}
+
+section! {
+    /// The instances of Amazon Connect that agents work with.
+    "connect" Connect {
+        /// AWS regions of the instances, or `["*"]` for all.
+        regions: Vec<String> = StarOr(list_of_some(text(r#"a region such as "us-west-2", or "*""#, notation::region)));
+        /// Aliases of the instances (the first label of their host names), or `["*"]` for any.
+        instances: Vec<String> = StarOr(list_of_some(text(r#"an alias of letters, digits and hyphens, or "*""#, notation::instance)));
+        /// S3 buckets that hold attachments.
+        attachment_buckets: Vec<String> = list(text("the name of an S3 bucket", notation::bucket));
+        /// Whether agents take calls in the browser; `false`: a media-less CCP, no TURN endpoints.
+        media: bool = Flag;
+        /// Whether names that AWS has replaced are let through as well.
+        legacy: bool = Flag;
+        /// The sign-in pages that agents use.
+        signin: Vec<SignIn> = list(one_of::<SignIn>());
+        /// Optional groups of endpoints.
+        features: Vec<Feature> = list(one_of::<Feature>());
+        /// `documented`: wildcards as AWS prints them; `narrow`: published hosts in place of wildcards open to any AWS customer.
+        wildcards: Wildcards = one_of::<Wildcards>();
+    }
+}
+
+section! {
+    /// Anything else that agents need, such as the identity provider; one table for each pattern.
+    "allow" Allow {
+        /// A host, or a pattern: `*` within a label, `*.` in front for one or more labels.
+        pattern: String = HOST_PATTERN;
+        /// The ports that may be connected to.
+        ports: Vec<u16> = Or(list_of_some(PORT), || vec![443]);
+        /// What the host is used for, as metrics and lists group it.
+        category: Category = Or(one_of::<Category>(), || Category::Extra);
+    }
+}
+
+section! {
+    /// What is refused, and how strictly.
+    "policy" PolicyRules {
+        /// `enforce`: refuse; `report`: let through and count what the policy would deny.
+        mode: Mode = one_of::<Mode>();
+        /// Host patterns that win over every allow rule.
+        deny: Vec<String> = list(HOST_PATTERN);
+        /// What the first bytes in a tunnel must be: `sni`: a ClientHello naming the CONNECT host; `tls`: any ClientHello; `off`: any bytes.
+        tls: TlsCheck = one_of::<TlsCheck>();
+    }
+}
+
+section! {
+    /// The proxy listeners, and who may use them.
+    "proxy" Proxy {
+        /// The name of this deployment in Proxy-Status.
+        name: String = text("1 to 100 printable ASCII characters", notation::printable);
+        /// Addresses of the plain HTTP proxy listener.
+        listen: Vec<SocketAddr> = list(LISTEN);
+        /// Networks whose clients may use the proxy; others get 403.
+        clients: Vec<IpNet> = list(NETWORK);
+        /// The proxies that the PAC file names, in order; empty: the host that the file was fetched from.
+        advertise: Vec<Advertised> = list(text(r#""HOST:PORT" or "https://HOST:PORT""#, endpoint::advertised));
+    }
+}
+
+section! {
+    /// The PAC file.
+    "pac" Pac {
+        /// The answer for every host that is not on the allow list.
+        otherwise: String = text(r#""DIRECT", "PROXY host:port", or several such results separated by ";""#, endpoint::pac_result);
+    }
+}
+
+section! {
+    /// The HTTPS proxy listener; off while `listen` is empty.
+    "tls" Tls {
+        /// Addresses of the HTTPS proxy listener.
+        listen: Vec<SocketAddr> = list(LISTEN);
+        /// The certificate chain, PEM; read again on reload and when the file changes.
+        certificate: PathBuf = FilePath;
+        /// The private key of the certificate, PEM.
+        key: PathBuf = FilePath;
+        /// Certification authorities, PEM; set: clients must show a certificate from one of them.
+        client_ca: Option<PathBuf> = OptionalPath;
+        /// Files of ticket keys shared by all replicas; the first encrypts, all decrypt.
+        ticket_keys: Vec<PathBuf> = list(FilePath);
+    }
+}
+
+section! {
+    /// How long a TLS session may be resumed: the sum of the three spans.
+    "shift" Shift {
+        /// The working time of a shift.
+        length: Duration = SOME_TIME;
+        /// All short breaks together.
+        breaks: Duration = Span { zero: true };
+        /// The lunch break.
+        lunch: Duration = Span { zero: true };
+        /// Capacity of the session cache.
+        sessions: usize = COUNT;
+    }
+}
+
+section! {
+    /// How names are resolved.
+    "dns" Dns {
+        /// Fixed answers, by name.
+        hosts: BTreeMap<String, Vec<IpAddr>> = kind_of_many::Table {
+            expects: "a host name",
+            entry: notation::host_name,
+            item: list_of_some(IP),
+        };
+        /// DNS servers, port 53 unless given; empty: those of the system.
+        servers: Vec<SocketAddr> = list(text(r#"an IP address with or without a port, such as "10.0.0.2" or "10.0.0.2:5353""#, notation::dns_server));
+        /// How long an answer may take.
+        timeout: Duration = SOME_TIME;
+    }
+}
+
+section! {
+    /// How targets are reached.
+    "egress" Egress {
+        /// Time to connect to a target, over all its addresses.
+        connect_timeout: Duration = SOME_TIME;
+        /// Private networks that a name may resolve into.
+        allow_private: Vec<IpNet> = list(NETWORK);
+        /// Where to connect to in place of a host pattern and port, like curl's `--connect-to`.
+        connect_to: BTreeMap<HostPort, SocketAddr> = kind_of_many::Table {
+            expects: r#""HOST-PATTERN:PORT""#,
+            entry: endpoint::pattern_port,
+            item: text(r#"an IP address and port such as "127.0.0.1:8443""#, notation::remote_address),
+        };
+        /// Local addresses to dial from.
+        source_address: Vec<IpAddr> = list(IP);
+    }
+}
+
+section! {
+    /// Bounds on what clients can take up.
+    "limits" Limits {
+        /// Open client connections.
+        connections: usize = COUNT;
+        /// Open connections of one client address.
+        connections_per_client: usize = COUNT;
+        /// Size of a request's head, in bytes.
+        request_header: usize = Size { least: 1 << 10, most: 1 << 20 };
+        /// Time for a request's head, and for the ClientHello in a tunnel.
+        header_timeout: Duration = SOME_TIME;
+        /// Silence after which a tunnel ends; `0s`: never.
+        idle_timeout: Duration = Span { zero: true };
+        /// Silence after which a tunnel ends that is closed on one side.
+        half_closed: Duration = SOME_TIME;
+        /// How long live tunnels may run on after SIGTERM.
+        drain: Duration = Span { zero: true };
+    }
+}
+
+section! {
+    /// The admin listener.
+    "admin" Admin {
+        /// Address of the status page, metrics and probes.
+        listen: SocketAddr = LISTEN;
+        /// Host names, besides IP addresses and localhost, under which page and API answer.
+        hosts: Vec<String> = list(text("a host name", notation::host_name));
+    }
+}
+
+section! {
+    /// What is logged, and how.
+    "log" Log {
+        /// `text`: lines for people; `json`: every line an object.
+        format: LogFormat = one_of::<LogFormat>();
+        /// The least severe level that is written.
+        level: Level = one_of::<Level>();
+        /// Whether each tunnel and each denial gets a line.
+        access: bool = Flag;
+    }
+}
+
+// Kinds that several keys share. Constants, so that each use is the same.
+const SOME_TIME: Span = Span { zero: false };
+/// Far beyond any machine, and small enough for every counter and allocation size.
+const COUNT: Whole<usize> = Whole { least: 1, most: 100_000_000 };
+const PORT: Whole<u16> = Whole { least: 1, most: u16::MAX };
+const HOST_PATTERN: Text<String> = Text {
+    expects: r#"a host or a pattern such as "*.example.com""#,
+    parse: notation::pattern,
+    write: String::clone,
+};
+const LISTEN: Text<SocketAddr> = Text {
+    expects: r#"an IP address and port such as "127.0.0.1:3128" or "[::1]:3128""#,
+    parse: notation::listen_address,
+    write: SocketAddr::to_string,
+};
+const NETWORK: Text<IpNet> = Text {
+    expects: r#"a network such as "10.0.0.0/8", or an IP address"#,
+    parse: notation::network,
+    write: IpNet::to_string,
+};
+const IP: Text<IpAddr> = Text { expects: "an IP address", parse: notation::ip, write: IpAddr::to_string };
+
+/// A list of tables, `[[allow]]`.
+pub(super) fn read_allow(value: &Value, reading: &mut Reading<'_>) -> Option<Vec<Allow>> {
+    const EXPECTED: &str = "expected a list of tables: write [[allow]] above the keys of each";
+    reading.provenance.sources.insert("allow".to_owned(), vec![reading.source(value.tag())]);
+    let Value::Array(_, items) = value else {
+        reading.fault("allow", value, EXPECTED.to_owned());
+        return None;
+    };
+    let mut read = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let key = format!("allow[{index}]");
+        reading.record(&key, item);
+        match item {
+            Value::Dict(tag, dict) => {
+                read.push(Allow::read(&Table { key, dict, tag: *tag }, reading));
+            }
+            _ => {
+                reading.fault(&key, item, EXPECTED.to_owned());
+                read.push(None);
+            }
+        }
+    }
+    read.into_iter().collect()
+}
+
+impl About {
+    /// JSON Schema of the section's table.
+    pub fn schema(self, required: &[&str]) -> Json {
+        let mut properties = Map::new();
+        for (name, text, mut schema) in self.keys {
+            schema["description"] = json!(text);
+            properties.insert(name.to_owned(), schema);
+        }
+        let mut schema = json!({
+            "type": "object",
+            "description": self.text,
+            "properties": properties,
+            "additionalProperties": false,
+        });
+        if !required.is_empty() {
+            schema["required"] = json!(required);
+        }
+        schema
+    }
+}

@@ -1,0 +1,298 @@
+//! The log: ordinary lines through `tracing`, one line for each ended tunnel and each denial
+//! written here. All go through one bounded buffer that a thread of its own writes out, so that a
+//! stuck disk or pipe never holds up a tunnel: then lines are dropped and counted.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use prometheus::IntCounter;
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::config::{Level, LogFormat};
+
+/// What waits to be written at most; about 15,000 lines.
+const BUFFER: usize = 4 << 20;
+/// Lines of this long are written together: one system call, and one wake-up, for all of them.
+const GATHER: Duration = Duration::from_millis(5);
+
+#[derive(Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    writing: bool,
+    closed: bool,
+}
+
+struct Shared {
+    pending: Mutex<Pending>,
+    changed: Condvar,
+    dropped: IntCounter,
+}
+
+/// The way into the buffer; cheap to clone.
+#[derive(Clone)]
+pub struct Sink(Arc<Shared>);
+
+impl Sink {
+    /// Starts the thread that writes to `out`. `dropped` counts what the buffer had no room for.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(mut out: impl Write + Send + 'static, dropped: IntCounter) -> io::Result<Self> {
+        let shared = Arc::new(Shared { pending: Mutex::default(), changed: Condvar::new(), dropped });
+        let of_thread = shared.clone();
+        thread::Builder::new().name("log".into()).spawn(move || write_out(&of_thread, &mut out))?;
+        Ok(Self(shared))
+    }
+
+    fn push(&self, line: &[u8]) {
+        let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if pending.bytes.len() + line.len() > BUFFER {
+            self.0.dropped.inc();
+            return;
+        }
+        let wake = pending.bytes.is_empty() && !pending.writing;
+        pending.bytes.extend_from_slice(line);
+        drop(pending);
+        if wake {
+            self.0.changed.notify_all();
+        }
+    }
+
+    /// Waits until everything is written, a second at most, and ends the thread.
+    pub fn close(&self) {
+        let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.closed = true;
+        self.0.changed.notify_all();
+        let busy = |p: &mut Pending| p.writing || !p.bytes.is_empty();
+        drop(self.0.changed.wait_timeout_while(pending, Duration::from_secs(1), busy));
+    }
+}
+
+fn write_out(shared: &Shared, out: &mut impl Write) {
+    let mut batch = Vec::new();
+    loop {
+        let pending = shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = |p: &mut Pending| p.bytes.is_empty() && !p.closed;
+        let mut pending = shared.changed.wait_while(pending, idle).unwrap_or_else(PoisonError::into_inner);
+        if pending.bytes.is_empty() {
+            return;
+        }
+        pending.writing = true;
+        if !pending.closed {
+            drop(pending);
+            thread::sleep(GATHER);
+            pending = shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        }
+        std::mem::swap(&mut batch, &mut pending.bytes);
+        drop(pending);
+        // Nobody is left to tell when the log itself fails; the tunnels go on.
+        let _ = out.write_all(&batch).and_then(|()| out.flush());
+        batch.clear();
+        batch.shrink_to(64 * 1024);
+        let mut pending = shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.writing = false;
+        drop(pending);
+        shared.changed.notify_all();
+    }
+}
+
+/// Collects one line of `tracing`'s and hands it over whole.
+pub struct Line(Sink, Vec<u8>);
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.1.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.0.push(&self.1);
+    }
+}
+
+impl<'a> MakeWriter<'a> for Sink {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line(self.clone(), Vec::with_capacity(256))
+    }
+}
+
+/// RFC 3339 in UTC, to the millisecond, like the access lines.
+struct Utc;
+
+impl tracing_subscriber::fmt::time::FormatTime for Utc {
+    fn format_time(&self, w: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
+        write!(w, "{:.3}", jiff::Timestamp::now())
+    }
+}
+
+/// Sends `tracing`'s events to `sink` from now on. Call once in a process.
+pub fn install(sink: &Sink, format: LogFormat, level: Level) {
+    let filter = EnvFilter::new(format!("warn,ccpgate={level}"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(sink.clone())
+        .with_timer(Utc)
+        .with_target(false)
+        .with_ansi(false);
+    // A second call, as in a test process, keeps the first subscriber.
+    let _ = match format {
+        LogFormat::Text => builder.try_init().ok(),
+        LogFormat::Json => builder
+            .event_format(JsonLine)
+            .fmt_fields(tracing_subscriber::fmt::format::DefaultFields::new())
+            .try_init()
+            .ok(),
+    };
+}
+
+/// `{"time":…,"level":…,"event":…,"message":…,…}`: flat, like the access lines.
+struct JsonLine;
+
+impl<S, N> tracing_subscriber::fmt::FormatEvent<S, N> for JsonLine
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+    N: for<'a> tracing_subscriber::fmt::FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &tracing_subscriber::fmt::FmtContext<'_, S, N>,
+        mut writer: tracing_subscriber::fmt::format::Writer<'_>,
+        event: &tracing::Event<'_>,
+    ) -> std::fmt::Result {
+        let mut fields = serde_json::Map::new();
+        fields.insert("time".into(), format!("{:.3}", jiff::Timestamp::now()).into());
+        fields.insert("level".into(), event.metadata().level().as_str().to_ascii_lowercase().into());
+        event.record(&mut Fields(&mut fields));
+        fields.entry("event").or_insert_with(|| "message".into());
+        writeln!(writer, "{}", serde_json::Value::Object(fields))
+    }
+}
+
+struct Fields<'a>(&'a mut serde_json::Map<String, serde_json::Value>);
+
+impl tracing::field::Visit for Fields<'_> {
+    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+        self.0.insert(field.name().into(), value.into());
+    }
+
+    fn record_i64(&mut self, field: &tracing::field::Field, value: i64) {
+        self.0.insert(field.name().into(), value.into());
+    }
+
+    fn record_u64(&mut self, field: &tracing::field::Field, value: u64) {
+        self.0.insert(field.name().into(), value.into());
+    }
+
+    fn record_bool(&mut self, field: &tracing::field::Field, value: bool) {
+        self.0.insert(field.name().into(), value.into());
+    }
+
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        self.0.insert(field.name().into(), format!("{value:?}").into());
+    }
+}
+
+/// One line about an ended tunnel or a denial. Every key is in every line, null without a value.
+#[derive(Serialize)]
+pub struct Access<'a> {
+    pub time: String,
+    pub event: &'static str,
+    pub id: &'a str,
+    pub client: SocketAddr,
+    pub target: Option<&'a str>,
+    pub domain: Option<&'a str>,
+    pub category: Option<&'static str>,
+    pub upstream: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    pub ended_by: Option<&'static str>,
+    pub stage: Option<&'static str>,
+    pub sent: u64,
+    pub received: u64,
+    pub duration_ms: f64,
+    pub dns_ms: Option<f64>,
+    pub connect_ms: Option<f64>,
+    pub would_deny: Option<&'static str>,
+    pub client_cert: Option<&'a str>,
+    /// What an administrator reads first: the cause in words.
+    pub detail: Option<&'a str>,
+}
+
+/// Writes access lines in the configured form.
+#[derive(Clone)]
+pub struct AccessLog {
+    sink: Sink,
+    format: LogFormat,
+}
+
+impl AccessLog {
+    pub fn new(sink: Sink, format: LogFormat) -> Self {
+        Self { sink, format }
+    }
+
+    pub fn write(&self, access: &Access<'_>) {
+        let mut line = Vec::with_capacity(512);
+        match self.format {
+            LogFormat::Json => {
+                // Plain data into memory: neither can fail.
+                let _ = serde_json::to_writer(&mut line, access);
+                line.push(b'\n');
+            }
+            LogFormat::Text => line.extend_from_slice(text(access).as_bytes()),
+        }
+        self.sink.push(&line);
+    }
+}
+
+fn text(a: &Access<'_>) -> String {
+    let mut line = String::with_capacity(320);
+    let _ = write!(line, "{} {} client={}", a.time, a.event, a.client);
+    let mut add = |key: &str, value: Option<&str>| {
+        if let Some(value) = value {
+            let plain = value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'=');
+            let _ = if plain { write!(line, " {key}={value}") } else { write!(line, " {key}={value:?}") };
+        }
+    };
+    add("target", a.target);
+    add("outcome", a.outcome);
+    add("reason", a.reason);
+    add("domain", a.domain);
+    add("category", a.category);
+    add("upstream", a.upstream.map(|u| u.to_string()).as_deref());
+    add("ended_by", a.ended_by);
+    add("stage", a.stage);
+    if a.outcome.is_some() {
+        add("sent", Some(&a.sent.to_string()));
+        add("received", Some(&a.received.to_string()));
+        add("duration_ms", Some(&a.duration_ms.to_string()));
+    }
+    add("dns_ms", a.dns_ms.map(|d| d.to_string()).as_deref());
+    add("connect_ms", a.connect_ms.map(|d| d.to_string()).as_deref());
+    add("would_deny", a.would_deny);
+    add("client_cert", a.client_cert);
+    add("id", Some(a.id));
+    add("detail", a.detail);
+    line.push('\n');
+    line
+}
+
+/// Milliseconds with three decimals: what `*_ms` fields hold.
+pub fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

@@ -1,0 +1,370 @@
+//! All metric families, with their help, in one place; handles are looked up once per rule, so
+//! that the data path only adds to atomics. Label values come from closed sets and from the
+//! allow list, never from the wire.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::policy::{Category, Rule};
+use crate::proxy::refusal::Denial;
+
+/// How a tunnel that the policy let through ended: the label `outcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Ok,
+    Dns,
+    Connect,
+    UpstreamReset,
+    ClientReset,
+    IdleTimeout,
+    NotTls,
+    SniMismatch,
+    Drained,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 9] = [
+        Self::Ok,
+        Self::Dns,
+        Self::Connect,
+        Self::UpstreamReset,
+        Self::ClientReset,
+        Self::IdleTimeout,
+        Self::NotTls,
+        Self::SniMismatch,
+        Self::Drained,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::UpstreamReset => "upstream_reset",
+            Self::ClientReset => "client_reset",
+            Self::IdleTimeout => "idle_timeout",
+            Self::NotTls => "not_tls",
+            Self::SniMismatch => "sni_mismatch",
+            Self::Drained => "drained",
+        }
+    }
+
+    /// Whether it counts against the network in `ccpgate_error_ratio`.
+    const fn is_error(self) -> bool {
+        matches!(self, Self::Dns | Self::Connect | Self::UpstreamReset | Self::IdleTimeout)
+    }
+}
+
+/// The label that stands in for rule and category where report mode let something through.
+pub const NO_RULE: &str = "none";
+
+/// How many ended tunnels the error ratio looks back on: AWS judges a rehearsal by 200 calls.
+const RATIO_WINDOW: usize = 200;
+
+/// The last outcomes of a category, as hit and miss.
+struct Ratio {
+    window: Mutex<(VecDeque<bool>, usize)>,
+    gauge: Gauge,
+}
+
+impl Ratio {
+    fn record(&self, error: bool) {
+        let mut guard = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, errors) = &mut *guard;
+        if last.len() == RATIO_WINDOW && last.pop_front() == Some(true) {
+            *errors -= 1;
+        }
+        last.push_back(error);
+        *errors += usize::from(error);
+        self.gauge.set(*errors as f64 / last.len() as f64);
+    }
+}
+
+/// The handles of one category.
+pub struct CategorySeries {
+    pub duration: Histogram,
+    pub first_byte: Histogram,
+}
+
+/// The handles of one rule; cheap to share, alive as long as a tunnel needs them.
+pub struct RuleSeries {
+    pub active: IntGauge,
+    pub sent: IntCounter,
+    pub received: IntCounter,
+    pub connect: Histogram,
+    pub category: Arc<CategorySeries>,
+    outcomes: [IntCounter; Outcome::ALL.len()],
+    /// Its category's and `all`; none for what only report mode let through.
+    ratios: Vec<Arc<Ratio>>,
+}
+
+impl RuleSeries {
+    /// Counts a tunnel's end, once.
+    pub fn ended(&self, outcome: Outcome) {
+        self.outcomes[outcome as usize].inc();
+        for ratio in &self.ratios {
+            ratio.record(outcome.is_error());
+        }
+    }
+}
+
+pub struct Metrics {
+    registry: Registry,
+    tunnels_active: IntGaugeVec,
+    tunnels: IntCounterVec,
+    bytes: IntCounterVec,
+    connect: HistogramVec,
+    categories: Vec<(Arc<CategorySeries>, Arc<Ratio>)>,
+    none: Arc<CategorySeries>,
+    all: Arc<Ratio>,
+    pub dns: Histogram,
+    denied: Vec<IntCounter>,
+    reported: IntCounterVec,
+    pub client_connections: [IntGauge; 2],
+    pub accept_errors: [IntCounter; 2],
+    pub tls_full: IntCounter,
+    pub tls_resumed: IntCounter,
+    pub tls_resumed_age: Histogram,
+    pub tls_sessions: IntGauge,
+    certificate_expiry: GaugeVec,
+    reloads: IntCounterVec,
+    pub reload_successful: IntGauge,
+    pub draining: IntGauge,
+    pub log_dropped: IntCounter,
+}
+
+/// Which kind of proxy listener: the label `listener`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Listener {
+    Http,
+    Https,
+}
+
+impl Listener {
+    pub const ALL: [Self; 2] = [Self::Http, Self::Https];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// A tunnel lasts from a moment to a shift and more.
+const DURATION_EDGES: &[f64] =
+    &[0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 7200.0, 14400.0, 28800.0, 36000.0, 43200.0];
+const CONNECT_EDGES: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0];
+/// With edges at the panel's own limits: accept 2 s, invite 5 s, WebSocket open 10 s.
+const FIRST_BYTE_EDGES: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
+const DNS_EDGES: &[f64] = &[0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 3.0, 6.0];
+const AGE_EDGES: &[f64] = &[60.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 21600.0, 28800.0, 36000.0, 86400.0];
+
+const VALID: &str = "names, labels and edges are constants";
+
+impl Metrics {
+    /// # Panics
+    /// Never: all names are constants and registered once.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            keep(&registry, IntCounterVec::new(Opts::new(name, help), labels).expect(VALID))
+        };
+        let counter = |name: &str, help: &str| keep(&registry, IntCounter::new(name, help).expect(VALID));
+        let gauge = |name: &str, help: &str| keep(&registry, IntGauge::new(name, help).expect(VALID));
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            keep(&registry, GaugeVec::new(Opts::new(name, help), labels).expect(VALID))
+        };
+        let int_gauges = |name: &str, help: &str, labels: &[&str]| {
+            keep(&registry, IntGaugeVec::new(Opts::new(name, help), labels).expect(VALID))
+        };
+        let histograms = |name: &str, help: &str, labels: &[&str], edges: &[f64]| {
+            let options = HistogramOpts::new(name, help).buckets(edges.to_vec());
+            keep(&registry, HistogramVec::new(options, labels).expect(VALID))
+        };
+        let histogram = |name: &str, help: &str, edges: &[f64]| {
+            let options = HistogramOpts::new(name, help).buckets(edges.to_vec());
+            keep(&registry, Histogram::with_opts(options).expect(VALID))
+        };
+
+        let duration = histograms(
+            "ccpgate_tunnel_duration_seconds",
+            "How long ended tunnels lived.",
+            &["category"],
+            DURATION_EDGES,
+        );
+        let first_byte = histograms(
+            "ccpgate_first_byte_seconds",
+            "From the CONNECT to the first byte from upstream.",
+            &["category"],
+            FIRST_BYTE_EDGES,
+        );
+        let ratio = gauges(
+            "ccpgate_error_ratio",
+            "Share of dns, connect, upstream_reset and idle_timeout among the last 200 ended tunnels; above 0.02 doubt the network.",
+            &["category"],
+        );
+        let series = |name: &str| {
+            Arc::new(CategorySeries {
+                duration: duration.with_label_values(&[name]),
+                first_byte: first_byte.with_label_values(&[name]),
+            })
+        };
+        let ratio_of = |name: &str| {
+            Arc::new(Ratio { window: Mutex::default(), gauge: ratio.with_label_values(&[name]) })
+        };
+        let denied = counters("ccpgate_denied_total", "Requests refused, by reason.", &["reason"]);
+        let reported = counters(
+            "ccpgate_reported_total",
+            "What mode = \"report\" let through and \"enforce\" would refuse, by reason.",
+            &["reason"],
+        );
+        for reason in ["no_rule", "port", "deny_rule", "ip_literal", "not_tls", "sni_mismatch"] {
+            reported.with_label_values(&[reason]);
+        }
+        let connections = int_gauges("ccpgate_client_connections", "Open client connections.", &["listener"]);
+        let accept_errors =
+            counters("ccpgate_accept_errors_total", "Failures to accept a client connection.", &["listener"]);
+        let handshakes =
+            counters("ccpgate_tls_handshakes_total", "Completed TLS handshakes with clients.", &["resumed"]);
+        let reloads = counters("ccpgate_reloads_total", "Reloads of the configuration.", &["result"]);
+        for result in ["ok", "error"] {
+            reloads.with_label_values(&[result]);
+        }
+        let build = gauges("ccpgate_build_info", "The version that runs.", &["version", "commit"]);
+        build.with_label_values(&[crate::VERSION, crate::COMMIT]).set(1.0);
+        registry.register(Box::new(ProcessCollector::for_self())).expect(VALID);
+        let metrics = Self {
+            tunnels_active: int_gauges(
+                "ccpgate_tunnels_active",
+                "Live tunnels, by the rule that allowed them.",
+                &["domain", "category"],
+            ),
+            tunnels: counters(
+                "ccpgate_tunnels_total",
+                "Ended tunnels, by rule and outcome.",
+                &["domain", "category", "outcome"],
+            ),
+            bytes: counters(
+                "ccpgate_tunnel_bytes_total",
+                "Bytes that tunnels carried, as the agent sees it.",
+                &["domain", "category", "direction"],
+            ),
+            connect: histograms(
+                "ccpgate_connect_duration_seconds",
+                "From the CONNECT to the 200.",
+                &["domain", "category"],
+                CONNECT_EDGES,
+            ),
+            categories: Category::ALL.iter().map(|c| (series(c.as_str()), ratio_of(c.as_str()))).collect(),
+            none: series(NO_RULE),
+            all: ratio_of("all"),
+            dns: histogram("ccpgate_dns_duration_seconds", "DNS look-ups.", DNS_EDGES),
+            denied: Denial::ALL.iter().map(|d| denied.with_label_values(&[d.as_str()])).collect(),
+            reported,
+            client_connections: Listener::ALL.map(|l| connections.with_label_values(&[l.as_str()])),
+            accept_errors: Listener::ALL.map(|l| accept_errors.with_label_values(&[l.as_str()])),
+            tls_full: handshakes.with_label_values(&["false"]),
+            tls_resumed: handshakes.with_label_values(&["true"]),
+            tls_resumed_age: histogram(
+                "ccpgate_tls_resumed_age_seconds",
+                "Age of the TLS sessions that clients resumed, since their full handshake.",
+                AGE_EDGES,
+            ),
+            tls_sessions: gauge("ccpgate_tls_sessions", "TLS sessions in this process's cache."),
+            certificate_expiry: gauges(
+                "ccpgate_certificate_expiry_timestamp_seconds",
+                "When the listener's certificate expires, in seconds since 1970.",
+                &["certificate"],
+            ),
+            reloads,
+            reload_successful: gauge(
+                "ccpgate_config_last_reload_successful",
+                "Whether the last reload of the configuration took effect.",
+            ),
+            draining: gauge("ccpgate_draining", "Whether the process is draining after SIGTERM."),
+            log_dropped: counter(
+                "ccpgate_log_lines_dropped_total",
+                "Log lines lost because the log was stuck.",
+            ),
+            registry,
+        };
+        metrics.reload_successful.set(1);
+        metrics
+    }
+
+    /// The handles of a rule; its series exist, at zero, from now on.
+    pub fn rule(&self, rule: &Rule) -> Arc<RuleSeries> {
+        let (category, ratio) = &self.categories[rule.category as usize];
+        let ratios = vec![ratio.clone(), self.all.clone()];
+        self.series(rule.pattern.as_str(), rule.category.as_str(), category.clone(), ratios)
+    }
+
+    /// The handles for what report mode lets through without a rule; outside the error ratio.
+    pub fn unlisted(&self) -> Arc<RuleSeries> {
+        self.series(NO_RULE, NO_RULE, self.none.clone(), Vec::new())
+    }
+
+    fn series(
+        &self,
+        domain: &str,
+        name: &str,
+        category: Arc<CategorySeries>,
+        ratios: Vec<Arc<Ratio>>,
+    ) -> Arc<RuleSeries> {
+        let labels = [domain, name];
+        Arc::new(RuleSeries {
+            active: self.tunnels_active.with_label_values(&labels),
+            sent: self.bytes.with_label_values(&[domain, name, "sent"]),
+            received: self.bytes.with_label_values(&[domain, name, "received"]),
+            connect: self.connect.with_label_values(&labels),
+            category,
+            outcomes: Outcome::ALL.map(|o| self.tunnels.with_label_values(&[domain, name, o.as_str()])),
+            ratios,
+        })
+    }
+
+    pub fn denied(&self, denial: Denial) {
+        self.denied[denial as usize].inc();
+    }
+
+    pub fn reported(&self, reason: &str) {
+        self.reported.with_label_values(&[reason]).inc();
+    }
+
+    pub fn reloaded(&self, ok: bool) {
+        self.reloads.with_label_values(&[if ok { "ok" } else { "error" }]).inc();
+        self.reload_successful.set(i64::from(ok));
+    }
+
+    /// `expiry` in seconds since 1970.
+    pub fn certificate(&self, certificate: &str, expiry: i64) {
+        self.certificate_expiry.with_label_values(&[certificate]).set(expiry as f64);
+    }
+
+    /// Everything in Prometheus's text format.
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(64 * 1024);
+        // Writing to memory does not fail, and the families were checked when they were made.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn keep<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
+    registry.register(Box::new(collector.clone())).expect(VALID);
+    collector
+}

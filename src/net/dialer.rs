@@ -1,0 +1,147 @@
+//! Addresses to a connection: one attempt for one address, Happy Eyeballs (RFC 8305) for several.
+//! The addresses were judged before; exactly these are dialled.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{sleep, timeout};
+
+use super::sockopt;
+
+/// RFC 8305 §5: the next address is tried this long after the last.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Why no address took the connection. The most telling of all attempts' errors.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    #[error("connect timed out after {0:?}")]
+    Timeout(Duration),
+    #[error("connection refused by {0}")]
+    Refused(SocketAddr),
+    #[error("{0} is unreachable: {1}")]
+    Unreachable(SocketAddr, io::Error),
+    /// This machine has no descriptor or port left; not the upstream's fault.
+    #[error("this machine has no socket to spare: {0}")]
+    Exhausted(io::Error),
+}
+
+impl DialError {
+    fn of(address: SocketAddr, error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ECONNREFUSED | libc::ECONNRESET) => Self::Refused(address),
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL) => {
+                Self::Exhausted(error)
+            }
+            _ => Self::Unreachable(address, error),
+        }
+    }
+
+    /// Which of two attempts says more: an answer of the far side beats silence of the network.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Refused(_) => 3,
+            Self::Timeout(_) => 2,
+            Self::Unreachable(..) => 1,
+            Self::Exhausted(_) => 0,
+        }
+    }
+}
+
+/// Connects to the first of `addresses` that answers, within `limit` for all of them together.
+///
+/// # Errors
+/// The most telling error when none answered, or [`DialError::Timeout`].
+///
+/// # Panics
+/// When `addresses` is empty: the caller has refused such a name already.
+pub async fn dial(
+    addresses: &[SocketAddr],
+    sources: &[IpAddr],
+    limit: Duration,
+) -> Result<(TcpStream, SocketAddr), DialError> {
+    let attempt = async {
+        match addresses {
+            [only] => connect(*only, sources).await,
+            several => race(several, sources).await,
+        }
+    };
+    timeout(limit, attempt).await.unwrap_or(Err(DialError::Timeout(limit)))
+}
+
+async fn race(addresses: &[SocketAddr], sources: &[IpAddr]) -> Result<(TcpStream, SocketAddr), DialError> {
+    let mut waiting = interleaved(addresses).into_iter();
+    let mut running = FuturesUnordered::new();
+    let mut telling: Option<DialError> = None;
+    loop {
+        match waiting.next() {
+            Some(address) => running.push(connect(address, sources)),
+            None if running.is_empty() => break,
+            None => {}
+        }
+        // While addresses wait, a pause starts the next one; a failure starts it at once.
+        let pause = sleep(if waiting.len() > 0 { ATTEMPT_DELAY } else { Duration::MAX });
+        tokio::select! {
+            Some(result) = running.next() => match result {
+                Ok(connected) => return Ok(connected),
+                Err(error) => {
+                    if telling.as_ref().is_none_or(|t| error.rank() > t.rank()) {
+                        telling = Some(error);
+                    }
+                }
+            },
+            () = pause => {}
+        }
+    }
+    Err(telling.expect("dial is called with at least one address"))
+}
+
+/// RFC 8305 §4: the families alternate, so that a broken one costs one pause, not many.
+fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let (six, four): (Vec<_>, Vec<_>) = addresses.iter().partition(|a| a.is_ipv6());
+    let mut order = Vec::with_capacity(addresses.len());
+    for i in 0..six.len().max(four.len()) {
+        order.extend(six.get(i));
+        order.extend(four.get(i));
+    }
+    order
+}
+
+async fn connect(address: SocketAddr, sources: &[IpAddr]) -> Result<(TcpStream, SocketAddr), DialError> {
+    let same_family = |s: &&IpAddr| s.is_ipv4() == address.is_ipv4();
+    let mut candidates = sources.iter().filter(same_family);
+    let mut source = candidates.next();
+    loop {
+        match connect_from(address, source.copied()).await {
+            Ok(stream) => return Ok((stream, address)),
+            Err(error) => match candidates.next() {
+                // Its ports are used up: the next source address has its own.
+                Some(next) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => source = Some(next),
+                _ => return Err(DialError::of(address, error)),
+            },
+        }
+    }
+}
+
+async fn connect_from(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    let _ = sockopt::prepare(&socket);
+    if let Some(source) = source {
+        let _ = sockopt::bind_address_no_port(&socket);
+        socket.bind((source, 0).into())?;
+    }
+    let stream = socket.connect(address).await?;
+    if stream.local_addr()? == address {
+        // A connect to an ephemeral port of this machine can meet itself (simultaneous open).
+        return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
+    }
+    Ok(stream)
+}
+
+/// The addresses of this machine that a listener bound to "all" covers.
+pub fn is_unspecified(address: IpAddr) -> bool {
+    address == IpAddr::V4(Ipv4Addr::UNSPECIFIED) || address == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+}

@@ -1,0 +1,76 @@
+//! Socket options of a tunnel's two ends, and why each is set. The crate's only `unsafe` is here.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use rustix::net::sockopt;
+
+/// Keepalive: the first probe after this silence. AWS's NAT gateways forget a flow after 350 s,
+/// many firewalls after 300 s; an idle WebSocket must not look dead to either.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(45);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// A peer that vanished while idle is noticed after 45 + 6 * 10 = 105 s.
+const KEEPALIVE_PROBES: u32 = 6;
+/// Longest pause between retransmissions. The kernel gives up after 15 of them: with the default
+/// cap of 120 s that is a quarter of an hour, with this one about 80 s.
+const RTO_MAX_MS: libc::c_int = 7_000;
+/// The stand-in where the kernel has no `TCP_RTO_MAX_MS` (before Linux 6.15).
+const USER_TIMEOUT_MS: u32 = 105_000;
+
+const TCP_RTO_MAX_MS: libc::c_int = 44;
+
+/// Prepares an end of a tunnel: no Nagle delay, and a vanished peer noticed within two minutes.
+///
+/// `TCP_USER_TIMEOUT` would also end a peer that is there but does not read, since it counts the
+/// time behind a closed window. `TCP_RTO_MAX_MS` does not: a peer that acknowledges window probes
+/// lives, one that is gone is given up. On older kernels the user timeout has to do.
+///
+/// Set on a listener, accepted sockets inherit all of it, so a client costs no system call here.
+///
+/// # Errors
+/// When the kernel refuses an option; the socket works without it.
+pub fn prepare(socket: impl AsFd) -> io::Result<()> {
+    let fd = socket.as_fd();
+    sockopt::set_tcp_nodelay(fd, true)?;
+    sockopt::set_tcp_keepidle(fd, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(fd, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(fd, KEEPALIVE_PROBES)?;
+    sockopt::set_socket_keepalive(fd, true)?;
+    if set_int(fd, libc::IPPROTO_TCP, TCP_RTO_MAX_MS, RTO_MAX_MS).is_err() {
+        sockopt::set_tcp_user_timeout(fd, USER_TIMEOUT_MS)?;
+    }
+    Ok(())
+}
+
+/// Lets `connect` choose the local port, so that a bound source address has 28,232 ports for each
+/// destination instead of for all of them together.
+///
+/// # Errors
+/// When the kernel refuses the option; ports are scarcer then.
+pub fn bind_address_no_port(socket: impl AsFd) -> io::Result<()> {
+    set_int(socket.as_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
+}
+
+/// Makes the next close of this socket a reset instead of an orderly end.
+pub fn reset_on_close(socket: impl AsFd) {
+    // On a socket that is already dead there is nothing left to reset.
+    let _ = sockopt::set_socket_linger(socket.as_fd(), Some(Duration::ZERO));
+}
+
+/// The kernel's default `TCP_NODELAY` etc. come through rustix; it lacks these two options.
+#[allow(unsafe_code, reason = "the one module with unsafe; rustix lacks these options")]
+fn set_int(socket: impl AsFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the descriptor is open for as long as the borrow lives, and the pointer is to a local
+    // of exactly the length that is given; the kernel only reads it.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

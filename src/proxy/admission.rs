@@ -1,0 +1,98 @@
+//! Who may hold a connection: the limits on all clients and on each, and the permit that counts
+//! one connection for as long as it lives.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{Entry, RandomState};
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::IntGauge;
+
+use super::refusal::Limit;
+
+const SHARDS: usize = 16;
+/// Connections over a limit that are still told so with a 503; those beyond are closed unheard,
+/// or the answers themselves would be the flood.
+const TOLD: usize = 64;
+
+pub struct Admission {
+    total: AtomicUsize,
+    clients: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
+    hasher: RandomState,
+}
+
+/// What a new connection gets.
+pub enum Entrance {
+    /// Served, or told that a limit is reached.
+    Admitted(Permit, Option<Limit>),
+    /// Closed at once.
+    Shut,
+}
+
+impl Admission {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { total: AtomicUsize::new(0), clients: Default::default(), hasher: RandomState::new() })
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection of `client` in; `gauge` shows it for as long as it is open.
+    pub fn enter(
+        self: &Arc<Self>,
+        client: IpAddr,
+        connections: usize,
+        per_client: usize,
+        gauge: &IntGauge,
+    ) -> Entrance {
+        let total = self.total.fetch_add(1, Ordering::Relaxed) + 1;
+        let own = {
+            let mut shard = self.shard(client);
+            let own = shard.entry(client).or_insert(0);
+            *own += 1;
+            *own
+        };
+        gauge.inc();
+        let permit = Permit { admission: self.clone(), client, gauge: gauge.clone() };
+        let over = if own > per_client {
+            Some(Limit::PerClient(per_client))
+        } else if total > connections {
+            Some(Limit::Connections(connections))
+        } else {
+            None
+        };
+        if total > connections + TOLD || own > per_client + TOLD {
+            return Entrance::Shut;
+        }
+        Entrance::Admitted(permit, over)
+    }
+
+    fn shard(&self, client: IpAddr) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
+        let shard = self.hasher.hash_one(client) as usize % SHARDS;
+        self.clients[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One counted connection; dropping it counts it out.
+pub struct Permit {
+    admission: Arc<Admission>,
+    client: IpAddr,
+    gauge: IntGauge,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.gauge.dec();
+        if let Entry::Occupied(mut own) = self.admission.shard(self.client).entry(self.client) {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
+        self.admission.total.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,116 @@
+//! Writes the few answers of the proxy listeners over HTTP/1.1: the 200 of a tunnel, refusals,
+//! the PAC file.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::head::Request;
+use super::refusal::Refusal;
+use crate::tunnel::wire::Wire;
+
+pub const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
+
+/// How long, and for how many bytes, what a refused client still sends is dropped: closing on
+/// unread bytes would reset the connection and take the answer with it.
+const MOMENT: Duration = Duration::from_millis(500);
+const DROPPED: usize = 1 << 20;
+
+pub const PAC_TYPE: &str = "application/x-ns-proxy-autoconfig";
+
+/// An answer that is not a tunnel.
+pub struct Plain<'a> {
+    pub status: u16,
+    pub reason: &'a str,
+    pub fields: Vec<(&'a str, String)>,
+    pub body: String,
+}
+
+impl<'a> Plain<'a> {
+    fn text(status: u16, reason: &'a str, body: String) -> Self {
+        let fields = vec![
+            ("Content-Type", "text/plain; charset=utf-8".to_owned()),
+            ("X-Content-Type-Options", "nosniff".to_owned()),
+            ("Cache-Control", "no-store".to_owned()),
+        ];
+        Self { status, reason, fields, body }
+    }
+
+    /// A refusal as the contract words it. `name` is `proxy.name`, `target` in normal form.
+    pub fn refusal(refusal: &Refusal, name: &str, target: Option<&str>, id: &str) -> Self {
+        let (status, reason, _) = refusal.status();
+        let mut answer = Plain::text(status, reason, refusal.body(target, id));
+        answer.fields.push(("Proxy-Status", refusal.proxy_status(name)));
+        answer
+    }
+
+    pub fn pac(text: String) -> Self {
+        let fields = vec![("Content-Type", PAC_TYPE.to_owned()), ("Cache-Control", "no-cache".to_owned())];
+        Self { status: 200, reason: "OK", fields, body: text }
+    }
+
+    pub fn not_found() -> Self {
+        let body = "ccpgate: only /proxy.pac and /wpad.dat are here; the metrics are on the admin listener\n";
+        Plain::text(404, "Not Found", body.into())
+    }
+
+    pub fn not_allowed() -> Self {
+        let body = "ccpgate: only GET and HEAD are allowed here\n";
+        let mut answer = Plain::text(405, "Method Not Allowed", body.into());
+        answer.fields.push(("Allow", "GET, HEAD".into()));
+        answer
+    }
+
+    fn encode(&self, head_only: bool, close: bool) -> Vec<u8> {
+        let mut text = format!("HTTP/1.1 {} {}\r\n", self.status, self.reason);
+        for (name, value) in &self.fields {
+            text.push_str(name);
+            text.push_str(": ");
+            text.push_str(value);
+            text.push_str("\r\n");
+        }
+        text.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
+        text.push_str(if close { "Connection: close\r\n\r\n" } else { "\r\n" });
+        if !head_only {
+            text.push_str(&self.body);
+        }
+        text.into_bytes()
+    }
+
+    /// Answers and leaves the connection open, or closes it where the request wants that.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub async fn send<C: Wire>(&self, client: &mut C, request: &Request) -> io::Result<()> {
+        let close = request.close || request.body;
+        client.write_all(&self.encode(&*request.method == "HEAD", close)).await?;
+        client.flush().await?;
+        if close {
+            part(client).await;
+        }
+        Ok(())
+    }
+
+    /// Answers and closes (RFC 9931: nothing that follows a refused CONNECT may be parsed).
+    pub async fn send_last<C: Wire>(&self, client: &mut C, head_only: bool) {
+        if client.write_all(&self.encode(head_only, true)).await.is_ok() && client.flush().await.is_ok() {
+            part(client).await;
+        }
+    }
+}
+
+/// Closes in order: the end goes out, what still comes in is dropped for a moment.
+async fn part<C: Wire>(client: &mut C) {
+    let parting = async {
+        let _ = client.shutdown().await;
+        let (mut left, mut sink) = (DROPPED, [0; 4096]);
+        while let Ok(n @ 1..) = client.read(&mut sink).await {
+            left = left.saturating_sub(n);
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(MOMENT, parting).await;
+}

@@ -1,0 +1,220 @@
+//! A request's head: read up to its empty line within a size and a time, parsed strictly by
+//! httparse. What follows the head is handed on untouched.
+//!
+//! Why not hyper here: it answers a bad or late head by itself, without `Proxy-Status` or not at
+//! all, eats tunnel bytes when a CONNECT announces a body, and keeps its buffers as long as the
+//! tunnel lives. httparse is hyper's own parser; around it, only sizes, times and strictness are ours.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// As many fields as hyper allows by default; a browser sends about ten with a CONNECT.
+const MAX_FIELDS: usize = 100;
+/// One read takes at most this much: a head and a ClientHello usually come whole.
+pub const SCRATCH: usize = 64 * 1024;
+
+thread_local! {
+    /// Reads land here first; only what must outlive the read is copied out of it.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// Reads once into this thread's buffer and lets `take` look at the bytes; 0 bytes is the end.
+pub fn poll_scratch<R: AsyncRead + Unpin, T>(
+    reader: &mut R,
+    cx: &mut Context<'_>,
+    limit: usize,
+    take: impl FnOnce(&mut Context<'_>, &[u8]) -> T,
+) -> Poll<io::Result<T>> {
+    BUFFER.with_borrow_mut(|buffer| {
+        let mut buffer = ReadBuf::new(&mut buffer[..limit.min(SCRATCH)]);
+        ready!(Pin::new(reader).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(take(cx, buffer.filled())))
+    })
+}
+
+/// What a request asks for. The fields of its header that matter are here, the rest is forgotten.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Request {
+    pub method: Box<str>,
+    /// The request target as it came.
+    pub target: Box<str>,
+    pub http_1_0: bool,
+    /// The value of `Host`, only to name the proxy in a PAC file.
+    pub host: Option<Box<str>>,
+    /// A body is announced; this proxy takes none.
+    pub body: bool,
+    /// The client wants the connection closed after the answer.
+    pub close: bool,
+}
+
+/// What can be wrong with a head.
+#[derive(Debug, PartialEq, Eq)]
+pub enum HeadError {
+    Malformed(String),
+    TooLarge,
+}
+
+/// What came in: a head, or nothing.
+#[derive(Debug)]
+pub enum Head {
+    /// The request and the bytes that came behind it.
+    Request(Request, Vec<u8>),
+    Bad(HeadError),
+    /// The end of the stream, before (false) or after (true) a first byte.
+    Ended {
+        began: bool,
+    },
+}
+
+/// Collects a head. One for each connection, so that a deadline may pass and `began` be asked.
+#[derive(Debug, Default)]
+pub struct Reader {
+    partial: Vec<u8>,
+}
+
+impl Reader {
+    /// Starts with bytes that came behind the previous request.
+    pub fn with(rest: Vec<u8>) -> Self {
+        Self { partial: rest }
+    }
+
+    /// Whether any byte of a request has come.
+    pub fn began(&self) -> bool {
+        !self.partial.is_empty()
+    }
+
+    /// Reads until the head is whole or can't become one. Cancel-safe: what was read stays.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn read<R: AsyncRead + Unpin>(&mut self, from: &mut R, limit: usize) -> io::Result<Head> {
+        if self.began()
+            && let Some(head) = judge(&self.partial, limit)
+        {
+            self.partial = Vec::new();
+            return Ok(head);
+        }
+        loop {
+            if let Some(head) = poll_fn(|cx| self.poll_once(from, cx, limit)).await? {
+                self.partial = Vec::new();
+                return Ok(head);
+            }
+        }
+    }
+
+    /// Waits for the first byte of a request: true, or the end of the stream: false.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn begin<R: AsyncRead + Unpin>(&mut self, from: &mut R) -> io::Result<bool> {
+        if self.began() {
+            return Ok(true);
+        }
+        poll_fn(|cx| poll_scratch(from, cx, SCRATCH, |_, bytes| self.partial.extend_from_slice(bytes)))
+            .await?;
+        Ok(self.began())
+    }
+
+    fn poll_once<R: AsyncRead + Unpin>(
+        &mut self,
+        from: &mut R,
+        cx: &mut Context<'_>,
+        limit: usize,
+    ) -> Poll<io::Result<Option<Head>>> {
+        let partial = &mut self.partial;
+        poll_scratch(from, cx, SCRATCH, |_, bytes| {
+            if bytes.is_empty() {
+                return Some(Head::Ended { began: !partial.is_empty() });
+            }
+            // Most heads come in one piece and are never copied.
+            if partial.is_empty() {
+                let head = judge(bytes, limit);
+                if head.is_none() {
+                    partial.extend_from_slice(bytes);
+                }
+                return head;
+            }
+            partial.extend_from_slice(bytes);
+            // A head in single bytes is parsed at the ends of its lines only.
+            if bytes.contains(&b'\n') || partial.len() > limit { judge(partial, limit) } else { None }
+        })
+    }
+}
+
+/// The head that `bytes` hold, or what is wrong with it; `None` while it may still become one.
+pub fn judge(bytes: &[u8], limit: usize) -> Option<Head> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut fields);
+    match request.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) if length > limit => Some(Head::Bad(HeadError::TooLarge)),
+        Ok(httparse::Status::Complete(length)) => Some(match understand(&request, &bytes[..length]) {
+            Ok(request) => Head::Request(request, bytes[length..].to_vec()),
+            Err(what) => Head::Bad(HeadError::Malformed(what)),
+        }),
+        Ok(httparse::Status::Partial) if bytes.len() > limit => Some(Head::Bad(HeadError::TooLarge)),
+        Ok(httparse::Status::Partial) => None,
+        Err(httparse::Error::TooManyHeaders) => Some(Head::Bad(HeadError::TooLarge)),
+        Err(error) => Some(Head::Bad(HeadError::Malformed(recognise(bytes, error)))),
+    }
+}
+
+fn understand(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<Request, String> {
+    let bare = |i: &usize| head[*i] == b'\n' && (*i == 0 || head[*i - 1] != b'\r');
+    if (0..head.len()).any(|i| bare(&i)) {
+        return Err("a line of the request ends in LF without CR".into());
+    }
+    let target = request.path.unwrap_or_default();
+    let mut understood = Request {
+        method: request.method.unwrap_or_default().into(),
+        target: target.into(),
+        http_1_0: request.version == Some(0),
+        host: None,
+        body: false,
+        close: request.version == Some(0),
+    };
+    let mut lengths = 0;
+    for field in request.headers.iter() {
+        let name = field.name;
+        if name.eq_ignore_ascii_case("content-length") {
+            lengths += 1;
+            // RFC 9110 §8.6 and RFC 9112 §6.3: one value, digits only.
+            if lengths > 1 || field.value.is_empty() || !field.value.iter().all(u8::is_ascii_digit) {
+                return Err("Content-Length is not a single number".into());
+            }
+            understood.body |= field.value.iter().any(|b| *b != b'0');
+        } else if name.eq_ignore_ascii_case("transfer-encoding") {
+            understood.body = true;
+        } else if name.eq_ignore_ascii_case("host") {
+            understood.host = std::str::from_utf8(field.value).ok().map(Into::into);
+        } else if name.eq_ignore_ascii_case("connection") {
+            let close = |token: &[u8]| token.trim_ascii().eq_ignore_ascii_case(b"close");
+            understood.close |= field.value.split(|b| *b == b',').any(close);
+        }
+    }
+    if lengths > 0 && request.headers.iter().any(|f| f.name.eq_ignore_ascii_case("transfer-encoding")) {
+        return Err("Content-Length and Transfer-Encoding in one request".into());
+    }
+    Ok(understood)
+}
+
+/// Says what a stranger on this port probably wanted: a wrong word in a PAC file is the commonest
+/// mistake in the field.
+fn recognise(bytes: &[u8], error: httparse::Error) -> String {
+    match bytes {
+        [0x16, 3, ..] => {
+            "a TLS handshake on the plain listener: the PAC file says HTTPS where it should say PROXY".into()
+        }
+        [4 | 5, ..] => "a SOCKS greeting: this is an HTTP proxy, the PAC file should say PROXY".into(),
+        [b'P', b'R', b'I', b' ', ..] => "HTTP/2 without TLS is not served".into(),
+        [b'S', b'S', b'H', b'-', ..] => "an SSH greeting".into(),
+        [b'P', b'R', b'O', b'X', b'Y', b' ', ..] => {
+            "a PROXY protocol line: a load balancer adds it, switch it off".into()
+        }
+        _ => format!("the request can't be parsed: {error}"),
+    }
+}

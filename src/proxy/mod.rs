@@ -1,0 +1,10 @@
+//! The proxy listeners: from an accepted connection to its tunnel or refusal.
+
+pub mod admission;
+pub mod answer;
+pub mod gate;
+pub mod head;
+pub mod listener;
+pub mod record;
+pub mod refusal;
+pub mod session;

@@ -1,0 +1,216 @@
+//! What is known of one tunnel or refusal, and its one line in the log and one count in the
+//! metrics at the end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::gate::Gate;
+use super::refusal::{Account, Refusal};
+use super::session::Peer;
+use crate::log::{Access, millis};
+use crate::metrics::{Outcome, RuleSeries};
+use crate::policy::RuleId;
+use crate::snapshot::Snapshot;
+use crate::target::Target;
+use crate::tunnel::relay::Meter;
+
+/// Lives as long as the tunnel; the policy it was opened under stays alive with it.
+pub struct Record {
+    pub id: u64,
+    pub target: Target,
+    pub snapshot: Arc<Snapshot>,
+    pub upstream: Option<SocketAddr>,
+    /// How far it got: `decide dns connect hello relay`.
+    pub stage: &'static str,
+    pub dns: Option<Duration>,
+    pub connect: Option<Duration>,
+    pub would_deny: Option<&'static str>,
+    pub detail: Option<Box<str>>,
+    client: SocketAddr,
+    certificate: Option<Arc<str>>,
+    rule: Option<RuleId>,
+    series: Arc<RuleSeries>,
+    started: Instant,
+    live: bool,
+    answered: AtomicBool,
+}
+
+impl Record {
+    pub fn new(
+        id: u64,
+        peer: &Peer,
+        target: Target,
+        snapshot: &Arc<Snapshot>,
+        rule: Option<RuleId>,
+        started: Instant,
+    ) -> Self {
+        Self {
+            id,
+            target,
+            snapshot: snapshot.clone(),
+            upstream: None,
+            stage: "decide",
+            dns: None,
+            connect: None,
+            would_deny: None,
+            detail: None,
+            client: peer.address,
+            certificate: peer.certificate.clone(),
+            rule,
+            series: snapshot.series(rule).clone(),
+            started,
+            live: false,
+            answered: AtomicBool::new(false),
+        }
+    }
+
+    /// The 200 is on its way: a tunnel lives from here.
+    pub fn established(&mut self) {
+        self.series.connect.observe(self.started.elapsed().as_secs_f64());
+        self.series.active.inc();
+        self.live = true;
+    }
+
+    /// Counts and logs the end of a tunnel.
+    pub fn ended(self, gate: &Gate, outcome: Outcome, by: &'static str, moved: [u64; 2]) {
+        let lived = self.started.elapsed();
+        self.series.ended(outcome);
+        if self.live {
+            self.series.category.duration.observe(lived.as_secs_f64());
+        }
+        let stage = (outcome != Outcome::Ok).then_some(self.stage);
+        self.write(
+            gate,
+            Line { outcome: Some(outcome), by: Some(by), stage, moved, lived, ..Line::default() },
+        );
+    }
+
+    /// Counts and logs what got no tunnel.
+    pub fn refused(self, gate: &Gate, refusal: &Refusal) {
+        let outcome = match refusal.account() {
+            Account::Denied(denial) => {
+                gate.metrics.denied(denial);
+                if gate.log_denial() {
+                    let (reason, why) = (Some(refusal.reason()), Some(refusal.why()));
+                    let lived = self.started.elapsed();
+                    self.write(gate, Line { reason, why, lived, ..Line::default() });
+                }
+                return;
+            }
+            Account::Dns => Outcome::Dns,
+            Account::Connect => Outcome::Connect,
+        };
+        let mut record = self;
+        record.detail = Some(refusal.why().into());
+        record.ended(gate, outcome, "proxy", [0, 0]);
+    }
+
+    fn write(&self, gate: &Gate, line: Line) {
+        if !self.snapshot.access {
+            return;
+        }
+        let rule = self.rule.map(|r| &self.snapshot.policy.rules()[r.index()]);
+        let unlisted = self.would_deny.is_some().then_some(crate::metrics::NO_RULE);
+        gate.access.write(&Access {
+            time: now(),
+            event: if line.outcome.is_some() { "tunnel" } else { "denied" },
+            id: &gate.id_text(self.id),
+            client: self.client,
+            target: Some(&self.target.to_string()),
+            domain: rule.map(|r| r.pattern.as_str()).or(unlisted),
+            category: rule.map(|r| r.category.as_str()).or(unlisted),
+            upstream: self.upstream,
+            outcome: line.outcome.map(Outcome::as_str),
+            reason: line.reason,
+            ended_by: line.by,
+            stage: line.stage,
+            sent: line.moved[0],
+            received: line.moved[1],
+            duration_ms: millis(line.lived),
+            dns_ms: self.dns.map(millis),
+            connect_ms: self.connect.map(millis),
+            would_deny: self.would_deny,
+            client_cert: self.certificate.as_deref(),
+            detail: line.why.as_deref().or(self.detail.as_deref()),
+        });
+    }
+}
+
+impl Meter for Record {
+    fn moved(&self, sent: u64, received: u64) {
+        if sent > 0 {
+            self.series.sent.inc_by(sent);
+        }
+        if received > 0 {
+            self.series.received.inc_by(received);
+            if !self.answered.swap(true, Ordering::Relaxed) {
+                self.series.category.first_byte.observe(self.started.elapsed().as_secs_f64());
+            }
+        }
+    }
+}
+
+impl Drop for Record {
+    /// Also when a tunnel's task panics: the gauge must not keep what is gone.
+    fn drop(&mut self) {
+        if self.live {
+            self.series.active.dec();
+        }
+    }
+}
+
+#[derive(Default)]
+struct Line {
+    outcome: Option<Outcome>,
+    reason: Option<&'static str>,
+    by: Option<&'static str>,
+    stage: Option<&'static str>,
+    moved: [u64; 2],
+    lived: Duration,
+    why: Option<String>,
+}
+
+/// Counts and logs a refusal that came before any decision; returns the request's id.
+pub fn denied(
+    gate: &Gate,
+    snapshot: &Snapshot,
+    peer: &Peer,
+    target: Option<&str>,
+    refusal: &Refusal,
+) -> String {
+    let id = gate.id_text(gate.next_id());
+    if let Account::Denied(denial) = refusal.account() {
+        gate.metrics.denied(denial);
+    }
+    if snapshot.access && gate.log_denial() {
+        gate.access.write(&Access {
+            time: now(),
+            event: "denied",
+            id: &id,
+            client: peer.address,
+            target,
+            domain: None,
+            category: None,
+            upstream: None,
+            outcome: None,
+            reason: Some(refusal.reason()),
+            ended_by: None,
+            stage: None,
+            sent: 0,
+            received: 0,
+            duration_ms: 0.0,
+            dns_ms: None,
+            connect_ms: None,
+            would_deny: None,
+            client_cert: peer.certificate.as_deref(),
+            detail: Some(&refusal.why()),
+        });
+    }
+    id
+}
+
+fn now() -> String {
+    format!("{:.3}", jiff::Timestamp::now())
+}

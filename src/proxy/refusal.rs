@@ -1,0 +1,278 @@
+//! The answers that aren't a tunnel. Status, `Proxy-Status`, body, metric label and log text of a
+//! refusal all come from one value, so they can't disagree. No I/O.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use crate::net::dialer::DialError;
+use crate::net::resolver::ResolveError;
+use crate::policy::Reason;
+
+/// Why a request was refused before anything was dialled: the label `reason` of
+/// `ccpgate_denied_total`. What fails later is a tunnel with an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    NoRule,
+    Port,
+    DenyRule,
+    IpLiteral,
+    Client,
+    Method,
+    PrivateAddress,
+    Malformed,
+    HeaderSize,
+    HeaderTimeout,
+    Overload,
+    Draining,
+}
+
+impl Denial {
+    pub const ALL: [Self; 12] = [
+        Self::NoRule,
+        Self::Port,
+        Self::DenyRule,
+        Self::IpLiteral,
+        Self::Client,
+        Self::Method,
+        Self::PrivateAddress,
+        Self::Malformed,
+        Self::HeaderSize,
+        Self::HeaderTimeout,
+        Self::Overload,
+        Self::Draining,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRule => "no_rule",
+            Self::Port => "port",
+            Self::DenyRule => "deny_rule",
+            Self::IpLiteral => "ip_literal",
+            Self::Client => "client",
+            Self::Method => "method",
+            Self::PrivateAddress => "private_address",
+            Self::Malformed => "malformed",
+            Self::HeaderSize => "header_size",
+            Self::HeaderTimeout => "header_timeout",
+            Self::Overload => "overload",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+impl From<Reason> for Denial {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::NoRule => Self::NoRule,
+            Reason::Port => Self::Port,
+            Reason::DenyRule => Self::DenyRule,
+            Reason::IpLiteral => Self::IpLiteral,
+        }
+    }
+}
+
+/// A request that gets no tunnel, with what its answer needs to know.
+#[derive(Debug)]
+pub enum Refusal {
+    /// By the policy; the rule is the deny pattern or the one whose port differs.
+    Policy {
+        reason: Reason,
+        rule: Option<String>,
+    },
+    Client(SocketAddr),
+    Method(String),
+    PrivateAddress {
+        address: String,
+    },
+    Malformed(String),
+    HeaderSize {
+        limit: usize,
+    },
+    HeaderTimeout,
+    Overload(Limit),
+    Draining,
+    Dns(ResolveError),
+    Dial(DialError),
+}
+
+/// Which limit a client met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    Connections(usize),
+    PerClient(usize),
+    /// Descriptors or local ports of the machine.
+    Sockets,
+}
+
+/// How a refusal is accounted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Account {
+    Denied(Denial),
+    /// A tunnel that failed before it began.
+    Dns,
+    Connect,
+}
+
+impl Refusal {
+    pub fn account(&self) -> Account {
+        Account::Denied(match self {
+            Self::Policy { reason, .. } => (*reason).into(),
+            Self::Client(_) => Denial::Client,
+            Self::Method(_) => Denial::Method,
+            Self::PrivateAddress { .. } => Denial::PrivateAddress,
+            Self::Malformed(_) => Denial::Malformed,
+            Self::HeaderSize { .. } => Denial::HeaderSize,
+            Self::HeaderTimeout => Denial::HeaderTimeout,
+            Self::Overload(_) | Self::Dial(DialError::Exhausted(_)) => Denial::Overload,
+            Self::Draining => Denial::Draining,
+            Self::Dns(_) => return Account::Dns,
+            Self::Dial(_) => return Account::Connect,
+        })
+    }
+
+    /// The stable word for `details`, logs and `explain`.
+    pub fn reason(&self) -> &'static str {
+        match self.account() {
+            Account::Denied(denial) => denial.as_str(),
+            Account::Dns => "dns",
+            Account::Connect => "connect",
+        }
+    }
+
+    /// The HTTP status, and the error type of RFC 9209 §2.3.
+    pub fn status(&self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::Policy { .. } | Self::Client(_) | Self::Method(_) => {
+                (403, "Forbidden", "http_request_denied")
+            }
+            Self::PrivateAddress { .. } => (403, "Forbidden", "destination_ip_prohibited"),
+            Self::Malformed(_) => (400, "Bad Request", "http_request_error"),
+            Self::HeaderSize { .. } => (431, "Request Header Fields Too Large", "http_request_error"),
+            Self::HeaderTimeout => (408, "Request Timeout", "http_request_error"),
+            Self::Overload(_) | Self::Dial(DialError::Exhausted(_)) => {
+                (503, "Service Unavailable", "connection_limit_reached")
+            }
+            Self::Draining => (503, "Service Unavailable", "proxy_internal_response"),
+            Self::Dns(ResolveError::Timeout) => (504, "Gateway Timeout", "dns_timeout"),
+            Self::Dns(_) => (502, "Bad Gateway", "dns_error"),
+            Self::Dial(DialError::Timeout(_)) => (504, "Gateway Timeout", "connection_timeout"),
+            Self::Dial(DialError::Refused(_)) => (502, "Bad Gateway", "connection_refused"),
+            Self::Dial(DialError::Unreachable(..)) => (502, "Bad Gateway", "destination_ip_unroutable"),
+        }
+    }
+
+    /// The value of `Proxy-Status`; `name` is `proxy.name`.
+    pub fn proxy_status(&self, name: &str) -> String {
+        let (_, _, error) = self.status();
+        let mut field = format!("{}; error={error}; details=\"{}\"", item(name), self.reason());
+        if let Self::Dns(ResolveError::Answer { rcode, .. }) = self {
+            let _ = write!(field, "; rcode=\"{rcode}\"");
+        }
+        field
+    }
+
+    /// Why, in words.
+    pub fn why(&self) -> String {
+        match self {
+            Self::Policy { reason: Reason::NoRule, .. } => {
+                "no rule of the allow list matches this host".into()
+            }
+            Self::Policy { reason: Reason::Port, rule } => match rule {
+                Some(rule) => format!("rule {rule} allows this host, but not this port"),
+                None => "a rule allows this host, but not this port".into(),
+            },
+            Self::Policy { reason: Reason::DenyRule, rule } => match rule {
+                Some(rule) => format!("policy.deny has {rule}"),
+                None => "a pattern of policy.deny matches".into(),
+            },
+            Self::Policy { reason: Reason::IpLiteral, .. } => {
+                "the target is an IP address, and only names are allowed".into()
+            }
+            Self::Client(client) => format!("proxy.clients does not include {}", client.ip()),
+            Self::Method(method) => {
+                format!("{method} of an absolute URL; this proxy only tunnels with CONNECT")
+            }
+            Self::PrivateAddress { address } => {
+                format!("the name resolves to {address}, which is not a public address")
+            }
+            Self::Malformed(what) => what.clone(),
+            Self::HeaderSize { limit } => format!("the request header is larger than {limit} bytes"),
+            Self::HeaderTimeout => "the request header did not arrive in time".into(),
+            Self::Overload(Limit::Connections(n)) => format!("all {n} connections are in use"),
+            Self::Overload(Limit::PerClient(n)) => format!("this address already has {n} connections open"),
+            Self::Overload(Limit::Sockets) => "this machine has no file descriptor to spare".into(),
+            Self::Draining => "this proxy is shutting down".into(),
+            Self::Dns(error) => format!("DNS look-up failed: {error}"),
+            Self::Dial(error) => error.to_string(),
+        }
+    }
+
+    /// What an administrator does next. `target` is in normal form.
+    pub fn remedy(&self, target: Option<&str>) -> String {
+        let explain = |rest: &str| match target {
+            Some(target) => format!("run: ccpgate explain {target}{rest}"),
+            None => "see docs/denials.md".into(),
+        };
+        match self {
+            Self::Policy { reason: Reason::NoRule | Reason::Port, .. } => {
+                explain("  (if agents need it, add it under [[allow]])")
+            }
+            Self::Policy { reason: Reason::DenyRule, .. } => {
+                explain("  (policy.deny wins over every allow rule)")
+            }
+            Self::Policy { reason: Reason::IpLiteral, .. } => {
+                "use the name; if an address is really needed, add exactly it under [[allow]]".into()
+            }
+            Self::Client(client) => {
+                format!("if this client may use the proxy, add {} to proxy.clients", client.ip())
+            }
+            Self::Method(_) => {
+                "plain http:// is not for this proxy: let the PAC file choose what goes through it".into()
+            }
+            Self::PrivateAddress { .. } => {
+                "check the DNS answer; if it is meant, add the network to egress.allow_private".into()
+            }
+            Self::Malformed(_) => "a client other than a browser sends this: fix or remove it".into(),
+            Self::HeaderSize { .. } => "raise limits.request_header if the client is right".into(),
+            Self::HeaderTimeout => {
+                "look for a broken client or packet loss; the limit is limits.header_timeout".into()
+            }
+            Self::Overload(Limit::Connections(_)) => {
+                "raise limits.connections, or add a replica; look at ccpgate_client_connections".into()
+            }
+            Self::Overload(Limit::PerClient(_)) => {
+                "raise limits.connections_per_client if many agents share this address (NAT, VDI)".into()
+            }
+            Self::Overload(Limit::Sockets) | Self::Dial(DialError::Exhausted(_)) => {
+                "raise LimitNOFILE, or set egress.source_address if local ports ran out".into()
+            }
+            Self::Draining => "use the next proxy of the PAC file".into(),
+            Self::Dns(_) => "check dns.servers from this machine; ccpgate check tests every endpoint".into(),
+            Self::Dial(_) => {
+                "check this machine's firewall for outgoing TCP; ccpgate check tests every endpoint".into()
+            }
+        }
+    }
+
+    /// The three lines that say what, why, and what to do.
+    pub fn body(&self, target: Option<&str>, id: &str) -> String {
+        let what = target.unwrap_or("the request");
+        format!(
+            "ccpgate refused {what}\nreason: {} - {} (request {id})\n{}\n",
+            self.reason(),
+            self.why(),
+            self.remedy(target)
+        )
+    }
+}
+
+/// A structured-field item (RFC 8941 §3.3): a token where the name is one, else a string.
+fn item(name: &str) -> String {
+    let token_byte = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&b);
+    let starts = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'*');
+    if starts && name.bytes().all(token_byte) {
+        return name.to_owned();
+    }
+    let plain: String = name.chars().filter(|c| c.is_ascii() && !c.is_ascii_control()).collect();
+    format!("\"{}\"", plain.replace('\\', "\\\\").replace('"', "\\\""))
+}

@@ -1,0 +1,453 @@
+//! One client connection, from its first byte to its tunnel's end:
+//! admit → read → decide → dial → answer → guard → relay → record.
+
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout_at;
+
+use super::admission::Permit;
+use super::answer::{ESTABLISHED, Plain};
+use super::gate::{Busy, Gate};
+use super::head::{Head, HeadError, Reader, Request, SCRATCH, poll_scratch};
+use super::record::Record;
+use super::refusal::{Limit, Refusal};
+use crate::address;
+use crate::config::TlsCheck;
+use crate::metrics::{Listener, Outcome};
+use crate::net::dialer::dial;
+use crate::policy::Decision;
+use crate::snapshot::Snapshot;
+use crate::target::{Host, Target};
+use crate::tunnel::hello::{self, MAX_HELLO, Verdict};
+use crate::tunnel::relay::{End, Relay, Side};
+use crate::tunnel::wire::Wire;
+
+/// How long a connection that was answered may wait for its next request.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// What is known of a client before it speaks.
+#[derive(Clone)]
+pub struct Peer {
+    pub address: SocketAddr,
+    /// Where it reached this proxy.
+    pub local: SocketAddr,
+    pub listener: Listener,
+    /// The subject of its certificate, where it showed one.
+    pub certificate: Option<Arc<str>>,
+    /// It came over this limit and is only told so.
+    pub over: Option<Limit>,
+}
+
+/// Serves one connection; `permit` counts it until the end.
+pub async fn serve<C: Wire>(client: C, peer: Peer, permit: Permit, gate: Arc<Gate>) {
+    // Everything up to the tunnel lives in a box that is freed before the tunnel idles for a shift.
+    if let Some(tunnel) = Box::pin(negotiate(client, peer, gate)).await {
+        tunnel.run().await;
+    }
+    drop(permit);
+}
+
+/// Answers requests until one becomes a tunnel or the connection ends.
+async fn negotiate<C: Wire>(mut client: C, peer: Peer, gate: Arc<Gate>) -> Option<Tunnel<C>> {
+    let mut reader = Reader::default();
+    let mut deadline = tokio::time::Instant::now() + gate.snapshot().limits.header_timeout;
+    loop {
+        let snapshot = gate.snapshot();
+        let limit = snapshot.limits.request_header;
+        let head = match timeout_at(deadline, reader.read(&mut client, limit)).await {
+            Ok(Ok(head)) => head,
+            Err(_) if reader.began() => {
+                refuse(&mut client, &peer, &gate, &snapshot, None, Refusal::HeaderTimeout).await;
+                return None;
+            }
+            Ok(Err(_)) | Err(_) => return None,
+        };
+        let started = Instant::now();
+        let asked = match head {
+            Head::Ended { began: false } => return None,
+            Head::Ended { began: true } => Err(malformed("the connection ended within the request header")),
+            Head::Bad(HeadError::Malformed(what)) => Err(Refusal::Malformed(what)),
+            Head::Bad(HeadError::TooLarge) => Err(Refusal::HeaderSize { limit }),
+            Head::Request(request, rest) => Ok((request, rest)),
+        };
+        // Who asks comes before what is asked.
+        let admitted = admit(&peer, &snapshot);
+        let (request, rest) = match asked {
+            Ok(asked) => asked,
+            Err(refusal) => {
+                let refusal = admitted.err().unwrap_or(refusal);
+                refuse(&mut client, &peer, &gate, &snapshot, None, refusal).await;
+                return None;
+            }
+        };
+        if &*request.method == "CONNECT" {
+            let target = Target::parse_authority(request.target.as_bytes());
+            let refusal = match (admitted, &target) {
+                (Err(refusal), _) => Some(refusal),
+                (Ok(()), _) if request.body => Some(malformed("a CONNECT announces a body")),
+                (Ok(()), Err(error)) => {
+                    Some(Refusal::Malformed(format!("the CONNECT target is not host:port: {error}")))
+                }
+                (Ok(()), Ok(_)) => None,
+            };
+            let target = match (refusal, target) {
+                (None, Ok(target)) => target,
+                (refusal, target) => {
+                    let text = target.map_or_else(|_| shown(&request.target), |t| t.to_string());
+                    let refusal = refusal.unwrap_or_else(|| malformed("no target"));
+                    refuse(&mut client, &peer, &gate, &snapshot, Some(&text), refusal).await;
+                    return None;
+                }
+            };
+            let busy = gate.busy();
+            // The leave of a client that waits for its target is only seen by asking for it.
+            let gone = client.gone();
+            return match open(&peer, &gate, &snapshot, target, started, gone).await {
+                Ok(opened) => establish(client, gate, snapshot, opened, rest, busy).await,
+                Err(refused) => {
+                    refused.answer(&mut client, &gate, &snapshot).await;
+                    None
+                }
+            };
+        }
+        if let Err(refusal) = admitted {
+            refuse(&mut client, &peer, &gate, &snapshot, Some(&shown(&request.target)), refusal).await;
+            return None;
+        }
+        match plain(&request, &peer, &snapshot) {
+            Ok(answer) => {
+                let sent = answer.send(&mut client, &request).await;
+                if sent.is_err() || request.close || request.body {
+                    return None;
+                }
+            }
+            Err(refusal) => {
+                refuse(&mut client, &peer, &gate, &snapshot, Some(&shown(&request.target)), refusal).await;
+                return None;
+            }
+        }
+        reader = Reader::with(rest);
+        // A connection kept alive is only worth keeping while this proxy stays.
+        let begins = tokio::select! {
+            begins = tokio::time::timeout(KEEP_ALIVE, reader.begin(&mut client)) => begins,
+            () = gate.drain.begun() => return None,
+        };
+        if !matches!(begins, Ok(Ok(true))) {
+            return None;
+        }
+        deadline = tokio::time::Instant::now() + gate.snapshot().limits.header_timeout;
+        if gate.drain.is_draining() {
+            refuse(&mut client, &peer, &gate, &snapshot, None, Refusal::Draining).await;
+            return None;
+        }
+    }
+}
+
+fn malformed(what: &str) -> Refusal {
+    Refusal::Malformed(what.to_owned())
+}
+
+fn admit(peer: &Peer, snapshot: &Snapshot) -> Result<(), Refusal> {
+    let client = address::canonical(peer.address.ip());
+    if !snapshot.clients.iter().any(|net| net.contains(&client)) {
+        return Err(Refusal::Client(SocketAddr::new(client, peer.address.port())));
+    }
+    peer.over.map_or(Ok(()), |limit| Err(Refusal::Overload(limit)))
+}
+
+/// The answer to what is not a CONNECT.
+fn plain(request: &Request, peer: &Peer, snapshot: &Snapshot) -> Result<Plain<'static>, Refusal> {
+    if !request.target.starts_with('/') {
+        return Err(Refusal::Method(shown(&request.method)));
+    }
+    Ok(match (&*request.target, &*request.method) {
+        ("/proxy.pac" | "/wpad.dat", "GET" | "HEAD") => {
+            Plain::pac(snapshot.pac_for(request.host.as_deref(), peer.local))
+        }
+        ("/proxy.pac" | "/wpad.dat", _) => Plain::not_allowed(),
+        _ => Plain::not_found(),
+    })
+}
+
+/// A value from the wire as it may be shown: escaped and cut short.
+fn shown(raw: &str) -> String {
+    let cut: String = raw.chars().take(120).collect();
+    cut.escape_default().to_string()
+}
+
+/// An allowed target with its connection.
+pub struct Opened {
+    pub record: Record,
+    pub upstream: TcpStream,
+}
+
+/// A target that gets no tunnel; without a refusal the client has left meanwhile.
+pub struct Refused {
+    pub refusal: Option<Refusal>,
+    pub record: Record,
+}
+
+impl Refused {
+    async fn answer<C: Wire>(self, client: &mut C, gate: &Gate, snapshot: &Snapshot) {
+        let Some(refusal) = self.refusal else {
+            return self.record.ended(gate, Outcome::ClientReset, "client", [0, 0]);
+        };
+        let (id, target) = (gate.id_text(self.record.id), self.record.target.to_string());
+        self.record.refused(gate, &refusal);
+        Plain::refusal(&refusal, &snapshot.name, Some(&target), &id).send_last(client, false).await;
+    }
+}
+
+/// Refuses what got no further than its head. `target` is fit to be shown.
+async fn refuse<C: Wire>(
+    client: &mut C,
+    peer: &Peer,
+    gate: &Gate,
+    snapshot: &Snapshot,
+    target: Option<&str>,
+    refusal: Refusal,
+) {
+    let id = super::record::denied(gate, snapshot, peer, target, &refusal);
+    Plain::refusal(&refusal, &snapshot.name, target, &id).send_last(client, false).await;
+}
+
+/// From a target to a connection: decide, resolve, judge, dial. `gone` ends it early.
+///
+/// # Errors
+/// With the refusal to answer, or none when the client has gone.
+pub async fn open(
+    peer: &Peer,
+    gate: &Gate,
+    snapshot: &Arc<Snapshot>,
+    target: Target,
+    started: Instant,
+    gone: impl Future<Output = ()>,
+) -> Result<Opened, Refused> {
+    let (rule, would_deny, refusal) = match snapshot.policy.decide(&target) {
+        Decision::Allowed(rule, _) => (Some(rule), None, None),
+        Decision::Denied { reason, .. } if snapshot.lets_through(reason, &target) => {
+            gate.metrics.reported(reason.as_str());
+            (None, Some(reason.as_str()), None)
+        }
+        Decision::Denied { reason, rule } => {
+            (None, None, Some(Refusal::Policy { reason, rule: rule.map(str::to_owned) }))
+        }
+    };
+    let mut record = Record::new(gate.next_id(), peer, target, snapshot, rule, started);
+    record.would_deny = would_deny;
+    if refusal.is_some() {
+        return Err(Refused { refusal, record });
+    }
+    let reached = tokio::select! {
+        biased;
+        reached = reach(gate, snapshot, &mut record) => reached.map_err(Some),
+        () = gone => Err(None),
+    };
+    match reached {
+        Ok(upstream) => Ok(Opened { record, upstream }),
+        Err(refusal) => Err(Refused { refusal, record }),
+    }
+}
+
+/// Resolves, judges and dials. The address that was judged is the one that is dialled.
+async fn reach(gate: &Gate, snapshot: &Snapshot, record: &mut Record) -> Result<TcpStream, Refusal> {
+    let target = &record.target;
+    let port = target.port;
+    let mut one = [SocketAddr::new(IpAddr::from([0; 4]), 0)];
+    let addresses: Cow<'_, [SocketAddr]> = if let Some(fixed) = snapshot.connect_to(target) {
+        one[0] = fixed;
+        Cow::Borrowed(&one)
+    } else {
+        let found = match &target.host {
+            Host::Ip(address) => Arc::from([*address]),
+            Host::Name(name) => match snapshot.resolver.cached(name).await {
+                Some(found) => {
+                    record.dns = Some(Duration::ZERO);
+                    found
+                }
+                None => {
+                    record.stage = "dns";
+                    let asked = Instant::now();
+                    let answer = snapshot.resolver.lookup(name).await;
+                    let took = asked.elapsed();
+                    record.dns = Some(took);
+                    gate.metrics.dns.observe(took.as_secs_f64());
+                    answer.map_err(Refusal::Dns)?
+                }
+            },
+        };
+        let mut public = found.iter().filter(|a| snapshot.may_dial(**a)).map(|a| SocketAddr::new(*a, port));
+        match (public.next(), found.len()) {
+            (Some(only), 1) => {
+                one[0] = only;
+                Cow::Borrowed(&one)
+            }
+            (Some(first), _) => Cow::Owned(std::iter::once(first).chain(public).collect()),
+            (None, _) => {
+                let address = found.first().map(ToString::to_string).unwrap_or_default();
+                return Err(Refusal::PrivateAddress { address });
+            }
+        }
+    };
+    record.stage = "connect";
+    let dialled = Instant::now();
+    let connected = dial(&addresses, &snapshot.source_address, snapshot.limits.connect_timeout).await;
+    record.connect = Some(dialled.elapsed());
+    let (stream, address) = connected.map_err(Refusal::Dial)?;
+    record.upstream = Some(address);
+    if gate.is_own(address, stream.local_addr().ok()) {
+        return Err(Refusal::PrivateAddress { address: format!("{address}, this proxy itself") });
+    }
+    Ok(stream)
+}
+
+/// A tunnel whose ClientHello, if one is asked for, has passed.
+pub struct Tunnel<C> {
+    relay: Relay<C>,
+    record: Record,
+    gate: Arc<Gate>,
+    _busy: Busy,
+}
+
+/// Answers 200 and reads the ClientHello.
+async fn establish<C: Wire>(
+    mut client: C,
+    gate: Arc<Gate>,
+    snapshot: Arc<Snapshot>,
+    opened: Opened,
+    early: Vec<u8>,
+    busy: Busy,
+) -> Option<Tunnel<C>> {
+    let Opened { mut record, upstream } = opened;
+    let written = async { client.write_all(ESTABLISHED).await.and(client.flush().await) };
+    if written.await.is_err() {
+        record.ended(&gate, Outcome::ClientReset, "client", [0, 0]);
+        return None;
+    }
+    record.established();
+    guard(client, upstream, record, gate, &snapshot, early, busy).await
+}
+
+/// Holds the first bytes until they are judged; what passes goes upstream unchanged.
+pub async fn guard<C: Wire>(
+    mut client: C,
+    upstream: TcpStream,
+    mut record: Record,
+    gate: Arc<Gate>,
+    snapshot: &Arc<Snapshot>,
+    mut held: Vec<u8>,
+    busy: Busy,
+) -> Option<Tunnel<C>> {
+    let check = snapshot.tls;
+    if check == TlsCheck::Off {
+        record.stage = "relay";
+        return Some(Tunnel { relay: Relay::new(client, upstream, &held, 0), record, gate, _busy: busy });
+    }
+    record.stage = "hello";
+    let deadline = tokio::time::Instant::now() + snapshot.limits.header_timeout;
+    let mut sent = 0;
+    let mut verdict = match held.is_empty() {
+        true => Verdict::Incomplete,
+        false => hello::judge(&held, check, &record.target.host),
+    };
+    while verdict == Verdict::Incomplete {
+        let host = &record.target.host;
+        let read = poll_fn(|cx| {
+            poll_scratch(&mut client, cx, SCRATCH, |_, bytes| {
+                if bytes.is_empty() {
+                    return None;
+                }
+                // A hello that comes whole goes on from this very buffer.
+                let verdict = match held.is_empty() {
+                    true => hello::judge(bytes, check, host),
+                    false => {
+                        held.extend_from_slice(bytes);
+                        return Some(hello::judge(&held, check, host));
+                    }
+                };
+                if verdict == Verdict::Pass {
+                    sent = upstream.try_write(bytes).unwrap_or(0);
+                }
+                held.extend_from_slice(&bytes[sent..]);
+                Some(verdict)
+            })
+        });
+        verdict = match timeout_at(deadline, read).await {
+            Ok(Ok(Some(verdict))) => verdict,
+            Ok(Ok(None)) if held.is_empty() => {
+                record.ended(&gate, Outcome::Ok, "client", [0, 0]);
+                return None;
+            }
+            Ok(Ok(None)) => Verdict::NotTls("the client closed within its ClientHello"),
+            Ok(Err(_)) => {
+                record.ended(&gate, Outcome::ClientReset, "client", [0, 0]);
+                return None;
+            }
+            Err(_) if held.is_empty() => Verdict::NotTls("the client sent nothing"),
+            Err(_) => Verdict::NotTls("the ClientHello did not arrive in time"),
+        };
+    }
+    debug_assert!(held.len() <= MAX_HELLO + SCRATCH);
+    let (outcome, detail) = match verdict {
+        Verdict::Pass | Verdict::Incomplete => (None, None),
+        Verdict::NotTls(what) => (Some(Outcome::NotTls), Some(what.to_owned())),
+        Verdict::SniMismatch(Some(name)) => {
+            (Some(Outcome::SniMismatch), Some(format!("the ClientHello names {name}")))
+        }
+        Verdict::SniMismatch(None) => {
+            (Some(Outcome::SniMismatch), Some("the ClientHello names no host".into()))
+        }
+    };
+    record.detail = detail.map(Into::into);
+    if let Some(outcome) = outcome {
+        // Silence is no traffic that a report could show and let through.
+        if !snapshot.report || held.is_empty() {
+            record.ended(&gate, outcome, "proxy", [0, 0]);
+            client.reset();
+            return None;
+        }
+        record.would_deny = Some(outcome.as_str());
+        gate.metrics.reported(outcome.as_str());
+    }
+    record.stage = "relay";
+    Some(Tunnel { relay: Relay::new(client, upstream, &held, sent as u64), record, gate, _busy: busy })
+}
+
+impl<C: Wire> Tunnel<C> {
+    /// Relays until the end, and records it.
+    pub async fn run(mut self) {
+        let patience = self.record.snapshot.patience;
+        let end = tokio::select! {
+            biased;
+            end = self.relay.run(patience, &self.record) => Some(end),
+            () = self.gate.drain.cut() => None,
+        };
+        let (outcome, by) = match end {
+            Some(End::Closed(side)) => (Outcome::Ok, name(side)),
+            Some(End::Reset(Side::Client)) => (Outcome::ClientReset, "client"),
+            Some(End::Reset(Side::Upstream)) => (Outcome::UpstreamReset, "upstream"),
+            Some(End::Vanished(Side::Client)) => (Outcome::ClientReset, "proxy"),
+            Some(End::Vanished(Side::Upstream)) => (Outcome::UpstreamReset, "proxy"),
+            Some(End::Idle) => (Outcome::IdleTimeout, "proxy"),
+            None => (Outcome::Drained, "proxy"),
+        };
+        if end.is_none() {
+            self.relay.abort();
+        }
+        let moved = self.relay.moved();
+        self.record.ended(&self.gate, outcome, by, moved);
+    }
+}
+
+const fn name(side: Side) -> &'static str {
+    match side {
+        Side::Client => "client",
+        Side::Upstream => "upstream",
+    }
+}

@@ -1,0 +1,406 @@
+//! The life of `ccpgate serve`: bind, announce, run, reload, drain. Binding is the first effect;
+//! whatever is wrong before it ends with a message and nothing has happened.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{self, Handle};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Admin};
+use crate::advertise::Advertise;
+use crate::config::{self, Config, Sources};
+use crate::log::{self, AccessLog, Sink};
+use crate::metrics::Metrics;
+use crate::proxy::gate::Gate;
+use crate::proxy::listener::{Http, accept_all, bind};
+use crate::snapshot::{Plan, Snapshot};
+
+/// After SIGTERM a connection that was just made may still begin its request.
+const LATECOMERS: Duration = Duration::from_secs(1);
+/// What was cut at the end of the drain still writes its last line.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Why `serve` can't start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("{0}")]
+    Config(String),
+    #[error("{key}: can't listen on {address}: {error}")]
+    Bind { key: &'static str, address: SocketAddr, error: io::Error },
+    #[error("can't start: {0}")]
+    Start(#[from] io::Error),
+}
+
+/// The configuration and what was resolved from it.
+struct Loaded {
+    config: Config,
+    plan: Plan,
+    file: String,
+}
+
+fn load(sources: &Sources) -> Result<Loaded, String> {
+    let loaded = config::load(sources).map_err(|e| e.to_string())?;
+    let file = loaded.file.as_ref().map_or("the embedded default".to_owned(), |f| f.display().to_string());
+    let plan = Plan::new(&loaded.config)
+        .map_err(|problems| problems.iter().map(|p| format!("{file}: {p}")).collect::<Vec<_>>().join("\n"))?;
+    Ok(Loaded { config: loaded.config, plan, file })
+}
+
+/// Runs until SIGTERM or SIGINT and the drain that follows.
+///
+/// # Errors
+/// When it can't start; once it runs, nothing ends it but a signal.
+pub fn serve(sources: &Sources) -> Result<(), ServeError> {
+    let loaded = load(sources).map_err(ServeError::Config)?;
+    let files = raise_file_limit();
+    let metrics = Arc::new(Metrics::new());
+    let sink = Sink::start(io::stderr(), metrics.log_dropped.clone())?;
+    log::install(&sink, loaded.config.log.format, loaded.config.log.level);
+    // DNS, admin and signals have a runtime of their own: a scrape never waits for a tunnel, nor
+    // the other way round.
+    let control =
+        runtime::Builder::new_multi_thread().worker_threads(1).thread_name("control").enable_all().build()?;
+    let result = control.block_on(run(sources, loaded, metrics, &sink, files));
+    sink.close();
+    result
+}
+
+async fn run(
+    sources: &Sources,
+    loaded: Loaded,
+    metrics: Arc<Metrics>,
+    sink: &Sink,
+    files: Option<u64>,
+) -> Result<(), ServeError> {
+    let mut signals = Signals::new()?;
+    let mut server = Server::start(loaded, metrics, sink, files)?;
+    loop {
+        tokio::select! {
+            _ = signals.reload.recv() => server.reload(sources),
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+        }
+    }
+    server.drain(&mut signals).await;
+    Ok(())
+}
+
+struct Signals {
+    reload: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            reload: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+/// Which kind of listener an address belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Http,
+    Admin,
+}
+
+impl Kind {
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Http => "proxy.listen",
+            Self::Admin => "admin.listen",
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// A bound address; `configured` may have port 0, `actual` has the real one.
+struct Bound {
+    socket: StdListener,
+    actual: SocketAddr,
+    stop: CancellationToken,
+}
+
+type Listeners = HashMap<(Kind, SocketAddr), Bound>;
+
+/// A listener for a worker to accept from.
+struct Post {
+    listener: StdListener,
+    stop: CancellationToken,
+}
+
+struct Server {
+    gate: Arc<Gate>,
+    config: Config,
+    workers: Vec<UnboundedSender<Post>>,
+    listeners: Listeners,
+    started: Instant,
+}
+
+impl Server {
+    fn start(
+        loaded: Loaded,
+        metrics: Arc<Metrics>,
+        sink: &Sink,
+        files: Option<u64>,
+    ) -> Result<Self, ServeError> {
+        let Loaded { config, plan, file } = loaded;
+        let listeners = bind_missing(&config, &Listeners::new())?;
+        let advertise = advertise(&config, &listeners);
+        let warnings = plan.warnings.clone();
+        let snapshot = Snapshot::new(&config, plan, advertise, &metrics, &Handle::current())
+            .map_err(ServeError::Config)?;
+        let access = AccessLog::new(sink.clone(), config.log.format);
+        let gate = Gate::new(Arc::new(snapshot), metrics, access);
+        let workers = start_workers(&gate)?;
+        let mut server = Self { gate, config, workers, listeners: Listeners::new(), started: Instant::now() };
+        server.announce(&file, &warnings, files);
+        server.open(listeners, &file)?;
+        server.say_what_next();
+        Ok(server)
+    }
+
+    /// Starts accepting on new listeners.
+    fn open(&mut self, listeners: Listeners, file: &str) -> io::Result<()> {
+        for ((kind, configured), bound) in listeners {
+            let address = bound.actual;
+            match kind {
+                Kind::Http => {
+                    for worker in &self.workers {
+                        let post = Post { listener: bound.socket.try_clone()?, stop: bound.stop.clone() };
+                        // A worker ends only with the process.
+                        let _ = worker.send(post);
+                    }
+                }
+                Kind::Admin => {
+                    let admin = Arc::new(Admin {
+                        gate: self.gate.clone(),
+                        started: self.started,
+                        hosts: self.config.admin.hosts.clone(),
+                        config: file.to_owned(),
+                    });
+                    tokio::spawn(admin::serve(bound.socket.try_clone()?, admin, bound.stop.clone()));
+                }
+            }
+            tracing::info!(event = "listening", listener = kind.as_str(), %address, "listening");
+            self.listeners.insert((kind, configured), bound);
+        }
+        self.gate.set_own(self.listeners.values().map(|b| b.actual).collect());
+        Ok(())
+    }
+
+    fn announce(&self, file: &str, warnings: &[String], files: Option<u64>) {
+        let snapshot = self.gate.snapshot();
+        let connect = &self.config.connect;
+        tracing::info!(
+            event = "starting",
+            version = crate::VERSION,
+            config = file,
+            rules = snapshot.policy.rules().len(),
+            mode = self.config.policy.mode.as_str(),
+            tls = self.config.policy.tls.as_str(),
+            "ccpgate allows Amazon Connect in {} for instances {}, and denies all else",
+            connect.regions.join(", "),
+            connect.instances.join(", "),
+        );
+        for warning in warnings {
+            tracing::warn!(event = "policy_warning", "{warning}");
+        }
+        let wanted = (self.config.limits.connections as u64).saturating_mul(2) + 200;
+        if let Some(files) = files.filter(|f| *f < wanted) {
+            tracing::warn!(
+                event = "file_limit",
+                limit = files,
+                wanted,
+                "the limit of open files is too low for limits.connections: raise LimitNOFILE"
+            );
+        }
+    }
+
+    fn say_what_next(&self) {
+        let of = |kind| self.listeners.iter().find(move |((k, _), _)| *k == kind).map(|(_, b)| b.actual);
+        if let (Some(proxy), Some(admin)) = (of(Kind::Http), of(Kind::Admin)) {
+            tracing::info!(
+                event = "ready",
+                pac = %format!("http://{proxy}/proxy.pac"),
+                metrics = %format!("http://{admin}/metrics"),
+                "ready; point browsers at the PAC file, and ask `ccpgate explain HOST` why a host is denied"
+            );
+        }
+    }
+
+    /// Puts a changed configuration in force, whole or not at all.
+    fn reload(&mut self, sources: &Sources) {
+        match self.try_reload(sources) {
+            Ok(()) => self.gate.metrics.reloaded(true),
+            Err(error) => {
+                self.gate.metrics.reloaded(false);
+                tracing::error!(event = "reload_failed", %error, "the reload failed; the running configuration stays");
+            }
+        }
+    }
+
+    fn try_reload(&mut self, sources: &Sources) -> Result<(), ServeError> {
+        let Loaded { config, plan, file } = load(sources).map_err(ServeError::Config)?;
+        // New addresses are bound before anything else changes: failure leaves all as it was.
+        let added = bind_missing(&config, &self.listeners)?;
+        let wanted = addresses(&config);
+        let (kept, removed): (Listeners, Listeners) =
+            std::mem::take(&mut self.listeners).into_iter().partition(|(key, _)| wanted.contains(key));
+        self.listeners = kept;
+        let mut all: Vec<(&(Kind, SocketAddr), &Bound)> = self.listeners.iter().collect();
+        all.extend(&added);
+        let advertise = advertise_of(&config, all.iter().map(|(key, bound)| (**key, bound.actual)));
+        let warnings = plan.warnings.clone();
+        let snapshot = match Snapshot::new(&config, plan, advertise, &self.gate.metrics, &Handle::current()) {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                self.listeners.extend(removed);
+                return Err(ServeError::Config(error));
+            }
+        };
+        let old = std::mem::replace(&mut self.config, config);
+        if (old.log.format, old.log.level) != (self.config.log.format, self.config.log.level) {
+            tracing::warn!(event = "needs_restart", "log.format and log.level take effect at the next start");
+        }
+        self.gate.replace(Arc::new(snapshot));
+        self.open(added, &file)?;
+        for ((kind, _), bound) in removed {
+            bound.stop.cancel();
+            let address = bound.actual;
+            tracing::info!(event = "closed", listener = kind.as_str(), %address, "no longer listening");
+        }
+        for warning in warnings {
+            tracing::warn!(event = "policy_warning", "{warning}");
+        }
+        let rules = self.gate.snapshot().policy.rules().len();
+        tracing::info!(event = "reloaded", config = file, rules, "reloaded; live tunnels go on as they are");
+        Ok(())
+    }
+
+    /// Takes no new work, lets live tunnels run on for `limits.drain`, then cuts them.
+    async fn drain(mut self, signals: &mut Signals) {
+        let (gate, limit) = (self.gate.clone(), self.config.limits.drain);
+        gate.metrics.draining.set(1);
+        gate.drain.begin();
+        tracing::info!(
+            event = "draining",
+            tunnels = gate.busy_now(),
+            limit = %humantime::format_duration(limit),
+            "draining: no new connections; live tunnels go on; a second signal ends them now"
+        );
+        self.listeners.retain(|(kind, _), bound| {
+            if *kind != Kind::Admin {
+                bound.stop.cancel();
+            }
+            *kind == Kind::Admin
+        });
+        let quiet = async {
+            let deadline = Instant::now() + LATECOMERS;
+            while gate.admission.connections() > 0 && Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            gate.idle().await;
+        };
+        let ended = tokio::select! {
+            () = quiet => true,
+            () = tokio::time::sleep(limit) => false,
+            _ = signals.terminate.recv() => false,
+            _ = signals.interrupt.recv() => false,
+        };
+        if !ended {
+            tracing::warn!(
+                event = "cutting",
+                tunnels = gate.busy_now(),
+                "cutting the tunnels that still live"
+            );
+            gate.drain.cut_all();
+            let _ = tokio::time::timeout(LAST_WORDS, gate.idle()).await;
+        }
+        tracing::info!(event = "stopped", "stopped");
+    }
+}
+
+fn addresses(config: &Config) -> Vec<(Kind, SocketAddr)> {
+    let http = config.proxy.listen.iter().map(|a| (Kind::Http, *a));
+    http.chain([(Kind::Admin, config.admin.listen)]).collect()
+}
+
+/// Binds what the configuration names and `present` lacks; all of it or none.
+fn bind_missing(config: &Config, present: &Listeners) -> Result<Listeners, ServeError> {
+    let mut bound = Listeners::new();
+    for (kind, address) in addresses(config) {
+        if present.contains_key(&(kind, address)) {
+            continue;
+        }
+        let failed = |error| ServeError::Bind { key: kind.key(), address, error };
+        let socket = bind(address).map_err(failed)?;
+        let actual = socket.local_addr().map_err(failed)?;
+        bound.insert((kind, address), Bound { socket, actual, stop: CancellationToken::new() });
+    }
+    Ok(bound)
+}
+
+fn advertise(config: &Config, listeners: &Listeners) -> Advertise {
+    advertise_of(config, listeners.iter().map(|(key, bound)| (*key, bound.actual)))
+}
+
+fn advertise_of(
+    config: &Config,
+    actual: impl Iterator<Item = ((Kind, SocketAddr), SocketAddr)>,
+) -> Advertise {
+    let actual: HashMap<_, _> = actual.collect();
+    let of = |kind, listen: &[SocketAddr]| {
+        listen.iter().filter_map(|a| actual.get(&(kind, *a)).copied()).collect::<Vec<_>>()
+    };
+    Advertise { http: of(Kind::Http, &config.proxy.listen), ..Advertise::from_config(config) }
+}
+
+/// One event loop for each core, on a thread of its own: a tunnel never changes threads, and
+/// workers share nothing but the sockets that they accept from.
+fn start_workers(gate: &Arc<Gate>) -> io::Result<Vec<UnboundedSender<Post>>> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    (0..cores)
+        .map(|i| {
+            let (posts, mut received) = unbounded_channel::<Post>();
+            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let gate = gate.clone();
+            thread::Builder::new().name(format!("worker-{i}")).spawn(move || {
+                runtime.block_on(async move {
+                    while let Some(Post { listener, stop }) = received.recv().await {
+                        tokio::spawn(accept_all(listener, Http, gate.clone(), stop));
+                    }
+                });
+            })?;
+            Ok(posts)
+        })
+        .collect()
+}
+
+/// Raises the soft limit of open files to the hard one; returns what is in force.
+fn raise_file_limit() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    }
+}

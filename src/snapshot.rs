@@ -1,0 +1,194 @@
+//! Config → Snapshot: everything that a request needs, resolved and checked once. A snapshot that
+//! exists is valid; making one binds nothing, so checking a configuration is safe anywhere.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::runtime::Handle;
+
+use crate::address;
+use crate::advertise::Advertise;
+use crate::catalogue;
+use crate::config::{Config, Mode, TlsCheck};
+use crate::metrics::{Metrics, RuleSeries};
+use crate::net::resolver::Resolver;
+use crate::policy::{Breadth, Generation, Pattern, Policy, Protocol, Reason, Rule, RuleId};
+use crate::target::{Host, Target};
+use crate::tunnel::relay::Patience;
+
+/// The part of a configuration that the policy is made of.
+pub struct Plan {
+    pub policy: Policy,
+    /// What an administrator should know about the list, one line each.
+    pub warnings: Vec<String>,
+    connect_to: Vec<(Pattern, u16, SocketAddr)>,
+}
+
+impl Plan {
+    /// Resolves the allow list and everything that names hosts.
+    ///
+    /// # Errors
+    /// All problems at once, each naming its key.
+    pub fn new(config: &Config) -> Result<Self, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut rules = Vec::new();
+        let mut warnings = Vec::new();
+        match catalogue::resolve(&config.connect) {
+            Ok(resolved) => {
+                rules = resolved.rules;
+                warnings = resolved.warnings;
+            }
+            Err(errors) => problems.extend(errors.iter().map(ToString::to_string)),
+        }
+        for (i, allow) in config.allow.iter().enumerate() {
+            match Pattern::parse(&allow.pattern) {
+                Ok(pattern) => rules.push(Rule {
+                    pattern,
+                    ports: allow.ports.clone(),
+                    protocol: Protocol::Tcp,
+                    category: allow.category,
+                    generation: Generation::Current,
+                    breadth: Breadth::Tenant,
+                    carries: "what [[allow]] adds".into(),
+                    agent_sees: "whatever needs this host fails; the configuration added it".into(),
+                    source: "[[allow]]".into(),
+                }),
+                Err(error) => problems.push(format!("allow[{i}].pattern: {error}")),
+            }
+        }
+        let mut deny = Vec::new();
+        for (i, text) in config.policy.deny.iter().enumerate() {
+            match Pattern::parse(text) {
+                Ok(pattern) => deny.push(pattern),
+                Err(error) => problems.push(format!("policy.deny[{i}]: {error}")),
+            }
+        }
+        let mut connect_to = Vec::new();
+        for (from, to) in &config.egress.connect_to {
+            match Pattern::parse(&from.host) {
+                Ok(pattern) => connect_to.push((pattern, from.port, *to)),
+                Err(error) => problems.push(format!("egress.connect_to.\"{from}\": {error}")),
+            }
+        }
+        // The most specific first: an exact name, then the longest pattern.
+        connect_to.sort_by_key(|(p, ..)| (!p.is_exact(), std::cmp::Reverse(p.as_str().len())));
+        if problems.is_empty() {
+            Ok(Self { policy: Policy::new(rules, deny), warnings, connect_to })
+        } else {
+            Err(problems)
+        }
+    }
+}
+
+/// Limits in numbers and time.
+pub struct Limits {
+    pub connections: usize,
+    pub connections_per_client: usize,
+    pub request_header: usize,
+    pub header_timeout: Duration,
+    pub connect_timeout: Duration,
+}
+
+/// A configuration in force.
+pub struct Snapshot {
+    pub policy: Policy,
+    pub name: String,
+    pub report: bool,
+    pub tls: TlsCheck,
+    pub clients: Vec<IpNet>,
+    pub limits: Limits,
+    pub patience: Patience,
+    pub source_address: Vec<IpAddr>,
+    pub resolver: Resolver,
+    /// Whether tunnels and denials are logged.
+    pub access: bool,
+    allow_private: Vec<IpNet>,
+    connect_to: Vec<(Pattern, u16, SocketAddr)>,
+    advertise: Advertise,
+    series: Vec<Arc<RuleSeries>>,
+    unlisted: Arc<RuleSeries>,
+}
+
+impl Snapshot {
+    /// `advertise` holds the addresses that the listeners really have (a configured port 0 is any).
+    ///
+    /// # Errors
+    /// When the system's resolver configuration is needed and can't be read.
+    pub fn new(
+        config: &Config,
+        plan: Plan,
+        advertise: Advertise,
+        metrics: &Metrics,
+        runtime: &Handle,
+    ) -> Result<Self, String> {
+        let resolver =
+            Resolver::new(&config.dns.hosts, &config.dns.servers, config.dns.timeout, runtime.clone())
+                .map_err(|e| {
+                    format!("dns.servers: the system's resolver configuration can't be used: {e}")
+                })?;
+        let series = plan.policy.rules().iter().map(|r| metrics.rule(r)).collect();
+        Ok(Self {
+            name: config.proxy.name.clone(),
+            report: config.policy.mode == Mode::Report,
+            tls: config.policy.tls,
+            clients: config.proxy.clients.clone(),
+            limits: Limits {
+                connections: config.limits.connections,
+                connections_per_client: config.limits.connections_per_client,
+                request_header: config.limits.request_header,
+                header_timeout: config.limits.header_timeout,
+                connect_timeout: config.egress.connect_timeout,
+            },
+            patience: Patience { idle: config.limits.idle_timeout, half_closed: config.limits.half_closed },
+            source_address: config.egress.source_address.clone(),
+            resolver,
+            access: config.log.access,
+            allow_private: config.egress.allow_private.clone(),
+            connect_to: plan.connect_to,
+            advertise,
+            series,
+            unlisted: metrics.unlisted(),
+            policy: plan.policy,
+        })
+    }
+
+    /// The metric handles of a rule, or of what report mode lets through without one.
+    pub fn series(&self, rule: Option<RuleId>) -> &Arc<RuleSeries> {
+        rule.map_or(&self.unlisted, |rule| &self.series[rule.index()])
+    }
+
+    /// Whether report mode lets a denied target through. A number that only C libraries take for
+    /// an address has no meaning to report on.
+    pub fn lets_through(&self, reason: Reason, target: &Target) -> bool {
+        self.report && !(reason == Reason::IpLiteral && matches!(target.host, Host::Name(_)))
+    }
+
+    /// The address that `egress.connect_to` puts in place of a target.
+    pub fn connect_to(&self, target: &Target) -> Option<SocketAddr> {
+        let fits =
+            |(p, port, _): &&(Pattern, u16, SocketAddr)| *port == target.port && p.matches(&target.host);
+        self.connect_to.iter().find(fits).map(|(.., to)| *to)
+    }
+
+    /// Whether a name may resolve to this address.
+    pub fn may_dial(&self, address: IpAddr) -> bool {
+        let canonical = address::canonical(address);
+        address::classify(address).is_ok()
+            || self.allow_private.iter().any(|net| net.contains(&address) || net.contains(&canonical))
+    }
+
+    /// The PAC file as fetched from a proxy listener.
+    pub fn pac_for(&self, host: Option<&str>, local: SocketAddr) -> String {
+        self.advertise.as_fetched(&self.policy, host, local)
+    }
+
+    /// The PAC file as the admin listener gives it.
+    ///
+    /// # Errors
+    /// As of [`Advertise::standing`].
+    pub fn standing_pac(&self) -> Result<String, String> {
+        self.advertise.standing(&self.policy)
+    }
+}

@@ -1,0 +1,262 @@
+//! What a client asks for: a host and a port, read strictly.
+//!
+//! `http::Uri` takes user information, percent signs, zone identifiers and ports above 65535 in an
+//! authority, so the wire form is parsed here byte by byte; whatever is accepted has one normal
+//! form that policy, log and dialer share. Nothing here resolves a name or decides anything.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Longest name in text form without the root dot (RFC 1035 section 3.1, 255 octets on the wire).
+pub const MAX_NAME: usize = 253;
+/// Longest label (RFC 1035 section 2.3.4).
+pub const MAX_LABEL: usize = 63;
+/// The port of a target for people that names none.
+pub const DEFAULT_PORT: u16 = 443;
+
+/// A host in normal form.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Host {
+    /// Lower case, A-labels, no trailing dot; letters, digits, `-`, `_` and single dots only.
+    Name(Box<str>),
+    /// A dotted quad, or what stood in brackets; `::ffff:a.b.c.d` stays IPv6.
+    Ip(IpAddr),
+}
+
+/// A host and the port on it, 1 to 65535.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Target {
+    pub host: Host,
+    pub port: u16,
+}
+
+/// Why a text is not a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    #[error("the host is empty; expected host:port")]
+    EmptyHost,
+    #[error("the port is missing; expected host:port")]
+    MissingPort,
+    #[error("the port must be 1 to 65535 in plain digits, without sign or leading zeros")]
+    Port,
+    #[error("the host has an empty label: a leading dot, or two dots in a row")]
+    EmptyLabel,
+    #[error("a label of the host is longer than 63 bytes")]
+    LabelTooLong,
+    #[error("the host is longer than 253 bytes")]
+    NameTooLong,
+    #[error("`*` belongs in patterns; a target names one host")]
+    Wildcard,
+    #[error("user information before `@` is not accepted; expected host:port")]
+    Userinfo,
+    #[error("`{}` cannot stand in a host name; valid are letters, digits, `-`, `_` and dots", .0.escape_ascii())]
+    Character(u8),
+    #[error("an IPv6 address must stand in one pair of brackets, as in [2001:db8::1]:443")]
+    Brackets,
+    #[error("what stands in the brackets is not an IPv6 address without a zone")]
+    Ipv6,
+    #[error("a path follows the host; write the host alone or a whole URL such as https://host/path")]
+    Path,
+    #[error("the scheme is not one of http, https, ws, wss")]
+    Scheme,
+    #[error("the host is not a valid internationalised name")]
+    Idna,
+}
+
+impl Target {
+    /// Reads the authority form of a CONNECT (RFC 9112 section 3.2.3): `host:port`, nothing else.
+    ///
+    /// One trailing dot of the host is dropped and letters are folded to lower case. `xn--` labels
+    /// are compared as they stand, never decoded. Allocates only the name.
+    ///
+    /// # Errors
+    /// Says which part is malformed; see [`TargetError`].
+    pub fn parse_authority(authority: &[u8]) -> Result<Self, TargetError> {
+        let (host, port) = split(authority)?;
+        Ok(Self { host, port: parse_port(port.ok_or(TargetError::MissingPort)?)? })
+    }
+
+    /// Reads what an administrator types: `host`, `host:port` or an http, https, ws or wss URL,
+    /// whose path is dropped. The port is 443 where none is given, whatever the scheme. Names in
+    /// other scripts become A-labels; an IPv6 address needs no brackets when it stands alone.
+    ///
+    /// # Errors
+    /// Says which part is malformed; see [`TargetError`].
+    pub fn parse_human(text: &str) -> Result<Self, TargetError> {
+        let text = text.trim();
+        let authority = match text.split_once("://") {
+            Some((scheme, rest)) => {
+                if !["http", "https", "ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+                    return Err(TargetError::Scheme);
+                }
+                rest.split(['/', '?', '#']).next().unwrap_or(rest)
+            }
+            None if text.contains(['/', '?', '#']) => return Err(TargetError::Path),
+            None => text,
+        };
+        if let Ok(address) = authority.parse::<Ipv6Addr>() {
+            return Ok(Self { host: Host::Ip(address.into()), port: DEFAULT_PORT });
+        }
+        if authority.contains('@') {
+            return Err(TargetError::Userinfo);
+        }
+        let (host, port) = if authority.is_ascii() {
+            split(authority.as_bytes())?
+        } else {
+            // Only the host can be in another script; the digits of the port cannot.
+            let (name, port) = match authority.split_once(':') {
+                Some((name, port)) => (name, Some(port.as_bytes())),
+                None => (authority, None),
+            };
+            let name = idna::domain_to_ascii_cow(name.as_bytes(), idna::AsciiDenyList::EMPTY)
+                .map_err(|_| TargetError::Idna)?;
+            (parse_host(name.as_bytes())?, port)
+        };
+        let port = port.map_or(Ok(DEFAULT_PORT), parse_port)?;
+        Ok(Self { host, port })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Ip(IpAddr::V6(address)) => write!(f, "[{address}]:{}", self.port),
+            host => write!(f, "{host}:{}", self.port),
+        }
+    }
+}
+
+impl Host {
+    /// Reads a host without a port, as it stands in an authority: a name, a dotted quad, or an
+    /// IPv6 address in brackets.
+    ///
+    /// # Errors
+    /// Says what is malformed; see [`TargetError`].
+    pub fn parse(host: &[u8]) -> Result<Self, TargetError> {
+        match split(host)? {
+            (host, None) => Ok(host),
+            (_, Some(_)) => Err(TargetError::Character(b':')),
+        }
+    }
+
+    /// An address, or a name that reads as one.
+    #[must_use]
+    pub fn is_literal(&self) -> bool {
+        matches!(self, Self::Ip(_)) || self.is_numeric_name()
+    }
+
+    /// Whether a C resolver or a browser would read the name as an IPv4 address: `127.1`,
+    /// `2130706433`, `0x7f000001` (the WHATWG URL standard's "ends in a number"). Such a name is
+    /// judged like an IP literal and never resolved.
+    #[must_use]
+    pub fn is_numeric_name(&self) -> bool {
+        match self {
+            Self::Name(name) => ends_in_number(name),
+            Self::Ip(_) => false,
+        }
+    }
+}
+
+/// The name, or the address without brackets.
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Ip(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Whether the last label is a number to the WHATWG URL parser: digits, or `0x` and hex digits
+/// (also none).
+pub(crate) fn ends_in_number(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name).as_bytes();
+    let decimal = !last.is_empty() && last.iter().all(u8::is_ascii_digit);
+    let hex = match last {
+        [b'0', b'x' | b'X', digits @ ..] => digits.iter().all(u8::is_ascii_hexdigit),
+        _ => false,
+    };
+    decimal || hex
+}
+
+/// Splits an ASCII or raw authority at the port's colon and reads the host.
+fn split(authority: &[u8]) -> Result<(Host, Option<&[u8]>), TargetError> {
+    if let [b'[', rest @ ..] = authority {
+        let close = rest.iter().position(|&byte| byte == b']').ok_or(TargetError::Brackets)?;
+        let address = std::str::from_utf8(&rest[..close])
+            .ok()
+            .and_then(|text| text.parse::<Ipv6Addr>().ok())
+            .ok_or(TargetError::Ipv6)?;
+        let port = match &rest[close + 1..] {
+            [] => None,
+            [b':', port @ ..] => Some(port),
+            _ => return Err(TargetError::Brackets),
+        };
+        return Ok((Host::Ip(address.into()), port));
+    }
+    let (host, port) = match authority.iter().position(|&byte| byte == b':') {
+        Some(colon) => (&authority[..colon], Some(&authority[colon + 1..])),
+        None => (authority, None),
+    };
+    // `user:password@host` has a colon before the host.
+    if port.is_some_and(|port| port.contains(&b'@')) {
+        return Err(TargetError::Userinfo);
+    }
+    if port.is_some_and(|port| port.contains(&b':')) {
+        return Err(TargetError::Brackets);
+    }
+    Ok((parse_host(host)?, port))
+}
+
+fn parse_port(digits: &[u8]) -> Result<u16, TargetError> {
+    match digits {
+        [b'1'..=b'9', rest @ ..] if rest.len() < 5 && rest.iter().all(u8::is_ascii_digit) => {
+            let value = digits.iter().fold(0_u32, |value, digit| value * 10 + u32::from(digit - b'0'));
+            u16::try_from(value).map_err(|_| TargetError::Port)
+        }
+        [] => Err(TargetError::MissingPort),
+        _ => Err(TargetError::Port),
+    }
+}
+
+/// Reads a name or a dotted quad.
+fn parse_host(host: &[u8]) -> Result<Host, TargetError> {
+    if host.is_empty() {
+        return Err(TargetError::EmptyHost);
+    }
+    let host = host.strip_suffix(b".").unwrap_or(host);
+    if host.len() > MAX_NAME {
+        return Err(TargetError::NameTooLong);
+    }
+    let mut label = 0;
+    for &byte in host {
+        match byte {
+            b'.' if label == 0 => return Err(TargetError::EmptyLabel),
+            b'.' => label = 0,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => {
+                label += 1;
+                if label > MAX_LABEL {
+                    return Err(TargetError::LabelTooLong);
+                }
+            }
+            b'*' => return Err(TargetError::Wildcard),
+            b'@' => return Err(TargetError::Userinfo),
+            b'[' | b']' => return Err(TargetError::Brackets),
+            other => return Err(TargetError::Character(other)),
+        }
+    }
+    if label == 0 {
+        return Err(TargetError::EmptyLabel);
+    }
+    // Every byte was checked to be ASCII, so this never fails.
+    let text = std::str::from_utf8(host).map_err(|_| TargetError::Character(0x80))?;
+    if let Ok(address) = text.parse::<Ipv4Addr>() {
+        return Ok(Host::Ip(address.into()));
+    }
+    let mut name: Box<str> = text.into();
+    name.make_ascii_lowercase();
+    Ok(Host::Name(name))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! The ClientHello guard: what the first bytes of a tunnel must be before any of them goes
+//! upstream. It stops domain fronting through broad rules, and anything but TLS over port 443.
+//! No I/O; what the bytes mean to a TLS server beyond the name is not judged.
+
+use std::borrow::Cow;
+
+use tls_parser::{
+    TlsExtension, parse_tls_extension_sni_hostname, parse_tls_extension_unknown,
+    parse_tls_handshake_client_hello,
+};
+
+use crate::config::TlsCheck;
+use crate::target::Host;
+
+/// A padded post-quantum hello has about 2 KiB, the largest seen in the field 16 KiB. Records and
+/// all, no hello may take more than this.
+pub const MAX_HELLO: usize = 64 * 1024;
+
+const HANDSHAKE: u8 = 22;
+const CLIENT_HELLO: u8 = 1;
+/// RFC 8446 §5.1: plaintext records hold at most 2^14 bytes; handshake records are never empty.
+const MAX_FRAGMENT: usize = 1 << 14;
+
+/// What the first bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A hello may still come of it.
+    Incomplete,
+    Pass,
+    NotTls(&'static str),
+    /// The name that the hello gives instead, if it gives one.
+    SniMismatch(Option<String>),
+}
+
+/// Judges the bytes that came so far. `host` is the CONNECT's, in normal form.
+pub fn judge(bytes: &[u8], check: TlsCheck, host: &Host) -> Verdict {
+    if check == TlsCheck::Off {
+        return Verdict::Pass;
+    }
+    let message = match handshake_message(bytes) {
+        Ok(Some(message)) => message,
+        Ok(None) if bytes.len() >= MAX_HELLO => return Verdict::NotTls("the ClientHello is too long"),
+        Ok(None) => return Verdict::Incomplete,
+        Err(what) => return Verdict::NotTls(what),
+    };
+    let named = match server_name(&message) {
+        Ok(named) => named,
+        Err(what) => return Verdict::NotTls(what),
+    };
+    match (check, named, host) {
+        (TlsCheck::Tls, ..) | (_, Named::Nothing, Host::Ip(_)) => Verdict::Pass,
+        (_, Named::One(name), Host::Name(host)) if same_name(name, host) => Verdict::Pass,
+        (_, Named::One(name), _) => Verdict::SniMismatch(Some(
+            String::from_utf8_lossy(&name[..name.len().min(255)]).escape_debug().to_string(),
+        )),
+        (_, Named::Nothing | Named::Several, _) => Verdict::SniMismatch(None),
+    }
+}
+
+/// The body of the first handshake message, put together from its records. `None` while bytes of
+/// it are missing.
+fn handshake_message(bytes: &[u8]) -> Result<Option<Cow<'_, [u8]>>, &'static str> {
+    let mut message: Cow<'_, [u8]> = Cow::Borrowed(&[]);
+    let mut rest = bytes;
+    loop {
+        // Each byte is judged as soon as it is there: a stranger is not waited for.
+        match rest {
+            [] => return Ok(None),
+            [HANDSHAKE] | [HANDSHAKE, 3] => return Ok(None),
+            [HANDSHAKE, 3, minor, ..] if *minor <= 4 => {}
+            _ => return Err("the first bytes are no TLS handshake"),
+        }
+        let Some((header, body)) = rest.split_at_checked(5) else { return Ok(None) };
+        let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+        if length == 0 || length > MAX_FRAGMENT {
+            return Err("a TLS record has a length that RFC 8446 does not allow");
+        }
+        let (fragment, whole) = (&body[..length.min(body.len())], body.len() >= length);
+        if message.is_empty() {
+            message = Cow::Borrowed(fragment);
+        } else {
+            message.to_mut().extend_from_slice(fragment);
+        }
+        if message.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
+            return Err("the first TLS message is no ClientHello");
+        }
+        if let [_, a, b, c, ..] = message[..] {
+            let wanted = 4 + (usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c));
+            if wanted > MAX_HELLO {
+                return Err("the ClientHello is too long");
+            }
+            if whole && message.len() == wanted {
+                return Ok(Some(match message {
+                    Cow::Borrowed(m) => Cow::Borrowed(&m[4..]),
+                    Cow::Owned(mut m) => Cow::Owned(m.split_off(4)),
+                }));
+            }
+            if message.len() > wanted || whole && message.len() >= wanted {
+                return Err("the ClientHello shares its record with something else");
+            }
+        }
+        if !whole {
+            return Ok(None);
+        }
+        rest = &body[length..];
+    }
+}
+
+enum Named<'a> {
+    Nothing,
+    One(&'a [u8]),
+    Several,
+}
+
+const MALFORMED: &str = "the ClientHello is malformed";
+
+/// RFC 6066 §3, strictly: what a lenient reader here and another upstream take for two names
+/// would be a way round the guard.
+fn server_name(body: &[u8]) -> Result<Named<'_>, &'static str> {
+    let (rest, hello) = parse_tls_handshake_client_hello(body).map_err(|_| MALFORMED)?;
+    if !rest.is_empty() || hello.version.0 < 0x0300 || hello.ciphers.is_empty() || hello.comp.is_empty() {
+        return Err(MALFORMED);
+    }
+    let mut extensions = hello.ext.unwrap_or_default();
+    let mut named = Named::Nothing;
+    let mut seen = false;
+    while !extensions.is_empty() {
+        let (next, extension) = parse_tls_extension_unknown(extensions).map_err(|_| MALFORMED)?;
+        extensions = next;
+        let TlsExtension::Unknown(kind, data) = extension else { return Err(MALFORMED) };
+        if kind.0 != 0 {
+            continue;
+        }
+        if std::mem::replace(&mut seen, true) {
+            return Err("the ClientHello has two server_name extensions");
+        }
+        named = list(data)?;
+    }
+    Ok(named)
+}
+
+fn list(data: &[u8]) -> Result<Named<'_>, &'static str> {
+    let Some((length, names)) = data.split_first_chunk::<2>() else {
+        return if data.is_empty() { Ok(Named::Nothing) } else { Err(MALFORMED) };
+    };
+    if usize::from(u16::from_be_bytes(*length)) != names.len() {
+        return Err(MALFORMED);
+    }
+    if names.is_empty() {
+        return Ok(Named::Nothing);
+    }
+    let (rest, (kind, name)) = parse_tls_extension_sni_hostname(names).map_err(|_| MALFORMED)?;
+    Ok(if rest.is_empty() && kind.0 == 0 { Named::One(name) } else { Named::Several })
+}
+
+/// Case folds, and so does one trailing dot; nothing else does.
+fn same_name(name: &[u8], host: &str) -> bool {
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    name.eq_ignore_ascii_case(host.as_bytes())
+}

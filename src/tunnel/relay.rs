@@ -1,0 +1,374 @@
+//! Moves bytes between the two ends of a tunnel until both directions have ended: every byte,
+//! every close, nothing else. A quiet tunnel holds no buffer and no pipe; small messages go
+//! through the thread's buffer with one read and one write; bulk goes through a pooled pipe and
+//! never enters user space.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::pipe::Pipe;
+use super::wire::Wire;
+use crate::net::sockopt;
+use crate::proxy::head::{SCRATCH, poll_scratch};
+
+/// A read of at least this much means bulk: the next one goes through a pipe.
+const BULK: usize = 32 * 1024;
+/// A pipe that moves less than this is not worth its system calls: back to copying.
+const TRICKLE: usize = 8 * 1024;
+/// What one direction may move before the tunnels beside it have their turn.
+const TURN: usize = 4 << 20;
+/// How long a client may go on uploading to an upstream that has closed, so that the answer
+/// which came before the close is not lost to a reset.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// An end of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Client = 0,
+    Upstream = 1,
+}
+
+impl Side {
+    const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Upstream,
+            Self::Upstream => Self::Client,
+        }
+    }
+}
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Both directions ended in order; this side ended first.
+    Closed(Side),
+    /// This side reset the connection.
+    Reset(Side),
+    /// This side no longer answers: keepalive or retransmission gave up.
+    Vanished(Side),
+    /// Nothing moved for `limits.idle_timeout`, or for `limits.half_closed` with one side closed.
+    Idle,
+}
+
+/// Limits in time; zero is none.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    pub idle: Duration,
+    pub half_closed: Duration,
+}
+
+/// Bytes that were read and found no room at the other end.
+enum Backlog {
+    Copied { bytes: Vec<u8>, at: usize },
+    Piped(Pipe),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The source has ended; what is left in the backlog still goes out.
+    Ending,
+    Ended,
+    /// The sink is gone; the source is read and dropped.
+    Broken,
+}
+
+/// One direction.
+struct Flow {
+    backlog: Option<Box<Backlog>>,
+    phase: Phase,
+    bulk: bool,
+    /// Bytes that reached the sink's socket.
+    moved: u64,
+}
+
+impl Flow {
+    fn new(first: &[u8]) -> Self {
+        let backlog = (!first.is_empty()).then(|| Box::new(Backlog::Copied { bytes: first.to_vec(), at: 0 }));
+        Self { backlog, phase: Phase::Open, bulk: false, moved: 0 }
+    }
+
+    const fn over(&self) -> bool {
+        matches!(self.phase, Phase::Ended | Phase::Broken)
+    }
+}
+
+/// Told of what moved, once for each time the tunnel is woken.
+pub trait Meter {
+    /// Bytes since the last call: from the client, and from upstream.
+    fn moved(&self, sent: u64, received: u64);
+}
+
+/// The two ends and what is under way between them.
+pub struct Relay<C> {
+    client: C,
+    upstream: TcpStream,
+    /// From the client, and from upstream.
+    flows: [Flow; 2],
+    reported: [u64; 2],
+    first_end: Option<Side>,
+    /// The side that failed to take bytes; the rest of what it had sent is still delivered.
+    broken: Option<(Side, bool)>,
+}
+
+impl<C: Wire> Relay<C> {
+    /// `early` are bytes of the client's that were read already, behind `sent` that have gone on.
+    pub fn new(client: C, upstream: TcpStream, early: &[u8], sent: u64) -> Self {
+        let mut flows = [Flow::new(early), Flow::new(&[])];
+        flows[0].moved = sent;
+        Self { client, upstream, flows, reported: [0; 2], first_end: None, broken: None }
+    }
+
+    /// Bytes delivered so far: from the client, and from upstream.
+    pub fn moved(&self) -> [u64; 2] {
+        [self.flows[0].moved, self.flows[1].moved]
+    }
+
+    /// Relays until the end.
+    pub async fn run(&mut self, patience: Patience, meter: &impl Meter) -> End {
+        let mut alarm: Option<Pin<Box<Sleep>>> = None;
+        let mut last_moved = (0, 0);
+        let end = poll_fn(|cx| {
+            let end = self.poll_flows(cx);
+            self.report(meter);
+            if let Poll::Ready(end) = end {
+                return Poll::Ready(end);
+            }
+            let half = self.flows.iter().any(Flow::over);
+            let limit = match (half, patience.idle.is_zero()) {
+                (true, _) if !patience.half_closed.is_zero() => patience.half_closed,
+                (_, false) => patience.idle,
+                _ => return Poll::Pending,
+            };
+            // The alarm is moved on only when it rings: no timer is touched for each message.
+            let now_moved = (self.flows[0].moved + self.flows[1].moved, u8::from(half));
+            let timer = alarm.get_or_insert_with(|| {
+                last_moved = now_moved;
+                Box::pin(sleep_until(Instant::now() + limit))
+            });
+            if half && last_moved.1 == 0 {
+                last_moved = now_moved;
+                timer.as_mut().reset(Instant::now() + limit);
+            }
+            while timer.as_mut().poll(cx).is_ready() {
+                if last_moved == now_moved {
+                    return Poll::Ready(End::Idle);
+                }
+                last_moved = now_moved;
+                timer.as_mut().reset(Instant::now() + limit);
+            }
+            Poll::Pending
+        })
+        .await;
+        self.finish(end).await;
+        end
+    }
+
+    fn report(&mut self, meter: &impl Meter) {
+        let now = self.moved();
+        if now != self.reported {
+            meter.moved(now[0] - self.reported[0], now[1] - self.reported[1]);
+            self.reported = now;
+        }
+    }
+
+    fn poll_flows(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        for from in [Side::Client, Side::Upstream] {
+            if self.flows[from as usize].over() {
+                continue;
+            }
+            match self.poll_flow(cx, from) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => {
+                    self.first_end.get_or_insert(from);
+                }
+                Poll::Ready(Err(Failed::Source(error))) => {
+                    return Poll::Ready(match self.broken {
+                        Some((side, _)) => End::Reset(side),
+                        None => ending(from, &error),
+                    });
+                }
+                Poll::Ready(Err(Failed::Sink(error))) => {
+                    let side = from.other();
+                    let flow = &mut self.flows[from as usize];
+                    flow.phase = Phase::Broken;
+                    flow.backlog = None;
+                    // The other direction has ended already: nothing of that side is outstanding.
+                    if self.flows[side as usize].over() || is_vanished(&error) {
+                        return Poll::Ready(ending(side, &error));
+                    }
+                    self.broken = Some((side, false));
+                    // What that side had sent before is read and delivered first.
+                    cx.waker().wake_by_ref();
+                }
+            }
+        }
+        if self.flows.iter().all(Flow::over) {
+            return Poll::Ready(match (self.broken, self.first_end) {
+                // It closed in order and would take no more: what it had said was delivered.
+                (Some((side, _)), Some(first)) if first == side => End::Closed(side),
+                (Some((side, _)), _) => End::Reset(side),
+                (None, first) => End::Closed(first.unwrap_or(Side::Client)),
+            });
+        }
+        Poll::Pending
+    }
+
+    /// Moves what one direction has; ready when it has ended and the end was passed on.
+    fn poll_flow(&mut self, cx: &mut Context<'_>, from: Side) -> Poll<Result<(), Failed>> {
+        let Self { client, upstream, flows, .. } = self;
+        match from {
+            Side::Client => pump(cx, client, upstream, &mut flows[0]),
+            Side::Upstream => pump(cx, upstream, client, &mut flows[1]),
+        }
+    }
+
+    /// Passes a reset on as a reset; lets a client whose upload was cut short read the answer.
+    async fn finish(&mut self, end: End) {
+        match end {
+            End::Reset(Side::Upstream) if self.flows[1].phase == Phase::Ended => self.linger().await,
+            End::Closed(_) if self.broken.is_some() => self.linger().await,
+            End::Closed(_) => {}
+            End::Reset(_) | End::Vanished(_) | End::Idle => self.abort(),
+        }
+    }
+
+    /// Resets both ends.
+    pub fn abort(&mut self) {
+        self.client.reset();
+        sockopt::reset_on_close(&self.upstream);
+    }
+
+    async fn linger(&mut self) {
+        let drop_all = poll_fn(|cx| {
+            loop {
+                match ready!(poll_scratch(&mut self.client, cx, SCRATCH, |_, bytes| bytes.len())) {
+                    Ok(1..) => {}
+                    Ok(0) | Err(_) => return Poll::Ready(()),
+                }
+            }
+        });
+        let _ = tokio::time::timeout(LINGER, drop_all).await;
+    }
+}
+
+enum Failed {
+    Source(io::Error),
+    Sink(io::Error),
+}
+
+fn is_vanished(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ETIMEDOUT | libc::EHOSTUNREACH | libc::ENETUNREACH))
+}
+
+fn ending(side: Side, error: &io::Error) -> End {
+    if is_vanished(error) { End::Vanished(side) } else { End::Reset(side) }
+}
+
+fn pump<R: Wire, W: Wire>(
+    cx: &mut Context<'_>,
+    source: &mut R,
+    sink: &mut W,
+    flow: &mut Flow,
+) -> Poll<Result<(), Failed>> {
+    let mut turn = 0;
+    loop {
+        let before = flow.moved;
+        ready!(poll_backlog(cx, sink, flow)).map_err(Failed::Sink)?;
+        if flow.phase == Phase::Ending {
+            // A sink that is gone already has nothing to be told.
+            ready!(Pin::new(&mut *sink).poll_shutdown(cx)).map_err(Failed::Sink)?;
+            flow.phase = Phase::Ended;
+            return Poll::Ready(Ok(()));
+        }
+        let read = match flow.bulk.then(Pipe::take) {
+            Some(Ok(pipe)) => ready!(poll_fill(cx, source, flow, pipe)),
+            // No descriptor for a pipe: copying works as well.
+            _ => ready!(poll_copy(cx, source, sink, flow)),
+        };
+        match read? {
+            0 => flow.phase = Phase::Ending,
+            n => flow.bulk = R::SPLICE && W::SPLICE && n >= if flow.bulk { TRICKLE } else { BULK },
+        }
+        turn += (flow.moved - before) as usize;
+        if turn > TURN {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+    }
+}
+
+/// Sends what waits; ready when nothing does any more.
+fn poll_backlog<W: Wire>(cx: &mut Context<'_>, sink: &mut W, flow: &mut Flow) -> Poll<io::Result<()>> {
+    let Some(backlog) = &mut flow.backlog else { return Poll::Ready(Ok(())) };
+    match &mut **backlog {
+        Backlog::Copied { bytes, at } => {
+            while *at < bytes.len() {
+                let n = ready!(Pin::new(&mut *sink).poll_write(cx, &bytes[*at..]))?;
+                *at += n;
+                flow.moved += n as u64;
+            }
+        }
+        Backlog::Piped(pipe) => {
+            while !pipe.is_empty() {
+                flow.moved += ready!(sink.poll_drain(cx, pipe))? as u64;
+            }
+        }
+    }
+    if let Some(Backlog::Piped(pipe)) = flow.backlog.take().map(|b| *b) {
+        pipe.give_back();
+    }
+    // Bytes that a TLS layer holds back go out before the next ones are waited for.
+    Pin::new(sink).poll_flush(cx)
+}
+
+fn poll_fill<R: Wire>(
+    cx: &mut Context<'_>,
+    source: &mut R,
+    flow: &mut Flow,
+    mut pipe: Pipe,
+) -> Poll<Result<usize, Failed>> {
+    match source.poll_fill(cx, &mut pipe) {
+        Poll::Ready(Ok(n)) if n > 0 => {
+            flow.backlog = Some(Box::new(Backlog::Piped(pipe)));
+            Poll::Ready(Ok(n))
+        }
+        other => {
+            pipe.give_back();
+            other.map_err(Failed::Source)
+        }
+    }
+}
+
+/// One read into the thread's buffer and one write out of it; only what finds no room is kept.
+fn poll_copy<R: Wire, W: Wire>(
+    cx: &mut Context<'_>,
+    source: &mut R,
+    sink: &mut W,
+    flow: &mut Flow,
+) -> Poll<Result<usize, Failed>> {
+    let copied = ready!(poll_scratch(source, cx, SCRATCH, |cx, bytes| {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        let sent = match Pin::new(&mut *sink).poll_write(cx, bytes) {
+            Poll::Ready(sent) => sent?,
+            Poll::Pending => 0,
+        };
+        flow.moved += sent as u64;
+        if sent < bytes.len() || W::BUFFERS {
+            flow.backlog = Some(Box::new(Backlog::Copied { bytes: bytes[sent..].to_vec(), at: 0 }));
+        }
+        Ok(bytes.len())
+    }));
+    match copied {
+        Err(error) => Poll::Ready(Err(Failed::Source(error))),
+        Ok(result) => Poll::Ready(result.map_err(Failed::Sink)),
+    }
+}
