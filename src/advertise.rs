@@ -28,7 +28,7 @@ impl Advertise {
         Self {
             given: config.proxy.advertise.iter().map(pac_word).collect(),
             http: config.proxy.listen.clone(),
-            https: Vec::new(),
+            https: config.tls.listen.clone(),
             otherwise: config.pac.otherwise.clone(),
         }
     }

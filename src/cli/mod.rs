@@ -72,6 +72,9 @@ fn dispatch(command: &Command, sources: &Sources) -> Result<(), Failure> {
             }
             ConfigCommand::Schema => say(&pretty(&config::schema())),
         },
+        Command::TicketKey { file } => {
+            crate::tls::keys::create(file).map_err(|e| Failure::Usage(e.to_string()))
+        }
         Command::Version { json } => say(&report::version(*json)),
     }
 }

@@ -77,12 +77,7 @@ pub async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, gat
     drop(permit);
 }
 
-async fn stream(
-    request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
-    peer: Peer,
-    gate: Arc<Gate>,
-) {
+async fn stream(request: Request<RecvStream>, respond: SendResponse<Bytes>, peer: Peer, gate: Arc<Gate>) {
     if let Some(tunnel) = Box::pin(negotiate(request, respond, peer, gate)).await {
         tunnel.run().await;
     }
@@ -118,7 +113,9 @@ async fn negotiate(
     let judged = match (admitted, &target) {
         (Err(refusal), _) => Err(refusal),
         (Ok(()), _) if announced => Err(malformed("a CONNECT announces a body")),
-        (Ok(()), Err(error)) => Err(Refusal::Malformed(format!("the CONNECT target is not host:port: {error}"))),
+        (Ok(()), Err(error)) => {
+            Err(Refusal::Malformed(format!("the CONNECT target is not host:port: {error}")))
+        }
         (Ok(()), Ok(_)) => Ok(()),
     };
     let target = match (judged, target) {

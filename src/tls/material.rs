@@ -65,7 +65,6 @@ impl Material {
     }
 }
 
-
 /// What connections are served with; a reload makes another over the same sessions.
 pub struct Serving {
     pub template: Template,
