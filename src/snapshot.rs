@@ -47,9 +47,13 @@ impl Plan {
                 .map_err(|error| problems.push(provenance.problem(&key, Some(text), error.to_string())))
                 .ok()
         };
-        let mut rules = resolved.rules;
+        let (mut rules, mut warnings) = (resolved.rules, resolved.warnings);
         for (i, allow) in config.allow.iter().enumerate() {
-            rules.extend(pattern(format!("allow[{i}].pattern"), &allow.pattern).map(|pattern| Rule {
+            let Some(pattern) = pattern(format!("allow[{i}].pattern"), &allow.pattern) else { continue };
+            if let Some(why) = pattern.too_broad() {
+                warnings.push(format!("allow[{i}].pattern {pattern} is very broad: {why}"));
+            }
+            rules.push(Rule {
                 pattern,
                 ports: allow.ports.clone(),
                 protocol: Protocol::Tcp,
@@ -59,7 +63,7 @@ impl Plan {
                 carries: "what [[allow]] adds".into(),
                 agent_sees: "whatever needs this host fails; the configuration added it".into(),
                 source: "[[allow]]".into(),
-            }));
+            });
         }
         let deny = config.policy.deny.iter().enumerate();
         let deny = deny.filter_map(|(i, text)| pattern(format!("policy.deny[{i}]"), text)).collect();
@@ -73,7 +77,7 @@ impl Plan {
         // The most specific first: an exact name, then the longest pattern.
         connect_to.sort_by_key(|(p, ..)| (!p.is_exact(), std::cmp::Reverse(p.as_str().len())));
         if problems.is_empty() {
-            Ok(Self { policy: Policy::new(rules, deny), warnings: resolved.warnings, connect_to })
+            Ok(Self { policy: Policy::new(rules, deny), warnings, connect_to })
         } else {
             Err(ConfigErrors { problems })
         }

@@ -10,7 +10,7 @@ const OFF: &str = "DIRECT";
 
 fn rule(pattern: &str, ports: &[u16], protocol: Protocol) -> Rule {
     Rule {
-        pattern: Pattern::parse_deny(pattern).unwrap(),
+        pattern: Pattern::parse(pattern).unwrap(),
         ports: ports.to_vec(),
         protocol,
         category: Category::Extra,

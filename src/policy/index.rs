@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     fn found(patterns: &[&str], host: &str) -> Vec<u32> {
-        let patterns: Vec<_> = patterns.iter().map(|text| Pattern::parse_deny(text).unwrap()).collect();
+        let patterns: Vec<_> = patterns.iter().map(|text| Pattern::parse(text).unwrap()).collect();
         let index = Index::new((0..).zip(&patterns));
         let mut ids = Vec::new();
         index.each(&Host::parse(host.as_bytes()).unwrap(), |id| ids.push(id));

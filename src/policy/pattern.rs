@@ -57,32 +57,11 @@ pub enum PatternError {
 }
 
 impl Pattern {
-    /// Reads a pattern of the allow list and brings it into normal form.
-    ///
-    /// # Errors
-    /// See [`PatternError`]. A pattern that every owner of some domain under a top-level domain
-    /// satisfies (`*.com`, `shop*.com`, `example.*`) is refused.
-    pub fn parse(text: &str) -> Result<Self, PatternError> {
-        let pattern = Self::parse_deny(text)?;
-        let mut labels = pattern.text.rsplit('.');
-        let (last, second) = (labels.next().unwrap_or(""), labels.next().unwrap_or(""));
-        let why = if pattern.is_exact() {
-            return Ok(pattern);
-        } else if last.contains('*') {
-            "`*` stands in the last label"
-        } else if second.contains('*') {
-            "it matches names directly under a top-level domain"
-        } else {
-            return Ok(pattern);
-        };
-        Err(PatternError::TooBroad { text: text.trim().to_owned(), why })
-    }
-
-    /// Reads a pattern of the deny list, where breadth is no danger: `*.zip` is fine.
+    /// Reads a pattern and brings it into normal form.
     ///
     /// # Errors
     /// See [`PatternError`].
-    pub fn parse_deny(text: &str) -> Result<Self, PatternError> {
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
         let text = text.trim();
         if text.is_empty() {
             return Err(PatternError::Empty);
@@ -108,6 +87,23 @@ impl Pattern {
             return Ok(Self { text: name.into(), exact: None });
         }
         Ok(Self::exact(Host::Name(name.into())))
+    }
+
+    /// Why an allow rule should hardly be this broad: every owner of some domain under a top-level
+    /// domain satisfies it (`*.com`, `shop*.com`, `example.*`).
+    #[must_use]
+    pub fn too_broad(&self) -> Option<&'static str> {
+        let mut labels = self.text.rsplit('.');
+        let (last, second) = (labels.next()?, labels.next().unwrap_or(""));
+        if self.is_exact() {
+            None
+        } else if last.contains('*') {
+            Some("`*` stands in the last label")
+        } else if second.contains('*') {
+            Some("it matches names directly under a top-level domain")
+        } else {
+            None
+        }
     }
 
     /// The pattern that matches this host alone.

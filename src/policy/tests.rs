@@ -22,7 +22,7 @@ fn rule(pattern: &str, ports: &[u16], protocol: Protocol) -> Rule {
 fn policy(patterns: &[&str], deny: &[&str]) -> Policy {
     Policy::new(
         patterns.iter().map(|pattern| rule(pattern, &[443], Protocol::Tcp)).collect(),
-        deny.iter().map(|text| Pattern::parse_deny(text).unwrap()).collect(),
+        deny.iter().map(|text| Pattern::parse(text).unwrap()).collect(),
     )
 }
 
@@ -306,8 +306,8 @@ proptest! {
 
     #[test]
     fn any_text_as_pattern(text in any::<String>()) {
-        if let Ok(pattern) = Pattern::parse_deny(&text) {
-            let again = Pattern::parse_deny(pattern.as_str());
+        if let Ok(pattern) = Pattern::parse(&text) {
+            let again = Pattern::parse(pattern.as_str());
             prop_assert_eq!(again.as_ref(), Ok(&pattern));
             let _ = Policy::new(Vec::new(), vec![pattern]);
         }
@@ -315,8 +315,8 @@ proptest! {
 
     #[test]
     fn near_patterns(text in r"[a-z0-9A-Z*._\[\]:-]{0,24}") {
-        if let Ok(pattern) = Pattern::parse_deny(&text) {
-            let again = Pattern::parse_deny(pattern.as_str());
+        if let Ok(pattern) = Pattern::parse(&text) {
+            let again = Pattern::parse(pattern.as_str());
             prop_assert_eq!(again.as_ref(), Ok(&pattern));
             let _ = Policy::new(Vec::new(), vec![pattern.clone()]);
             // No pattern with a star is a target, so none can match itself.

@@ -11,7 +11,7 @@ fn host(text: &str) -> Host {
 }
 
 fn matched(pattern: &str, text: &str) -> bool {
-    Pattern::parse_deny(pattern).unwrap().matches(&host(text))
+    Pattern::parse(pattern).unwrap().matches(&host(text))
 }
 
 #[test]
@@ -50,10 +50,6 @@ fn refused_with_the_correction() {
         ("**/x.example", "path"),
         ("*", "too broad"),
         ("*.", "too broad"),
-        ("*.com", "too broad"),
-        ("shop*.com", "too broad"),
-        ("*.*.com", "too broad"),
-        ("example.*", "too broad"),
         ("x?.example", "`?`"),
         ("x[ab].example", "`[`"),
         ("{a,b}.example", "`{`"),
@@ -78,10 +74,16 @@ fn refused_with_the_correction() {
 }
 
 #[test]
-fn broad_deny_patterns_are_fine() {
+fn broad_patterns_are_read_and_recognised() {
+    for text in ["*.com", "shop*.com", "*.*.com", "example.*"] {
+        assert!(Pattern::parse(text).unwrap().too_broad().is_some(), "{text}");
+    }
+    for text in ["*.idp.example", "x.com", "rtc*.a.example"] {
+        assert!(Pattern::parse(text).unwrap().too_broad().is_none(), "{text}");
+    }
     assert!(matched("*.zip", "a.b.zip"));
     assert!(matched("example.*", "example.test"));
-    assert!(Pattern::parse_deny("*").is_err());
+    assert!(Pattern::parse("*").is_err());
 }
 
 #[test]
@@ -133,12 +135,12 @@ fn literals_match_only_themselves() {
     assert!(matched("2001:db8::1", "[2001:DB8:0::1]"));
     assert!(!matched("192.0.2.1", "[::ffff:192.0.2.1]"));
     assert!(!matched("*.example.com", "192.0.2.1"));
-    assert!(!Pattern::parse_deny("x*.2a").unwrap().matches(&host("192.0.2.1")));
+    assert!(!Pattern::parse("x*.2a").unwrap().matches(&host("192.0.2.1")));
 }
 
 #[test]
 fn parts() {
-    let suffix = |text| Pattern::parse_deny(text).unwrap().literal_suffix().to_owned();
+    let suffix = |text| Pattern::parse(text).unwrap().literal_suffix().to_owned();
     assert_eq!(suffix("rtc*.a.b"), "a.b");
     assert_eq!(suffix("*.a.b"), "a.b");
     assert_eq!(suffix("a.b*"), "");
