@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use tokio::runtime::{self, Handle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -15,42 +16,55 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
 use crate::advertise::Advertise;
-use crate::config::{self, Config, Sources};
+use crate::config::{self, Config, ConfigErrors, Sources};
 use crate::log::{self, AccessLog, Sink};
 use crate::metrics::Metrics;
 use crate::proxy::gate::Gate;
+use crate::proxy::https::Https;
 use crate::proxy::listener::{Http, accept_all, bind};
 use crate::snapshot::{Plan, Snapshot};
+use crate::tls::Shift;
+use crate::tls::material::{self, Material, Serving};
+use crate::tls::watch::Watch;
 
 /// After SIGTERM a connection that was just made may still begin its request.
 const LATECOMERS: Duration = Duration::from_secs(1);
 /// What was cut at the end of the drain still writes its last line.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// How often the files of the TLS listener are looked at.
+const LOOK_AT_FILES: Duration = Duration::from_secs(2);
+const COUNT_SESSIONS: Duration = Duration::from_secs(1);
+
 /// Why `serve` can't start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    #[error("{0}")]
-    Config(String),
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    #[error("dns.servers: the system's resolver configuration can't be used: {0}")]
+    Resolver(String),
     #[error("{key}: can't listen on {address}: {error}")]
     Bind { key: &'static str, address: SocketAddr, error: io::Error },
+    #[error("{0}")]
+    Tls(String),
+    #[error("the TLS provider refuses the configuration: {0}")]
+    Provider(#[from] rustls::Error),
     #[error("can't start: {0}")]
     Start(#[from] io::Error),
 }
 
 /// The configuration and what was resolved from it.
-struct Loaded {
+struct Ready {
     config: Config,
     plan: Plan,
     file: String,
 }
 
-fn load(sources: &Sources) -> Result<Loaded, String> {
-    let loaded = config::load(sources).map_err(|e| e.to_string())?;
+fn load(sources: &Sources) -> Result<Ready, ServeError> {
+    let loaded = config::load(sources)?;
+    let plan = Plan::new(&loaded)?;
     let file = loaded.file.as_ref().map_or("the embedded default".to_owned(), |f| f.display().to_string());
-    let plan = Plan::new(&loaded.config)
-        .map_err(|problems| problems.iter().map(|p| format!("{file}: {p}")).collect::<Vec<_>>().join("\n"))?;
-    Ok(Loaded { config: loaded.config, plan, file })
+    Ok(Ready { config: loaded.config, plan, file })
 }
 
 /// Runs until SIGTERM or SIGINT and the drain that follows.
@@ -58,7 +72,7 @@ fn load(sources: &Sources) -> Result<Loaded, String> {
 /// # Errors
 /// When it can't start; once it runs, nothing ends it but a signal.
 pub fn serve(sources: &Sources) -> Result<(), ServeError> {
-    let loaded = load(sources).map_err(ServeError::Config)?;
+    let loaded = load(sources)?;
     let files = raise_file_limit();
     let metrics = Arc::new(Metrics::new());
     let sink = Sink::start(io::stderr(), metrics.log_dropped.clone())?;
@@ -74,16 +88,18 @@ pub fn serve(sources: &Sources) -> Result<(), ServeError> {
 
 async fn run(
     sources: &Sources,
-    loaded: Loaded,
+    loaded: Ready,
     metrics: Arc<Metrics>,
     sink: &Sink,
     files: Option<u64>,
 ) -> Result<(), ServeError> {
     let mut signals = Signals::new()?;
-    let mut server = Server::start(loaded, metrics, sink, files)?;
+    let (file_changed, mut changed_files) = unbounded_channel();
+    let mut server = Server::start(loaded, metrics, sink, files, file_changed)?;
     loop {
         tokio::select! {
             _ = signals.reload.recv() => server.reload(sources),
+            Some(()) = changed_files.recv() => server.files_changed(),
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
         }
@@ -112,6 +128,7 @@ impl Signals {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     Http,
+    Https,
     Admin,
 }
 
@@ -119,6 +136,7 @@ impl Kind {
     const fn key(self) -> &'static str {
         match self {
             Self::Http => "proxy.listen",
+            Self::Https => "tls.listen",
             Self::Admin => "admin.listen",
         }
     }
@@ -126,6 +144,7 @@ impl Kind {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Https => "https",
             Self::Admin => "admin",
         }
     }
@@ -143,6 +162,8 @@ type Listeners = HashMap<(Kind, SocketAddr), Bound>;
 /// A listener for a worker to accept from.
 struct Post {
     listener: StdListener,
+    /// Over TLS with this, else plain.
+    https: Option<Https>,
     stop: CancellationToken,
 }
 
@@ -151,27 +172,56 @@ struct Server {
     config: Config,
     workers: Vec<UnboundedSender<Post>>,
     listeners: Listeners,
+    /// From the first configuration on that has a TLS listener; its sessions outlive every reload.
+    tls: Option<Tls>,
+    /// Tells the main loop that a file of the TLS listener has changed.
+    file_changed: UnboundedSender<()>,
     started: Instant,
+}
+
+/// The TLS side: sessions, and what connections are served with.
+struct Tls {
+    shift: Arc<Shift>,
+    serving: Arc<ArcSwap<Serving>>,
+    /// Ends when files are watched anew.
+    watching: CancellationToken,
+}
+
+impl Tls {
+    fn service(&self) -> Https {
+        Https(self.serving.clone())
+    }
 }
 
 impl Server {
     fn start(
-        loaded: Loaded,
+        loaded: Ready,
         metrics: Arc<Metrics>,
         sink: &Sink,
         files: Option<u64>,
+        file_changed: UnboundedSender<()>,
     ) -> Result<Self, ServeError> {
-        let Loaded { config, plan, file } = loaded;
+        let Ready { config, plan, file } = loaded;
+        let material = tls_material(&config)?;
         let listeners = bind_missing(&config, &Listeners::new())?;
         let advertise = advertise(&config, &listeners);
         let warnings = plan.warnings.clone();
         let snapshot = Snapshot::new(&config, plan, advertise, &metrics, &Handle::current())
-            .map_err(ServeError::Config)?;
+            .map_err(ServeError::Resolver)?;
         let access = AccessLog::new(sink.clone(), config.log.format);
         let gate = Gate::new(Arc::new(snapshot), metrics, access);
         let workers = start_workers(&gate)?;
-        let mut server = Self { gate, config, workers, listeners: Listeners::new(), started: Instant::now() };
+        let mut server = Self {
+            gate,
+            config,
+            workers,
+            listeners: Listeners::new(),
+            tls: None,
+            file_changed,
+            started: Instant::now(),
+        };
         server.announce(&file, &warnings, files);
+        server.follow_tls(material)?;
         server.open(listeners, &file)?;
         server.say_what_next();
         Ok(server)
@@ -182,9 +232,11 @@ impl Server {
         for ((kind, configured), bound) in listeners {
             let address = bound.actual;
             match kind {
-                Kind::Http => {
+                Kind::Http | Kind::Https => {
                     for worker in &self.workers {
-                        let post = Post { listener: bound.socket.try_clone()?, stop: bound.stop.clone() };
+                        let https = self.tls.as_ref().filter(|_| kind == Kind::Https).map(Tls::service);
+                        let post =
+                            Post { listener: bound.socket.try_clone()?, https, stop: bound.stop.clone() };
                         // A worker ends only with the process.
                         let _ = worker.send(post);
                     }
@@ -246,6 +298,75 @@ impl Server {
         }
     }
 
+    /// Puts new TLS material in force over the sessions that there are, and watches its files.
+    fn follow_tls(&mut self, material: Option<Material>) -> Result<(), ServeError> {
+        let Some(material) = material else {
+            if let Some(tls) = &self.tls {
+                tls.watching.cancel();
+            }
+            return Ok(());
+        };
+        for warning in material.warnings() {
+            tracing::warn!(event = "tls_warning", "{warning}");
+        }
+        let watching = CancellationToken::new();
+        let serving = match &self.tls {
+            Some(tls) => material::follow(&tls.shift, material)?,
+            None => {
+                let (shift, serving) = material::begin(material, self.config.shift.sessions)?;
+                tokio::spawn(count_sessions(shift.clone(), self.gate.metrics.clone()));
+                let current = Arc::new(ArcSwap::from_pointee(serving));
+                self.tls = Some(Tls { shift, serving: current.clone(), watching: watching.clone() });
+                return self.watch_tls(watching, &current.load());
+            }
+        };
+        if let Some(tls) = &mut self.tls {
+            tls.watching.cancel();
+            tls.watching = watching.clone();
+            let serving = Arc::new(serving);
+            tls.serving.store(serving.clone());
+            self.watch_tls(watching, &serving)?;
+        }
+        Ok(())
+    }
+
+    fn watch_tls(&self, watching: CancellationToken, serving: &Serving) -> Result<(), ServeError> {
+        let (file, end) = &serving.certificate;
+        self.gate.metrics.certificate(file, *end as i64);
+        let expires =
+            jiff::Timestamp::from_second(*end as i64).map_or_else(|_| end.to_string(), |t| t.to_string());
+        tracing::info!(
+            event = "certificate",
+            certificate = %file,
+            %expires,
+            window = %humantime::format_duration(Duration::from_secs(self.tls.as_ref().map_or(0, |t| t.shift.store().window_seconds()))),
+            "the TLS listener's certificate, and how long its sessions can be resumed"
+        );
+        let (watch, changed) = (Watch::new(Material::files(&self.config)), self.file_changed.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = watching.cancelled() => {}
+                () = watch.run(LOOK_AT_FILES, |_| { let _ = changed.send(()); }) => {}
+            }
+        });
+        Ok(())
+    }
+
+    /// A file of the TLS listener was replaced: reads all of them again; a broken one changes nothing.
+    fn files_changed(&mut self) {
+        let followed = tls_material(&self.config).and_then(|material| self.follow_tls(material));
+        self.gate.metrics.reloaded(followed.is_ok());
+        match followed {
+            Ok(()) => tracing::info!(
+                event = "certificate_reloaded",
+                "took over the changed TLS files; sessions go on"
+            ),
+            Err(error) => {
+                tracing::error!(event = "reload_failed", %error, "the changed TLS files are not usable; the old ones stay in force");
+            }
+        }
+    }
+
     /// Puts a changed configuration in force, whole or not at all.
     fn reload(&mut self, sources: &Sources) {
         match self.try_reload(sources) {
@@ -258,7 +379,8 @@ impl Server {
     }
 
     fn try_reload(&mut self, sources: &Sources) -> Result<(), ServeError> {
-        let Loaded { config, plan, file } = load(sources).map_err(ServeError::Config)?;
+        let Ready { config, plan, file } = load(sources)?;
+        let material = tls_material(&config)?;
         // New addresses are bound before anything else changes: failure leaves all as it was.
         let added = bind_missing(&config, &self.listeners)?;
         let wanted = addresses(&config);
@@ -273,13 +395,17 @@ impl Server {
             Ok(snapshot) => snapshot,
             Err(error) => {
                 self.listeners.extend(removed);
-                return Err(ServeError::Config(error));
+                return Err(ServeError::Resolver(error));
             }
         };
         let old = std::mem::replace(&mut self.config, config);
         if (old.log.format, old.log.level) != (self.config.log.format, self.config.log.level) {
             tracing::warn!(event = "needs_restart", "log.format and log.level take effect at the next start");
         }
+        if old.shift.sessions != self.config.shift.sessions {
+            tracing::warn!(event = "needs_restart", "shift.sessions takes effect at the next start");
+        }
+        self.follow_tls(material)?;
         self.gate.replace(Arc::new(snapshot));
         self.open(added, &file)?;
         for ((kind, _), bound) in removed {
@@ -338,9 +464,28 @@ impl Server {
     }
 }
 
+/// What the TLS listener needs, where there is one.
+fn tls_material(config: &Config) -> Result<Option<Material>, ServeError> {
+    if config.tls.listen.is_empty() {
+        return Ok(None);
+    }
+    Material::load(config).map(Some).map_err(|problems| ServeError::Tls(problems.join("\n")))
+}
+
+/// Drops what no clock but ours can expire, and shows how many sessions there are.
+async fn count_sessions(shift: Arc<Shift>, metrics: Arc<Metrics>) {
+    let mut tick = tokio::time::interval(COUNT_SESSIONS);
+    loop {
+        tick.tick().await;
+        shift.store().sweep();
+        metrics.tls_sessions.set(shift.store().len() as i64);
+    }
+}
+
 fn addresses(config: &Config) -> Vec<(Kind, SocketAddr)> {
     let http = config.proxy.listen.iter().map(|a| (Kind::Http, *a));
-    http.chain([(Kind::Admin, config.admin.listen)]).collect()
+    let https = config.tls.listen.iter().map(|a| (Kind::Https, *a));
+    http.chain(https).chain([(Kind::Admin, config.admin.listen)]).collect()
 }
 
 /// Binds what the configuration names and `present` lacks; all of it or none.
@@ -370,7 +515,11 @@ fn advertise_of(
     let of = |kind, listen: &[SocketAddr]| {
         listen.iter().filter_map(|a| actual.get(&(kind, *a)).copied()).collect::<Vec<_>>()
     };
-    Advertise { http: of(Kind::Http, &config.proxy.listen), ..Advertise::from_config(config) }
+    Advertise {
+        http: of(Kind::Http, &config.proxy.listen),
+        https: of(Kind::Https, &config.tls.listen),
+        ..Advertise::from_config(config)
+    }
 }
 
 /// One event loop for each core, on a thread of its own: a tunnel never changes threads, and
@@ -384,8 +533,12 @@ fn start_workers(gate: &Arc<Gate>) -> io::Result<Vec<UnboundedSender<Post>>> {
             let gate = gate.clone();
             thread::Builder::new().name(format!("worker-{i}")).spawn(move || {
                 runtime.block_on(async move {
-                    while let Some(Post { listener, stop }) = received.recv().await {
-                        tokio::spawn(accept_all(listener, Http, gate.clone(), stop));
+                    while let Some(Post { listener, https, stop }) = received.recv().await {
+                        let gate = gate.clone();
+                        match https {
+                            Some(https) => tokio::spawn(accept_all(listener, https, gate, stop)),
+                            None => tokio::spawn(accept_all(listener, Http, gate, stop)),
+                        };
                     }
                 });
             })?;

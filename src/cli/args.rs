@@ -70,6 +70,11 @@ pub enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Make a key file for tls.ticket_keys, mode 0600; an existing file is never overwritten.
+    TicketKey {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Print the version, the commit and the TLS provider.
     Version {
         /// As an object.

@@ -2,8 +2,10 @@
 //!
 //! An exact host is one hash lookup. A pattern with stars hangs under the literal labels at its
 //! end, so each end of the host that is as long as some of those, and begins at a label, is one
-//! more lookup. `*.suffix` is then decided; for the rest, found by what stands before their first
-//! star, globset decides. A lookup allocates nothing. Ports, ranks and reasons are not known here.
+//! more lookup. `*.suffix` is then decided. The rest is found by what stands before the first star:
+//! with one star, as in `rtc*.suffix`, a comparison decides, with more globset does (a glob
+//! alone takes most of the time a decision may take). A lookup allocates nothing, but for the scratch
+//! space of a glob at its first use. Ports, ranks and reasons are not known here.
 
 use std::collections::HashMap;
 
@@ -28,8 +30,18 @@ struct Bucket {
     /// `*.suffix`: matched by every host below the suffix.
     below: Vec<u32>,
     /// All others, by what stands before their first star.
-    partial: HashMap<Box<str>, Vec<(u32, GlobMatcher)>, RandomState>,
+    partial: HashMap<Box<str>, Vec<(u32, Head)>, RandomState>,
     prefix_lengths: Lengths,
+}
+
+/// What stands before the suffix, and how it is matched.
+#[derive(Debug)]
+enum Head {
+    /// One star within a label, and what follows it there.
+    OneStar {
+        after: Box<str>,
+    },
+    Glob(GlobMatcher),
 }
 
 impl Index {
@@ -49,7 +61,7 @@ impl Index {
             }
             let prefix = pattern.literal_prefix();
             bucket.prefix_lengths.insert(prefix.len());
-            bucket.partial.entry(prefix.into()).or_default().push((id, glob(pattern)));
+            bucket.partial.entry(prefix.into()).or_default().push((id, Head::of(pattern)));
         }
         index
     }
@@ -72,26 +84,58 @@ impl Index {
             };
             bucket.below.iter().copied().for_each(&mut found);
             if !bucket.partial.is_empty() {
-                bucket.each_partial(name, &mut found);
+                bucket.each_partial(name, length, &mut found);
             }
         }
     }
 }
 
 impl Bucket {
-    fn each_partial(&self, name: &str, found: &mut impl FnMut(u32)) {
-        let mut path = [0; MAX_NAME];
-        let path = &mut path[..name.len()];
-        for (to, from) in path.iter_mut().zip(name.bytes()) {
-            *to = if from == b'.' { b'/' } else { from };
-        }
-        let candidate = Candidate::from_bytes(&*path);
+    /// `suffix` is the length of the bucket's suffix, which ends the name.
+    fn each_partial(&self, name: &str, suffix: usize, found: &mut impl FnMut(u32)) {
+        let dot = usize::from(suffix > 0);
+        let head = &name[..name.len() - suffix - dot];
         for length in self.prefix_lengths.iter() {
-            let matchers = name.get(..length).and_then(|prefix| self.partial.get(prefix));
-            for (id, matcher) in matchers.into_iter().flatten() {
-                if matcher.is_match_candidate(&candidate) {
+            let entries = name.get(..length).and_then(|prefix| self.partial.get(prefix));
+            for (id, entry) in entries.into_iter().flatten() {
+                if entry.matches(name, head, length) {
                     found(*id);
                 }
+            }
+        }
+    }
+}
+
+impl Head {
+    fn of(pattern: &Pattern) -> Self {
+        let text = pattern.as_str();
+        let suffix = pattern.literal_suffix();
+        let dot = usize::from(!suffix.is_empty());
+        let head = &text[..text.len() - suffix.len() - dot];
+        match head.split_once('*') {
+            // A leading `*.` covers several labels: not a star within one.
+            Some((_, after)) if !after.contains('*') && !text.starts_with("*.") => {
+                Self::OneStar { after: after.into() }
+            }
+            _ => Self::Glob(glob(pattern)),
+        }
+    }
+
+    /// `head` is the name without the suffix, and `prefix` the length of the pattern's literal
+    /// beginning, with which the name begins.
+    fn matches(&self, name: &str, head: &str, prefix: usize) -> bool {
+        match self {
+            Self::OneStar { after } => head
+                .get(prefix..)
+                .and_then(|rest| rest.strip_suffix(&**after))
+                .is_some_and(|run| !run.contains('.')),
+            Self::Glob(matcher) => {
+                let mut path = [0; MAX_NAME];
+                let path = &mut path[..name.len()];
+                for (to, from) in path.iter_mut().zip(name.bytes()) {
+                    *to = if from == b'.' { b'/' } else { from };
+                }
+                matcher.is_match_candidate(&Candidate::from_bytes(&*path))
             }
         }
     }

@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod client;
 pub mod config;
 pub mod keys;
+pub mod material;
 pub mod pem;
 mod seal;
 pub mod session;

@@ -94,18 +94,16 @@ fn what_the_policy_denies_is_answered_403_with_its_reason() {
         assert_eq!(line["target"], target, "{line}");
     }
     // The rule that nearly matched is named.
-    let (answer, _) = expect_denied(
-        &proxy,
-        connect("good.example:444"),
-        (403, "http_request_denied", "port"),
-    );
+    let (answer, _) =
+        expect_denied(&proxy, connect("good.example:444"), (403, "http_request_denied", "port"));
     assert!(answer.text().contains("good.example"), "{}", answer.text());
-    let (answer, _) = expect_denied(
-        &proxy,
-        connect("bad.good.example:443"),
-        (403, "http_request_denied", "deny_rule"),
+    let (answer, _) =
+        expect_denied(&proxy, connect("bad.good.example:443"), (403, "http_request_denied", "deny_rule"));
+    assert!(
+        answer.text().contains("ccpgate explain bad.good.example"),
+        "a command to run: {}",
+        answer.text()
     );
-    assert!(answer.text().contains("ccpgate explain bad.good.example"), "a command to run: {}", answer.text());
 }
 
 #[test]
@@ -115,8 +113,24 @@ fn every_key_is_in_every_line_of_a_denial() {
     let line = proxy.access_line("denied", "evil.example:443");
     let line = line.as_object().unwrap();
     for key in [
-        "time", "event", "id", "client", "target", "domain", "category", "upstream", "reason", "sent", "received",
-        "duration_ms", "dns_ms", "connect_ms", "ended_by", "stage", "would_deny", "client_cert",
+        "time",
+        "event",
+        "id",
+        "client",
+        "target",
+        "domain",
+        "category",
+        "upstream",
+        "reason",
+        "sent",
+        "received",
+        "duration_ms",
+        "dns_ms",
+        "connect_ms",
+        "ended_by",
+        "stage",
+        "would_deny",
+        "client_cert",
     ] {
         assert!(line.contains_key(key), "no {key} in {line:?}");
     }

@@ -137,7 +137,9 @@ fn listeners_change_or_the_reload_says_that_they_cannot() {
     // Now the address is free.
     drop(taken);
     proxy.reload(&format!("[proxy]\nlisten = [\"{busy}\"]\n{rules}"), "ok");
-    let mut moved = eventually("the new listener", || std::net::TcpStream::connect(busy).ok().map(|_| Raw::connect(busy)));
+    let mut moved = eventually("the new listener", || {
+        std::net::TcpStream::connect(busy).ok().map(|_| Raw::connect(busy))
+    });
     assert_eq!(moved.connect_target("old.example:443").status, 200);
     moved.expect_echo(b"on the new address");
     live.expect_echo(b"accepted on the old address");

@@ -214,7 +214,9 @@ fn hosts_of_the_target() {
     ] {
         table.target(65, target, &NO_RULE);
     }
-    for target in ["127.0.0.1:443", "127.1:443", "2130706433:443", "0x7f000001:443", "0177.0.0.1:443", "0:443"] {
+    for target in
+        ["127.0.0.1:443", "127.1:443", "2130706433:443", "0x7f000001:443", "0177.0.0.1:443", "0:443"]
+    {
         table.target(70, target, &Refused(&[400, 403], &["ip_literal", "no_rule", "malformed"]));
     }
     table.target(70, "127.0.0.1.:443", &Refused(&[400, 403], &["ip_literal", "no_rule", "malformed"]));
@@ -285,9 +287,17 @@ fn request_lines() {
 fn header_sections() {
     let mut table = Table::new();
     let with = |fields: &str| format!("CONNECT good.example:443 HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n");
-    for field in
-        ["A: b\r\n c", "Name : v", ": v", "A: b\0c", "A: b\rc", "no colon here", "A\u{e9}: b", "A(b): c", "\tA: b"]
-    {
+    for field in [
+        "A: b\r\n c",
+        "Name : v",
+        ": v",
+        "A: b\0c",
+        "A: b\rc",
+        "no colon here",
+        "A\u{e9}: b",
+        "A(b): c",
+        "\tA: b",
+    ] {
         table.request(33, with(field), &MALFORMED);
     }
     let host = |lines: &str| format!("CONNECT good.example:443 HTTP/1.1\r\n{lines}\r\n");
@@ -323,7 +333,11 @@ fn header_sections() {
     }
     table.request(39, with("Content-Length: 0"), &Tunnel);
     table.request(41, with("Expect: 100-continue"), &TunnelOrRefused(&[417], &["malformed"]));
-    table.request(48, with("Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nConnection: Upgrade"), &either);
+    table.request(
+        48,
+        with("Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nConnection: Upgrade"),
+        &either,
+    );
     // Secrets of a client are nobody's to log.
     let logged = table.proxy.log_so_far().iter().any(|line| line.to_string().contains("TOKENTOKEN"));
     assert!(!logged, "Proxy-Authorization in the log");

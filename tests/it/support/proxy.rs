@@ -162,7 +162,8 @@ impl Proxy {
     /// The line of the tunnel or denial with this target.
     #[track_caller]
     pub fn access_line(&self, event: &str, target: &str) -> Value {
-        self.log.line(&format!("{event} of {target}"), |line| line["event"] == event && line["target"] == target)
+        self.log
+            .line(&format!("{event} of {target}"), |line| line["event"] == event && line["target"] == target)
     }
 
     pub fn signal(&self, signal: Signal) {
