@@ -110,9 +110,15 @@ pub fn subject(chain: &[CertificateDer<'_>]) -> Option<String> {
     Some(text)
 }
 
-/// The earliest end among the certificates that the client showed.
+/// The first second at which one of the certificates that the client showed is over: the one after
+/// its notAfter, which still counts (RFC 5280 §4.1.2.5).
 fn chain_ends_at(chain: &[CertificateDer<'_>]) -> Option<u64> {
-    chain.iter().map(|der| parse(der).map(|c| ends_at(&c))).collect::<Option<Vec<_>>>()?.into_iter().min()
+    chain
+        .iter()
+        .map(|der| parse(der).map(|c| ends_at(&c).saturating_add(1)))
+        .collect::<Option<Vec<_>>>()?
+        .into_iter()
+        .min()
 }
 
 fn context(authorities: &[CertificateDer<'_>]) -> Context {

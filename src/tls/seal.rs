@@ -2,7 +2,7 @@
 //! inside is still young enough is decided elsewhere.
 //!
 //! ```text
-//! name (32) | salt (32) | AES-256-GCM( origin (8) | not_after (8) | session ) | tag (16)
+//! name (32) | salt (32) | AES-256-GCM( origin (8) | client_end (8) | session ) | tag (16)
 //! ```
 //!
 //! Key and nonce of every ticket are derived by HKDF from the long key and the ticket's own random
@@ -43,8 +43,8 @@ impl Context {
 pub(super) struct Session {
     /// Time of the first full handshake, seconds since the epoch.
     pub(super) origin: u64,
-    /// End of the client's certificate, seconds since the epoch; `u64::MAX` without one.
-    pub(super) not_after: u64,
+    /// First second at which the client's certificate is over, since the epoch; `u64::MAX` without one.
+    pub(super) client_end: u64,
     /// The session as rustls encoded it.
     pub(super) plain: Zeroizing<Vec<u8>>,
 }
@@ -71,7 +71,7 @@ pub(super) fn seal(
     key: &Key,
     context: &Context,
     origin: u64,
-    not_after: u64,
+    client_end: u64,
     plain: &[u8],
 ) -> Option<Vec<u8>> {
     let len = NAME_LEN + SALT_LEN + HEADER_LEN + plain.len() + TAG_LEN;
@@ -83,7 +83,7 @@ pub(super) fn seal(
     // Exactly as long as needed: growing would leave copies of the secret behind.
     let mut body = Zeroizing::new(Vec::with_capacity(HEADER_LEN + plain.len() + TAG_LEN));
     body.extend_from_slice(&origin.to_be_bytes());
-    body.extend_from_slice(&not_after.to_be_bytes());
+    body.extend_from_slice(&client_end.to_be_bytes());
     body.extend_from_slice(plain);
     sealing.seal_in_place_append_tag(nonce, associated(name, context), &mut *body).ok()?;
 
@@ -103,10 +103,10 @@ pub(super) fn open(key: &Key, context: &Context, ticket: &[u8]) -> Option<Sessio
     let mut body = Zeroizing::new(sealed.to_vec());
     let opened = opening.open_in_place(nonce, associated(&name, context), &mut body).ok()?;
     let (origin, rest) = opened.split_first_chunk::<8>()?;
-    let (not_after, plain) = rest.split_first_chunk::<8>()?;
+    let (client_end, plain) = rest.split_first_chunk::<8>()?;
     Some(Session {
         origin: u64::from_be_bytes(*origin),
-        not_after: u64::from_be_bytes(*not_after),
+        client_end: u64::from_be_bytes(*client_end),
         plain: Zeroizing::new(plain.to_vec()),
     })
 }
@@ -153,7 +153,7 @@ mod tests {
         let ticket = seal(&[7; 32], &key(1), &here, 1000, u64::MAX, b"session").unwrap();
         let session = open(&key(1), &here, &ticket).unwrap();
         assert_eq!(session.origin, 1000);
-        assert_eq!(session.not_after, u64::MAX);
+        assert_eq!(session.client_end, u64::MAX);
         assert_eq!(session.plain.as_slice(), b"session");
         assert!(open(&key(2), &here, &ticket).is_none());
         assert!(open(&key(1), &Context::ANONYMOUS, &ticket).is_none());

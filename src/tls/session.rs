@@ -39,8 +39,8 @@ pub(super) struct Entry {
 /// A TLS 1.2 session kept under its id.
 pub(super) struct Record {
     pub(super) context: Context,
-    /// End of the client's certificate, seconds since the epoch; `u64::MAX` without one.
-    pub(super) not_after: u64,
+    /// First second at which the client's certificate is over, since the epoch; `u64::MAX` without one.
+    pub(super) client_end: u64,
     pub(super) plain: Zeroizing<Vec<u8>>,
 }
 
@@ -234,7 +234,7 @@ mod tests {
         for _ in 0..100 {
             let record = Record {
                 context: Context::ANONYMOUS,
-                not_after: u64::MAX,
+                client_end: u64::MAX,
                 plain: Zeroizing::new(vec![1; 4 * BYTES_PER_UNIT]),
             };
             store.insert(random().unwrap(), 1_000_000, Some(Box::new(record)));

@@ -68,8 +68,8 @@ pub struct ConnTickets {
     context: Context,
     /// Birthday of this connection's session, [`UNBORN`] before it is known.
     origin: AtomicU64,
-    /// End of the client's certificate.
-    not_after: AtomicU64,
+    /// First second at which the client's certificate is over.
+    client_end: AtomicU64,
     /// The store's entry of this session. A lock for form's sake: one connection, one thread.
     entry: Mutex<Option<Named>>,
 }
@@ -92,7 +92,7 @@ impl ConnTickets {
             shift,
             context,
             origin: AtomicU64::new(UNBORN),
-            not_after: AtomicU64::new(FOREVER),
+            client_end: AtomicU64::new(FOREVER),
             entry: Mutex::new(None),
         })
     }
@@ -110,10 +110,10 @@ impl ConnTickets {
         }
     }
 
-    /// Records the end of the certificate that the client has just shown, seconds since the epoch:
+    /// Records from which second on the certificate that the client has just shown is over:
     /// no ticket made after this outlives it.
-    pub(super) fn client_certificate_ends(&self, not_after: u64) {
-        self.not_after.store(not_after, Ordering::Relaxed);
+    pub(super) fn client_certificate_ends(&self, client_end: u64) {
+        self.client_end.store(client_end, Ordering::Relaxed);
     }
 
     fn origin_or_now(&self) -> u64 {
@@ -130,20 +130,20 @@ impl ConnTickets {
         let Some(age) = self.shift.store.age(origin) else {
             return 0;
         };
-        let certificate = self.not_after.load(Ordering::Relaxed).saturating_sub(self.shift.store.now());
+        let certificate = self.client_end.load(Ordering::Relaxed).saturating_sub(self.shift.store.now());
         (self.shift.store.window_seconds().saturating_sub(age)).min(certificate)
     }
 
     /// Takes on a session that a client came back with, if it may still be resumed.
-    fn adopt(&self, origin: u64, not_after: u64, named: Option<Named>) -> Option<()> {
+    fn adopt(&self, origin: u64, client_end: u64, named: Option<Named>) -> Option<()> {
         self.shift.store.age(origin)?;
-        if not_after <= self.shift.store.now() {
+        if client_end <= self.shift.store.now() {
             return None;
         }
         // If rustls now refuses the session (other server name, other suite), an older birthday
         // stays behind: new tickets live shorter, never longer.
         self.origin.store(origin, Ordering::Relaxed);
-        self.not_after.store(not_after, Ordering::Relaxed);
+        self.client_end.store(client_end, Ordering::Relaxed);
         *self.entry.lock().unwrap_or_else(PoisonError::into_inner) = named;
         Some(())
     }
@@ -163,7 +163,7 @@ impl ConnTickets {
         let record = entry.record.as_ref().filter(|r| r.context == self.context)?;
         let plain = record.plain.to_vec();
         let named = Named { name: id.try_into().ok()?, entry: Arc::clone(&entry) };
-        self.adopt(entry.origin, record.not_after, Some(named))?;
+        self.adopt(entry.origin, record.client_end, Some(named))?;
         Some(plain)
     }
 }
@@ -185,13 +185,13 @@ impl ProducesTickets for ConnTickets {
         if self.remaining(origin) == 0 {
             return None;
         }
-        let not_after = self.not_after.load(Ordering::Relaxed);
+        let client_end = self.client_end.load(Ordering::Relaxed);
         if let Some(keys) = self.shift.keys() {
             let first = keys.first();
-            return seal::seal(&first.name, &first.key, &self.context, origin, not_after, plain);
+            return seal::seal(&first.name, &first.key, &self.context, origin, client_end, plain);
         }
         let Named { name, entry } = self.entry(origin)?;
-        seal::seal(&name, &entry.key, &self.context, origin, not_after, plain)
+        seal::seal(&name, &entry.key, &self.context, origin, client_end, plain)
     }
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
@@ -206,7 +206,7 @@ impl ProducesTickets for ConnTickets {
                 (session, Some(Named { name, entry }))
             }
         };
-        self.adopt(session.origin, session.not_after, named)?;
+        self.adopt(session.origin, session.client_end, named)?;
         Some(session.plain.to_vec())
     }
 }
@@ -223,7 +223,7 @@ impl StoresServerSessions for ConnTickets {
             return false;
         }
         let record =
-            Record { context: self.context, not_after: self.not_after.load(Ordering::Relaxed), plain };
+            Record { context: self.context, client_end: self.client_end.load(Ordering::Relaxed), plain };
         // The ticket that follows is sealed with this entry's key: one session, one entry.
         let Some(entry) = self.shift.store.insert(name, origin, Some(Box::new(record))) else {
             return false;
