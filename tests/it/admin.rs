@@ -51,25 +51,55 @@ fn every_series_exists_at_zero_from_the_start() {
     for domain in ["good.example", "*.wild.example"] {
         let of = format!("domain=\"{domain}\",category=\"extra\"");
         for outcome in [
-            "ok", "dns", "connect", "upstream_reset", "client_reset", "idle_timeout", "not_tls", "sni_mismatch", "drained",
+            "ok",
+            "dns",
+            "connect",
+            "upstream_reset",
+            "client_reset",
+            "idle_timeout",
+            "not_tls",
+            "sni_mismatch",
+            "drained",
         ] {
             let series = format!("ccpgate_tunnels_total{{{of},outcome=\"{outcome}\"}}");
             assert_eq!(metrics.get(&series), Some(0.0), "{series}");
         }
     }
     for reason in [
-        "no_rule", "port", "deny_rule", "ip_literal", "client", "method", "private_address", "malformed", "header_size",
-        "header_timeout", "overload", "draining",
+        "no_rule",
+        "port",
+        "deny_rule",
+        "ip_literal",
+        "client",
+        "method",
+        "private_address",
+        "malformed",
+        "header_size",
+        "header_timeout",
+        "overload",
+        "draining",
     ] {
-        assert_eq!(metrics.get(&format!("ccpgate_denied_total{{reason=\"{reason}\"}}")), Some(0.0), "{reason}");
+        assert_eq!(
+            metrics.get(&format!("ccpgate_denied_total{{reason=\"{reason}\"}}")),
+            Some(0.0),
+            "{reason}"
+        );
     }
     for reason in ["no_rule", "port", "deny_rule", "ip_literal", "not_tls", "sni_mismatch"] {
-        assert_eq!(metrics.get(&format!("ccpgate_reported_total{{reason=\"{reason}\"}}")), Some(0.0), "{reason}");
+        assert_eq!(
+            metrics.get(&format!("ccpgate_reported_total{{reason=\"{reason}\"}}")),
+            Some(0.0),
+            "{reason}"
+        );
     }
     for listener in ["http", "https"] {
         assert_eq!(metrics.get(&format!("ccpgate_client_connections{{listener=\"{listener}\"}}")), Some(0.0));
     }
-    assert_eq!(metrics.get("ccpgate_config_last_reload_successful"), Some(1.0), "the start counts as a success");
+    assert_eq!(
+        metrics.get("ccpgate_config_last_reload_successful"),
+        Some(1.0),
+        "the start counts as a success"
+    );
     assert_eq!(metrics.get("ccpgate_error_ratio{category=\"all\"}"), Some(0.0));
     let telecom = "ccpgate_tunnels_active{domain=\"rtc*.connect-telecom.us-west-2.amazonaws.com\",category=\"telecom\"}";
     assert_eq!(metrics.get(telecom), Some(0.0), "the catalogue's rules are there as well");

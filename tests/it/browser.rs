@@ -85,7 +85,10 @@ fn site(config: Arc<ServerConfig>, say: Sender<String>) -> Upstream {
         // Ends at the browser's leave, clean or not.
         while let Some(head) = read_head(&mut tls) {
             if head.to_ascii_lowercase().contains("upgrade: websocket") {
-                let Ok(mut socket) = tungstenite::accept(Replay { head: head.into_bytes(), rest: tls }) else { return };
+                let Ok(mut socket) = tungstenite::accept(Replay { head: head.into_bytes(), rest: tls })
+                else {
+                    return;
+                };
                 while let Ok(message) = socket.read() {
                     if message.is_text() && socket.send(message).is_err() {
                         return;
@@ -238,7 +241,8 @@ fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let word =
+            chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for digit in 0..4 {
             let at = (word >> (18 - 6 * digit)) as usize & 63;
             text.push(if digit <= chunk.len() { char::from(ALPHABET[at]) } else { '=' });

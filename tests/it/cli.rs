@@ -31,7 +31,8 @@ fn allowlist_as_json_has_every_key_and_keeps_stdout_clean() {
     let rules = rules.as_array().unwrap();
     assert!(rules.len() > 10, "{} rules", rules.len());
     for rule in rules {
-        for key in ["pattern", "ports", "protocol", "category", "generation", "breadth", "carries", "source"] {
+        for key in ["pattern", "ports", "protocol", "category", "generation", "breadth", "carries", "source"]
+        {
             assert!(!rule[key].is_null(), "no {key} in {rule}");
         }
         assert!(["tcp", "udp"].contains(&rule["protocol"].as_str().unwrap()), "{rule}");
@@ -39,7 +40,10 @@ fn allowlist_as_json_has_every_key_and_keeps_stdout_clean() {
         assert!(["tenant", "service", "shared"].contains(&rule["breadth"].as_str().unwrap()), "{rule}");
     }
     let find = |pattern: &str| {
-        rules.iter().find(|rule| rule["pattern"] == pattern).unwrap_or_else(|| panic!("no {pattern} in {rules:#?}"))
+        rules
+            .iter()
+            .find(|rule| rule["pattern"] == pattern)
+            .unwrap_or_else(|| panic!("no {pattern} in {rules:#?}"))
     };
     let telecom = find("rtc*.connect-telecom.us-west-2.amazonaws.com");
     assert_eq!((&telecom["category"], &telecom["ports"][0]), (&"telecom".into(), &443.into()), "{telecom}");
@@ -86,7 +90,12 @@ fn explain_as_json() {
     for (target, shown, decision, reason) in [
         ("acme.my.connect.aws", "acme.my.connect.aws:443", "allowed", None),
         ("ACME.my.connect.aws.:443", "acme.my.connect.aws:443", "allowed", None),
-        ("wss://rtc1.connect-telecom.us-west-2.amazonaws.com/x", "rtc1.connect-telecom.us-west-2.amazonaws.com:443", "allowed", None),
+        (
+            "wss://rtc1.connect-telecom.us-west-2.amazonaws.com/x",
+            "rtc1.connect-telecom.us-west-2.amazonaws.com:443",
+            "allowed",
+            None,
+        ),
         ("https://login.idp.example/a?b", "login.idp.example:443", "allowed", None),
         ("acme.my.connect.aws:8443", "acme.my.connect.aws:8443", "denied", Some("port")),
         ("x.bad.cloudfront.net", "x.bad.cloudfront.net:443", "denied", Some("deny_rule")),
@@ -112,7 +121,8 @@ fn explain_as_json() {
     let near = if near.is_array() { near[0].clone() } else { near };
     assert_eq!(near["nearest"]["rule"], "acme.my.connect.aws", "{near}");
     assert!(near["nearest"]["why"].is_string(), "{near}");
-    let several = ccpgate(Some(CONFIG), &["explain", "--json", "acme.my.connect.aws", "evil.example"]).expect(1);
+    let several =
+        ccpgate(Some(CONFIG), &["explain", "--json", "acme.my.connect.aws", "evil.example"]).expect(1);
     assert_eq!(several.json().as_array().map(Vec::len), Some(2));
 }
 
@@ -124,7 +134,12 @@ fn pac_is_printed_as_served() {
     assert!(pac.contains("FindProxyForURL") && pac.contains("PROXY proxy1.corp:3128"), "{pac}");
     let anywhere = format!("{CONFIG}\n[proxy]\nlisten = [\"0.0.0.0:3128\"]");
     let ran = ccpgate(Some(&anywhere), &["pac"]);
-    assert!(ran.stderr.contains("advertise"), "0.0.0.0 is no address for a browser: {}{}", ran.stdout, ran.stderr);
+    assert!(
+        ran.stderr.contains("advertise"),
+        "0.0.0.0 is no address for a browser: {}{}",
+        ran.stdout,
+        ran.stderr
+    );
 }
 
 #[test]
@@ -132,10 +147,16 @@ fn config_check_show_and_schema() {
     ccpgate(Some(CONFIG), &["config", "check"]).expect(0);
     ccpgate(None, &["config", "check"]).expect(0);
     let shown = ccpgate(Some(CONFIG), &["config", "show"]).expect(0).stdout;
-    assert!(shown.contains("us-west-2") && shown.contains("test.toml"), "where each value came from: {shown}");
+    assert!(
+        shown.contains("us-west-2") && shown.contains("test.toml"),
+        "where each value came from: {shown}"
+    );
     assert!(shown.contains("header_timeout") && shown.contains("default"), "{shown}");
     let schema = ccpgate(None, &["config", "schema"]).expect(0).json();
-    assert!(schema["properties"]["limits"].is_object() || schema.to_string().contains("header_timeout"), "{schema}");
+    assert!(
+        schema["properties"]["limits"].is_object() || schema.to_string().contains("header_timeout"),
+        "{schema}"
+    );
 }
 
 #[test]
@@ -162,7 +183,8 @@ fn mistakes_name_file_key_and_what_would_be_valid() {
         assert!(ran.stdout.is_empty(), "{}", ran.stdout);
     }
     // All problems at once.
-    let both = ccpgate(Some("[limits]\nconnectoins = 5\n[policy]\nmode = \"lax\"\n"), &["config", "check"]).expect(2);
+    let both = ccpgate(Some("[limits]\nconnectoins = 5\n[policy]\nmode = \"lax\"\n"), &["config", "check"])
+        .expect(2);
     assert!(both.stderr.contains("connectoins") && both.stderr.contains("lax"), "{}", both.stderr);
 }
 
@@ -193,7 +215,12 @@ fn wrong_usage_is_exit_2() {
         &["-c", "missing.toml", "config", "check"],
     ] {
         let ran = ccpgate(None, arguments).expect(2);
-        assert!(!ran.stderr.is_empty() && ran.stdout.is_empty(), "{arguments:?}: {}{}", ran.stdout, ran.stderr);
+        assert!(
+            !ran.stderr.is_empty() && ran.stdout.is_empty(),
+            "{arguments:?}: {}{}",
+            ran.stdout,
+            ran.stderr
+        );
     }
     let help = ccpgate(None, &["--help"]).expect(0).stdout;
     for command in ["serve", "allowlist", "explain", "pac", "config", "version"] {

@@ -11,7 +11,10 @@ use crate::support::{PATIENCE, Proxy, Upstream, eventually};
 const TARGET: &str = "good.example:443";
 
 fn start(upstream: &Upstream, more: &str) -> Proxy {
-    Proxy::start(&format!("[[allow]]\npattern = \"good.example\"\n{more}\n{}", upstream.for_targets(&[TARGET])))
+    Proxy::start(&format!(
+        "[[allow]]\npattern = \"good.example\"\n{more}\n{}",
+        upstream.for_targets(&[TARGET])
+    ))
 }
 
 /// Waits until the proxy port refuses.
@@ -111,7 +114,10 @@ fn a_connection_kept_alive_is_closed_or_told() {
     if !got.is_empty() {
         assert!(got.starts_with("HTTP/1.1 503"), "{got}");
         let head = got.to_ascii_lowercase();
-        assert!(head.contains("error=proxy_internal_response") && head.contains("connection: close"), "{got}");
+        assert!(
+            head.contains("error=proxy_internal_response") && head.contains("connection: close"),
+            "{got}"
+        );
         assert!(head.contains("details=\"draining\""), "{got}");
     }
     tunnel.expect_echo(b"unharmed");

@@ -102,7 +102,8 @@ fn a_hello_cut_anywhere_passes() {
     let hello = client_hello("good.example");
     let cuts: Vec<usize> = (1..hello.len()).collect();
     for cuts in cuts.chunks(100) {
-        let mut clients: Vec<(usize, Raw)> = cuts.iter().map(|cut| (*cut, guarded.proxy.tunnel(TARGET))).collect();
+        let mut clients: Vec<(usize, Raw)> =
+            cuts.iter().map(|cut| (*cut, guarded.proxy.tunnel(TARGET))).collect();
         for (cut, client) in &mut clients {
             client.send(&hello[..*cut]);
         }
@@ -244,7 +245,9 @@ fn report_mode_counts_and_lets_through() {
         "[[allow]]\npattern = \"good.example\"\n[policy]\ntls = \"sni\"\nmode = \"report\"\n{}",
         upstream.for_targets(&[TARGET])
     ));
-    for (bytes, reason) in [(b"EHLO x\r\n".to_vec(), "not_tls"), (client_hello("evil.example"), "sni_mismatch")] {
+    for (bytes, reason) in
+        [(b"EHLO x\r\n".to_vec(), "not_tls"), (client_hello("evil.example"), "sni_mismatch")]
+    {
         let before = upstream.received().len();
         let mut client = proxy.tunnel(TARGET);
         client.send(&bytes);

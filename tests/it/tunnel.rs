@@ -14,7 +14,10 @@ const TARGET: &str = "good.example:443";
 const CONNECT: &str = "CONNECT good.example:443 HTTP/1.1\r\nHost: good.example:443\r\n\r\n";
 
 fn proxy_to(upstream: &Upstream, more: &str) -> Proxy {
-    Proxy::start(&format!("[[allow]]\npattern = \"good.example\"\n{more}\n{}", upstream.for_targets(&[TARGET])))
+    Proxy::start(&format!(
+        "[[allow]]\npattern = \"good.example\"\n{more}\n{}",
+        upstream.for_targets(&[TARGET])
+    ))
 }
 
 fn series(name: &str, label: &str) -> String {

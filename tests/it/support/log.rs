@@ -65,7 +65,12 @@ impl Log {
     /// All lines so far that are JSON objects.
     pub fn objects(&self) -> Vec<Value> {
         let lines = self.shared.0.lock().unwrap();
-        lines.lines.iter().filter_map(|line| serde_json::from_str(line).ok()).filter(Value::is_object).collect()
+        lines
+            .lines
+            .iter()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .filter(Value::is_object)
+            .collect()
     }
 
     /// Everything that the process wrote; waits for its end.

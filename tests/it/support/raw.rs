@@ -134,7 +134,9 @@ impl Raw {
                 return Answer::parse(&head[..end]);
             }
             match self.fill() {
-                Ok(0) => panic!("closed instead of an answer; got {:?}", String::from_utf8_lossy(&self.buffer)),
+                Ok(0) => {
+                    panic!("closed instead of an answer; got {:?}", String::from_utf8_lossy(&self.buffer))
+                }
                 Ok(_) => {}
                 Err(error) => panic!("no answer: {error}; got {:?}", String::from_utf8_lossy(&self.buffer)),
             }
