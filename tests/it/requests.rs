@@ -1,7 +1,7 @@
 //! What attackers and odd clients send: one table row each, numbered as in the project's catalogue
 //! of hazards (§2.1 request line, §2.2 header section and what follows it); the targets that they ask
-//! for are in `targets`. The right outcome is a tunnel, a refusal with these statuses and reasons, or a closed connection; whatever
-//! else, nothing but a tunnel may reach the upstream.
+//! for are in `targets`. The right outcome is a tunnel, a refusal with these statuses and reasons, or
+//! a closed connection; whatever else, nothing but a tunnel may reach the upstream.
 
 use crate::support::{Proxy, Raw, Upstream, client_hello, eventually};
 
