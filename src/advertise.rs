@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::Config;
+use crate::config::{Advertised, Config};
 use crate::net::dialer::is_unspecified;
 use crate::pac;
 use crate::policy::Policy;
@@ -26,7 +26,7 @@ impl Advertise {
     /// The proxies as configured; the listeners' ports may still be 0.
     pub fn from_config(config: &Config) -> Self {
         Self {
-            given: config.proxy.advertise.iter().map(ToString::to_string).collect(),
+            given: config.proxy.advertise.iter().map(pac_word).collect(),
             http: config.proxy.listen.clone(),
             https: Vec::new(),
             otherwise: config.pac.otherwise.clone(),
@@ -64,6 +64,12 @@ impl Advertise {
         let proxies: Vec<String> = if self.given.is_empty() { own() } else { self.given.clone() };
         pac::render(policy, &proxies, &self.otherwise)
     }
+}
+
+fn pac_word(proxy: &Advertised) -> String {
+    let scheme = if proxy.https { "HTTPS" } else { "PROXY" };
+    let host = if proxy.host.contains(':') { format!("[{}]", proxy.host) } else { proxy.host.clone() };
+    format!("{scheme} {host}:{}", proxy.port)
 }
 
 /// The host of a `Host` field, if it parses strictly: what ends up in a PAC file may hold nothing

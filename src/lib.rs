@@ -21,6 +21,7 @@ pub mod proxy;
 pub mod server;
 pub mod snapshot;
 pub mod target;
+pub mod tls;
 pub mod tunnel;
 
 /// This version.

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
 use crate::advertise::Advertise;
-use crate::config::{self, Config, Sources};
+use crate::config::{self, Config, ConfigErrors, Sources};
 use crate::log::{self, AccessLog, Sink};
 use crate::metrics::Metrics;
 use crate::proxy::gate::Gate;
@@ -30,8 +30,10 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Why `serve` can't start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    #[error("{0}")]
-    Config(String),
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    #[error("dns.servers: the system's resolver configuration can't be used: {0}")]
+    Resolver(String),
     #[error("{key}: can't listen on {address}: {error}")]
     Bind { key: &'static str, address: SocketAddr, error: io::Error },
     #[error("can't start: {0}")]
@@ -39,18 +41,17 @@ pub enum ServeError {
 }
 
 /// The configuration and what was resolved from it.
-struct Loaded {
+struct Ready {
     config: Config,
     plan: Plan,
     file: String,
 }
 
-fn load(sources: &Sources) -> Result<Loaded, String> {
-    let loaded = config::load(sources).map_err(|e| e.to_string())?;
+fn load(sources: &Sources) -> Result<Ready, ServeError> {
+    let loaded = config::load(sources)?;
+    let plan = Plan::new(&loaded)?;
     let file = loaded.file.as_ref().map_or("the embedded default".to_owned(), |f| f.display().to_string());
-    let plan = Plan::new(&loaded.config)
-        .map_err(|problems| problems.iter().map(|p| format!("{file}: {p}")).collect::<Vec<_>>().join("\n"))?;
-    Ok(Loaded { config: loaded.config, plan, file })
+    Ok(Ready { config: loaded.config, plan, file })
 }
 
 /// Runs until SIGTERM or SIGINT and the drain that follows.
@@ -58,7 +59,7 @@ fn load(sources: &Sources) -> Result<Loaded, String> {
 /// # Errors
 /// When it can't start; once it runs, nothing ends it but a signal.
 pub fn serve(sources: &Sources) -> Result<(), ServeError> {
-    let loaded = load(sources).map_err(ServeError::Config)?;
+    let loaded = load(sources)?;
     let files = raise_file_limit();
     let metrics = Arc::new(Metrics::new());
     let sink = Sink::start(io::stderr(), metrics.log_dropped.clone())?;
@@ -74,7 +75,7 @@ pub fn serve(sources: &Sources) -> Result<(), ServeError> {
 
 async fn run(
     sources: &Sources,
-    loaded: Loaded,
+    loaded: Ready,
     metrics: Arc<Metrics>,
     sink: &Sink,
     files: Option<u64>,
@@ -156,17 +157,17 @@ struct Server {
 
 impl Server {
     fn start(
-        loaded: Loaded,
+        loaded: Ready,
         metrics: Arc<Metrics>,
         sink: &Sink,
         files: Option<u64>,
     ) -> Result<Self, ServeError> {
-        let Loaded { config, plan, file } = loaded;
+        let Ready { config, plan, file } = loaded;
         let listeners = bind_missing(&config, &Listeners::new())?;
         let advertise = advertise(&config, &listeners);
         let warnings = plan.warnings.clone();
         let snapshot = Snapshot::new(&config, plan, advertise, &metrics, &Handle::current())
-            .map_err(ServeError::Config)?;
+            .map_err(ServeError::Resolver)?;
         let access = AccessLog::new(sink.clone(), config.log.format);
         let gate = Gate::new(Arc::new(snapshot), metrics, access);
         let workers = start_workers(&gate)?;
@@ -258,7 +259,7 @@ impl Server {
     }
 
     fn try_reload(&mut self, sources: &Sources) -> Result<(), ServeError> {
-        let Loaded { config, plan, file } = load(sources).map_err(ServeError::Config)?;
+        let Ready { config, plan, file } = load(sources)?;
         // New addresses are bound before anything else changes: failure leaves all as it was.
         let added = bind_missing(&config, &self.listeners)?;
         let wanted = addresses(&config);
@@ -273,7 +274,7 @@ impl Server {
             Ok(snapshot) => snapshot,
             Err(error) => {
                 self.listeners.extend(removed);
-                return Err(ServeError::Config(error));
+                return Err(ServeError::Resolver(error));
             }
         };
         let old = std::mem::replace(&mut self.config, config);

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use crate::address;
 use crate::advertise::Advertise;
 use crate::catalogue;
-use crate::config::{Config, Mode, TlsCheck};
+use crate::config::{Config, ConfigErrors, Loaded, Mode, TlsCheck};
 use crate::metrics::{Metrics, RuleSeries};
 use crate::net::resolver::Resolver;
 use crate::policy::{Breadth, Generation, Pattern, Policy, Protocol, Reason, Rule, RuleId};
@@ -30,54 +30,52 @@ impl Plan {
     /// Resolves the allow list and everything that names hosts.
     ///
     /// # Errors
-    /// All problems at once, each naming its key.
-    pub fn new(config: &Config) -> Result<Self, Vec<String>> {
+    /// All problems at once, each naming its key and where it was written.
+    pub fn new(loaded: &Loaded) -> Result<Self, ConfigErrors> {
+        let Loaded { config, provenance, .. } = loaded;
         let mut problems = Vec::new();
-        let mut rules = Vec::new();
-        let mut warnings = Vec::new();
-        match catalogue::resolve(&config.connect) {
-            Ok(resolved) => {
-                rules = resolved.rules;
-                warnings = resolved.warnings;
+        let resolved = catalogue::resolve(&config.connect).unwrap_or_else(|errors| {
+            for error in errors {
+                let (key, text) = (error.key(), error.to_string());
+                let message = text.strip_prefix(key).and_then(|t| t.strip_prefix(": ")).unwrap_or(&text);
+                problems.push(provenance.problem(key, None, message));
             }
-            Err(errors) => problems.extend(errors.iter().map(ToString::to_string)),
-        }
+            catalogue::Resolved::default()
+        });
+        let mut pattern = |key: String, text: &str| {
+            Pattern::parse(text)
+                .map_err(|error| problems.push(provenance.problem(&key, Some(text), error.to_string())))
+                .ok()
+        };
+        let mut rules = resolved.rules;
         for (i, allow) in config.allow.iter().enumerate() {
-            match Pattern::parse(&allow.pattern) {
-                Ok(pattern) => rules.push(Rule {
-                    pattern,
-                    ports: allow.ports.clone(),
-                    protocol: Protocol::Tcp,
-                    category: allow.category,
-                    generation: Generation::Current,
-                    breadth: Breadth::Tenant,
-                    carries: "what [[allow]] adds".into(),
-                    agent_sees: "whatever needs this host fails; the configuration added it".into(),
-                    source: "[[allow]]".into(),
-                }),
-                Err(error) => problems.push(format!("allow[{i}].pattern: {error}")),
-            }
+            rules.extend(pattern(format!("allow[{i}].pattern"), &allow.pattern).map(|pattern| Rule {
+                pattern,
+                ports: allow.ports.clone(),
+                protocol: Protocol::Tcp,
+                category: allow.category,
+                generation: Generation::Current,
+                breadth: Breadth::Tenant,
+                carries: "what [[allow]] adds".into(),
+                agent_sees: "whatever needs this host fails; the configuration added it".into(),
+                source: "[[allow]]".into(),
+            }));
         }
-        let mut deny = Vec::new();
-        for (i, text) in config.policy.deny.iter().enumerate() {
-            match Pattern::parse(text) {
-                Ok(pattern) => deny.push(pattern),
-                Err(error) => problems.push(format!("policy.deny[{i}]: {error}")),
-            }
-        }
-        let mut connect_to = Vec::new();
-        for (from, to) in &config.egress.connect_to {
-            match Pattern::parse(&from.host) {
-                Ok(pattern) => connect_to.push((pattern, from.port, *to)),
-                Err(error) => problems.push(format!("egress.connect_to.\"{from}\": {error}")),
-            }
-        }
+        let deny = config.policy.deny.iter().enumerate();
+        let deny = deny.filter_map(|(i, text)| pattern(format!("policy.deny[{i}]"), text)).collect();
+        let redirections = config.egress.connect_to.iter();
+        let mut connect_to: Vec<_> = redirections
+            .filter_map(|(from, to)| {
+                let key = format!("egress.connect_to.\"{from}\"");
+                pattern(key, &from.host).map(|pattern| (pattern, from.port, *to))
+            })
+            .collect();
         // The most specific first: an exact name, then the longest pattern.
         connect_to.sort_by_key(|(p, ..)| (!p.is_exact(), std::cmp::Reverse(p.as_str().len())));
         if problems.is_empty() {
-            Ok(Self { policy: Policy::new(rules, deny), warnings, connect_to })
+            Ok(Self { policy: Policy::new(rules, deny), warnings: resolved.warnings, connect_to })
         } else {
-            Err(problems)
+            Err(ConfigErrors { problems })
         }
     }
 }
@@ -125,9 +123,7 @@ impl Snapshot {
     ) -> Result<Self, String> {
         let resolver =
             Resolver::new(&config.dns.hosts, &config.dns.servers, config.dns.timeout, runtime.clone())
-                .map_err(|e| {
-                    format!("dns.servers: the system's resolver configuration can't be used: {e}")
-                })?;
+                .map_err(|e| e.to_string())?;
         let series = plan.policy.rules().iter().map(|r| metrics.rule(r)).collect();
         Ok(Self {
             name: config.proxy.name.clone(),

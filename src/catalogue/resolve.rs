@@ -13,7 +13,7 @@ use super::{
 use crate::policy::{Breadth, Generation, Pattern, Protocol, Rule};
 
 /// The allow list of a choice.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Resolved {
     /// Sorted by category, then pattern, then protocol; no two with the same pattern and protocol.
     pub rules: Vec<Rule>,

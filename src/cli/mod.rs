@@ -79,7 +79,7 @@ fn dispatch(command: &Command, sources: &Sources) -> Result<(), Failure> {
 /// Loads and resolves the configuration; its warnings go to standard error.
 fn plan(sources: &Sources) -> Result<(Loaded, Plan), Failure> {
     let loaded = config::load(sources).map_err(|e| Failure::Usage(e.to_string()))?;
-    let plan = Plan::new(&loaded.config).map_err(|problems| Failure::Usage(problems.join("\nccpgate: ")))?;
+    let plan = Plan::new(&loaded).map_err(|e| Failure::Usage(e.to_string()))?;
     for warning in &plan.warnings {
         eprintln!("ccpgate: warning: {warning}");
     }

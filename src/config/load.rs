@@ -81,6 +81,12 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     let mut positions = Default::default();
     if let Some(path) = &sources.file {
         let text = read_file(path)?;
+        if text.trim().is_empty() {
+            // Caught between an editor's truncation and its write, it must not open the defaults.
+            let message = "the file is empty; remove it to run on the embedded default".to_owned();
+            let source = Source::File(path.clone());
+            return Err(Problem { source, position: None, key: None, value: None, message }.into());
+        }
         let mut layer = Layer::document(Source::File(path.clone()), &text, &mut problems);
         positions = std::mem::take(&mut layer.positions);
         layers.push(layer);

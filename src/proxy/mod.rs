@@ -3,7 +3,9 @@
 pub mod admission;
 pub mod answer;
 pub mod gate;
+pub mod h2;
 pub mod head;
+pub mod https;
 pub mod listener;
 pub mod record;
 pub mod refusal;

@@ -266,6 +266,12 @@ impl Refusal {
     }
 }
 
+/// A value from the wire as it may be shown: escaped and cut short.
+pub fn shown(raw: &str) -> String {
+    let cut: String = raw.chars().take(120).collect();
+    cut.escape_default().to_string()
+}
+
 /// A structured-field item (RFC 8941 §3.3): a token where the name is one, else a string.
 fn item(name: &str) -> String {
     let token_byte = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&b);

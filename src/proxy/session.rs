@@ -16,7 +16,7 @@ use super::answer::{ESTABLISHED, Plain};
 use super::gate::{Busy, Gate};
 use super::head::{Head, HeadError, Reader, Request, SCRATCH, poll_scratch};
 use super::record::Record;
-use super::refusal::{Limit, Refusal};
+use super::refusal::{Limit, Refusal, shown};
 use crate::address;
 use crate::config::TlsCheck;
 use crate::metrics::{Listener, Outcome};
@@ -111,7 +111,9 @@ async fn negotiate<C: Wire>(mut client: C, peer: Peer, gate: Arc<Gate>) -> Optio
             return match open(&peer, &gate, &snapshot, target, started, gone).await {
                 Ok(opened) => establish(client, gate, snapshot, opened, rest, busy).await,
                 Err(refused) => {
-                    refused.answer(&mut client, &gate, &snapshot).await;
+                    if let Some(answer) = refused.account(&gate, &snapshot) {
+                        answer.send_last(&mut client, false).await;
+                    }
                     None
                 }
             };
@@ -149,11 +151,11 @@ async fn negotiate<C: Wire>(mut client: C, peer: Peer, gate: Arc<Gate>) -> Optio
     }
 }
 
-fn malformed(what: &str) -> Refusal {
+pub(super) fn malformed(what: &str) -> Refusal {
     Refusal::Malformed(what.to_owned())
 }
 
-fn admit(peer: &Peer, snapshot: &Snapshot) -> Result<(), Refusal> {
+pub(super) fn admit(peer: &Peer, snapshot: &Snapshot) -> Result<(), Refusal> {
     let client = address::canonical(peer.address.ip());
     if !snapshot.clients.iter().any(|net| net.contains(&client)) {
         return Err(Refusal::Client(SocketAddr::new(client, peer.address.port())));
@@ -162,7 +164,7 @@ fn admit(peer: &Peer, snapshot: &Snapshot) -> Result<(), Refusal> {
 }
 
 /// The answer to what is not a CONNECT.
-fn plain(request: &Request, peer: &Peer, snapshot: &Snapshot) -> Result<Plain<'static>, Refusal> {
+pub(super) fn plain(request: &Request, peer: &Peer, snapshot: &Snapshot) -> Result<Plain<'static>, Refusal> {
     if !request.target.starts_with('/') {
         return Err(Refusal::Method(shown(&request.method)));
     }
@@ -173,12 +175,6 @@ fn plain(request: &Request, peer: &Peer, snapshot: &Snapshot) -> Result<Plain<'s
         ("/proxy.pac" | "/wpad.dat", _) => Plain::not_allowed(),
         _ => Plain::not_found(),
     })
-}
-
-/// A value from the wire as it may be shown: escaped and cut short.
-fn shown(raw: &str) -> String {
-    let cut: String = raw.chars().take(120).collect();
-    cut.escape_default().to_string()
 }
 
 /// An allowed target with its connection.
@@ -194,13 +190,15 @@ pub struct Refused {
 }
 
 impl Refused {
-    async fn answer<C: Wire>(self, client: &mut C, gate: &Gate, snapshot: &Snapshot) {
+    /// Counts and logs it; the answer, if anybody is left to hear it.
+    pub(super) fn account(self, gate: &Gate, snapshot: &Snapshot) -> Option<Plain<'static>> {
         let Some(refusal) = self.refusal else {
-            return self.record.ended(gate, Outcome::ClientReset, "client", [0, 0]);
+            self.record.ended(gate, Outcome::ClientReset, "client", [0, 0]);
+            return None;
         };
         let (id, target) = (gate.id_text(self.record.id), self.record.target.to_string());
         self.record.refused(gate, &refusal);
-        Plain::refusal(&refusal, &snapshot.name, Some(&target), &id).send_last(client, false).await;
+        Some(Plain::refusal(&refusal, &snapshot.name, Some(&target), &id))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The tunnel: guarded by its ClientHello, then relayed untouched.
 
 pub mod hello;
-mod pipe;
+pub mod pipe;
 pub mod relay;
 pub mod wire;

@@ -1,0 +1,279 @@
+//! HTTP/2 on the TLS listener: every stream with CONNECT (RFC 9113 §8.5) is a tunnel with the same
+//! policy, answers and outcomes as over HTTP/1.1. One bad stream fails alone.
+//!
+//! The h2 crate is used directly: hyper's upgrade of a CONNECT reads a reset as an orderly end,
+//! can't answer one, ends the whole connection over one announced body, and gives all streams of a
+//! connection one window, so that a stalled tunnel stalls them all.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use ::h2::server::{Builder, SendResponse};
+use ::h2::{Reason, RecvStream, SendStream};
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::admission::Permit;
+use super::answer::Plain;
+use super::gate::Gate;
+use super::head;
+use super::refusal::{Refusal, shown};
+use super::session::{self, Peer, admit, guard, malformed, open};
+use crate::metrics::Outcome;
+use crate::snapshot::Snapshot;
+use crate::target::Target;
+use crate::tunnel::pipe::Pipe;
+use crate::tunnel::wire::Wire;
+
+/// Tunnels of one browser at once. A panel with its CRM around it holds about forty.
+const STREAMS: u32 = 250;
+/// What a tunnel whose upstream takes nothing can hold of ours.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// Room for all streams at once: a stalled one never takes the others' share.
+const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
+/// What waits for the client in a stream.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Streams that are reset before they were looked at (Rapid Reset, CVE-2023-44487).
+const EARLY_RESETS: usize = 50;
+const HEADER_LIST: u32 = 16 * 1024;
+
+/// Serves one connection until it ends; `permit` counts it.
+pub async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, gate: Arc<Gate>) {
+    let handshake = Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(HEADER_LIST)
+        .max_pending_accept_reset_streams(EARLY_RESETS)
+        .max_concurrent_reset_streams(EARLY_RESETS)
+        .handshake::<_, Bytes>(client);
+    let limit = gate.snapshot().limits.header_timeout;
+    let Ok(Ok(mut connection)) = tokio::time::timeout(limit, handshake).await else { return };
+    let mut leaving = false;
+    loop {
+        let next = tokio::select! {
+            next = connection.accept() => next,
+            () = gate.drain.begun(), if !leaving => {
+                // GOAWAY: no new streams, live ones go on.
+                connection.graceful_shutdown();
+                leaving = true;
+                continue;
+            }
+        };
+        match next {
+            Some(Ok((request, respond))) => {
+                tokio::spawn(stream(request, respond, peer.clone(), gate.clone()));
+            }
+            // The connection failed or ended; its streams learn that by themselves.
+            Some(Err(_)) | None => break,
+        }
+    }
+    drop(permit);
+}
+
+async fn stream(request: Request<RecvStream>, respond: SendResponse<Bytes>, peer: Peer, gate: Arc<Gate>) {
+    if let Some(tunnel) = Box::pin(negotiate(request, respond, peer, gate)).await {
+        tunnel.run().await;
+    }
+}
+
+async fn negotiate(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    peer: Peer,
+    gate: Arc<Gate>,
+) -> Option<session::Tunnel<H2Wire>> {
+    let started = Instant::now();
+    let snapshot = gate.snapshot();
+    let admitted = admit(&peer, &snapshot);
+    let (parts, body) = request.into_parts();
+    if parts.method != Method::CONNECT {
+        let asked = as_h1(&parts);
+        match admitted.and_then(|()| session::plain(&asked, &peer, &snapshot)) {
+            Ok(answer) => send(&mut respond, &answer, parts.method == Method::HEAD),
+            Err(refusal) => {
+                let target = shown(&parts.uri.to_string());
+                let id = super::record::denied(&gate, &snapshot, &peer, Some(&target), &refusal);
+                let answer = Plain::refusal(&refusal, &snapshot.name, Some(&target), &id);
+                send(&mut respond, &answer, parts.method == Method::HEAD);
+            }
+        }
+        return None;
+    }
+    let authority = parts.uri.authority().map_or("", |a| a.as_str());
+    let target = Target::parse_authority(authority.as_bytes());
+    let announced = parts.headers.contains_key(http::header::CONTENT_LENGTH)
+        || parts.headers.contains_key(http::header::TRANSFER_ENCODING);
+    let judged = match (admitted, &target) {
+        (Err(refusal), _) => Err(refusal),
+        (Ok(()), _) if announced => Err(malformed("a CONNECT announces a body")),
+        (Ok(()), Err(error)) => {
+            Err(Refusal::Malformed(format!("the CONNECT target is not host:port: {error}")))
+        }
+        (Ok(()), Ok(_)) => Ok(()),
+    };
+    let target = match (judged, target) {
+        (Ok(()), Ok(target)) => target,
+        (judged, target) => {
+            let text = target.map_or_else(|_| shown(authority), |t| t.to_string());
+            let refusal = judged.err().unwrap_or_else(|| malformed("no target"));
+            let id = super::record::denied(&gate, &snapshot, &peer, Some(&text), &refusal);
+            send(&mut respond, &Plain::refusal(&refusal, &snapshot.name, Some(&text), &id), false);
+            return None;
+        }
+    };
+    let busy = gate.busy();
+    let gone = async {
+        let _ = poll_fn(|cx| respond.poll_reset(cx)).await;
+    };
+    let opened = match open(&peer, &gate, &snapshot, target, started, gone).await {
+        Ok(opened) => opened,
+        Err(refused) => {
+            refuse(&mut respond, refused, &gate, &snapshot);
+            return None;
+        }
+    };
+    let session::Opened { mut record, upstream } = opened;
+    let Ok(send) = respond.send_response(Response::new(()), false) else {
+        record.ended(&gate, Outcome::ClientReset, "client", [0, 0]);
+        return None;
+    };
+    record.established();
+    let wire = H2Wire { receive: body, send, rest: Bytes::new(), ended: false };
+    guard(wire, upstream, record, gate, &snapshot, Vec::new(), busy).await
+}
+
+fn refuse(respond: &mut SendResponse<Bytes>, refused: session::Refused, gate: &Gate, snapshot: &Snapshot) {
+    if let Some(answer) = refused.account(gate, snapshot) {
+        send(respond, &answer, false);
+    }
+}
+
+/// The request as the h1 side would have read it. `https` in `:scheme` is this server itself; what
+/// is to be fetched for the client has `http`.
+fn as_h1(parts: &http::request::Parts) -> head::Request {
+    let own = parts.uri.scheme_str() != Some("http");
+    let target = match parts.uri.path_and_query() {
+        Some(path) if own => path.as_str().to_owned(),
+        _ => parts.uri.to_string(),
+    };
+    head::Request {
+        method: parts.method.as_str().into(),
+        target: target.into(),
+        http_1_0: false,
+        host: parts.uri.authority().map(|a| a.as_str().into()),
+        body: false,
+        close: false,
+    }
+}
+
+fn send(respond: &mut SendResponse<Bytes>, answer: &Plain<'_>, head_only: bool) {
+    let mut response = Response::builder().status(answer.status);
+    for (name, value) in &answer.fields {
+        response = response.header(*name, value);
+    }
+    let Ok(response) = response.header("content-length", answer.body.len()).body(()) else { return };
+    // A client that has gone needs no answer.
+    if let Ok(mut stream) = respond.send_response(response, head_only)
+        && !head_only
+    {
+        let _ = stream.send_data(Bytes::from(answer.body.clone()), true);
+    }
+    // RFC 9113 §8.1: the client may stop sending; nothing of its body is wanted.
+    respond.send_reset(Reason::NO_ERROR);
+}
+
+/// A stream as an end of a tunnel.
+pub struct H2Wire {
+    receive: RecvStream,
+    send: SendStream<Bytes>,
+    /// Received and not yet taken.
+    rest: Bytes,
+    ended: bool,
+}
+
+fn failed(error: ::h2::Error) -> io::Error {
+    match error.reason() {
+        Some(_) => io::ErrorKind::ConnectionReset.into(),
+        None => error.into_io().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()),
+    }
+}
+
+impl AsyncRead for H2Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.rest.is_empty() {
+            match ready!(self.receive.poll_data(cx)) {
+                Some(data) => self.rest = data.map_err(failed)?,
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let n = self.rest.len().min(buffer.remaining());
+        buffer.put_slice(&self.rest.split_to(n));
+        // Only what was taken makes room: a stalled tunnel holds its window and no more.
+        self.receive.flow_control().release_capacity(n).map_err(failed)?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for H2Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.send.reserve_capacity(bytes.len());
+        while self.send.capacity() == 0 {
+            match ready!(self.send.poll_capacity(cx)) {
+                Some(granted) => granted.map_err(failed)?,
+                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            };
+        }
+        let n = self.send.capacity().min(bytes.len());
+        self.send.send_data(Bytes::copy_from_slice(&bytes[..n]), false).map_err(failed)?;
+        Poll::Ready(Ok(n))
+    }
+
+    /// The connection's task writes out what streams hand over.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.send.send_data(Bytes::new(), true).map_err(failed)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Wire for H2Wire {
+    const SPLICE: bool = false;
+    const BUFFERS: bool = false;
+
+    fn poll_fill(&mut self, _: &mut Context<'_>, _: &mut Pipe) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    fn poll_drain(&mut self, _: &mut Context<'_>, _: &mut Pipe) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    /// Not asked of a stream: its leave is seen before the tunnel by the response that waits, and
+    /// in the tunnel by reading.
+    async fn gone(&self) {
+        std::future::pending().await
+    }
+
+    fn reset(&mut self) {
+        self.send.send_reset(Reason::CONNECT_ERROR);
+    }
+}

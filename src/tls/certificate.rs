@@ -1,0 +1,304 @@
+//! The listener's own certificate: read from files, checked, and swapped while connections live.
+//! When files are read again is decided elsewhere; clients' certificates are in
+//! [`client`](super::client).
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{Error as TlsError, InconsistentKeys};
+use thiserror::Error;
+use x509_parser::prelude::{FromDer, X509Certificate};
+use zeroize::Zeroizing;
+
+use super::pem::{self, PemError};
+
+/// A warning is due this long before the end of a certificate.
+pub const WARN_BEFORE: u64 = 30 * 24 * 3600;
+
+/// A chain and its key that belong together.
+#[derive(Debug)]
+pub struct Identity {
+    path: PathBuf,
+    certified: Arc<CertifiedKey>,
+    not_after: u64,
+    chain_not_after: u64,
+    has_names: bool,
+}
+
+impl Identity {
+    /// Reads the chain (leaf first) and the key, and checks one against the other. Expired ones
+    /// are accepted, with a warning: refusing to start would cut everybody off over a date.
+    pub fn load(chain: &Path, key: &Path, provider: &CryptoProvider) -> Result<Self, CertificateError> {
+        let refuse = |file: &Path, problem| CertificateError::new(file, problem);
+        let text = read(chain)?;
+        let certificates = pem::certificates(&text).map_err(|e| refuse(chain, e.into()))?;
+        let mut ends = Vec::with_capacity(certificates.len());
+        for (index, der) in certificates.iter().enumerate() {
+            let number = index + 1;
+            let parsed =
+                parse(der).ok_or_else(|| refuse(chain, CertificateProblem::Unreadable { number }))?;
+            ends.push(ends_at(&parsed));
+        }
+        let (Some(&not_after), Some(&chain_not_after)) = (ends.first(), ends.iter().min()) else {
+            return Err(refuse(chain, PemError::NoCertificate.into()));
+        };
+        let has_names = parse(&certificates[0]).is_some_and(|leaf| {
+            matches!(leaf.subject_alternative_name(), Ok(Some(names)) if !names.value.general_names.is_empty())
+        });
+
+        let der = pem::private_key(&read(key)?).map_err(|e| refuse(key, e.into()))?;
+        let signing = provider
+            .key_provider
+            .load_private_key(der)
+            .map_err(|e| refuse(key, CertificateProblem::Key(e)))?;
+        let certified = CertifiedKey::new(certificates, signing);
+        match certified.keys_match() {
+            Ok(()) | Err(TlsError::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+            Err(TlsError::InconsistentKeys(_)) => {
+                let owner = position_of_owner(&certified);
+                let chain = chain.to_owned();
+                return Err(refuse(
+                    key,
+                    match owner {
+                        Some(number) => CertificateProblem::Order { chain, number },
+                        None => CertificateProblem::Mismatch { chain },
+                    },
+                ));
+            }
+            Err(e) => return Err(refuse(chain, CertificateProblem::Key(e))),
+        }
+        Ok(Self {
+            path: chain.to_owned(),
+            certified: Arc::new(certified),
+            not_after,
+            chain_not_after,
+            has_names,
+        })
+    }
+
+    /// The chain's file, the label of `ccpgate_certificate_expiry_timestamp_seconds`.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// End of the leaf's validity, seconds since the epoch.
+    pub fn not_after(&self) -> u64 {
+        self.not_after
+    }
+
+    /// What an administrator should hear at start, at every reload and once a day: the end is
+    /// near, or browsers won't accept this certificate.
+    pub fn warnings(&self, now: u64) -> Vec<String> {
+        let path = self.path.display();
+        let mut warnings = Vec::new();
+        if !self.has_names {
+            warnings.push(format!(
+                "certificate {path}: has no subject alternative name, browsers will refuse it: issue one with the names that the PAC file uses"
+            ));
+        }
+        let (what, end) = if self.chain_not_after < self.not_after {
+            ("an intermediate in it", self.chain_not_after)
+        } else {
+            ("it", self.not_after)
+        };
+        if let Some(when) = expiry_in_words(end, now) {
+            warnings.push(format!(
+                "certificate {path}: {what} {when}: replace the files, they are picked up by themselves"
+            ));
+        }
+        warnings
+    }
+}
+
+/// "expires in 12 days", "has expired"; `None` while there are more than 30 days left.
+pub(super) fn expiry_in_words(end: u64, now: u64) -> Option<String> {
+    match end.checked_sub(now) {
+        None | Some(0) => Some("has expired".to_owned()),
+        Some(left) if left > WARN_BEFORE => None,
+        Some(left) if left < 2 * 86_400 => Some(format!("expires in {} hours", left / 3600)),
+        Some(left) => Some(format!("expires in {} days", left / 86_400)),
+    }
+}
+
+/// Hands rustls the certificate in force. Replacing it leaves live connections and sessions alone.
+#[derive(Debug)]
+pub struct Resolver {
+    current: ArcSwap<CertifiedKey>,
+}
+
+impl Resolver {
+    /// Starts with this certificate.
+    pub fn new(identity: &Identity) -> Arc<Self> {
+        Arc::new(Self { current: ArcSwap::new(Arc::clone(&identity.certified)) })
+    }
+
+    /// Puts another certificate in force for handshakes that begin from now on.
+    pub fn replace(&self, identity: &Identity) {
+        self.current.store(Arc::clone(&identity.certified));
+    }
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load_full())
+    }
+}
+
+/// What is wrong with a certificate or key file.
+#[derive(Debug, Error)]
+#[error("{}: {problem}", path.display())]
+pub struct CertificateError {
+    path: PathBuf,
+    problem: CertificateProblem,
+}
+
+impl CertificateError {
+    pub(super) fn new(path: &Path, problem: CertificateProblem) -> Self {
+        Self { path: path.to_owned(), problem }
+    }
+
+    /// The file, as it was named in the configuration.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[derive(Debug, Error)]
+pub(super) enum CertificateProblem {
+    #[error("can't be read: {0}")]
+    Read(io::Error),
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    #[error("certificate {number} of the file is not a valid X.509 certificate")]
+    Unreadable { number: usize },
+    #[error("can't be used: {0}")]
+    Key(TlsError),
+    #[error("does not belong to the certificate in {}", chain.display())]
+    Mismatch { chain: PathBuf },
+    #[error(
+        "belongs to certificate {number} of {}, which must come first in that file",
+        chain.display()
+    )]
+    Order { chain: PathBuf, number: usize },
+    #[error("can't be used as client_ca: {0}")]
+    Authority(String),
+}
+
+/// A file of keys or certificates, erased from memory when dropped.
+pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CertificateError> {
+    std::fs::read(path)
+        .map(Zeroizing::new)
+        .map_err(|e| CertificateError::new(path, CertificateProblem::Read(e)))
+}
+
+pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+    X509Certificate::from_der(der).ok().map(|(_, parsed)| parsed)
+}
+
+/// End of validity in seconds since the epoch; dates before 1970 count as 1970.
+pub(super) fn ends_at(certificate: &X509Certificate<'_>) -> u64 {
+    u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0)
+}
+
+/// Which certificate of the file the key belongs to, counted from 1.
+fn position_of_owner(certified: &CertifiedKey) -> Option<usize> {
+    let key = certified.key.public_key()?;
+    let owner = certified
+        .cert
+        .iter()
+        .position(|der| parse(der).is_some_and(|c| c.public_key().raw == key.as_ref()))?;
+    Some(owner + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::crypto::aws_lc_rs::default_provider;
+
+    use super::*;
+
+    struct Files {
+        dir: tempfile::TempDir,
+        chain: PathBuf,
+        key: PathBuf,
+    }
+
+    fn issue(names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn files(chain: &str, key: &str) -> Files {
+        let dir = tempfile::tempdir().unwrap();
+        let (c, k) = (dir.path().join("proxy.pem"), dir.path().join("proxy.key"));
+        fs::write(&c, chain).unwrap();
+        fs::write(&k, key).unwrap();
+        Files { dir, chain: c, key: k }
+    }
+
+    fn load(files: &Files) -> Result<Identity, String> {
+        Identity::load(&files.chain, &files.key, &default_provider()).map_err(|e| {
+            let text = e.to_string();
+            text.replace(&format!("{}/", files.dir.path().display()), "")
+        })
+    }
+
+    #[test]
+    fn chain_and_key_must_belong_together() {
+        let (ca, ka) = issue(&["proxy.corp.example"]);
+        let (cb, kb) = issue(&["other.corp.example"]);
+        assert!(load(&files(&ca, &ka)).is_ok());
+        assert_eq!(
+            load(&files(&ca, &kb)).unwrap_err(),
+            "proxy.key: does not belong to the certificate in proxy.pem"
+        );
+        assert_eq!(
+            load(&files(&format!("{ca}{cb}"), &kb)).unwrap_err(),
+            "proxy.key: belongs to certificate 2 of proxy.pem, which must come first in that file"
+        );
+        assert_eq!(
+            load(&files(&ka, &ka)).unwrap_err(),
+            "proxy.pem: holds no certificate, must have sections BEGIN CERTIFICATE"
+        );
+        let missing = files(&ca, &ka);
+        fs::remove_file(&missing.key).unwrap();
+        assert!(load(&missing).unwrap_err().starts_with("proxy.key: can't be read: "));
+        let truncated = &ca[..ca.len() / 2];
+        assert!(load(&files(truncated, &ka)).is_err());
+    }
+
+    #[test]
+    fn warns_from_thirty_days_before_the_end() {
+        let (c, k) = issue(&["proxy.corp.example"]);
+        let files = files(&c, &k);
+        let identity = load(&files).unwrap();
+        let end = identity.not_after();
+        assert!(identity.warnings(end - WARN_BEFORE - 1).is_empty());
+        let warned = identity.warnings(end - 12 * 86_400);
+        assert_eq!(
+            warned,
+            [format!(
+                "certificate {}: it expires in 12 days: replace the files, they are picked up by themselves",
+                files.chain.display()
+            )]
+        );
+        assert!(identity.warnings(end)[0].contains("has expired"));
+    }
+
+    #[test]
+    fn warns_of_a_certificate_without_names() {
+        let (c, k) = issue(&[]);
+        let identity = load(&files(&c, &k)).unwrap();
+        assert!(identity.warnings(0)[0].contains("no subject alternative name"));
+    }
+}

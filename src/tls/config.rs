@@ -1,0 +1,123 @@
+//! The rustls configuration of the listener: one template per reload, one cheap copy per connection
+//! with that connection's own tickets in it.
+
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoClientAuth, ServerConfig};
+use rustls::{Error, ServerConnection, SupportedProtocolVersion, version};
+
+use super::certificate::Resolver;
+use super::client::{self, ClientAuthority, ClientCertificateError};
+use super::seal::Context;
+use super::ticket::{ConnTickets, Shift};
+use super::window::ClockTime;
+
+/// The oldest TLS version spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VersionFloor {
+    /// TLS 1.2 and 1.3.
+    #[default]
+    Tls12,
+    /// TLS 1.3 alone: a stolen ticket key then decrypts nothing that was recorded.
+    Tls13,
+}
+
+impl VersionFloor {
+    fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
+        static BOTH: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
+        match self {
+            Self::Tls12 => &BOTH,
+            Self::Tls13 => &BOTH[..1],
+        }
+    }
+}
+
+/// What a [`Template`] is made of.
+#[derive(Clone, Debug)]
+pub struct TemplateOptions {
+    /// Sessions; the same one over all reloads.
+    pub shift: Arc<Shift>,
+    /// The certificate in force.
+    pub resolver: Arc<Resolver>,
+    /// Set when clients must show a certificate.
+    pub client_authority: Option<Arc<ClientAuthority>>,
+    /// The oldest TLS version.
+    pub floor: VersionFloor,
+}
+
+/// A configuration for any number of connections.
+#[derive(Debug)]
+pub struct Template {
+    options: TemplateOptions,
+    provider: Arc<CryptoProvider>,
+    config: ServerConfig,
+}
+
+/// The crypto provider of this process: aws-lc-rs.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+impl Template {
+    /// Builds the template. Fails only if the provider doesn't support the versions.
+    pub fn new(options: TemplateOptions) -> Result<Self, Error> {
+        let provider = provider();
+        let config = build(&provider, &options, Arc::new(NoClientAuth))?;
+        Ok(Self { options, provider, config })
+    }
+
+    /// The configuration for one connection, to be dropped with its handshake, and its tickets, to
+    /// be asked for [`ConnTickets::resumed_age`] when the handshake has ended, and dropped.
+    ///
+    /// Must not be used for a second connection: it would inherit the first one's birthday.
+    pub fn per_connection(&self) -> Result<(Arc<ServerConfig>, Arc<ConnTickets>), Error> {
+        let shift = Arc::clone(&self.options.shift);
+        let (mut config, tickets) = match &self.options.client_authority {
+            None => (self.config.clone(), ConnTickets::new(shift, Context::ANONYMOUS)),
+            // rustls lets nobody swap the verifier of a configuration that exists.
+            Some(authority) => {
+                let tickets = ConnTickets::new(shift, authority.context());
+                let verifier = authority.recording(&tickets);
+                (build(&self.provider, &self.options, verifier)?, tickets)
+            }
+        };
+        config.ticketer = tickets.clone();
+        config.session_storage = tickets.clone();
+        Ok((Arc::new(config), tickets))
+    }
+
+    /// To be called after every handshake: judges a resumed session's client certificate again,
+    /// where one is asked for. Close the connection on an error.
+    pub fn judge(&self, connection: &ServerConnection) -> Result<(), ClientCertificateError> {
+        let resumed = connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+        if self.options.client_authority.is_none() || !resumed {
+            return Ok(());
+        }
+        client::judge_resumed(connection.peer_certificates(), self.options.shift.store().now())
+    }
+
+    /// What it was made of.
+    pub fn options(&self) -> &TemplateOptions {
+        &self.options
+    }
+}
+
+fn build(
+    provider: &Arc<CryptoProvider>,
+    options: &TemplateOptions,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, Error> {
+    let time = Arc::new(ClockTime(options.shift.store().clock()));
+    let mut config = ServerConfig::builder_with_details(Arc::clone(provider), time)
+        .with_protocol_versions(options.floor.versions())?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(options.resolver.clone());
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // A replayed CONNECT would open a second tunnel.
+    config.max_early_data_size = 0;
+    // Chromium keeps two TLS 1.3 sessions per server and spends one per connection.
+    config.send_tls13_tickets = 2;
+    Ok(config)
+}

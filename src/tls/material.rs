@@ -1,0 +1,100 @@
+//! What `[tls]` and `[shift]` name, read and checked as a whole: certificate, client CAs, ticket
+//! keys, window. Read at start, at every reload, and when a file changes; whole or not at all.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{ClientAuthority, Identity, Resolver, Shift, SystemClock, Template, TemplateOptions};
+use super::{TicketKeys, VersionFloor, Window};
+use crate::config::Config;
+
+/// Everything that is read from files.
+pub struct Material {
+    identity: Identity,
+    authority: Option<Arc<ClientAuthority>>,
+    keys: Option<TicketKeys>,
+    window: Window,
+}
+
+impl Material {
+    /// The files that it is read from.
+    pub fn files(config: &Config) -> Vec<PathBuf> {
+        let tls = &config.tls;
+        let named = [tls.certificate.clone(), tls.key.clone()].into_iter();
+        named.chain(tls.client_ca.clone()).chain(tls.ticket_keys.iter().cloned()).collect()
+    }
+
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// All problems at once, each naming its key and file.
+    pub fn load(config: &Config) -> Result<Self, Vec<String>> {
+        let (tls, shift, provider) = (&config.tls, &config.shift, super::config::provider());
+        let mut problems = Vec::new();
+        let identity = Identity::load(&tls.certificate, &tls.key, &provider)
+            .map_err(|error| problems.push(format!("tls.certificate, tls.key: {error}")));
+        let authority = tls.client_ca.as_ref().map(|path| ClientAuthority::load(path, provider)).transpose();
+        let authority = authority.map_err(|error| problems.push(format!("tls.client_ca: {error}")));
+        let keys = TicketKeys::load(&tls.ticket_keys)
+            .map_err(|errors| problems.extend(errors.iter().map(|e| format!("tls.ticket_keys: {e}"))));
+        let window = Window::of_shift(shift.length, shift.breaks, shift.lunch)
+            .map_err(|error| problems.push(format!("shift: {error}")));
+        match (identity, authority, keys, window) {
+            (Ok(identity), Ok(authority), Ok(keys), Ok(window)) => {
+                Ok(Self { identity, authority: authority.map(Arc::new), keys, window })
+            }
+            _ => Err(problems),
+        }
+    }
+
+    /// What an administrator should hear of it.
+    pub fn warnings(&self) -> Vec<String> {
+        let now = super::Clock::now(&SystemClock);
+        let mut warnings = self.identity.warnings(now);
+        if let Some(authority) = &self.authority {
+            warnings.extend(authority.warnings(now));
+            if self.keys.is_some() {
+                warnings.push(
+                    "tls.ticket_keys with tls.client_ca: whoever has a ticket key and sees a ticket can \
+                     pass for the client that it was given to; guard the key files like the CA's"
+                        .into(),
+                );
+            }
+        }
+        warnings
+    }
+}
+
+/// What connections are served with; a reload makes another over the same sessions.
+pub struct Serving {
+    pub template: Template,
+    /// The certificate's file and the end of its validity, seconds since 1970.
+    pub certificate: (String, u64),
+}
+
+/// Sessions of this process.
+///
+/// # Errors
+/// As of [`Template::new`].
+pub fn begin(material: Material, sessions: usize) -> Result<(Arc<Shift>, Serving), rustls::Error> {
+    let shift = Shift::new(material.window, sessions as u64, None, Arc::new(SystemClock));
+    let serving = follow(&shift, material)?;
+    Ok((shift, serving))
+}
+
+/// Puts new material in force over the sessions that there are.
+///
+/// # Errors
+/// As of [`Template::new`]; then nothing has changed.
+pub fn follow(shift: &Arc<Shift>, material: Material) -> Result<Serving, rustls::Error> {
+    let certificate = (material.identity.path().display().to_string(), material.identity.not_after());
+    let template = Template::new(TemplateOptions {
+        shift: shift.clone(),
+        resolver: Resolver::new(&material.identity),
+        client_authority: material.authority,
+        floor: VersionFloor::Tls12,
+    })?;
+    shift.set_keys(material.keys);
+    shift.set_window(material.window);
+    Ok(Serving { template, certificate })
+}
