@@ -2,9 +2,11 @@
 //! connection, metric and log line. What odd requests get is in `requests`; DNS and dialling in
 //! `dialling`.
 
+use std::process::Command;
+
 use serde_json::Value;
 
-use crate::support::{Answer, Proxy, Raw, Upstream};
+use crate::support::{Answer, Proxy, Raw, Upstream, have};
 
 /// One policy for the whole table.
 const POLICY: &str = r#"
@@ -283,4 +285,29 @@ fn a_refusal_is_not_lost_to_a_reset_when_much_follows() {
     bytes.resize(bytes.len() + 200_000, b'x');
     client.send(bytes);
     assert_eq!(client.read_answer().status, 403);
+}
+
+#[test]
+fn a_fresh_machine_serves_and_curl_is_told_403() {
+    if !have("curl") {
+        return;
+    }
+    // Nothing but the embedded default; a file in /etc would be another machine's business.
+    let proxy = Proxy::start_on_default();
+    let ran = Command::new("curl")
+        .args(["-sS", "--max-time", "10", "-o", "-", "-w", "%{http_connect}", "-x"])
+        .arg(format!("http://{}", proxy.http()))
+        .arg("https://example.com/")
+        .env("HOME", "/nonexistent")
+        .output()
+        .unwrap();
+    assert_eq!(ran.status.code(), Some(56), "curl's code for a refused CONNECT: {ran:?}");
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "403");
+    let line = proxy.access_line("denied", "example.com:443");
+    assert_eq!(line["reason"], "no_rule", "{line}");
+    // What an administrator needs next is in the first lines.
+    let start: String = proxy.log_so_far().iter().map(|line| format!("{line}\n")).collect();
+    for word in ["/proxy.pac", "/metrics", "us-east-1", "explain"] {
+        assert!(start.contains(word), "no {word} in:\n{start}");
+    }
 }

@@ -15,4 +15,5 @@ mod pac;
 mod reload;
 mod requests;
 mod support;
+mod targets;
 mod tunnel;

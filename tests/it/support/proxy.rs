@@ -29,7 +29,14 @@ impl Proxy {
     /// `policy.tls = "off"`, so that a test may send any bytes.
     #[track_caller]
     pub fn start(toml: &str) -> Self {
-        Self::launch(toml, Command::new(env!("CARGO_BIN_EXE_ccpgate")))
+        Self::launch(Some(toml), Command::new(env!("CARGO_BIN_EXE_ccpgate")))
+    }
+
+    /// Starts it as on a fresh machine, on the embedded default, but for ports and log, which the
+    /// environment sets.
+    #[track_caller]
+    pub fn start_on_default() -> Self {
+        Self::launch(None, Command::new(env!("CARGO_BIN_EXE_ccpgate")))
     }
 
     /// The same, with this many file descriptors at most.
@@ -37,18 +44,23 @@ impl Proxy {
     pub fn start_with_files(toml: &str, files: u32) -> Self {
         let mut command = Command::new("prlimit");
         command.arg(format!("--nofile={files}:{files}")).arg(env!("CARGO_BIN_EXE_ccpgate"));
-        Self::launch(toml, command)
+        Self::launch(Some(toml), command)
     }
 
     #[track_caller]
-    fn launch(toml: &str, mut command: Command) -> Self {
+    fn launch(toml: Option<&str>, mut command: Command) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("ccpgate.toml");
-        std::fs::write(&file, complete(toml)).unwrap();
         super::command::clean(&mut command);
+        command.arg("serve");
+        if let Some(toml) = toml {
+            let file = folder.path().join("ccpgate.toml");
+            std::fs::write(&file, complete(toml)).unwrap();
+            command.arg("-c").arg(file);
+        } else {
+            command.env("CCPGATE_PROXY__LISTEN", "[\"127.0.0.1:0\"]");
+            command.env("CCPGATE_ADMIN__LISTEN", "127.0.0.1:0").env("CCPGATE_LOG__FORMAT", "json");
+        }
         let mut child = command
-            .args(["serve", "-c"])
-            .arg(&file)
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
