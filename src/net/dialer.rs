@@ -134,8 +134,9 @@ async fn connect_from(address: SocketAddr, source: Option<IpAddr>) -> io::Result
         socket.bind((source, 0).into())?;
     }
     let stream = socket.connect(address).await?;
-    if stream.local_addr()? == address {
-        // A connect to an ephemeral port of this machine can meet itself (simultaneous open).
+    // A connect to an ephemeral port of this machine can meet itself (simultaneous open). None of
+    // those is below 1024: the kernel keeps the local port range off the privileged ports.
+    if address.port() >= 1024 && stream.local_addr()? == address {
         return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
     }
     Ok(stream)

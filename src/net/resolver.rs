@@ -91,7 +91,7 @@ impl Resolver {
         if let Some(fixed) = self.fixed.get(name) {
             return Some(fixed.clone());
         }
-        Some(self.cache.get(name).await?.addresses)
+        Some(Box::pin(self.cache.get(name)).await?.addresses)
     }
 
     /// All addresses of `name`, which is absolute and in normal form. Concurrent look-ups of one
@@ -101,7 +101,8 @@ impl Resolver {
     /// See [`ResolveError`]; after `dns.timeout` for each server at the latest.
     pub async fn lookup(&self, name: &str) -> Result<Arc<[IpAddr]>, ResolveError> {
         let query = self.clone().query(name.into());
-        let answer = self.cache.try_get_with(name.into(), query).await;
+        // Boxed: a look-up is rare and its state large, and every tunnel would keep room for it.
+        let answer = Box::pin(self.cache.try_get_with(name.into(), query)).await;
         answer.map(|a| a.addresses).map_err(|e| (*e).clone())
     }
 

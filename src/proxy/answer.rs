@@ -1,12 +1,14 @@
 //! Writes the few answers of the proxy listeners over HTTP/1.1: the 200 of a tunnel, refusals,
 //! the PAC file.
 
+use std::future::poll_fn;
 use std::io;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
-use super::head::Request;
+use super::head::{Request, SCRATCH, poll_scratch};
 use super::refusal::Refusal;
 use crate::tunnel::wire::Wire;
 
@@ -104,13 +106,17 @@ impl<'a> Plain<'a> {
 async fn part<C: Wire>(client: &mut C) {
     let parting = async {
         let _ = client.shutdown().await;
-        let (mut left, mut sink) = (DROPPED, [0; 4096]);
-        while let Ok(n @ 1..) = client.read(&mut sink).await {
-            left = left.saturating_sub(n);
-            if left == 0 {
-                break;
+        let mut left = DROPPED;
+        poll_fn(|cx| {
+            while left > 0 {
+                match ready!(poll_scratch(client, cx, SCRATCH, |_, bytes| bytes.len())) {
+                    Ok(n @ 1..) => left = left.saturating_sub(n),
+                    Ok(0) | Err(_) => break,
+                }
             }
-        }
+            Poll::Ready(())
+        })
+        .await;
     };
     let _ = tokio::time::timeout(MOMENT, parting).await;
 }

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::admission::Admission;
 use crate::log::AccessLog;
@@ -26,7 +27,7 @@ pub struct Gate {
     pub drain: Drain,
     ids: AtomicU64,
     busy: Arc<Counter>,
-    own: Mutex<Vec<SocketAddr>>,
+    own: ArcSwap<Vec<SocketAddr>>,
     denials: Denials,
 }
 
@@ -49,7 +50,7 @@ impl Gate {
             drain: Drain::default(),
             ids: AtomicU64::new(seed ^ u64::from(std::process::id()).rotate_left(40)),
             busy: Arc::default(),
-            own: Mutex::default(),
+            own: ArcSwap::default(),
             denials: Denials {
                 since: Instant::now(),
                 second: AtomicU64::new(0),
@@ -102,14 +103,15 @@ impl Gate {
 
     /// Says which addresses the process listens on, so that it never tunnels to itself.
     pub fn set_own(&self, own: Vec<SocketAddr>) {
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = own;
+        self.own.store(Arc::new(own));
     }
 
-    /// Whether a connection to `address`, made from `local`, has reached this very process.
-    pub fn is_own(&self, address: SocketAddr, local: Option<SocketAddr>) -> bool {
-        let here = local.is_some_and(|l| l.ip() == address.ip());
-        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        own.iter().any(|o| *o == address || here && is_unspecified(o.ip()) && o.port() == address.port())
+    /// Whether `stream`, connected to `address`, has reached this very process.
+    pub fn is_own(&self, address: SocketAddr, stream: &TcpStream) -> bool {
+        let here = || stream.local_addr().is_ok_and(|l| l.ip() == address.ip());
+        let own = self.own.load();
+        let mut same_port = own.iter().filter(|o| o.port() == address.port());
+        same_port.any(|o| *o == address || is_unspecified(o.ip()) && here())
     }
 
     /// Whether this denial gets a line of its own.
@@ -174,7 +176,7 @@ impl Drain {
     }
 
     /// Waits for the end of all tunnels.
-    pub async fn cut(&self) {
-        self.cut.cancelled().await;
+    pub fn cut(&self) -> WaitForCancellationFuture<'_> {
+        self.cut.cancelled()
     }
 }

@@ -77,9 +77,18 @@ pub async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, gat
     drop(permit);
 }
 
-async fn stream(request: Request<RecvStream>, respond: SendResponse<Bytes>, peer: Peer, gate: Arc<Gate>) {
-    if let Some(tunnel) = Box::pin(negotiate(request, respond, peer, gate)).await {
-        tunnel.run().await;
+/// No `async fn`, for the reason that [`session::serve`] gives.
+fn stream(
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    peer: Peer,
+    gate: Arc<Gate>,
+) -> impl Future<Output = ()> + Send {
+    let negotiation = Box::pin(negotiate(request, respond, peer, gate));
+    async move {
+        if let Some(tunnel) = negotiation.await {
+            tunnel.run().await;
+        }
     }
 }
 
@@ -88,7 +97,7 @@ async fn negotiate(
     mut respond: SendResponse<Bytes>,
     peer: Peer,
     gate: Arc<Gate>,
-) -> Option<session::Tunnel<H2Wire>> {
+) -> Option<Box<session::Tunnel<H2Wire>>> {
     let started = Instant::now();
     let snapshot = gate.snapshot();
     let admitted = admit(&peer, &snapshot);

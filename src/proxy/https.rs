@@ -32,12 +32,12 @@ impl Service for Https {
     const LISTENER: Listener = Listener::Https;
 
     async fn serve(self, stream: TcpStream, mut peer: Peer, permit: Permit, gate: Arc<Gate>) {
-        // The handshake's state is freed before the connection idles for a shift.
-        let Some(stream) = Box::pin(handshake(stream, &self.0, &mut peer, &gate)).await else { return };
-        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            h2::serve(TlsWire(stream), peer, permit, gate).await;
+        // Boxes: what one step needs is freed before the connection idles for a shift.
+        let Some(wire) = Box::pin(handshake(stream, &self.0, &mut peer, &gate)).await else { return };
+        if wire.0.get_ref().1.alpn_protocol() == Some(b"h2") {
+            Box::pin(h2::serve(wire, peer, permit, gate)).await;
         } else {
-            session::serve(TlsWire(stream), peer, permit, gate).await;
+            session::serve(wire, peer, permit, gate).await;
         }
     }
 }
@@ -47,7 +47,7 @@ async fn handshake(
     serving: &ArcSwap<Serving>,
     peer: &mut Peer,
     gate: &Gate,
-) -> Option<TlsStream<TcpStream>> {
+) -> Option<TlsWire> {
     let serving = serving.load_full();
     let limit = gate.snapshot().limits.header_timeout;
     let (config, tickets) = match serving.template.per_connection() {
@@ -84,7 +84,7 @@ async fn handshake(
         gate.metrics.tls_resumed_age.observe(age as f64);
     }
     peer.certificate = connection.peer_certificates().and_then(subject).map(Into::into);
-    Some(stream)
+    Some(TlsWire(Box::new(stream)))
 }
 
 /// Says what a stranger on this port probably wanted.
@@ -96,8 +96,9 @@ fn in_words(error: &io::Error) -> String {
     refusal::shown(&text)
 }
 
-/// A TLS connection as an end of a tunnel.
-pub struct TlsWire(TlsStream<TcpStream>);
+/// A TLS connection as an end of a tunnel. In a box: its state is over a kilobyte, and every step
+/// up to the tunnel hands it on.
+pub struct TlsWire(Box<TlsStream<TcpStream>>);
 
 impl AsyncRead for TlsWire {
     fn poll_read(
@@ -105,7 +106,7 @@ impl AsyncRead for TlsWire {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.0).poll_read(cx, buffer) {
+        match Pin::new(&mut *self.0).poll_read(cx, buffer) {
             // Browsers close without close_notify every day: an end like any other, for what is
             // inside has TLS of its own and knows a truncation when it sees one.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
@@ -116,15 +117,15 @@ impl AsyncRead for TlsWire {
 
 impl AsyncWrite for TlsWire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut *self.0).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut *self.0).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut *self.0).poll_shutdown(cx)
     }
 }
 

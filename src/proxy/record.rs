@@ -16,7 +16,8 @@ use crate::snapshot::Snapshot;
 use crate::target::Target;
 use crate::tunnel::relay::Meter;
 
-/// Lives as long as the tunnel; the policy it was opened under stays alive with it.
+/// Lives as long as the tunnel; the policy it was opened under stays alive with it. In a box from
+/// the start, because every step up to the tunnel hands it on.
 pub struct Record {
     pub id: u64,
     pub target: Target,
@@ -45,8 +46,8 @@ impl Record {
         snapshot: &Arc<Snapshot>,
         rule: Option<RuleId>,
         started: Instant,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             id,
             target,
             snapshot: snapshot.clone(),
@@ -63,7 +64,7 @@ impl Record {
             started,
             live: false,
             answered: AtomicBool::new(false),
-        }
+        })
     }
 
     /// The 200 is on its way: a tunnel lives from here.
@@ -74,7 +75,7 @@ impl Record {
     }
 
     /// Counts and logs the end of a tunnel.
-    pub fn ended(self, gate: &Gate, outcome: Outcome, by: &'static str, moved: [u64; 2]) {
+    pub fn ended(self: Box<Self>, gate: &Gate, outcome: Outcome, by: &'static str, moved: [u64; 2]) {
         let lived = self.started.elapsed();
         self.series.ended(outcome);
         if self.live {
@@ -88,7 +89,7 @@ impl Record {
     }
 
     /// Counts and logs what got no tunnel.
-    pub fn refused(self, gate: &Gate, refusal: &Refusal) {
+    pub fn refused(self: Box<Self>, gate: &Gate, refusal: &Refusal) {
         let outcome = match refusal.account() {
             Account::Denied(denial) => {
                 gate.metrics.denied(denial);

@@ -45,16 +45,26 @@ pub struct Peer {
 }
 
 /// Serves one connection; `permit` counts it until the end.
-pub async fn serve<C: Wire>(client: C, peer: Peer, permit: Permit, gate: Arc<Gate>) {
-    // Everything up to the tunnel lives in a box that is freed before the tunnel idles for a shift.
-    if let Some(tunnel) = Box::pin(negotiate(client, peer, gate)).await {
-        tunnel.run().await;
+///
+/// No `async fn`: that would keep room for its arguments beside the tunnel's for a whole shift.
+/// Everything up to the tunnel lives in a box that is freed before the tunnel idles.
+pub fn serve<C: Wire>(
+    client: C,
+    peer: Peer,
+    permit: Permit,
+    gate: Arc<Gate>,
+) -> impl Future<Output = ()> + Send {
+    let negotiation = Box::pin(negotiate(client, peer, gate));
+    async move {
+        if let Some(tunnel) = negotiation.await {
+            tunnel.run().await;
+        }
+        drop(permit);
     }
-    drop(permit);
 }
 
 /// Answers requests until one becomes a tunnel or the connection ends.
-async fn negotiate<C: Wire>(mut client: C, peer: Peer, gate: Arc<Gate>) -> Option<Tunnel<C>> {
+async fn negotiate<C: Wire>(mut client: C, peer: Peer, gate: Arc<Gate>) -> Option<Box<Tunnel<C>>> {
     let mut reader = Reader::default();
     let mut deadline = tokio::time::Instant::now() + gate.snapshot().limits.header_timeout;
     loop {
@@ -179,14 +189,14 @@ pub(super) fn plain(request: &Request, peer: &Peer, snapshot: &Snapshot) -> Resu
 
 /// An allowed target with its connection.
 pub struct Opened {
-    pub record: Record,
+    pub record: Box<Record>,
     pub upstream: TcpStream,
 }
 
 /// A target that gets no tunnel; without a refusal the client has left meanwhile.
 pub struct Refused {
     pub refusal: Option<Refusal>,
-    pub record: Record,
+    pub record: Box<Record>,
 }
 
 impl Refused {
@@ -299,7 +309,7 @@ async fn reach(gate: &Gate, snapshot: &Snapshot, record: &mut Record) -> Result<
     record.connect = Some(dialled.elapsed());
     let (stream, address) = connected.map_err(Refusal::Dial)?;
     record.upstream = Some(address);
-    if gate.is_own(address, stream.local_addr().ok()) {
+    if gate.is_own(address, &stream) {
         return Err(Refusal::PrivateAddress { address: format!("{address}, this proxy itself") });
     }
     Ok(stream)
@@ -308,7 +318,7 @@ async fn reach(gate: &Gate, snapshot: &Snapshot, record: &mut Record) -> Result<
 /// A tunnel whose ClientHello, if one is asked for, has passed.
 pub struct Tunnel<C> {
     relay: Relay<C>,
-    record: Record,
+    record: Box<Record>,
     gate: Arc<Gate>,
     _busy: Busy,
 }
@@ -321,7 +331,7 @@ async fn establish<C: Wire>(
     opened: Opened,
     early: Vec<u8>,
     busy: Busy,
-) -> Option<Tunnel<C>> {
+) -> Option<Box<Tunnel<C>>> {
     let Opened { mut record, upstream } = opened;
     let written = async { client.write_all(ESTABLISHED).await.and(client.flush().await) };
     if written.await.is_err() {
@@ -336,16 +346,16 @@ async fn establish<C: Wire>(
 pub async fn guard<C: Wire>(
     mut client: C,
     upstream: TcpStream,
-    mut record: Record,
+    mut record: Box<Record>,
     gate: Arc<Gate>,
     snapshot: &Arc<Snapshot>,
     mut held: Vec<u8>,
     busy: Busy,
-) -> Option<Tunnel<C>> {
+) -> Option<Box<Tunnel<C>>> {
     let check = snapshot.tls;
     if check == TlsCheck::Off {
         record.stage = "relay";
-        return Some(Tunnel { relay: Relay::new(client, upstream, &held, 0), record, gate, _busy: busy });
+        return Some(Tunnel::new(Relay::new(client, upstream, &held, 0), record, gate, busy));
     }
     record.stage = "hello";
     let deadline = tokio::time::Instant::now() + snapshot.limits.header_timeout;
@@ -414,18 +424,27 @@ pub async fn guard<C: Wire>(
         gate.metrics.reported(outcome.as_str());
     }
     record.stage = "relay";
-    Some(Tunnel { relay: Relay::new(client, upstream, &held, sent as u64), record, gate, _busy: busy })
+    Some(Tunnel::new(Relay::new(client, upstream, &held, sent as u64), record, gate, busy))
 }
 
 impl<C: Wire> Tunnel<C> {
+    /// In a box: a task that waits for a shift holds a pointer instead of three copies' room.
+    fn new(relay: Relay<C>, record: Box<Record>, gate: Arc<Gate>, busy: Busy) -> Box<Self> {
+        Box::new(Self { relay, record, gate, _busy: busy })
+    }
+
     /// Relays until the end, and records it.
-    pub async fn run(mut self) {
+    pub async fn run(mut self: Box<Self>) {
         let patience = self.record.snapshot.patience;
         let end = tokio::select! {
             biased;
-            end = self.relay.run(patience, &self.record) => Some(end),
+            end = self.relay.run(patience, &*self.record) => Some(end),
             () = self.gate.drain.cut() => None,
         };
+        match end {
+            Some(end) => self.relay.finish(end).await,
+            None => self.relay.abort(),
+        }
         let (outcome, by) = match end {
             Some(End::Closed(side)) => (Outcome::Ok, name(side)),
             Some(End::Reset(Side::Client)) => (Outcome::ClientReset, "client"),
@@ -435,11 +454,8 @@ impl<C: Wire> Tunnel<C> {
             Some(End::Idle) => (Outcome::IdleTimeout, "proxy"),
             None => (Outcome::Drained, "proxy"),
         };
-        if end.is_none() {
-            self.relay.abort();
-        }
-        let moved = self.relay.moved();
-        self.record.ended(&self.gate, outcome, by, moved);
+        let Self { relay, record, gate, .. } = *self;
+        record.ended(&gate, outcome, by, relay.moved());
     }
 }
 

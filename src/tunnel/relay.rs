@@ -84,6 +84,8 @@ struct Flow {
     backlog: Option<Box<Backlog>>,
     phase: Phase,
     bulk: bool,
+    /// The sink may hold back bytes until it is flushed.
+    unflushed: bool,
     /// Bytes that reached the sink's socket.
     moved: u64,
 }
@@ -91,7 +93,7 @@ struct Flow {
 impl Flow {
     fn new(first: &[u8]) -> Self {
         let backlog = (!first.is_empty()).then(|| Box::new(Backlog::Copied { bytes: first.to_vec(), at: 0 }));
-        Self { backlog, phase: Phase::Open, bulk: false, moved: 0 }
+        Self { backlog, phase: Phase::Open, bulk: false, unflushed: false, moved: 0 }
     }
 
     const fn over(&self) -> bool {
@@ -100,7 +102,7 @@ impl Flow {
 }
 
 /// Told of what moved, once for each time the tunnel is woken.
-pub trait Meter {
+pub trait Meter: Sync {
     /// Bytes since the last call: from the client, and from upstream.
     fn moved(&self, sent: u64, received: u64);
 }
@@ -130,11 +132,11 @@ impl<C: Wire> Relay<C> {
         [self.flows[0].moved, self.flows[1].moved]
     }
 
-    /// Relays until the end.
-    pub async fn run(&mut self, patience: Patience, meter: &impl Meter) -> End {
+    /// Relays until the end; what the end needs is done by [`Relay::finish`].
+    pub fn run(&mut self, patience: Patience, meter: &impl Meter) -> impl Future<Output = End> + Send {
         let mut alarm: Option<Pin<Box<Sleep>>> = None;
         let mut last_moved = (0, 0);
-        let end = poll_fn(|cx| {
+        poll_fn(move |cx| {
             let end = self.poll_flows(cx);
             self.report(meter);
             if let Poll::Ready(end) = end {
@@ -165,9 +167,6 @@ impl<C: Wire> Relay<C> {
             }
             Poll::Pending
         })
-        .await;
-        self.finish(end).await;
-        end
     }
 
     fn report(&mut self, meter: &impl Meter) {
@@ -230,7 +229,7 @@ impl<C: Wire> Relay<C> {
     }
 
     /// Passes a reset on as a reset; lets a client whose upload was cut short read the answer.
-    async fn finish(&mut self, end: End) {
+    pub async fn finish(&mut self, end: End) {
         match end {
             End::Reset(Side::Upstream) if self.flows[1].phase == Phase::Ended => self.linger().await,
             End::Closed(_) if self.broken.is_some() => self.linger().await,
@@ -306,16 +305,17 @@ fn pump<R: Wire, W: Wire>(
 
 /// Sends what waits; ready when nothing does any more.
 fn poll_backlog<W: Wire>(cx: &mut Context<'_>, sink: &mut W, flow: &mut Flow) -> Poll<io::Result<()>> {
-    let Some(backlog) = &mut flow.backlog else { return Poll::Ready(Ok(())) };
-    match &mut **backlog {
-        Backlog::Copied { bytes, at } => {
+    match flow.backlog.as_deref_mut() {
+        None => {}
+        Some(Backlog::Copied { bytes, at }) => {
+            flow.unflushed = W::BUFFERS;
             while *at < bytes.len() {
                 let n = ready!(Pin::new(&mut *sink).poll_write(cx, &bytes[*at..]))?;
                 *at += n;
                 flow.moved += n as u64;
             }
         }
-        Backlog::Piped(pipe) => {
+        Some(Backlog::Piped(pipe)) => {
             while !pipe.is_empty() {
                 flow.moved += ready!(sink.poll_drain(cx, pipe))? as u64;
             }
@@ -324,8 +324,12 @@ fn poll_backlog<W: Wire>(cx: &mut Context<'_>, sink: &mut W, flow: &mut Flow) ->
     if let Some(Backlog::Piped(pipe)) = flow.backlog.take().map(|b| *b) {
         pipe.give_back();
     }
-    // Bytes that a TLS layer holds back go out before the next ones are waited for.
-    Pin::new(sink).poll_flush(cx)
+    if flow.unflushed {
+        // Bytes that a TLS layer holds back go out before the next ones are waited for.
+        ready!(Pin::new(sink).poll_flush(cx))?;
+        flow.unflushed = false;
+    }
+    Poll::Ready(Ok(()))
 }
 
 fn poll_fill<R: Wire>(
@@ -362,7 +366,8 @@ fn poll_copy<R: Wire, W: Wire>(
             Poll::Pending => 0,
         };
         flow.moved += sent as u64;
-        if sent < bytes.len() || W::BUFFERS {
+        flow.unflushed = W::BUFFERS;
+        if sent < bytes.len() {
             flow.backlog = Some(Box::new(Backlog::Copied { bytes: bytes[sent..].to_vec(), at: 0 }));
         }
         Ok(bytes.len())
