@@ -1,0 +1,499 @@
+#![allow(clippy::unwrap_used, reason = "a failing test may panic")]
+//! The documentation against the program: keys, defaults, metrics, reasons, log fields and events,
+//! links, examples. Each check says what is missing where; each is shown to notice a gap.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use std::{fs, io};
+
+use ccpgate::metrics::{Metrics, Outcome};
+use ccpgate::net::{dialer::DialError, resolver::ResolveError};
+use ccpgate::policy::Reason;
+use ccpgate::proxy::refusal::{Denial, Limit, Refusal};
+use serde_json::Value;
+
+/// Linked before it was written; a link to it is tolerated while it isn't there.
+const TO_COME: &str = "docs/performance.md";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// All pages, by their path from the root.
+fn pages() -> BTreeMap<String, String> {
+    let mut pages: Vec<String> =
+        ["README.md", "CHANGELOG.md", "deploy/README.md", "certs/README.md"].map(str::to_owned).into();
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".md") {
+            pages.push(format!("docs/{name}"));
+        }
+    }
+    assert!(pages.len() > 8, "{pages:?}");
+    pages.into_iter().map(|page| (page.clone(), read(&page))).collect()
+}
+
+#[track_caller]
+fn expect_nothing(missing: Vec<String>) {
+    assert!(missing.is_empty(), "\n{}\n", missing.join("\n"));
+}
+
+/// The cells of a row of a table; none for other lines.
+fn cells(line: &str) -> Option<Vec<&str>> {
+    let inner = line.trim().strip_prefix('|')?.strip_suffix('|')?;
+    Some(inner.split(" | ").map(str::trim).collect())
+}
+
+/// The lines below a heading, up to the next of its level or above.
+fn section<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
+    let level = heading.bytes().take_while(|b| *b == b'#').count();
+    let ends = |line: &&str| !(line.starts_with('#') && line.find(' ').is_some_and(|at| at <= level));
+    page.lines().skip_while(|line| *line != heading).skip(1).take_while(ends).collect()
+}
+
+// ---------------------------------------------------------------- configuration
+
+/// A default as it stands in TOML.
+fn written(value: &Value) -> String {
+    match value {
+        Value::Array(items) => format!("[{}]", items.iter().map(written).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
+    }
+}
+
+fn about_keys(page: &str) -> Vec<String> {
+    let schema = ccpgate::config::schema();
+    let mut missing = Vec::new();
+    for (name, about) in schema["properties"].as_object().unwrap() {
+        let rows: BTreeMap<&str, Vec<&str>> = section(page, &format!("## {name}"))
+            .into_iter()
+            .filter_map(cells)
+            .filter_map(|cells| Some((cells[0].strip_prefix('`')?.strip_suffix('`')?, cells)))
+            .collect();
+        let keys = about.get("items").unwrap_or(about)["properties"].as_object().unwrap();
+        for (key, schema) in keys {
+            let default =
+                schema.get("default").map_or("required".to_owned(), |d| format!("`{}`", written(d)));
+            match rows.get(key.as_str()) {
+                None => missing.push(format!("[{name}] has no row for {key}")),
+                Some(cells) if cells.len() != 5 => missing.push(format!("{name}.{key}: 5 cells are wanted")),
+                Some(cells) if cells[2] != default => {
+                    missing.push(format!("{name}.{key}: the default is {default}, not {}", cells[2]));
+                }
+                Some(cells) if !["yes", "watched", "restart"].contains(&cells[3]) => {
+                    missing.push(format!("{name}.{key}: {:?} says nothing of reloads", cells[3]));
+                }
+                Some(cells) => {
+                    let words = schema["enum"].as_array().or(schema["items"]["enum"].as_array());
+                    for word in words.into_iter().flatten().map(|w| format!("`{w}`")) {
+                        if !cells[1].contains(&word) {
+                            missing.push(format!("{name}.{key}: {word} is missing"));
+                        }
+                    }
+                }
+            }
+        }
+        for row in rows.keys().filter(|row| !keys.contains_key(**row)) {
+            missing.push(format!("[{name}] has a row for {row}, which is no key"));
+        }
+    }
+    missing
+}
+
+#[test]
+fn every_key_is_described_with_its_default() {
+    let page = read("docs/configuration.md");
+    expect_nothing(about_keys(&page));
+    let noticed = |from: &str, to: &str| {
+        assert!(page.contains(from), "{from}");
+        about_keys(&page.replacen(from, to, 1))
+    };
+    assert_eq!(noticed("| `half_closed` |", "| `half_open` |").len(), 2);
+    assert_eq!(noticed("`\"10h\"`", "`\"9h\"`").len(), 1);
+    assert_eq!(noticed("`\"scheduling\"`, ", "").len(), 1);
+    assert_eq!(noticed("| restart | Capacity", "| soon | Capacity").len(), 1);
+}
+
+// ---------------------------------------------------------------- metrics
+
+/// Name, type and labels of every family that `/metrics` can have.
+fn families() -> BTreeMap<String, (String, BTreeSet<String>)> {
+    let metrics = Metrics::new();
+    let _series = metrics.unlisted();
+    metrics.certificate("proxy.pem", 0);
+    let text = String::from_utf8(metrics.render()).unwrap();
+    let mut families = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(name_and_type) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = name_and_type.split_once(' ').unwrap();
+            families.insert(name.to_owned(), (kind.to_owned(), BTreeSet::new()));
+        } else if let Some((name, rest)) = line.split_once('{').filter(|_| !line.starts_with('#')) {
+            let (_, labels) = families.get_mut(family(name)).unwrap();
+            let names = rest.split("\",").filter_map(|label| label.split_once('=')).map(|(name, _)| name);
+            labels.extend(names.filter(|name| *name != "le" && !name.starts_with('}')).map(str::to_owned));
+        }
+    }
+    families
+}
+
+fn family(series: &str) -> &str {
+    let parts = ["_bucket", "_sum", "_count"];
+    parts.iter().find_map(|part| series.strip_suffix(part)).unwrap_or(series)
+}
+
+/// Whatever in a text looks like the name of one of our metrics.
+fn names_in(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("ccpgate_")).map(family).collect()
+}
+
+fn about_metrics(page: &str) -> Vec<String> {
+    let mut missing = Vec::new();
+    for (name, (kind, labels)) in families() {
+        let quoted = format!("`{name}`");
+        let Some(row) = page.lines().filter_map(cells).find(|cells| cells[0].contains(&quoted)) else {
+            missing.push(format!("no row for {name}"));
+            continue;
+        };
+        if row[1] != kind {
+            missing.push(format!("{name} is a {kind}, not a {}", row[1]));
+        }
+        let of_label = labels.iter().filter(|label| !row[2].contains(&format!("`{label}`")));
+        missing.extend(of_label.map(|label| format!("{name} has a label {label}")));
+    }
+    missing
+}
+
+fn unknown_metrics(text: &str) -> Vec<String> {
+    let known = families();
+    names_in(text).into_iter().filter(|name| !known.contains_key(*name)).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_metric_is_described_with_its_type_and_labels() {
+    let page = read("docs/metrics-and-logs.md");
+    expect_nothing(about_metrics(&page));
+    let families = families();
+    assert!(families.len() > 25, "{families:?}");
+    // A family that is registered and never rendered would escape the check above.
+    let source = read("src/metrics.rs");
+    expect_nothing(names_in(&source).into_iter().filter(|n| !page.contains(n)).map(str::to_owned).collect());
+
+    assert_eq!(about_metrics(&page.replacen("| `ccpgate_draining` |", "| `ccpgate_drain` |", 1)).len(), 1);
+    assert_eq!(about_metrics(&page.replace("| gauge | `certificate` |", "| counter | |")).len(), 2);
+    assert_eq!(about_metrics(&page.replace("`process_open_fds`, ", "")).len(), 1);
+}
+
+#[test]
+fn pages_and_alerts_name_no_metric_that_there_is_not() {
+    for (page, text) in pages() {
+        assert_eq!(unknown_metrics(&text), Vec::<String>::new(), "{page}");
+    }
+    let alerts = read("deploy/prometheus-alerts.yml");
+    assert!(names_in(&alerts).len() > 3);
+    assert_eq!(unknown_metrics(&alerts), Vec::<String>::new(), "alerts");
+    assert_eq!(unknown_metrics("rate(ccpgate_tunels_total[5m])"), ["ccpgate_tunels_total"]);
+}
+
+#[test]
+fn every_value_of_a_closed_label_is_described() {
+    let page = read("docs/metrics-and-logs.md");
+    let row = |name: &str| {
+        let quoted = format!("`{name}`");
+        page.lines().find(|line| cells(line).is_some_and(|cells| cells[0] == quoted)).unwrap()
+    };
+    let (tunnels, denied) = (row("ccpgate_tunnels_total"), row("ccpgate_denied_total"));
+    let mut missing: Vec<&str> = Outcome::ALL.map(Outcome::as_str).into();
+    missing.retain(|outcome| !tunnels.contains(&format!("`{outcome}`")));
+    assert_eq!(missing, Vec::<&str>::new());
+    let mut missing: Vec<&str> = Denial::ALL.map(Denial::as_str).into();
+    missing.retain(|reason| !denied.contains(&format!("`{reason}`")));
+    assert_eq!(missing, Vec::<&str>::new());
+}
+
+// ---------------------------------------------------------------- reasons and outcomes
+
+/// One refusal of each kind.
+fn refusals() -> Vec<Refusal> {
+    let address = "192.0.2.1:443".parse().unwrap();
+    let error = || io::Error::from(io::ErrorKind::Other);
+    let mut all: Vec<Refusal> =
+        Reason::ALL.into_iter().map(|reason| Refusal::Policy { reason, rule: None }).collect();
+    all.extend([
+        Refusal::Client(address),
+        Refusal::Method("GET".into()),
+        Refusal::PrivateAddress { address: "10.0.0.1".into() },
+        Refusal::Malformed("x".into()),
+        Refusal::HeaderSize { limit: 1 },
+        Refusal::HeaderTimeout,
+        Refusal::Overload(Limit::Connections(1)),
+        Refusal::Dial(DialError::Exhausted(error())),
+        Refusal::Draining,
+        Refusal::Dns(ResolveError::Timeout),
+        Refusal::Dns(ResolveError::Answer { rcode: "NXDOMAIN", why: String::new() }),
+        Refusal::Dns(ResolveError::Transport(String::new())),
+        Refusal::Dial(DialError::Timeout(Duration::ZERO)),
+        Refusal::Dial(DialError::Refused(address)),
+        Refusal::Dial(DialError::Unreachable(address, error())),
+    ]);
+    let seen: BTreeSet<&str> = all.iter().map(Refusal::reason).collect();
+    assert!(Denial::ALL.iter().all(|denial| seen.contains(denial.as_str())), "{seen:?}");
+    all
+}
+
+fn about_reasons(page: &str) -> Vec<String> {
+    let mut missing = Vec::new();
+    let table = section(page, "## All reasons");
+    for refusal in refusals() {
+        let (reason, (status, _, error)) = (refusal.reason(), refusal.status());
+        let fits = |cells: &Vec<&str>| {
+            cells[0].contains(&format!("[`{reason}`](#{reason})"))
+                && cells[1] == status.to_string()
+                && cells[2].contains(&format!("`{error}`"))
+        };
+        if !table.iter().filter_map(|line| cells(line)).any(|cells| fits(&cells)) {
+            missing.push(format!("no row for {reason} with {status} and {error}"));
+        }
+        if section(page, &format!("### `{reason}`")).len() < 2 {
+            missing.push(format!("no section about {reason}"));
+        }
+    }
+    let table = section(page, "## Outcomes of tunnels");
+    for outcome in Outcome::ALL.map(Outcome::as_str) {
+        if !table.iter().any(|line| line.starts_with(&format!("| `{outcome}` |"))) {
+            missing.push(format!("no row for the outcome {outcome}"));
+        }
+    }
+    missing
+}
+
+#[test]
+fn every_reason_and_outcome_is_explained() {
+    let page = read("docs/denials.md");
+    expect_nothing(about_reasons(&page));
+    assert_eq!(about_reasons(&page.replace("### `overload`", "### overload")).len(), 2);
+    assert_eq!(about_reasons(&page.replace("| 431 |", "| 413 |")).len(), 1);
+    assert_eq!(about_reasons(&page.replace("| `idle_timeout` |", "| idle |")).len(), 1);
+}
+
+// ---------------------------------------------------------------- the log
+
+fn sources(under: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(under).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => sources(&path, found),
+            false if path.extension().is_some_and(|e| e == "rs") => found.push(path),
+            false => {}
+        }
+    }
+}
+
+/// Every event that the source names.
+fn events() -> BTreeSet<String> {
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    let mut events = BTreeSet::new();
+    for file in files {
+        let text = fs::read_to_string(file).unwrap();
+        events.extend(
+            text.split("event = \"").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())),
+        );
+    }
+    events
+}
+
+fn about_events(page: &str) -> Vec<String> {
+    let rows: BTreeSet<&str> = section(page, "### Events")
+        .into_iter()
+        .filter_map(cells)
+        .map(|cells| cells[0].trim_matches('`'))
+        .collect();
+    let events = events();
+    let mut missing: Vec<String> =
+        events.iter().filter(|e| !rows.contains(e.as_str())).map(|e| format!("no row for {e}")).collect();
+    let known = |row: &&&str| !events.contains(**row) && **row != "event" && !row.starts_with('-');
+    missing.extend(rows.iter().filter(known).map(|row| format!("{row} is no event")));
+    missing
+}
+
+#[test]
+fn every_event_of_the_log_is_described() {
+    let page = read("docs/metrics-and-logs.md");
+    assert!(events().len() > 15);
+    expect_nothing(about_events(&page));
+    assert_eq!(about_events(&page.replace("| `cutting` |", "| `cut` |")).len(), 2);
+}
+
+#[test]
+fn every_key_of_an_access_line_is_described() {
+    let source = read("src/log.rs");
+    let (_, body) = source.split_once("pub struct Access<'a> {").unwrap();
+    let (body, _) = body.split_once("\n}").unwrap();
+    let fields = body.lines().filter_map(|line| Some(line.trim().strip_prefix("pub ")?.split_once(':')?.0));
+    let page = read("docs/metrics-and-logs.md");
+    let table = section(&page, "### Access lines");
+    let rows: Vec<_> = table.into_iter().filter_map(cells).collect();
+    let described = |field: &str| rows.iter().any(|cells| cells[0].contains(&format!("`{field}`")));
+    let fields: Vec<&str> = fields.collect();
+    assert!(fields.len() > 15, "{fields:?}");
+    assert_eq!(fields.into_iter().filter(|field| !described(field)).collect::<Vec<_>>(), Vec::<&str>::new());
+    assert!(!described("sender"));
+}
+
+// ---------------------------------------------------------------- links and examples
+
+/// The fenced blocks of a page, with what stands behind the fence; and the text without them.
+fn blocks(page: &str) -> (Vec<(String, String)>, String) {
+    let (mut blocks, mut text) = (Vec::new(), String::new());
+    let mut open: Option<(String, usize, String)> = None;
+    for line in page.lines() {
+        match (line.trim_start().strip_prefix("```"), &mut open) {
+            (Some(_), Some(_)) => {
+                let (kind, _, block) = open.take().unwrap();
+                blocks.push((kind, block));
+            }
+            (Some(kind), None) => {
+                let indent = line.len() - line.trim_start().len();
+                open = Some((kind.trim().to_owned(), indent, String::new()));
+            }
+            (None, Some((_, indent, block))) => {
+                block.push_str(line.get(*indent..).unwrap_or(""));
+                block.push('\n');
+            }
+            (None, None) => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    assert!(open.is_none(), "a block is not closed");
+    (blocks, text)
+}
+
+/// The anchor that GitHub makes of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+fn anchors(page: &str) -> BTreeSet<String> {
+    let (_, text) = blocks(page);
+    text.lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| anchor(line.trim_start_matches('#').trim()))
+        .collect()
+}
+
+fn broken_links(page: &str, text: &str) -> Vec<String> {
+    let (_, text) = blocks(text);
+    let mut broken = Vec::new();
+    for rest in text.split("](").skip(1) {
+        let Some((to, _)) = rest.split_once(')') else { continue };
+        if to.contains("://") {
+            continue;
+        }
+        let (file, place) = to.split_once('#').map_or((to, None), |(file, place)| (file, Some(place)));
+        let folder = Path::new(page).parent().unwrap();
+        let path = if file.is_empty() { root().join(page) } else { root().join(folder).join(file) };
+        let to_come = root().join(TO_COME);
+        if !path.exists() {
+            if normal(&path) != to_come {
+                broken.push(format!("{page}: {to} leads nowhere"));
+            }
+        } else if let Some(place) = place
+            && !anchors(&fs::read_to_string(&path).unwrap()).contains(place)
+        {
+            broken.push(format!("{page}: {to}: no such heading"));
+        }
+    }
+    broken
+}
+
+/// Without `..`, for a path that need not exist.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir => drop(normal.pop()),
+            part => normal.push(part),
+        }
+    }
+    normal
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut links = 0;
+    for (page, text) in pages() {
+        links += text.matches("](").count();
+        expect_nothing(broken_links(&page, &text));
+    }
+    assert!(links > 50, "{links}");
+    let broken = broken_links(
+        "docs/limits.md",
+        "[a](../README.md) [b](nowhere.md) [c](limits.md#no-such) [d](#memory)",
+    );
+    assert_eq!(
+        broken,
+        ["docs/limits.md: nowhere.md leads nowhere", "docs/limits.md: limits.md#no-such: no such heading"]
+    );
+    assert_eq!(
+        anchor("Why the library alone doesn't do it: `no_rule`"),
+        "why-the-library-alone-doesnt-do-it-no_rule"
+    );
+}
+
+fn ccpgate(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ccpgate"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CCPGATE_")) {
+        command.env_remove(name);
+    }
+    let ran = command.args(arguments).current_dir(folder).stdin(Stdio::null()).output().unwrap();
+    (ran.status.code(), String::from_utf8_lossy(&ran.stderr).into_owned())
+}
+
+fn check_config(text: &str) -> Result<(), String> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("example.toml"), text).unwrap();
+    match ccpgate(folder.path(), &["-c", "example.toml", "config", "check"]) {
+        (Some(0), _) => Ok(()),
+        (_, said) => Err(said),
+    }
+}
+
+#[test]
+fn every_configuration_in_the_pages_is_valid() {
+    let mut checked = 0;
+    for (page, text) in pages() {
+        for (_, block) in blocks(&text).0.iter().filter(|(kind, _)| kind == "toml") {
+            checked += 1;
+            if let Err(said) = check_config(block) {
+                panic!("{page}:\n{block}\n{said}");
+            }
+        }
+    }
+    assert!(checked > 4, "{checked}");
+    assert!(check_config("[limits]\ndrian = \"10h\"\n").unwrap_err().contains("drain"));
+}
+
+#[test]
+fn what_the_readme_says_is_missing_is_missing() {
+    let readme = read("README.md");
+    let told = section(&readme, "## What isn't there yet").join("\n");
+    let folder = tempfile::tempdir().unwrap();
+    let mut commands = 0;
+    for command in told.split("`ccpgate ").skip(1).filter_map(|rest| Some(rest.split_once('`')?.0)) {
+        commands += 1;
+        let (code, said) = ccpgate(folder.path(), &[command]);
+        assert_eq!(code, Some(2), "the README says that there is no `ccpgate {command}`: {said}");
+    }
+    assert!(commands > 0, "drop this test and the section when nothing is missing any more");
+    assert_eq!(ccpgate(folder.path(), &["version"]).0, Some(0));
+}
