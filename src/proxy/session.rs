@@ -29,7 +29,7 @@ use crate::tunnel::relay::{End, Relay, Side};
 use crate::tunnel::wire::Wire;
 
 /// How long a connection that was answered may wait for its next request.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// What is known of a client before it speaks.
 #[derive(Clone)]
