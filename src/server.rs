@@ -35,6 +35,10 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How often the files of the TLS listener are looked at.
 const LOOK_AT_FILES: Duration = Duration::from_secs(2);
 const COUNT_SESSIONS: Duration = Duration::from_secs(1);
+/// Erasing walks through all sessions: once in so many counts.
+const COUNTS_TO_A_SWEEP: u32 = 60;
+/// A process that runs for months still says that its certificate nears its end.
+const REMIND: Duration = Duration::from_secs(24 * 3600);
 
 /// Why `serve` can't start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -96,8 +100,10 @@ async fn run(
     let mut signals = Signals::new()?;
     let (file_changed, mut changed_files) = unbounded_channel();
     let mut server = Server::start(loaded, metrics, sink, files, file_changed)?;
+    let mut remind = tokio::time::interval_at(tokio::time::Instant::now() + REMIND, REMIND);
     loop {
         tokio::select! {
+            _ = remind.tick() => server.remind(),
             _ = signals.reload.recv() => server.reload(sources),
             Some(()) = changed_files.recv() => server.files_changed(),
             _ = signals.terminate.recv() => break,
@@ -288,10 +294,12 @@ impl Server {
 
     fn say_what_next(&self) {
         let of = |kind| self.listeners.iter().find(move |((k, _), _)| *k == kind).map(|(_, b)| b.actual);
-        if let (Some(proxy), Some(admin)) = (of(Kind::Http), of(Kind::Admin)) {
+        let pac = of(Kind::Http).map(|a| format!("http://{a}/proxy.pac"));
+        let pac = pac.or_else(|| of(Kind::Https).map(|a| format!("https://{a}/proxy.pac")));
+        if let (Some(pac), Some(admin)) = (pac, of(Kind::Admin)) {
             tracing::info!(
                 event = "ready",
-                pac = %format!("http://{proxy}/proxy.pac"),
+                %pac,
                 metrics = %format!("http://{admin}/metrics"),
                 "ready; point browsers at the PAC file, and ask `ccpgate explain HOST` why a host is denied"
             );
@@ -299,16 +307,13 @@ impl Server {
     }
 
     /// Puts new TLS material in force over the sessions that there are, and watches its files.
-    fn follow_tls(&mut self, material: Option<Material>) -> Result<(), ServeError> {
-        let Some(material) = material else {
+    fn follow_tls(&mut self, read: Option<(Watch, Material)>) -> Result<(), ServeError> {
+        let Some((watch, material)) = read else {
             if let Some(tls) = &self.tls {
                 tls.watching.cancel();
             }
             return Ok(());
         };
-        for warning in material.warnings() {
-            tracing::warn!(event = "tls_warning", "{warning}");
-        }
         let watching = CancellationToken::new();
         let serving = match &self.tls {
             Some(tls) => material::follow(&tls.shift, material)?,
@@ -317,7 +322,8 @@ impl Server {
                 tokio::spawn(count_sessions(shift.clone(), self.gate.metrics.clone()));
                 let current = Arc::new(ArcSwap::from_pointee(serving));
                 self.tls = Some(Tls { shift, serving: current.clone(), watching: watching.clone() });
-                return self.watch_tls(watching, &current.load());
+                self.watch_tls(watch, watching, &current.load());
+                return Ok(());
             }
         };
         if let Some(tls) = &mut self.tls {
@@ -325,16 +331,17 @@ impl Server {
             tls.watching = watching.clone();
             let serving = Arc::new(serving);
             tls.serving.store(serving.clone());
-            self.watch_tls(watching, &serving)?;
+            self.watch_tls(watch, watching, &serving);
         }
         Ok(())
     }
 
-    fn watch_tls(&self, watching: CancellationToken, serving: &Serving) -> Result<(), ServeError> {
-        let (file, end) = &serving.certificate;
-        self.gate.metrics.certificate(file, *end as i64);
+    fn watch_tls(&self, watch: Watch, watching: CancellationToken, serving: &Serving) {
+        warn_of(serving);
+        let (file, end) = serving.certificate();
+        self.gate.metrics.certificate(&file, end as i64);
         let expires =
-            jiff::Timestamp::from_second(*end as i64).map_or_else(|_| end.to_string(), |t| t.to_string());
+            jiff::Timestamp::from_second(end as i64).map_or_else(|_| end.to_string(), |t| t.to_string());
         tracing::info!(
             event = "certificate",
             certificate = %file,
@@ -342,14 +349,20 @@ impl Server {
             window = %humantime::format_duration(Duration::from_secs(self.tls.as_ref().map_or(0, |t| t.shift.store().window_seconds()))),
             "the TLS listener's certificate, and how long its sessions can be resumed"
         );
-        let (watch, changed) = (Watch::new(Material::files(&self.config)), self.file_changed.clone());
+        let changed = self.file_changed.clone();
         tokio::spawn(async move {
             tokio::select! {
                 () = watching.cancelled() => {}
                 () = watch.run(LOOK_AT_FILES, |_| { let _ = changed.send(()); }) => {}
             }
         });
-        Ok(())
+    }
+
+    /// Says again what was said of the TLS files when they were read.
+    fn remind(&self) {
+        if let Some(tls) = self.tls.as_ref().filter(|_| !self.config.tls.listen.is_empty()) {
+            warn_of(&tls.serving.load());
+        }
     }
 
     /// A file of the TLS listener was replaced: reads all of them again; a broken one changes nothing.
@@ -464,20 +477,31 @@ impl Server {
     }
 }
 
-/// What the TLS listener needs, where there is one.
-fn tls_material(config: &Config) -> Result<Option<Material>, ServeError> {
+/// What the TLS listener needs, where there is one. The watch is older than the reading, so that a
+/// file replaced in between is noticed.
+fn tls_material(config: &Config) -> Result<Option<(Watch, Material)>, ServeError> {
     if config.tls.listen.is_empty() {
         return Ok(None);
     }
-    Material::load(config).map(Some).map_err(|problems| ServeError::Tls(problems.join("\n")))
+    let watch = Watch::new(Material::files(config));
+    let material = Material::load(config).map_err(|problems| ServeError::Tls(problems.join("\n")))?;
+    Ok(Some((watch, material)))
 }
 
-/// Drops what no clock but ours can expire, and shows how many sessions there are.
+fn warn_of(serving: &Serving) {
+    for warning in serving.warnings() {
+        tracing::warn!(event = "tls_warning", "{warning}");
+    }
+}
+
+/// Shows how many sessions there are, and now and then drops what no clock but ours can expire.
 async fn count_sessions(shift: Arc<Shift>, metrics: Arc<Metrics>) {
     let mut tick = tokio::time::interval(COUNT_SESSIONS);
-    loop {
+    for count in 1_u32.. {
         tick.tick().await;
-        shift.store().sweep();
+        if count.is_multiple_of(COUNTS_TO_A_SWEEP) {
+            shift.store().sweep();
+        }
         metrics.tls_sessions.set(shift.store().len() as i64);
     }
 }

@@ -17,13 +17,14 @@ use ::h2::{Reason, RecvStream, SendStream};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::MissedTickBehavior;
 
 use super::admission::Permit;
 use super::answer::Plain;
 use super::gate::Gate;
 use super::head;
 use super::refusal::{Refusal, shown};
-use super::session::{self, Peer, admit, guard, malformed, open};
+use super::session::{self, KEEP_ALIVE, Peer, admit, guard, malformed, open};
 use crate::metrics::Outcome;
 use crate::snapshot::Snapshot;
 use crate::target::Target;
@@ -40,22 +41,33 @@ const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 const SEND_BUFFER: usize = 64 * 1024;
 /// Streams that are reset before they were looked at (Rapid Reset, CVE-2023-44487).
 const EARLY_RESETS: usize = 50;
-const HEADER_LIST: u32 = 16 * 1024;
+/// RFC 9113 §6.5.2: what a field counts in a header list beside its name and value.
+const FIELD_OVERHEAD: usize = 32;
 
 /// Serves one connection until it ends; `permit` counts it.
 pub async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, gate: Arc<Gate>) {
+    let snapshot = gate.snapshot();
+    // The h2 crate answers larger ones by itself, without a word why; so it gets those alone that
+    // are twice too large.
+    let most = u32::try_from(snapshot.limits.request_header.saturating_mul(2)).unwrap_or(u32::MAX);
     let handshake = Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(STREAMS)
         .max_send_buffer_size(SEND_BUFFER)
-        .max_header_list_size(HEADER_LIST)
+        .max_header_list_size(most)
         .max_pending_accept_reset_streams(EARLY_RESETS)
         .max_concurrent_reset_streams(EARLY_RESETS)
         .handshake::<_, Bytes>(client);
-    let limit = gate.snapshot().limits.header_timeout;
+    let limit = snapshot.limits.header_timeout;
+    drop(snapshot);
     let Ok(Ok(mut connection)) = tokio::time::timeout(limit, handshake).await else { return };
+    // One reference here, and one with each stream that lives.
+    let live = Arc::new(());
     let mut leaving = false;
+    let mut quiet = tokio::time::interval_at(tokio::time::Instant::now() + limit, KEEP_ALIVE);
+    quiet.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut used = false;
     loop {
         let next = tokio::select! {
             next = connection.accept() => next,
@@ -65,10 +77,24 @@ pub async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, gat
                 leaving = true;
                 continue;
             }
+            _ = quiet.tick() => {
+                let idle = !std::mem::take(&mut used) && Arc::strong_count(&live) == 1;
+                match (idle, leaving) {
+                    (false, _) => {}
+                    (true, false) => {
+                        connection.graceful_shutdown();
+                        leaving = true;
+                    }
+                    // It was told, and its client neither closes nor asks for anything.
+                    (true, true) => break,
+                }
+                continue;
+            }
         };
         match next {
             Some(Ok((request, respond))) => {
-                tokio::spawn(stream(request, respond, peer.clone(), gate.clone()));
+                used = true;
+                tokio::spawn(stream(request, respond, peer.clone(), gate.clone(), live.clone()));
             }
             // The connection failed or ended; its streams learn that by themselves.
             Some(Err(_)) | None => break,
@@ -83,12 +109,14 @@ fn stream(
     respond: SendResponse<Bytes>,
     peer: Peer,
     gate: Arc<Gate>,
+    live: Arc<()>,
 ) -> impl Future<Output = ()> + Send {
     let negotiation = Box::pin(negotiate(request, respond, peer, gate));
     async move {
         if let Some(tunnel) = negotiation.await {
             tunnel.run().await;
         }
+        drop(live);
     }
 }
 
@@ -102,6 +130,11 @@ async fn negotiate(
     let snapshot = gate.snapshot();
     let admitted = admit(&peer, &snapshot);
     let (parts, body) = request.into_parts();
+    let limit = snapshot.limits.request_header;
+    let admitted = admitted.and_then(|()| match header_list(&parts) {
+        size if size > limit => Err(Refusal::HeaderSize { limit }),
+        _ => Ok(()),
+    });
     if parts.method != Method::CONNECT {
         let asked = as_h1(&parts);
         match admitted.and_then(|()| session::plain(&asked, &peer, &snapshot)) {
@@ -164,6 +197,14 @@ fn refuse(respond: &mut SendResponse<Bytes>, refused: session::Refused, gate: &G
     }
 }
 
+/// The size of a header as RFC 9113 §6.5.2 counts it; what `:authority` and `:path` hold is in the URI.
+fn header_list(parts: &http::request::Parts) -> usize {
+    let uri = parts.uri.authority().map_or(0, |a| a.as_str().len())
+        + parts.uri.path_and_query().map_or(0, |p| p.as_str().len());
+    let fields = parts.headers.iter();
+    uri + fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum::<usize>()
+}
+
 /// The request as the h1 side would have read it. `https` in `:scheme` is this server itself; what
 /// is to be fetched for the client has `http`.
 fn as_h1(parts: &http::request::Parts) -> head::Request {
@@ -194,8 +235,8 @@ fn send(respond: &mut SendResponse<Bytes>, answer: &Plain<'_>, head_only: bool) 
     {
         let _ = stream.send_data(Bytes::from(answer.body.clone()), true);
     }
-    // RFC 9113 §8.1: the client may stop sending; nothing of its body is wanted.
-    respond.send_reset(Reason::NO_ERROR);
+    // Dropping the stream tells the client to stop sending (RFC 9113 §8.1), behind the answer; a
+    // reset sent here would overtake and discard it.
 }
 
 /// A stream as an end of a tunnel.
@@ -280,6 +321,10 @@ impl Wire for H2Wire {
     /// in the tunnel by reading.
     async fn gone(&self) {
         std::future::pending().await
+    }
+
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.send.poll_reset(cx).map(|_| ())
     }
 
     fn reset(&mut self) {

@@ -61,8 +61,14 @@ async fn handshake(
     let stream = match tokio::time::timeout(limit, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            // Port scans and cancelled tabs end here every day; a person looks when agents complain.
-            tracing::debug!(event = "handshake_failed", %client, error = %in_words(&error), "TLS handshake failed");
+            let (error, remedied) = in_words(&error);
+            // Port scans and cancelled tabs end here every day. What an administrator can put right
+            // is said aloud, as far as the log takes denials.
+            if remedied && gate.log_denial() {
+                tracing::warn!(event = "handshake_failed", %client, %error, "TLS handshake failed");
+            } else {
+                tracing::debug!(event = "handshake_failed", %client, %error, "TLS handshake failed");
+            }
             return None;
         }
         Err(_) => {
@@ -87,13 +93,20 @@ async fn handshake(
     Some(TlsWire(Box::new(stream)))
 }
 
-/// Says what a stranger on this port probably wanted.
-fn in_words(error: &io::Error) -> String {
-    let text = error.to_string();
-    if text.contains("InvalidContentType") || text.contains("corrupt message") {
-        return "plain HTTP on the TLS listener: the PAC file says PROXY where it should say HTTPS".into();
+/// Says what a stranger on this port probably wanted, and whether an administrator can remedy it.
+fn in_words(error: &io::Error) -> (String, bool) {
+    use rustls::{Error, InvalidMessage};
+    let text = refusal::shown(&error.to_string());
+    match error.get_ref().and_then(|e| e.downcast_ref::<Error>()) {
+        Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            ("plain HTTP on the TLS listener: the PAC file says PROXY where it should say HTTPS".into(), true)
+        }
+        Some(Error::NoCertificatesPresented) => {
+            ("the client shows no certificate, and tls.client_ca asks for one".into(), true)
+        }
+        Some(Error::InvalidCertificate(_)) => (format!("the client's certificate: {text}"), true),
+        _ => (text, false),
     }
-    refusal::shown(&text)
 }
 
 /// A TLS connection as an end of a tunnel. In a box: its state is over a kilobyte, and every step

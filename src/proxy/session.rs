@@ -29,7 +29,8 @@ use crate::tunnel::relay::{End, Relay, Side};
 use crate::tunnel::wire::Wire;
 
 /// How long a connection that was answered may wait for its next request.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// What is known of a client before it speaks.
 #[derive(Clone)]
@@ -148,9 +149,11 @@ async fn negotiate<C: Wire>(mut client: C, peer: Peer, gate: Arc<Gate>) -> Optio
         // A connection kept alive is only worth keeping while this proxy stays.
         let begins = tokio::select! {
             begins = tokio::time::timeout(KEEP_ALIVE, reader.begin(&mut client)) => begins,
-            () = gate.drain.begun() => return None,
+            () = gate.drain.begun() => Ok(Ok(false)),
         };
         if !matches!(begins, Ok(Ok(true))) {
+            // TLS has a farewell of its own, without which a client may suspect a truncation.
+            let _ = tokio::time::timeout(FAREWELL, client.shutdown()).await;
             return None;
         }
         deadline = tokio::time::Instant::now() + gate.snapshot().limits.header_timeout;

@@ -46,14 +46,29 @@ impl Material {
             _ => Err(problems),
         }
     }
+}
 
-    /// What an administrator should hear of it.
+/// What connections are served with; a reload makes another over the same sessions.
+pub struct Serving {
+    pub template: Template,
+    identity: Identity,
+    authority: Option<Arc<ClientAuthority>>,
+    shared_keys: bool,
+}
+
+impl Serving {
+    /// The certificate's file and the end of its validity, seconds since 1970.
+    pub fn certificate(&self) -> (String, u64) {
+        (self.identity.path().display().to_string(), self.identity.not_after())
+    }
+
+    /// What an administrator should hear of it now.
     pub fn warnings(&self) -> Vec<String> {
         let now = super::Clock::now(&SystemClock);
         let mut warnings = self.identity.warnings(now);
         if let Some(authority) = &self.authority {
             warnings.extend(authority.warnings(now));
-            if self.keys.is_some() {
+            if self.shared_keys {
                 warnings.push(
                     "tls.ticket_keys with tls.client_ca: whoever has a ticket key and sees a ticket can \
                      pass for the client that it was given to; guard the key files like the CA's"
@@ -63,13 +78,6 @@ impl Material {
         }
         warnings
     }
-}
-
-/// What connections are served with; a reload makes another over the same sessions.
-pub struct Serving {
-    pub template: Template,
-    /// The certificate's file and the end of its validity, seconds since 1970.
-    pub certificate: (String, u64),
 }
 
 /// Sessions of this process.
@@ -87,14 +95,15 @@ pub fn begin(material: Material, sessions: usize) -> Result<(Arc<Shift>, Serving
 /// # Errors
 /// As of [`Template::new`]; then nothing has changed.
 pub fn follow(shift: &Arc<Shift>, material: Material) -> Result<Serving, rustls::Error> {
-    let certificate = (material.identity.path().display().to_string(), material.identity.not_after());
+    let Material { identity, authority, keys, window } = material;
     let template = Template::new(TemplateOptions {
         shift: shift.clone(),
-        resolver: Resolver::new(&material.identity),
-        client_authority: material.authority,
+        resolver: Resolver::new(&identity),
+        client_authority: authority.clone(),
         floor: VersionFloor::Tls12,
     })?;
-    shift.set_keys(material.keys);
-    shift.set_window(material.window);
-    Ok(Serving { template, certificate })
+    let shared_keys = keys.is_some();
+    shift.set_keys(keys);
+    shift.set_window(window);
+    Ok(Serving { template, identity, authority, shared_keys })
 }

@@ -208,6 +208,10 @@ impl<C: Wire> Relay<C> {
                 }
             }
         }
+        let stalled = self.flows[Side::Client as usize].backlog.is_some();
+        if stalled && self.client.poll_left(cx).is_ready() {
+            return Poll::Ready(End::Reset(Side::Client));
+        }
         if self.flows.iter().all(Flow::over) {
             return Poll::Ready(match (self.broken, self.first_end) {
                 // It closed in order and would take no more: what it had said was delivered.
@@ -262,8 +266,10 @@ enum Failed {
     Sink(io::Error),
 }
 
+/// ETIMEDOUT, EHOSTUNREACH or ENETUNREACH; asked by kind, since HTTP/2 keeps no more of an error.
 fn is_vanished(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ETIMEDOUT | libc::EHOSTUNREACH | libc::ENETUNREACH))
+    use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
+    matches!(error.kind(), TimedOut | HostUnreachable | NetworkUnreachable)
 }
 
 fn ending(side: Side, error: &io::Error) -> End {

@@ -26,6 +26,12 @@ pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync {
     /// leave: some clients end their side right behind the request.
     fn gone(&self) -> impl Future<Output = ()> + Send;
 
+    /// Ready when the end has left in a way that shows without reading, for the time in which
+    /// nothing is read from it because the other end takes nothing.
+    fn poll_left(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
     /// Makes the close that follows a reset, as far as the protocol has one.
     fn reset(&mut self);
 }

@@ -3,10 +3,12 @@
 
 mod command;
 mod dns;
+pub mod h2;
 mod log;
 mod metrics;
 mod proxy;
 mod raw;
+mod secured;
 mod tls;
 mod upstream;
 
@@ -14,9 +16,11 @@ use std::time::{Duration, Instant};
 
 pub use command::{ccpgate, ccpgate_with};
 pub use dns::{Dns, Reply};
+pub use h2::{Frames, H2, H2Tunnel};
 pub use metrics::Metrics;
 pub use proxy::Proxy;
 pub use raw::{Answer, Raw};
+pub use secured::{Agent, NAME, Secured, ticket_keys};
 pub use tls::{Authority, accept, client_hello, client_hello_without_name, records};
 pub use upstream::{Blackhole, Refusing, Upstream};
 

@@ -89,6 +89,11 @@ impl Proxy {
     }
 
     #[track_caller]
+    pub fn https(&self) -> SocketAddr {
+        self.listening("https")
+    }
+
+    #[track_caller]
     pub fn admin(&self) -> SocketAddr {
         self.listening("admin")
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use rustls::{ClientConnection, HandshakeKind};
 
 use super::PATIENCE;
 
@@ -58,9 +59,10 @@ impl Answer {
     }
 }
 
-/// A TCP connection to the proxy; every read and write has a time limit.
+/// A connection to the proxy, over TLS or not; every read and write has a time limit.
 pub struct Raw {
     stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
     buffer: Vec<u8>,
 }
 
@@ -84,7 +86,32 @@ impl Raw {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: Vec::new() }
+        Self { stream, tls: None, buffer: Vec::new() }
+    }
+
+    /// Makes a TLS handshake; everything after it goes through TLS.
+    ///
+    /// # Errors
+    /// When the handshake fails on this side, or the other one closes within it. Under TLS 1.3 the
+    /// server's verdict on a client certificate comes later, at the first read.
+    pub fn secure(mut self, mut tls: ClientConnection) -> io::Result<Self> {
+        while tls.is_handshaking() {
+            tls.complete_io(&mut self.stream)?;
+        }
+        self.tls = Some(Box::new(tls));
+        Ok(self)
+    }
+
+    /// Whether the TLS session was resumed.
+    #[track_caller]
+    pub fn resumed(&self) -> bool {
+        self.tls.as_ref().unwrap().handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// The certificate that the proxy showed, or that the resumed session had begun with.
+    #[track_caller]
+    pub fn certificate(&self) -> Vec<u8> {
+        self.tls.as_ref().unwrap().peer_certificates().unwrap()[0].to_vec()
     }
 
     pub fn local(&self) -> SocketAddr {
@@ -98,7 +125,7 @@ impl Raw {
     /// Sends everything; that the other side has closed already shows when reading.
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        if let Err(error) = self.stream.write_all(bytes.as_ref()) {
+        if let Err(error) = self.write_all(bytes.as_ref()) {
             let gone = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
             assert!(gone, "sending: {error}");
         }
@@ -172,6 +199,21 @@ impl Raw {
         self.buffer.drain(..count).collect()
     }
 
+    /// The same; none when the connection ends before, politely or not.
+    #[track_caller]
+    pub fn try_read_exactly(&mut self, count: usize) -> Option<Vec<u8>> {
+        while self.buffer.len() < count {
+            match self.fill() {
+                Ok(1..) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    panic!("nothing came for {PATIENCE:?}")
+                }
+                Ok(0) | Err(_) => return None,
+            }
+        }
+        Some(self.buffer.drain(..count).collect())
+    }
+
     /// Everything up to the other side's FIN.
     ///
     /// # Errors
@@ -213,7 +255,7 @@ impl Raw {
     pub fn expect_silence(&mut self, time: Duration) {
         assert!(self.buffer.is_empty(), "came already: {:?}", String::from_utf8_lossy(&self.buffer));
         self.stream.set_read_timeout(Some(time)).unwrap();
-        let got = self.stream.read(&mut [0; 1]);
+        let got = self.read_some(&mut [0; 1]);
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         match got {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
@@ -229,8 +271,12 @@ impl Raw {
         super::assert_same_bytes(&got, bytes);
     }
 
-    /// FIN: this side has nothing more to say.
+    /// FIN, after TLS's own farewell: this side has nothing more to say.
     pub fn finish(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            let _ = tls.complete_io(&mut self.stream);
+        }
         // An error means that the other side has gone, which shows when reading.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
@@ -242,9 +288,16 @@ impl Raw {
 
     fn fill(&mut self) -> io::Result<usize> {
         let mut chunk = [0; 16 * 1024];
-        let count = self.stream.read(&mut chunk)?;
+        let count = self.read_some(&mut chunk)?;
         self.buffer.extend_from_slice(&chunk[..count]);
         Ok(count)
+    }
+
+    fn read_some(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).read(into),
+            None => self.stream.read(into),
+        }
     }
 }
 
@@ -252,7 +305,7 @@ impl Raw {
 impl Read for Raw {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.buffer.is_empty() {
-            return self.stream.read(into);
+            return self.read_some(into);
         }
         let count = into.len().min(self.buffer.len());
         into[..count].copy_from_slice(&self.buffer[..count]);
@@ -263,10 +316,16 @@ impl Read for Raw {
 
 impl Write for Raw {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.write(bytes)
+        match &mut self.tls {
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).write(bytes),
+            None => self.stream.write(bytes),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match &mut self.tls {
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).flush(),
+            None => Ok(()),
+        }
     }
 }

@@ -1,0 +1,309 @@
+//! Sessions that last a shift, end to end: real handshakes with the real process, and windows of a
+//! few seconds. The edges of the window, to the second, are in `tests/sessions`, with a clock that
+//! moves.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::version::{TLS12, TLS13};
+
+use crate::https::handshakes;
+use crate::support::{Agent, H2, Proxy, Secured, Upstream, eventually, have};
+
+const TARGET: &str = "good.example:443";
+
+fn shift(seconds: u64) -> String {
+    format!("[shift]\nlength = \"{seconds}s\"\nbreaks = \"0s\"\nlunch = \"0s\"\n")
+}
+
+#[test]
+fn sessions_resume_inside_the_window_and_not_after_it() {
+    const WINDOW: u64 = 4;
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", &shift(WINDOW));
+    // The agents' clocks stand still: they would offer a session for ever.
+    let agents = [&TLS13, &TLS12].map(|version| Agent::of_version(&secured.authority, version));
+    let born = Instant::now();
+    for agent in &agents {
+        assert!(!agent.resumes(&proxy));
+    }
+    let all_born = Instant::now();
+    // Resuming again and again prolongs nothing.
+    while all_born.elapsed() + Duration::from_millis(700) < Duration::from_secs(WINDOW) {
+        for agent in &agents {
+            let resumed = agent.resumes(&proxy);
+            // Ages count in whole seconds.
+            assert!(resumed || born.elapsed() > Duration::from_secs(WINDOW - 1), "{:?}", born.elapsed());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    while all_born.elapsed() < Duration::from_secs(WINDOW + 1) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let before = handshakes(&proxy.metrics());
+    for agent in &agents {
+        assert!(!agent.resumes(&proxy), "past the window");
+        assert!(agent.resumes(&proxy), "a new session has begun");
+    }
+    assert_eq!(handshakes(&proxy.metrics()), (before.0 + 2.0, before.1 + 2.0));
+    // The ages that an administrator sees never reach the window.
+    let sum = proxy.metric("ccpgate_tls_resumed_age_seconds_sum");
+    let count = proxy.metric("ccpgate_tls_resumed_age_seconds_count");
+    assert!(sum < count * WINDOW as f64, "{sum} s over {count} resumptions");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_browser_over_http2_resumes_too() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "");
+    let agent = secured.agent().alpn(&["h2"]);
+    for visit in 0..4 {
+        let mut client = H2::connect(&proxy, &agent).await;
+        // After a round trip its tickets have come.
+        client.tunnel(TARGET).await.expect_echo(b"hello").await;
+        assert_eq!(client.resumed, visit > 0, "visit {visit}");
+        client.ended().await.unwrap();
+    }
+}
+
+#[test]
+fn what_an_agent_got_over_one_protocol_resumes_over_the_other() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "");
+    let agent = secured.agent();
+    assert!(!agent.resumes(&proxy));
+    let client = agent.alpn(&["h2"]).connect(&proxy);
+    assert!(client.resumed());
+}
+
+#[test]
+fn without_keys_a_restart_means_full_handshakes() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let first = secured.start(&upstream, "", "");
+    let agent = secured.agent();
+    assert!(!agent.resumes(&first));
+    assert!(agent.resumes(&first));
+    drop(first);
+    let second = secured.start(&upstream, "", "");
+    assert!(!agent.resumes(&second), "its sessions went with the process");
+}
+
+#[test]
+fn a_shorter_shift_ends_older_sessions_and_a_reload_alone_ends_none() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "");
+    let agent = secured.agent();
+    assert!(!agent.resumes(&proxy));
+    proxy.hang_up("ok");
+    assert!(agent.resumes(&proxy));
+    let begun = Instant::now();
+    proxy.reload(&secured.policy(&upstream, "", &shift(1)), "ok");
+    while begun.elapsed() < Duration::from_millis(2100) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(!agent.resumes(&proxy));
+}
+
+/// OpenSSL, by Python: unlike rustls it uses one TLS 1.3 session for as many connections as it
+/// likes. Prints connections and how many of them resumed, first visits left out.
+const FLEET: &str = r#"
+import socket, ssl, sys, concurrent.futures as futures
+ports, ca, clients, rounds, at_once, version = sys.argv[1].split(","), sys.argv[2], *map(int, sys.argv[3:6]), sys.argv[6]
+def connect(context, session, port):
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=30) as tcp:
+        with context.wrap_socket(tcp, server_hostname="proxy.corp.example", session=session) as tls:
+            tls.sendall(b"GET /proxy.pac HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            answer = b""
+            while chunk := tls.recv(65536):
+                answer += chunk
+            assert answer.startswith(b"HTTP/1.1 200"), answer[:100]
+            return tls.session, tls.session_reused
+def agent(number):
+    context = ssl.create_default_context(cafile=ca)
+    context.minimum_version = context.maximum_version = getattr(ssl.TLSVersion, version)
+    session, reused = connect(context, None, ports[number % len(ports)])
+    assert not reused
+    with futures.ThreadPoolExecutor(at_once) as six:
+        for turn in range(rounds):
+            if number == 0 and turn == rounds // 2:
+                print("half", flush=True)
+                sys.stdin.readline()
+            # All at once, with the one session of the first visit.
+            made = six.map(lambda i: connect(context, session, ports[(number + i) % len(ports)]), range(at_once))
+            yield from (reused for _, reused in made)
+results = []
+for number in range(clients):
+    results += agent(number)
+print(len(results), sum(results))
+"#;
+
+/// Runs agents that keep one session each and reconnect in rounds, several connections at once.
+/// `half_way` is called in the middle of the first agent's rounds. Returns connections, and how many
+/// resumed.
+pub fn fleet(
+    secured: &Secured,
+    ports: &[u16],
+    (clients, rounds, at_once): (usize, usize, usize),
+    version: &str,
+    half_way: impl FnOnce(),
+) -> (usize, usize) {
+    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    let mut python = Command::new("python3")
+        .args(["-c", FLEET, &ports.join(",")])
+        .arg(secured.path("ca.pem"))
+        .args([clients, rounds, at_once].map(|n| n.to_string()))
+        .arg(version)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(python.stdout.take().unwrap()));
+    assert_eq!(lines.next().unwrap().unwrap(), "half");
+    half_way();
+    python.stdin.take().unwrap().write_all(b"go on\n").unwrap();
+    let last = lines.next().unwrap_or_else(|| panic!("python failed: {:?}", python.wait())).unwrap();
+    assert!(python.wait().unwrap().success());
+    let (all, resumed) = last.split_once(' ').unwrap();
+    (all.parse().unwrap(), resumed.parse().unwrap())
+}
+
+#[test]
+fn one_session_serves_six_connections_at_once_and_again() {
+    if !have("python3") {
+        return;
+    }
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "");
+    for version in ["TLSv1_3", "TLSv1_2"] {
+        let (all, resumed) = fleet(&secured, &[proxy.https().port()], (5, 5, 6), version, || ());
+        assert_eq!((all, resumed), (150, 150), "{version}");
+    }
+    assert_eq!(handshakes(&proxy.metrics()), (10.0, 300.0));
+    proxy.metric_eventually("ccpgate_tls_sessions", 10.0);
+}
+
+#[test]
+fn a_full_cache_still_takes_the_newest_session() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "[shift]\nsessions = 20");
+    let early = secured.agent();
+    assert!(!early.resumes(&proxy));
+    for _ in 0..60 {
+        // Junk: sessions that nobody comes back with.
+        assert!(!secured.agent().resumes(&proxy));
+    }
+    let honest = secured.agent();
+    assert!(!honest.resumes(&proxy));
+    assert!(honest.resumes(&proxy), "the newest session resumes though the cache is full of junk");
+    assert!(!early.resumes(&proxy), "the oldest made room");
+    eventually("the cache to be at its capacity", || {
+        (proxy.metric("ccpgate_tls_sessions") <= 20.0).then_some(())
+    });
+}
+
+/// Runs `openssl s_client` with these arguments against the proxy; its output.
+fn s_client(proxy: &Proxy, secured: &Secured, arguments: &[&str]) -> String {
+    let mut openssl = Command::new("openssl")
+        .args(["s_client", "-connect", &proxy.https().to_string(), "-servername", "proxy.corp.example"])
+        .args(["-verify_return_error", "-ign_eof", "-CAfile"])
+        .arg(secured.path("ca.pem"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // The tickets of TLS 1.3 come behind the handshake: an answer makes sure that they were read.
+    let request = "GET /proxy.pac HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    openssl.stdin.take().unwrap().write_all(request.as_bytes()).unwrap();
+    String::from_utf8_lossy(&openssl.wait_with_output().unwrap().stdout).into_owned()
+}
+
+#[test]
+fn openssl_resumes_from_a_file_and_is_told_the_window() {
+    if !have("openssl") {
+        return;
+    }
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "[shift]\nlength = \"8h\"\nbreaks = \"1h\"\nlunch = \"1h\"");
+    let session = secured.path("session.pem").display().to_string();
+    for version in ["-tls1_3", "-tls1_2"] {
+        let first = s_client(&proxy, &secured, &[version, "-sess_out", &session]);
+        assert!(first.contains("New, TLSv1."), "{first}");
+        assert!(first.contains("HTTP/1.1 200"), "{first}");
+        let hint = first.lines().find(|line| line.contains("lifetime hint")).unwrap_or_default();
+        let told: u64 = hint.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or_default();
+        assert!((35_990..=36_000).contains(&told), "{version}: {hint}");
+        for _ in 0..3 {
+            let next = s_client(&proxy, &secured, &[version, "-sess_in", &session]);
+            assert!(next.contains("Reused, TLSv1."), "{version}: {next}");
+        }
+    }
+    // Early data is never taken: a replayed CONNECT would open a second tunnel.
+    let first = s_client(&proxy, &secured, &["-tls1_3", "-sess_out", &session]);
+    assert!(first.contains("Max Early Data: 0"), "{first}");
+}
+
+#[test]
+fn curl_goes_through_the_https_proxy() {
+    if !have("curl") {
+        return;
+    }
+    let secured = Secured::new();
+    let (config, _) = secured.authority.server(&["good.example"]);
+    let site = Upstream::serve(move |stream| {
+        let Some(mut tls) = crate::support::accept(&config, stream) else { return };
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            if std::io::Read::read_exact(&mut tls, &mut byte).is_err() {
+                return;
+            }
+            head.push(byte[0]);
+        }
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\nreached";
+        tls.write_all(answer).unwrap();
+        tls.conn.send_close_notify();
+        tls.flush().unwrap();
+    });
+    let proxy = secured.start(&site, "", "[policy]\ntls = \"sni\"");
+    let ca = secured.path("ca.pem").display().to_string();
+    let curl = |more: &[&str]| {
+        Command::new("curl")
+            .args(["--silent", "--show-error", "--max-time", "15", "--noproxy", ""])
+            .args(["--cacert", &ca, "--proxy-cacert", &ca])
+            .args(["--proxy", &format!("https://localhost:{}", proxy.https().port())])
+            .args(more)
+            .env_remove("HTTPS_PROXY")
+            .env_remove("https_proxy")
+            .output()
+            .unwrap()
+    };
+    let ran = curl(&["https://good.example/"]);
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "reached", "{}", String::from_utf8_lossy(&ran.stderr));
+    let line = proxy.access_line("tunnel", TARGET);
+    assert_eq!(line["outcome"], "ok", "{line}");
+    let ran = curl(&["--include", "https://evil.example/"]);
+    assert_eq!(ran.status.code(), Some(56), "CONNECT refused: {}", String::from_utf8_lossy(&ran.stderr));
+    let said = String::from_utf8_lossy(&ran.stdout).to_ascii_lowercase();
+    assert!(said.contains("proxy-status: ccpgate; error=http_request_denied"), "{said}");
+    // A proxy with a certificate that curl doesn't know is not spoken to.
+    let stranger = Secured::new();
+    let ran = curl(&["--proxy-cacert", stranger.path("ca.pem").to_str().unwrap(), "https://good.example/"]);
+    assert_eq!(ran.status.code(), Some(60), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+/// A process that has used all the tickets it got goes on with those of its resumptions.
+#[test]
+fn a_long_chain_of_resumptions_is_one_session() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "");
+    let agent = Arc::new(secured.agent());
+    assert!(!agent.resumes(&proxy));
+    for _ in 0..50 {
+        assert!(agent.resumes(&proxy));
+    }
+    proxy.metric_eventually("ccpgate_tls_sessions", 1.0);
+}
