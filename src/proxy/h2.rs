@@ -28,7 +28,7 @@ use crate::metrics::Outcome;
 use crate::snapshot::Snapshot;
 use crate::target::Target;
 use crate::tunnel::pipe::Pipe;
-use crate::tunnel::wire::Wire;
+use crate::tunnel::wire::{Pulse, Wire};
 
 /// Tunnels of one browser at once. A panel with its CRM around it holds about forty.
 const STREAMS: u32 = 250;
@@ -271,6 +271,10 @@ impl Wire for H2Wire {
     /// in the tunnel by reading.
     async fn gone(&self) {
         std::future::pending().await
+    }
+
+    fn pulse(&mut self, cx: &mut Context<'_>) -> Pulse {
+        if self.send.poll_reset(cx).is_ready() { Pulse::Failed } else { Pulse::Beats }
     }
 
     fn reset(&mut self) {
