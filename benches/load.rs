@@ -134,10 +134,9 @@ async fn open_and_close(proxy: &Proxy, count: usize) -> Result<Vec<Duration>, Fa
 /// A gibibyte through each of four tunnels at once, down and then up.
 async fn bulk(proxy: &Proxy) -> Result<Figures, Failure> {
     let mut figures = Vec::new();
-    for (down, throughput, cost) in [
-        (true, "down Gbit/s", "down CPU s/GB"),
-        (false, "up Gbit/s", "up CPU s/GB"),
-    ] {
+    for (down, throughput, cost) in
+        [(true, "down Gbit/s", "down CPU s/GB"), (false, "up Gbit/s", "up CPU s/GB")]
+    {
         let (before, started) = (proxy.cpu()?, Instant::now());
         let mut running = JoinSet::new();
         for number in 0..BULK_TUNNELS {
@@ -418,7 +417,8 @@ impl Proxy {
                 command
             }
         };
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&output)?).spawn()?;
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&output)?).spawn()?;
         let mut proxy = Self { child, route: Route::new((Ipv4Addr::LOCALHOST, 0).into())? };
         let deadline = Instant::now() + Duration::from_secs(10);
         while proxy.route.proxy.port() == 0 {
@@ -499,9 +499,12 @@ fn bare_relay(upstream: u16) -> Result<(), Failure> {
     raise_descriptor_limit()?;
     let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;
-    eprintln!("{}", serde_json::json!({
-        "event": "listening", "listener": "http", "address": listener.local_addr()?.to_string()
-    }));
+    eprintln!(
+        "{}",
+        serde_json::json!({
+            "event": "listening", "listener": "http", "address": listener.local_addr()?.to_string()
+        })
+    );
     let loops: Vec<_> = (0..std::thread::available_parallelism()?.get())
         .map(|_| {
             let listener = listener.try_clone()?;

@@ -29,7 +29,7 @@ use crate::metrics::Outcome;
 use crate::snapshot::Snapshot;
 use crate::target::Target;
 use crate::tunnel::pipe::Pipe;
-use crate::tunnel::wire::Wire;
+use crate::tunnel::wire::{Pulse, Wire};
 
 /// Tunnels of one browser at once. A panel with its CRM around it holds about forty.
 const STREAMS: u32 = 250;
@@ -325,6 +325,11 @@ impl Wire for H2Wire {
 
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.send.poll_reset(cx).map(|_| ())
+    }
+
+    /// A reset is told at once, by `poll_left`.
+    fn pulse(&mut self, _: &mut Context<'_>) -> Pulse {
+        Pulse::Beats
     }
 
     fn reset(&mut self) {

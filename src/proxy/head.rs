@@ -218,3 +218,6 @@ fn recognise(bytes: &[u8], error: httparse::Error) -> String {
         _ => format!("the request can't be parsed: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ use crate::net::sockopt;
 use crate::tls::client::subject;
 use crate::tls::material::Serving;
 use crate::tunnel::pipe::Pipe;
-use crate::tunnel::wire::Wire;
+use crate::tunnel::wire::{Pulse, Wire};
 
 /// The TLS proxy listener; what it serves with is swapped by a reload.
 #[derive(Clone)]
@@ -156,6 +156,14 @@ impl Wire for TlsWire {
 
     async fn gone(&self) {
         self.0.get_ref().0.gone().await;
+    }
+
+    fn pulse(&mut self, cx: &mut Context<'_>) -> Pulse {
+        self.0.get_mut().0.pulse(cx)
+    }
+
+    fn failure(&self) -> io::Error {
+        self.0.get_ref().0.failure()
     }
 
     fn reset(&mut self) {

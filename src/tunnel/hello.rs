@@ -158,3 +158,6 @@ fn same_name(name: &[u8], host: &str) -> bool {
     let name = name.strip_suffix(b".").unwrap_or(name);
     name.eq_ignore_ascii_case(host.as_bytes())
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::pipe::Pipe;
-use super::wire::Wire;
+use super::wire::{Pulse, Wire};
 use crate::net::sockopt;
 use crate::proxy::head::{SCRATCH, poll_scratch};
 
@@ -26,6 +26,9 @@ const TURN: usize = 4 << 20;
 /// How long a client may go on uploading to an upstream that has closed, so that the answer
 /// which came before the close is not lost to a reset.
 const LINGER: Duration = Duration::from_secs(5);
+/// A direction that is stuck does not read its source, so an end or a reset of that side is looked
+/// for this often.
+const GLANCE: Duration = Duration::from_secs(2);
 
 /// An end of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +89,10 @@ struct Flow {
     bulk: bool,
     /// The sink may hold back bytes until it is flushed.
     unflushed: bool,
+    /// The source was reset, and a write to it was told: what reads as its end is none.
+    reset: bool,
+    /// The source has ended or was reset behind bytes that can't move on.
+    closing: bool,
     /// Bytes that reached the sink's socket.
     moved: u64,
 }
@@ -93,11 +100,24 @@ struct Flow {
 impl Flow {
     fn new(first: &[u8]) -> Self {
         let backlog = (!first.is_empty()).then(|| Box::new(Backlog::Copied { bytes: first.to_vec(), at: 0 }));
-        Self { backlog, phase: Phase::Open, bulk: false, unflushed: false, moved: 0 }
+        Self {
+            backlog,
+            phase: Phase::Open,
+            bulk: false,
+            unflushed: false,
+            reset: false,
+            closing: false,
+            moved: 0,
+        }
     }
 
     const fn over(&self) -> bool {
         matches!(self.phase, Phase::Ended | Phase::Broken)
+    }
+
+    /// Nothing new comes this way, though what came may still be under way.
+    fn ends(&self) -> bool {
+        self.closing || self.phase != Phase::Open
     }
 }
 
@@ -135,6 +155,7 @@ impl<C: Wire> Relay<C> {
     /// Relays until the end; what the end needs is done by [`Relay::finish`].
     pub fn run(&mut self, patience: Patience, meter: &impl Meter) -> impl Future<Output = End> + Send {
         let mut alarm: Option<Pin<Box<Sleep>>> = None;
+        let mut glance = None;
         let mut last_moved = (0, 0);
         poll_fn(move |cx| {
             let end = self.poll_flows(cx);
@@ -142,7 +163,10 @@ impl<C: Wire> Relay<C> {
             if let Poll::Ready(end) = end {
                 return Poll::Ready(end);
             }
-            let half = self.flows.iter().any(Flow::over);
+            if let Poll::Ready(end) = self.poll_stuck(cx, &mut glance) {
+                return Poll::Ready(end);
+            }
+            let half = self.flows.iter().any(Flow::ends);
             let limit = match (half, patience.idle.is_zero()) {
                 (true, _) if !patience.half_closed.is_zero() => patience.half_closed,
                 (_, false) => patience.idle,
@@ -203,6 +227,8 @@ impl<C: Wire> Relay<C> {
                         return Poll::Ready(ending(side, &error));
                     }
                     self.broken = Some((side, false));
+                    // The kernel tells of a reset once; it has just been told.
+                    self.flows[side as usize].reset = error.kind() == io::ErrorKind::ConnectionReset;
                     // What that side had sent before is read and delivered first.
                     cx.waker().wake_by_ref();
                 }
@@ -219,6 +245,39 @@ impl<C: Wire> Relay<C> {
                 (Some((side, _)), _) => End::Reset(side),
                 (None, first) => End::Closed(first.unwrap_or(Side::Client)),
             });
+        }
+        Poll::Pending
+    }
+
+    /// Looks after the sources of stuck directions, which nobody reads. A client that has gone ends
+    /// the tunnel unless its last bytes are still moving. What an upstream sent before it went is
+    /// its client's to take, for as long as `limits.half_closed` allows.
+    fn poll_stuck(&mut self, cx: &mut Context<'_>, glance: &mut Option<Glance>) -> Poll<End> {
+        let stuck = [0, 1].map(|i| self.flows[i].backlog.is_some());
+        if glance.is_none() && stuck == [false; 2] {
+            return Poll::Pending;
+        }
+        let Glance { timer, moved } = glance.get_or_insert_with(|| Glance {
+            timer: Box::pin(sleep_until(Instant::now() + GLANCE)),
+            moved: None,
+        });
+        while timer.as_mut().poll(cx).is_ready() {
+            if stuck == [false; 2] {
+                *glance = None;
+                return Poll::Pending;
+            }
+            timer.as_mut().reset(Instant::now() + GLANCE);
+            let before = std::mem::replace(moved, Some(self.moved()));
+            if stuck[0] {
+                let pulse = self.client.pulse(cx);
+                if pulse == Pulse::Failed && before == *moved {
+                    return Poll::Ready(ending(Side::Client, &self.client.failure()));
+                }
+                self.flows[0].closing |= pulse != Pulse::Beats;
+            }
+            if stuck[1] {
+                self.flows[1].closing |= self.upstream.pulse(cx) != Pulse::Beats;
+            }
         }
         Poll::Pending
     }
@@ -261,6 +320,12 @@ impl<C: Wire> Relay<C> {
     }
 }
 
+/// When stuck directions are looked after, and what had moved at the last look.
+struct Glance {
+    timer: Pin<Box<Sleep>>,
+    moved: Option<[u64; 2]>,
+}
+
 enum Failed {
     Source(io::Error),
     Sink(io::Error),
@@ -298,6 +363,9 @@ fn pump<R: Wire, W: Wire>(
             _ => ready!(poll_copy(cx, source, sink, flow)),
         };
         match read? {
+            0 if flow.reset => {
+                return Poll::Ready(Err(Failed::Source(io::ErrorKind::ConnectionReset.into())));
+            }
             0 => flow.phase = Phase::Ending,
             n => flow.bulk = R::SPLICE && W::SPLICE && n >= if flow.bulk { TRICKLE } else { BULK },
         }
@@ -383,3 +451,6 @@ fn poll_copy<R: Wire, W: Wire>(
         Ok(result) => Poll::Ready(result.map_err(Failed::Sink)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,16 @@ use tokio::net::TcpStream;
 use super::pipe::Pipe;
 use crate::net::sockopt;
 
+/// What can be known of an end without reading from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pulse {
+    Beats,
+    /// It has closed its side; bytes from before that may wait.
+    Ended,
+    /// It was reset, or has vanished: see [`Wire::failure`].
+    Failed,
+}
+
 /// An end of a tunnel: a TCP socket, or a TLS or HTTP/2 stream over one.
 pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync {
     /// Whether the kernel can move bytes from and to it through a pipe.
@@ -30,6 +40,14 @@ pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync {
     /// nothing is read from it because the other end takes nothing.
     fn poll_left(&mut self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
+    }
+
+    /// Looks after an end that is not read because its bytes find no room.
+    fn pulse(&mut self, cx: &mut Context<'_>) -> Pulse;
+
+    /// Why its pulse failed. The kernel tells that once, to whoever asks first.
+    fn failure(&self) -> io::Error {
+        io::ErrorKind::ConnectionReset.into()
     }
 
     /// Makes the close that follows a reset, as far as the protocol has one.
@@ -65,6 +83,24 @@ impl Wire for TcpStream {
             if ready.is_error() {
                 return;
             }
+        }
+    }
+
+    fn pulse(&mut self, cx: &mut Context<'_>) -> Pulse {
+        // The readiness as the driver knows it: no system call while all is well.
+        let ready = std::pin::pin!(self.ready(Interest::READABLE | Interest::ERROR)).poll(cx);
+        match ready {
+            Poll::Ready(Ok(ready)) if ready.is_error() => Pulse::Failed,
+            Poll::Ready(Ok(ready)) if ready.is_read_closed() => Pulse::Ended,
+            Poll::Ready(Err(_)) => Pulse::Failed,
+            Poll::Ready(Ok(_)) | Poll::Pending => Pulse::Beats,
+        }
+    }
+
+    fn failure(&self) -> io::Error {
+        match self.take_error() {
+            Ok(Some(error)) | Err(error) => error,
+            Ok(None) => io::ErrorKind::ConnectionReset.into(),
         }
     }
 

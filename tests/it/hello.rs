@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use crate::support::{
-    Proxy, Raw, Upstream, assert_same_bytes, client_hello, client_hello_without_name, eventually, records,
+    Proxy, Raw, Upstream, assert_same_bytes, client_hello, client_hello_without_name, eventually, made_hello,
+    records, server_names,
 };
 
 const TARGET: &str = "good.example:443";
@@ -150,6 +151,68 @@ fn another_name_is_sni_mismatch() {
 }
 
 #[test]
+fn odd_names_in_a_hello() {
+    let guarded = Guarded::new("sni");
+    let named = |names: &[&[u8]]| made_hello(&[server_names(names)]);
+    // Case 81: one trailing dot folds.
+    for names in [&[b"good.example.".as_slice()], &[b"GOOD.EXAMPLE.".as_slice()]] {
+        let hello = named(names);
+        guarded.expect_pass(TARGET, |client| client.send(&hello), &hello);
+    }
+    let long = vec![b'a'; 20_000];
+    for names in [
+        &[b"good.example".as_slice(), b"evil.example"][..],
+        &[b"evil.example", b"good.example"],
+        &[b"good.example", b"good.example"],
+        &[b""],
+        &[b"."],
+        &[b"good.example.."],
+        &[b"good.example\0.evil.example"],
+        &[b"192.0.2.1"],
+        &[b"*.example"],
+        &[&long],
+    ] {
+        guarded.expect_stopped(TARGET, &named(names), "sni_mismatch");
+    }
+    for extension in [(0, Vec::new()), (0, vec![0, 0])] {
+        guarded.expect_stopped(TARGET, &made_hello(&[extension]), "sni_mismatch");
+    }
+    // An address is never named, not even by its own digits.
+    guarded.expect_stopped("192.0.2.1:443", &named(&[b"192.0.2.1"]), "sni_mismatch");
+}
+
+#[test]
+fn encrypted_and_padded_hellos() {
+    let guarded = Guarded::new("sni");
+    // Case 83, what every browser sends; 85, as long as hellos get, over several records.
+    let ech = (0xfe0d, vec![0, 0, 1, 0, 1, 7, 0, 1, 1, 0, 1, 1]);
+    let name = server_names(&[b"good.example"]);
+    for padding in [0, 1800, 16_000, 40_000] {
+        let hello = made_hello(&[ech.clone(), (21, vec![0; padding]), name.clone()]);
+        guarded.expect_pass(TARGET, |client| client.send(&hello), &hello);
+    }
+    let hello = made_hello(&[(21, vec![0; 16_000]), name.clone()]);
+    guarded.expect_pass(TARGET, |client| client.send(records(&hello, 100)), &records(&hello, 100));
+    // Case 84: what the outer hello names counts.
+    let outer = made_hello(&[ech, server_names(&[b"public.example"])]);
+    guarded.expect_stopped(TARGET, &outer, "sni_mismatch");
+    // Beyond 64 KiB, records and all, nothing is a hello.
+    let small = records(&made_hello(&[(21, vec![0; 40_000]), name]), 2);
+    guarded.expect_stopped(TARGET, &small, "not_tls");
+}
+
+#[test]
+fn a_hello_and_what_came_behind_it_arrive_unchanged_in_any_segments() {
+    let guarded = Guarded::new("sni");
+    let hello = records(&client_hello("good.example"), 300);
+    let behind: Vec<u8> = (0..200_000_u32).map(|i| (i * 7 / 5) as u8).collect();
+    let all = [hello.as_slice(), &behind].concat();
+    for size in [hello.len() - 1, hello.len(), hello.len() + 1, 333, 70_000, all.len()] {
+        guarded.expect_pass(TARGET, |client| all.chunks(size).for_each(|chunk| client.send(chunk)), &all);
+    }
+}
+
+#[test]
 fn a_hello_without_a_name_passes_to_an_allowed_address() {
     let guarded = Guarded::new("sni");
     let hello = client_hello_without_name();
@@ -168,6 +231,15 @@ fn what_is_no_client_hello_is_not_tls() {
     let mut overrun = hello.clone();
     // The session id claims to be longer than the message.
     overrun[43] = 0xff;
+    let cut = records(&hello, 200);
+    let between = |record: &[u8]| [&cut[..205], record, &cut[205..]].concat();
+    let (alert, nothing) = (between(b"\x15\x03\x03\x00\x02\x01\x00"), between(b"\x16\x03\x01\x00\x00"));
+    let mut version = hello.clone();
+    version[1] = 4;
+    let mut too_short = hello.clone();
+    too_short[8] = too_short[8].wrapping_sub(1);
+    let name = server_names(&[b"good.example"]);
+    let two_extensions = made_hello(&[name.clone(), name]);
     let mut records_of_nothing = Vec::new();
     for _ in 0..20_000 {
         records_of_nothing.extend(b"\x16\x03\x01\x00\x00");
@@ -185,6 +257,13 @@ fn what_is_no_client_hello_is_not_tls() {
         b"\x14\x03\x03\x00\x01\x01",
         b"\x80\x2e\x01\x03\x01\x00\x15\x00\x00\x00\x10",
         b"\x16\x03\x01\xff\xff\x01",
+        b"\x16\x03\x01\x00\x04\x01\xff\xff\xff",
+        b"GET /ws HTTP/1.1\r\nHost: good.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        &alert,
+        &nothing,
+        &version,
+        &too_short,
+        &two_extensions,
         &wrong_length,
         &server_hello,
         &overrun,

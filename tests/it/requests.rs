@@ -186,6 +186,8 @@ fn header_sections() {
         "A\u{e9}: b",
         "A(b): c",
         "\tA: b",
+        "A: b\r\n\tc",
+        "A b: c",
     ] {
         table.request(33, with(field), &MALFORMED);
     }
@@ -213,6 +215,13 @@ fn header_sections() {
         "Content-Length: +5",
         "Content-Length: -1",
         "Content-Length: 0x5",
+        "Content-Length:",
+        "Content-Length: 5 5",
+        "Content-Length:  5 ",
+        "Content-Length: 18446744073709551617",
+        "Content-Length: 0\r\nContent-Length: 0",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding:",
         "Content-Length: 5\r\nContent-Length: 6",
         "Content-Length: 0\r\nTransfer-Encoding: chunked",
         "Transfer-Encoding: identity",
@@ -260,21 +269,45 @@ fn strangers_on_the_port() {
 }
 
 #[test]
-fn line_feeds_alone_are_treated_alike_everywhere() {
-    // Case 32: strict or lenient, but the same for every request.
+fn line_feeds_alone_are_malformed_everywhere() {
+    // Case 32: strict, and the same for every request and every line.
+    let mut table = Table::new();
+    table.request(32, "CONNECT good.example:443 HTTP/1.1\nHost: x\n\n", &MALFORMED);
+    table.request(32, "GET /proxy.pac HTTP/1.1\nHost: x\nConnection: close\n\n", &MALFORMED);
+    table.request(32, "CONNECT good.example:443 HTTP/1.1\nHost: x\r\n\r\n", &MALFORMED);
+    table.request(32, "CONNECT good.example:443 HTTP/1.1\r\nHost: x\n\r\n", &MALFORMED);
+    table.request(32, "CONNECT good.example:443 HTTP/1.1\r\nHost: x\r\n\n", &MALFORMED);
+    table.request(32, "\nCONNECT good.example:443 HTTP/1.1\r\nHost: x\r\n\r\n", &MALFORMED);
+    table.finish();
+}
+
+#[test]
+fn a_head_cut_anywhere_gets_the_same_answer() {
     let table = Table::new();
-    let strict: Vec<bool> = [
-        "CONNECT good.example:443 HTTP/1.1\nHost: x\n\n",
-        "GET /proxy.pac HTTP/1.1\nHost: x\nConnection: close\n\n",
-    ]
-    .into_iter()
-    .map(|request| {
-        let mut client = table.proxy.connect();
-        client.send(request);
-        client.read_answer_to_connect().status == 400
-    })
-    .collect();
-    assert!(strict[0] == strict[1], "CONNECT and GET differ: {strict:?}");
+    for (head, status) in [
+        ("CONNECT good.example:443 HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        ("CONNECT evil.example:443 HTTP/1.1\r\nHost: x\r\n\r\n", 403),
+        ("CONNECT good.example:443 HTTP/1.1\r\nA: b\r\n c\r\n\r\n", 400),
+    ] {
+        let mut clients: Vec<(usize, Raw)> =
+            (1..head.len()).map(|cut| (cut, table.proxy.connect())).collect();
+        for (cut, client) in &mut clients {
+            client.send(&head[..*cut]);
+        }
+        for (cut, client) in &mut clients {
+            client.send(&head[*cut..]);
+            // What follows is the tunnel's, or nobody's.
+            client.send("CONNECT evil.example:443 HTTP/1.1\r\n\r\n\0 garbage");
+        }
+        for (cut, client) in &mut clients {
+            let answer = client.read_answer_to_connect();
+            assert_eq!(answer.status, status, "cut at {cut}: {}", answer.head);
+            if status == 200 {
+                let echoed = client.read_exactly(46);
+                assert!(echoed.starts_with(b"CONNECT evil.example:443 HTTP/1.1\r\n\r\n\0"), "cut at {cut}");
+            }
+        }
+    }
     table.finish();
 }
 

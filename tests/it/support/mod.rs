@@ -21,7 +21,9 @@ pub use metrics::Metrics;
 pub use proxy::Proxy;
 pub use raw::{Answer, Raw};
 pub use secured::{Agent, NAME, Secured, ticket_keys};
-pub use tls::{Authority, accept, client_hello, client_hello_without_name, records};
+pub use tls::{
+    Authority, accept, client_hello, client_hello_without_name, made_hello, records, server_names,
+};
 pub use upstream::{Blackhole, Refusing, Upstream};
 
 /// How long anything awaited may take before the test fails: generous, since it is only used up

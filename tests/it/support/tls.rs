@@ -5,7 +5,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PublicKeyData};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PublicKeyData,
+};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
@@ -131,6 +133,33 @@ fn hello(host: &str, named: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     connection.write_tls(&mut bytes).unwrap();
     bytes
+}
+
+/// A hello made by hand, with these extensions and nothing that a server could answer; its SNI
+/// may be anything: see [`server_names`].
+pub fn made_hello(extensions: &[(u16, Vec<u8>)]) -> Vec<u8> {
+    let block: Vec<u8> =
+        extensions.iter().flat_map(|(kind, data)| [&kind.to_be_bytes(), &*vector(data)].concat()).collect();
+    let mut body = vec![3, 3];
+    body.extend([7; 32]);
+    body.push(0);
+    body.extend(vector(&[0x13, 0x01]));
+    body.extend([1, 0]);
+    body.extend(vector(&block));
+    let message = [&[1, 0], &*vector(&body)].concat();
+    // As one record of any length, then in records as long as they may be.
+    let header = [&[22, 3, 1], &*vector(&[])].concat();
+    records(&[header, message].concat(), 1 << 14)
+}
+
+/// A server_name extension with these entries of type host_name.
+pub fn server_names(names: &[&[u8]]) -> (u16, Vec<u8>) {
+    let entries: Vec<u8> = names.iter().flat_map(|name| [&[0], &*vector(name)].concat()).collect();
+    (0, vector(&entries))
+}
+
+fn vector(bytes: &[u8]) -> Vec<u8> {
+    [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
 }
 
 /// The same handshake message in records of `size` bytes (RFC 8446 §5.1 lets a message span records).

@@ -1,0 +1,482 @@
+//! The relay between real sockets: every byte, every close, every reset, and nothing left behind.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::*;
+
+/// Longer than anything here takes unless it is broken.
+const PATIENCE: Duration = Duration::from_secs(20);
+const FOREVER: super::Patience = super::Patience { idle: Duration::ZERO, half_closed: Duration::ZERO };
+
+#[derive(Default)]
+struct Counted([AtomicU64; 2]);
+
+impl Meter for Arc<Counted> {
+    fn moved(&self, sent: u64, received: u64) {
+        self.0[0].fetch_add(sent, Ordering::Relaxed);
+        self.0[1].fetch_add(received, Ordering::Relaxed);
+    }
+}
+
+/// A relay that runs, with the far ends of its sockets.
+struct Running {
+    client: TcpStream,
+    upstream: TcpStream,
+    counted: Arc<Counted>,
+    relay: JoinHandle<(End, [u64; 2])>,
+}
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    let (near, far) = (near.unwrap(), far.unwrap().0);
+    near.set_nodelay(true).unwrap();
+    far.set_nodelay(true).unwrap();
+    (near, far)
+}
+
+impl Running {
+    async fn new(patience: super::Patience) -> Self {
+        Self::with(patience, &[]).await
+    }
+
+    async fn with(patience: super::Patience, early: &[u8]) -> Self {
+        let ((client, near), (upstream, far)) = (pair().await, pair().await);
+        let counted = Arc::new(Counted::default());
+        let (meter, early) = (counted.clone(), early.to_vec());
+        let relay = tokio::spawn(async move {
+            let mut relay = Relay::new(near, far, &early, 0);
+            let end = relay.run(patience, &meter).await;
+            relay.finish(end).await;
+            (end, relay.moved())
+        });
+        Self { client, upstream, counted, relay }
+    }
+
+    /// The end, with the bytes that the relay and its meter counted, which must agree.
+    async fn end(relay: JoinHandle<(End, [u64; 2])>, counted: &Counted) -> (End, [u64; 2]) {
+        let (end, moved) = timeout(PATIENCE, relay).await.expect("the relay ends").unwrap();
+        assert_eq!([0, 1].map(|i| counted.0[i].load(Ordering::Relaxed)), moved, "log and metrics");
+        (end, moved)
+    }
+}
+
+/// xorshift64*: fixed seeds, so a failure repeats.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    fn bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(length + 8);
+        while bytes.len() < length {
+            bytes.extend(self.next().to_le_bytes());
+        }
+        bytes.truncate(length);
+        bytes
+    }
+}
+
+#[track_caller]
+fn same(got: &[u8], expected: &[u8]) {
+    if got != expected {
+        let at = got.iter().zip(expected).position(|(g, e)| g != e).unwrap_or(got.len().min(expected.len()));
+        panic!("got {} bytes, expected {}; they differ from byte {at} on", got.len(), expected.len());
+    }
+}
+
+fn reset(stream: TcpStream) {
+    sockopt::reset_on_close(&stream);
+}
+
+async fn read_all(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut got = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut got)).await.expect("an end")?;
+    Ok(got)
+}
+
+async fn expect_reset(stream: &mut TcpStream) {
+    let mut sink = [0; 64 * 1024];
+    let error = loop {
+        match timeout(PATIENCE, stream.read(&mut sink)).await.expect("a reset") {
+            Ok(0) => panic!("a clean end instead of a reset"),
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+}
+
+/// Writes until nothing more fits anywhere; returns how much did.
+async fn fill(stream: &mut TcpStream) -> usize {
+    let chunk = vec![5; 256 * 1024];
+    let mut total = 0;
+    while let Ok(n) = timeout(Duration::from_millis(300), stream.write(&chunk)).await {
+        total += n.unwrap();
+        assert!(total < 256 << 20, "no back-pressure");
+    }
+    total
+}
+
+/// Writes in pieces of any size, as a client that is now busy and now isn't.
+async fn say(mut half: tokio::net::tcp::OwnedWriteHalf, bytes: Vec<u8>, mut random: Random) {
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        let most = [1, 100, 2000, 40_000, 2_000_000][random.below(5)];
+        let (now, later) = rest.split_at(rest.len().min(1 + random.below(most)));
+        half.write_all(now).await.unwrap();
+        rest = later;
+        if random.below(4) == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    half.shutdown().await.unwrap();
+}
+
+/// Reads likewise, to the end.
+async fn hear(mut half: tokio::net::tcp::OwnedReadHalf, mut random: Random) -> Vec<u8> {
+    let mut got = Vec::new();
+    loop {
+        let most = [1, 1000, 70_000, 1_000_000][random.below(4)];
+        let before = got.len();
+        got.resize(before + most, 0);
+        let n = half.read(&mut got[before..]).await.unwrap();
+        got.truncate(before + n);
+        if n == 0 {
+            return got;
+        }
+        if random.below(8) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transfers_of_any_size_both_ways_arrive_and_are_counted() {
+    for seed in 1..=24_u64 {
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let size = |random: &mut Random| {
+            let most = [1, 300, 70_000, 6_000_000][random.below(4)];
+            random.below(most + 1)
+        };
+        let (up, down) = (size(&mut random), size(&mut random));
+        let (early, up, down) =
+            (random.below(2) * random.below(80_000), random.bytes(up), random.bytes(down));
+        let early = random.bytes(early);
+        let Running { client, upstream, counted, relay } = Running::with(FOREVER, &early).await;
+        let ((client_in, client_out), (upstream_in, upstream_out)) =
+            (client.into_split(), upstream.into_split());
+        let mut fork = || Random(random.next() | 1);
+        let saying = tokio::spawn(say(client_out, up.clone(), fork()));
+        let answering = tokio::spawn(say(upstream_out, down.clone(), fork()));
+        let hearing = tokio::spawn(hear(upstream_in, fork()));
+        same(&timeout(PATIENCE, hear(client_in, fork())).await.unwrap(), &down);
+        let expected = [early, up].concat();
+        same(&timeout(PATIENCE, hearing).await.unwrap().unwrap(), &expected);
+        saying.await.unwrap();
+        answering.await.unwrap();
+        let (end, moved) = Running::end(relay, &counted).await;
+        assert!(matches!(end, End::Closed(_)), "{end:?}, seed {seed}");
+        assert_eq!(moved, [expected.len() as u64, down.len() as u64], "seed {seed}");
+    }
+}
+
+#[tokio::test]
+async fn an_end_in_one_direction_leaves_the_other_open() {
+    for size in [10, 3_000_000] {
+        let bytes = Random(7).bytes(size);
+        let Running { mut client, mut upstream, counted, relay } = Running::new(FOREVER).await;
+        client.write_all(b"question").await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(read_all(&mut upstream).await.unwrap(), b"question");
+        let answer = bytes.clone();
+        let answering = tokio::spawn(async move {
+            upstream.write_all(&answer).await.unwrap();
+            upstream.shutdown().await.unwrap();
+        });
+        same(&read_all(&mut client).await.unwrap(), &bytes);
+        answering.await.unwrap();
+        let ended = Running::end(relay, &counted).await;
+        assert_eq!(ended, (End::Closed(Side::Client), [8, size as u64]));
+
+        let Running { mut client, mut upstream, counted, relay } = Running::new(FOREVER).await;
+        upstream.write_all(b"farewell").await.unwrap();
+        upstream.shutdown().await.unwrap();
+        assert_eq!(read_all(&mut client).await.unwrap(), b"farewell");
+        let question = bytes.clone();
+        let asking = tokio::spawn(async move {
+            client.write_all(&question).await.unwrap();
+            client.shutdown().await.unwrap();
+        });
+        same(&read_all(&mut upstream).await.unwrap(), &bytes);
+        asking.await.unwrap();
+        let ended = Running::end(relay, &counted).await;
+        assert_eq!(ended, (End::Closed(Side::Upstream), [size as u64, 8]));
+    }
+}
+
+#[tokio::test]
+async fn when_both_close_at_once_no_byte_is_lost() {
+    for round in 1..=40 {
+        let (up, down) =
+            (Random(round).bytes(30_000 * round as usize % 200_000), Random(round).bytes(99_999));
+        let Running { mut client, mut upstream, counted, relay } = Running::new(FOREVER).await;
+        let (ended_client, ended_upstream) = tokio::join!(
+            async {
+                client.write_all(&up).await.unwrap();
+                client.shutdown().await.unwrap();
+                read_all(&mut client).await.unwrap()
+            },
+            async {
+                upstream.write_all(&down).await.unwrap();
+                upstream.shutdown().await.unwrap();
+                read_all(&mut upstream).await.unwrap()
+            }
+        );
+        same(&ended_client, &down);
+        same(&ended_upstream, &up);
+        let (end, moved) = Running::end(relay, &counted).await;
+        assert!(matches!(end, End::Closed(_)), "{end:?}");
+        assert_eq!(moved, [up.len() as u64, down.len() as u64]);
+    }
+}
+
+#[tokio::test]
+async fn a_reset_of_a_silent_side_is_passed_on() {
+    let Running { client, mut upstream, counted, relay } = Running::new(FOREVER).await;
+    reset(client);
+    expect_reset(&mut upstream).await;
+    assert_eq!(Running::end(relay, &counted).await, (End::Reset(Side::Client), [0, 0]));
+
+    let Running { mut client, upstream, counted, relay } = Running::new(FOREVER).await;
+    reset(upstream);
+    expect_reset(&mut client).await;
+    assert_eq!(Running::end(relay, &counted).await, (End::Reset(Side::Upstream), [0, 0]));
+}
+
+#[tokio::test]
+async fn a_reset_behind_the_other_sides_end_is_passed_on() {
+    let Running { mut client, mut upstream, counted, relay } = Running::new(FOREVER).await;
+    client.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut upstream).await.unwrap(), b"");
+    reset(upstream);
+    expect_reset(&mut client).await;
+    assert_eq!(Running::end(relay, &counted).await.0, End::Reset(Side::Upstream));
+
+    let Running { client, mut upstream, counted, relay } = Running::new(FOREVER).await;
+    upstream.shutdown().await.unwrap();
+    let mut client = client;
+    assert_eq!(read_all(&mut client).await.unwrap(), b"");
+    reset(client);
+    expect_reset(&mut upstream).await;
+    assert_eq!(Running::end(relay, &counted).await.0, End::Reset(Side::Client));
+}
+
+/// One side resets while the other sends as fast as it can: the kernel tells whoever asks first,
+/// and that may be the write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_in_the_middle_of_a_transfer_is_a_reset_for_the_sender() {
+    for round in 0..30 {
+        let size = [100, 20_000, 300_000][round % 3];
+        for resetting in [Side::Upstream, Side::Client] {
+            let Running { client, upstream, counted, relay } = Running::new(FOREVER).await;
+            let (mut resets, sends) = match resetting {
+                Side::Upstream => (upstream, client),
+                Side::Client => (client, upstream),
+            };
+            let (mut sender_in, mut sender_out) = sends.into_split();
+            let sending = tokio::spawn(async move {
+                let chunk = vec![1; size];
+                loop {
+                    if let Err(error) = sender_out.write_all(&chunk).await {
+                        return error.kind();
+                    }
+                }
+            });
+            let mut sink = vec![0; 1 + 70_000 * round];
+            resets.read_exact(&mut sink).await.unwrap();
+            reset(resets);
+            let mut got = Vec::new();
+            let ended = timeout(PATIENCE, sender_in.read_to_end(&mut got)).await.expect("an end");
+            let (end, _) = Running::end(relay, &counted).await;
+            assert_eq!(end, End::Reset(resetting), "round {round}");
+            // Whoever of the two asked first was told.
+            let told = [ended.err().map(|error| error.kind()), Some(sending.await.unwrap())];
+            assert!(told.contains(&Some(ErrorKind::ConnectionReset)), "round {round}: {told:?}");
+        }
+    }
+}
+
+/// Case 118: a server that answers and closes without reading on is a reset on the wire.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_ahead_of_a_reset_arrives() {
+    for round in 0..30 {
+        let answer = Random(round + 1).bytes(1 + 3000 * round as usize);
+        let Running { client, mut upstream, counted, relay } = Running::new(FOREVER).await;
+        let (mut client_in, mut client_out) = client.into_split();
+        let uploading = tokio::spawn(async move {
+            let chunk = vec![1; 50_000];
+            while client_out.write_all(&chunk).await.is_ok() {}
+        });
+        upstream.read_exact(&mut [0; 1024]).await.unwrap();
+        upstream.write_all(&answer).await.unwrap();
+        if round % 2 == 0 {
+            upstream.shutdown().await.unwrap();
+        }
+        drop(upstream);
+        let mut got = Vec::new();
+        let _ = timeout(PATIENCE, client_in.read_to_end(&mut got)).await.expect("an end");
+        same(&got, &answer);
+        uploading.abort();
+        let _ = uploading.await;
+        let (_, moved) = Running::end(relay, &counted).await;
+        assert_eq!(moved[1], answer.len() as u64);
+    }
+}
+
+#[tokio::test]
+async fn a_side_that_does_not_read_holds_up_its_sender_and_loses_nothing() {
+    let Running { mut client, mut upstream, counted, relay } = Running::new(FOREVER).await;
+    let (up, down) = (fill(&mut client).await, fill(&mut upstream).await);
+    // Two sockets' buffers on each way and a pipe: what the kernel allows, and nothing beside it.
+    assert!(up.max(down) < 64 << 20, "{up} and {down} bytes under way");
+    // Both ways are stuck at once; now both move on.
+    client.shutdown().await.unwrap();
+    upstream.shutdown().await.unwrap();
+    let (got_down, got_up) = tokio::join!(read_all(&mut client), read_all(&mut upstream));
+    assert_eq!((got_up.unwrap().len(), got_down.unwrap().len()), (up, down));
+    assert_eq!(Running::end(relay, &counted).await.1, [up as u64, down as u64]);
+}
+
+#[tokio::test]
+async fn one_way_that_is_stuck_does_not_hold_up_the_other() {
+    let Running { mut client, mut upstream, counted, relay } = Running::new(FOREVER).await;
+    fill(&mut client).await;
+    let bytes = Random(3).bytes(5_000_000);
+    let mut got = vec![0; bytes.len()];
+    let (mut upstream_in, mut upstream_out) = upstream.split();
+    let (mut client_in, _client_out) = client.split();
+    let (sent, received) = tokio::join!(upstream_out.write_all(&bytes), client_in.read_exact(&mut got));
+    sent.unwrap();
+    received.unwrap();
+    same(&got, &bytes);
+    let mut some = [0; 100];
+    upstream_in.read_exact(&mut some).await.unwrap();
+    drop((client, upstream));
+    Running::end(relay, &counted).await;
+}
+
+#[tokio::test]
+async fn a_client_that_resets_behind_a_stuck_upload_is_noticed() {
+    let Running { mut client, mut upstream, counted, relay } = Running::new(FOREVER).await;
+    fill(&mut client).await;
+    reset(client);
+    let (end, _) = Running::end(relay, &counted).await;
+    assert_eq!(end, End::Reset(Side::Client));
+    expect_reset(&mut upstream).await;
+}
+
+#[tokio::test]
+async fn what_an_upstream_sent_before_its_reset_reaches_a_slow_client() {
+    let Running { mut client, mut upstream, counted, relay } = Running::new(FOREVER).await;
+    let filled = fill(&mut upstream).await;
+    reset(upstream);
+    // The client takes its time, longer than the relay looks away.
+    tokio::time::sleep(GLANCE * 2).await;
+    let mut got = 0;
+    let mut sink = vec![0; 1 << 20];
+    let error = loop {
+        match timeout(PATIENCE, client.read(&mut sink)).await.expect("an end") {
+            Ok(0) => panic!("a clean end instead of a reset"),
+            Ok(n) => got += n,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    let (end, moved) = Running::end(relay, &counted).await;
+    assert_eq!(end, End::Reset(Side::Upstream));
+    // Only what was still in the upstream's own buffer is gone with it.
+    assert!(got as u64 <= moved[1] && got > filled / 3, "{got} of {filled}");
+}
+
+#[tokio::test]
+async fn a_tunnel_closed_on_one_side_and_silent_on_the_other_ends() {
+    let patience = super::Patience { idle: Duration::ZERO, half_closed: Duration::from_millis(300) };
+    for side in [Side::Client, Side::Upstream] {
+        let Running { mut client, mut upstream, counted, relay } = Running::new(patience).await;
+        match side {
+            Side::Client => client.shutdown().await.unwrap(),
+            Side::Upstream => upstream.shutdown().await.unwrap(),
+        }
+        // Not while the other side speaks.
+        let (speaker, hearer) = match side {
+            Side::Client => (&mut upstream, &mut client),
+            Side::Upstream => (&mut client, &mut upstream),
+        };
+        for _ in 0..8 {
+            speaker.write_all(b"busy").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let mut got = [0; 32];
+        hearer.read_exact(&mut got).await.unwrap();
+        assert_eq!(Running::end(relay, &counted).await.0, End::Idle);
+        expect_reset(hearer).await;
+    }
+}
+
+/// The end of the closed side lies behind bytes that nobody takes.
+#[tokio::test]
+async fn a_tunnel_closed_behind_a_stuck_transfer_ends_too() {
+    let patience = super::Patience { idle: Duration::ZERO, half_closed: Duration::from_millis(300) };
+    let Running { mut client, upstream, counted, relay } = Running::new(patience).await;
+    // In small pieces up to the first that does not go on; the end must not wait at the client.
+    let mut sent = 0;
+    loop {
+        client.write_all(&[6; 16 * 1024]).await.unwrap();
+        sent += 16 * 1024;
+        let arrived = async {
+            while counted.0[0].load(Ordering::Relaxed) < sent {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        if timeout(Duration::from_millis(300), arrived).await.is_err() {
+            break;
+        }
+    }
+    client.write_all(b"behind it").await.unwrap();
+    client.shutdown().await.unwrap();
+    let (end, moved) = Running::end(relay, &counted).await;
+    assert!(end == End::Idle && moved[0] < sent, "{end:?}");
+    drop(upstream);
+}
+
+#[tokio::test]
+async fn idle_tunnels_end_only_when_that_is_asked_for() {
+    let patience = super::Patience { idle: Duration::from_millis(300), half_closed: Duration::from_secs(60) };
+    let Running { mut client, mut upstream, counted, relay } = Running::new(patience).await;
+    let mut got = [0; 4];
+    for _ in 0..8 {
+        client.write_all(b"busy").await.unwrap();
+        upstream.read_exact(&mut got).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(Running::end(relay, &counted).await, (End::Idle, [32, 0]));
+    expect_reset(&mut client).await;
+    expect_reset(&mut upstream).await;
+}
