@@ -58,6 +58,28 @@ pub fn reset_on_close(socket: impl AsFd) {
     let _ = sockopt::set_socket_linger(socket.as_fd(), Some(Duration::ZERO));
 }
 
+/// Bytes that have come in on this connection, read or not; the other side's FIN counts as one.
+pub fn received(socket: impl AsFd) -> Option<u64> {
+    // `tcpi_bytes_received` of `struct tcp_info` (linux/tcp.h), whose layout only ever grows.
+    const OFFSET: usize = 128;
+    let info: [u8; OFFSET + 8] = get(socket, libc::IPPROTO_TCP, libc::TCP_INFO)?;
+    info.last_chunk().map(|bytes| u64::from_ne_bytes(*bytes))
+}
+
+/// An option of exactly so many bytes; none when the kernel has it shorter or not at all.
+#[allow(unsafe_code, reason = "the one module with unsafe; rustix lacks TCP_INFO")]
+fn get<const N: usize>(socket: impl AsFd, level: libc::c_int, option: libc::c_int) -> Option<[u8; N]> {
+    let mut value = [0; N];
+    let mut length = N as libc::socklen_t;
+    // SAFETY: the descriptor is open for as long as the borrow lives; the kernel writes at most
+    // `length` bytes, which is the size of the array, and every pattern of bytes is a valid array.
+    let result = unsafe {
+        let fd = socket.as_fd().as_raw_fd();
+        libc::getsockopt(fd, level, option, value.as_mut_ptr().cast(), &raw mut length)
+    };
+    (result == 0 && length as usize == N).then_some(value)
+}
+
 /// The kernel's default `TCP_NODELAY` etc. come through rustix; it lacks these two options.
 #[allow(unsafe_code, reason = "the one module with unsafe; rustix lacks these options")]
 fn set_int(socket: impl AsFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {

@@ -82,6 +82,17 @@ enum Phase {
     Broken,
 }
 
+/// The kernel tells of a reset once, to whoever asks first; then the connection reads as ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    None,
+    /// A write was told.
+    Reset,
+    /// A write found the connection shut: by an end and a reset, or by a reset of which splice(2)
+    /// was told after it had moved some bytes, and kept it to itself.
+    Ask,
+}
+
 /// One direction.
 struct Flow {
     backlog: Option<Box<Backlog>>,
@@ -89,8 +100,8 @@ struct Flow {
     bulk: bool,
     /// The sink may hold back bytes until it is flushed.
     unflushed: bool,
-    /// The source was reset, and a write to it was told: what reads as its end is none.
-    reset: bool,
+    /// A write to the source failed: what reads as its end may be a reset.
+    doubt: Doubt,
     /// The source has ended or was reset behind bytes that can't move on.
     closing: bool,
     /// Bytes that reached the sink's socket.
@@ -105,7 +116,7 @@ impl Flow {
             phase: Phase::Open,
             bulk: false,
             unflushed: false,
-            reset: false,
+            doubt: Doubt::None,
             closing: false,
             moved: 0,
         }
@@ -227,8 +238,8 @@ impl<C: Wire> Relay<C> {
                         return Poll::Ready(ending(side, &error));
                     }
                     self.broken = Some((side, false));
-                    // The kernel tells of a reset once; it has just been told.
-                    self.flows[side as usize].reset = error.kind() == io::ErrorKind::ConnectionReset;
+                    let told = error.kind() == io::ErrorKind::ConnectionReset;
+                    self.flows[side as usize].doubt = if told { Doubt::Reset } else { Doubt::Ask };
                     // What that side had sent before is read and delivered first.
                     cx.waker().wake_by_ref();
                 }
@@ -241,7 +252,7 @@ impl<C: Wire> Relay<C> {
         if self.flows.iter().all(Flow::over) {
             return Poll::Ready(match (self.broken, self.first_end) {
                 // It closed in order and would take no more: what it had said was delivered.
-                (Some((side, _)), Some(first)) if first == side => End::Closed(side),
+                (Some((Side::Upstream, _)), Some(Side::Upstream)) => End::Closed(Side::Upstream),
                 (Some((side, _)), _) => End::Reset(side),
                 (None, first) => End::Closed(first.unwrap_or(Side::Client)),
             });
@@ -296,6 +307,8 @@ impl<C: Wire> Relay<C> {
         match end {
             End::Reset(Side::Upstream) if self.flows[1].phase == Phase::Ended => self.linger().await,
             End::Closed(_) if self.broken.is_some() => self.linger().await,
+            // What the client had said is on its way; a reset would overtake it.
+            End::Reset(Side::Client) if self.broken.is_some() && self.flows[0].phase == Phase::Ended => {}
             End::Closed(_) => {}
             End::Reset(_) | End::Vanished(_) | End::Idle => self.abort(),
         }
@@ -363,7 +376,9 @@ fn pump<R: Wire, W: Wire>(
             _ => ready!(poll_copy(cx, source, sink, flow)),
         };
         match read? {
-            0 if flow.reset => {
+            0 if flow.doubt == Doubt::Reset
+                || flow.doubt == Doubt::Ask && !source.ended_in_order(flow.moved) =>
+            {
                 return Poll::Ready(Err(Failed::Source(io::ErrorKind::ConnectionReset.into())));
             }
             0 => flow.phase = Phase::Ending,

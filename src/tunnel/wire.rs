@@ -50,6 +50,12 @@ pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync {
         io::ErrorKind::ConnectionReset.into()
     }
 
+    /// Whether what read as the end, after so many bytes, was one and no reset, where that can be
+    /// known.
+    fn ended_in_order(&self, _read: u64) -> bool {
+        true
+    }
+
     /// Makes the close that follows a reset, as far as the protocol has one.
     fn reset(&mut self);
 }
@@ -102,6 +108,12 @@ impl Wire for TcpStream {
             Ok(Some(error)) | Err(error) => error,
             Ok(None) => io::ErrorKind::ConnectionReset.into(),
         }
+    }
+
+    fn ended_in_order(&self, read: u64) -> bool {
+        // The FIN counts as a byte. Of a client more has been read than its tunnel's bytes, so its
+        // end is never doubted here.
+        sockopt::received(self).is_none_or(|received| received > read)
     }
 
     fn reset(&mut self) {

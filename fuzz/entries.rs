@@ -1,0 +1,191 @@
+//! What must hold for any bytes, one function for each parser. The fuzz targets run these under
+//! libFuzzer; `tests/fuzz_seeds.rs` runs them over the seeds and a second of mutations on stable.
+
+use std::io::{Cursor, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+
+use ccpgate::config::{Sources, TlsCheck, load};
+use ccpgate::pac;
+use ccpgate::policy::{Breadth, Category, Decision, Generation, Pattern, Policy, Protocol, Rule};
+use ccpgate::proxy::head::{self, Head};
+use ccpgate::snapshot::Plan;
+use ccpgate::target::{Host, Target};
+use ccpgate::tls::{keys, pem};
+use ccpgate::tunnel::hello::{self, Verdict};
+
+/// Name and function of every entry; the name is that of its folder of seeds as well.
+pub const ALL: &[(&str, fn(&[u8]))] = &[
+    ("client_hello", client_hello),
+    ("request_head", request_head),
+    ("target", target),
+    ("config", config),
+    ("pac", pac),
+    ("ticket_key", ticket_key),
+    ("pem", pem),
+];
+
+/// The guard names the host that rustls, in the place of the server behind the tunnel, would see,
+/// or refuses; and it doesn't matter how the bytes were cut into segments.
+pub fn client_hello(data: &[u8]) {
+    // No hello can name a host of that length.
+    let nobody = Host::Name("nobody.".repeat(10_000).into());
+    let ours = hello::judge(data, TlsCheck::Sni, &nobody);
+    assert_ne!(ours, Verdict::Pass);
+    let mut acceptor = rustls::server::Acceptor::default();
+    let mut rest = Cursor::new(data);
+    let theirs = loop {
+        let read = acceptor.read_tls(&mut rest).expect("reads from memory");
+        match acceptor.accept() {
+            Ok(Some(accepted)) => break Some(accepted.client_hello().server_name().map(str::to_owned)),
+            Ok(None) if read > 0 => {}
+            Ok(None) | Err(_) => break None,
+        }
+    };
+    let folded = |name: &str| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    match (&ours, theirs) {
+        (Verdict::NotTls(_) | Verdict::SniMismatch(None), _) | (_, None) => {}
+        (Verdict::SniMismatch(Some(ours)), Some(Some(theirs))) => assert_eq!(folded(ours), folded(&theirs)),
+        (ours, theirs) => panic!("ours {ours:?}, rustls {theirs:?}"),
+    }
+    if let Verdict::SniMismatch(Some(name)) = &ours
+        && let Ok(host @ Host::Name(_)) = Host::parse(name.as_bytes())
+    {
+        assert_eq!(hello::judge(data, TlsCheck::Sni, &host), Verdict::Pass);
+    }
+    let step = 1 + data.len() / 64;
+    let cut = (0..data.len())
+        .step_by(step)
+        .map(|cut| hello::judge(&data[..cut], TlsCheck::Sni, &nobody))
+        .find(|verdict| *verdict != Verdict::Incomplete);
+    if let Some(cut) = cut {
+        assert_eq!(std::mem::discriminant(&cut), std::mem::discriminant(&ours));
+    }
+}
+
+/// A request has a head of bounded length, each line of it ended by CRLF, and nothing behind it is
+/// lost.
+pub fn request_head(data: &[u8]) {
+    const LIMIT: usize = 4096;
+    match head::judge(data, LIMIT) {
+        Some(Head::Request(request, rest)) => {
+            let (head, behind) = data.split_at(data.len() - rest.len());
+            assert_eq!(behind, rest);
+            assert!(head.len() <= LIMIT && head.ends_with(b"\r\n\r\n"));
+            assert!((1..head.len()).all(|i| head[i] != b'\n' || head[i - 1] == b'\r') && head[0] != b'\n');
+            assert!(!head.contains(&0) && !request.target.is_empty());
+            match head::judge(head, LIMIT) {
+                Some(Head::Request(again, nothing)) => assert!(again == request && nothing.is_empty()),
+                other => panic!("without what follows: {other:?}"),
+            }
+            // No prefix of it is another request.
+            let shorter = head.len() - 1;
+            assert!(head::judge(&head[..shorter], LIMIT).is_none());
+            target(request.target.as_bytes());
+        }
+        Some(Head::Bad(_)) => {}
+        None => assert!(data.len() <= LIMIT),
+        Some(Head::Ended { .. }) => panic!("nobody said so"),
+    }
+}
+
+/// What the strict parser takes, `http::Uri` reads the same way, and the normal form is a fixed point.
+pub fn target(data: &[u8]) {
+    if let Ok(target) = Target::parse_authority(data) {
+        let uri = http::Uri::try_from(data).expect("an authority");
+        assert_eq!(uri.port_u16(), Some(target.port));
+        let host = uri.host().expect("a host").to_ascii_lowercase();
+        let host = host.strip_suffix('.').unwrap_or(&host);
+        match &target.host {
+            Host::Name(name) => assert_eq!(&**name, host),
+            Host::Ip(IpAddr::V4(address)) => assert_eq!(address.to_string(), host),
+            Host::Ip(address) => {
+                assert_eq!(host.trim_matches(['[', ']']).parse::<IpAddr>().as_ref(), Ok(address));
+            }
+        }
+        let normal = target.to_string();
+        assert_eq!(Target::parse_authority(normal.as_bytes()).as_ref(), Ok(&target));
+        assert_eq!(Target::parse_human(&normal), Ok(target));
+    }
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(target) = Target::parse_human(text)
+    {
+        assert_eq!(Target::parse_human(&target.to_string()), Ok(target));
+    }
+}
+
+/// A configuration is refused with problems that have words, or shows as TOML that reads the same.
+pub fn config(data: &[u8]) {
+    let Some(file) = file_with(data) else { return };
+    match load(&Sources { file: Some(file.path().to_owned()), ..Sources::default() }) {
+        Err(errors) => assert!(!errors.problems.is_empty() && !errors.to_string().is_empty()),
+        Ok(loaded) => {
+            let Some(shown) = file_with(loaded.to_toml().as_bytes()) else { return };
+            let again = load(&Sources { file: Some(shown.path().to_owned()), ..Sources::default() });
+            // Paths count from the file that names them, and both are in one folder.
+            assert_eq!(again.map(|again| again.config).ok().as_ref(), Some(&loaded.config));
+            let _ = Plan::new(&loaded);
+        }
+    }
+}
+
+/// Whatever lines are patterns: the PAC is ASCII, closes what it opens, and the policy behind it
+/// allows what a pattern without a star names.
+pub fn pac(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let patterns: Vec<Pattern> = text.lines().take(50).filter_map(|line| Pattern::parse(line).ok()).collect();
+    let rules = patterns.iter().map(|pattern| Rule {
+        pattern: pattern.clone(),
+        ports: vec![443],
+        protocol: Protocol::Tcp,
+        category: Category::Extra,
+        generation: Generation::Current,
+        breadth: Breadth::Tenant,
+        carries: String::new(),
+        agent_sees: String::new(),
+        source: String::new(),
+    });
+    let policy = Policy::new(rules.collect(), Vec::new());
+    let proxy = text.lines().last().unwrap_or_default().to_owned();
+    let script = pac::render(&policy, &[proxy], "DIRECT");
+    assert!(script.is_ascii());
+    assert!(!script.bytes().any(|b| b.is_ascii_control() && b != b'\n'), "a control character");
+    for host in patterns.iter().filter_map(Pattern::as_host) {
+        let target = Target { host: host.clone(), port: 443 };
+        assert!(matches!(policy.decide(&target), Decision::Allowed(..)), "{target}");
+    }
+}
+
+/// A key file is 32 bytes or 64 hexadecimal digits, or it is refused.
+pub fn ticket_key(data: &[u8]) {
+    let Some(file) = file_with(data) else { return };
+    let private = std::fs::Permissions::from_mode(0o600);
+    if file.as_file().set_permissions(private).is_err() {
+        return;
+    }
+    match keys::TicketKeys::load(&[file.path()]) {
+        Ok(Some(keys)) => {
+            let digits = data.trim_ascii_end();
+            let hex = digits.len() == 64 && digits.iter().all(u8::is_ascii_hexdigit);
+            assert!(data.len() == 32 || hex, "{data:?}");
+            assert_eq!(keys.fingerprints().len(), 1);
+        }
+        Ok(None) => panic!("a file was named"),
+        Err(errors) => assert_eq!(errors.len(), 1),
+    }
+}
+
+/// Nothing but sections of PEM is found in a text.
+pub fn pem(data: &[u8]) {
+    let begins = data.windows(11).any(|w| w == b"-----BEGIN ");
+    let certificates = pem::certificates(data);
+    assert!(certificates.as_ref().is_ok_and(|found| !found.is_empty()) || certificates.is_err());
+    assert!(begins || certificates.is_err() && pem::private_key(data).is_err());
+}
+
+/// None when the machine has no room for it, which is not the parser's fault.
+fn file_with(data: &[u8]) -> Option<tempfile::NamedTempFile> {
+    let mut file = tempfile::NamedTempFile::new().ok()?;
+    file.write_all(data).ok()?;
+    Some(file)
+}

@@ -1,0 +1,260 @@
+//! What a tunnel leaves behind: exact numbers, no descriptor, no memory, whichever way it ended.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::sockopt::set_socket_linger;
+
+use crate::support::{Proxy, Raw, Upstream, assert_same_bytes, eventually, payload};
+
+const TARGET: &str = "good.example:443";
+const OPEN: &str = "ccpgate_client_connections{listener=\"http\"}";
+
+fn proxy_to(upstream: &Upstream, more: &str) -> Proxy {
+    Proxy::start(&format!(
+        "[[allow]]\npattern = \"good.example\"\n{more}\n{}",
+        upstream.for_targets(&[TARGET])
+    ))
+}
+
+/// Sockets and pipes that the proxy has open.
+fn descriptors(proxy: &Proxy) -> (usize, usize) {
+    let folder = format!("/proc/{}/fd", proxy.id().as_raw_nonzero());
+    let links: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        // One that was closed meanwhile is none.
+        .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+        .map(|link| link.to_string_lossy().into_owned())
+        .collect();
+    let of = |kind: &str| links.iter().filter(|link| link.starts_with(kind)).count();
+    (of("socket:"), of("pipe:"))
+}
+
+fn threads(proxy: &Proxy) -> usize {
+    std::fs::read_dir(format!("/proc/{}/task", proxy.id().as_raw_nonzero())).unwrap().count()
+}
+
+/// Resident memory in KiB.
+fn resident(proxy: &Proxy) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.id().as_raw_nonzero())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Asks for so many bytes with so many of its own; both are prefixes of one sequence.
+fn trade(client: &mut Raw, bytes: &[u8], up: usize, down: usize) {
+    client.send([(up as u64).to_be_bytes(), (down as u64).to_be_bytes()].concat());
+    let (mut writer, own) = (client.stream().try_clone().unwrap(), bytes[..up].to_vec());
+    let sending = thread::spawn(move || {
+        writer.write_all(&own).unwrap();
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    assert_same_bytes(&client.read_to_end().unwrap(), &bytes[..down]);
+    sending.join().unwrap();
+}
+
+/// The other side of [`trade`].
+fn trader() -> Upstream {
+    let bytes = Arc::new(payload());
+    Upstream::serve(move |mut stream| {
+        let (mut up, mut down) = ([0; 8], [0; 8]);
+        stream.read_exact(&mut up).unwrap();
+        stream.read_exact(&mut down).unwrap();
+        let (up, down) = (u64::from_be_bytes(up) as usize, u64::from_be_bytes(down) as usize);
+        let (mut writer, own) = (stream.try_clone().unwrap(), bytes.clone());
+        let sending = thread::spawn(move || {
+            writer.write_all(&own[..down]).unwrap();
+            writer.shutdown(Shutdown::Write).unwrap();
+        });
+        let mut got = Vec::new();
+        stream.read_to_end(&mut got).unwrap();
+        assert_same_bytes(&got, &bytes[..up]);
+        sending.join().unwrap();
+    })
+}
+
+#[test]
+fn log_and_metrics_know_the_exact_bytes_of_any_transfer() {
+    let (upstream, bytes) = (trader(), payload());
+    let proxy = proxy_to(&upstream, "");
+    let sizes =
+        [(0, 0), (1, 0), (0, 1), (32_767, 32_768), (65_536, 65_537), (1_234_567, 2_097_152), (2_000_003, 99)];
+    let mut totals = (0, 0);
+    for (up, down) in sizes {
+        let mut client = proxy.tunnel(TARGET);
+        let address = client.local().to_string();
+        trade(&mut client, &bytes, up, down);
+        let line =
+            proxy.log_line("the tunnel", |line| line["event"] == "tunnel" && line["client"] == address);
+        assert_eq!((&line["sent"], &line["received"]), (&(up + 16).into(), &down.into()), "{line}");
+        assert_eq!(line["outcome"], "ok", "{line}");
+        totals = (totals.0 + up + 16, totals.1 + down);
+    }
+    for (direction, total) in [("sent", totals.0), ("received", totals.1)] {
+        let labels = format!("domain=\"good.example\",category=\"extra\",direction=\"{direction}\"");
+        assert_eq!(proxy.metric(&format!("ccpgate_tunnel_bytes_total{{{labels}}}")), total as f64);
+    }
+}
+
+#[test]
+fn a_reset_of_the_upstream_in_the_middle_of_an_upload_is_a_reset_for_the_client() {
+    // The kernel tells of a reset once, and the write may be the one that is told.
+    let upstream = Upstream::serve(|mut stream| {
+        let mut sink = vec![0; 300_000];
+        stream.read_exact(&mut sink).unwrap();
+        set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+    });
+    let proxy = proxy_to(&upstream, "");
+    for _ in 0..20 {
+        let client = proxy.tunnel(TARGET);
+        let mut stream = client.stream();
+        let chunk = vec![0; 50_000];
+        let error = loop {
+            if let Err(error) = stream.write_all(&chunk) {
+                break error;
+            }
+        };
+        // The kernel of this side, too, may have had several writes to tell.
+        let kinds = [std::io::ErrorKind::ConnectionReset, std::io::ErrorKind::BrokenPipe];
+        assert!(kinds.contains(&error.kind()), "{error}");
+    }
+    let series =
+        "ccpgate_tunnels_total{domain=\"good.example\",category=\"extra\",outcome=\"upstream_reset\"}";
+    proxy.metric_eventually(series, 20.0);
+}
+
+#[test]
+fn resets_in_the_middle_of_bulk_leave_no_descriptor_behind() {
+    // Case 104. The first byte says who resets: the upstream after 2 MiB, or else the client.
+    let upstream = Upstream::serve(|mut stream| {
+        let mut who = [0];
+        stream.read_exact(&mut who).unwrap();
+        let chunk = vec![1; 1 << 20];
+        for turn in 0.. {
+            if turn == 2 && who == *b"u" {
+                return set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+            }
+            if stream.write_all(&chunk).is_err() {
+                return;
+            }
+        }
+    });
+    let proxy = proxy_to(&upstream, "");
+    let round = |who: &[u8]| {
+        let mut clients: Vec<Raw> = (0..30).map(|_| proxy.tunnel(TARGET)).collect();
+        for client in &mut clients {
+            client.send(who);
+        }
+        for mut client in clients {
+            if who == b"c" {
+                client.read_exactly(500_000);
+                client.reset();
+            } else {
+                client.expect_reset();
+            }
+        }
+    };
+    round(b"c");
+    proxy.metric_eventually(OPEN, 0.0);
+    let settled = |sockets: usize| {
+        eventually("sockets to be closed", || (descriptors(&proxy).0 <= sockets).then_some(()))
+    };
+    // The admin listener's own connections come and go.
+    thread::sleep(Duration::from_millis(200));
+    let (sockets, _) = descriptors(&proxy);
+    for _ in 0..4 {
+        round(b"c");
+        round(b"u");
+    }
+    proxy.metric_eventually(OPEN, 0.0);
+    settled(sockets);
+    // A thread keeps 16 pipes at most, each with two ends.
+    let (pipes, most) = (descriptors(&proxy).1, 32 * threads(&proxy));
+    assert!(pipes <= most, "{pipes} ends of pipes, {most} may be pooled");
+}
+
+#[test]
+fn tunnels_that_are_stuck_hold_bounded_memory_and_lose_nothing() {
+    // Case 97, both ways at once, and what waited arrives in the end.
+    let open = Arc::new(AtomicBool::new(false));
+    let of_upstream = open.clone();
+    let upstream = Upstream::serve(move |mut stream| {
+        let mut writer = stream.try_clone().unwrap();
+        let pushing = thread::spawn(move || {
+            writer.write_all(&payload().repeat(8)).unwrap();
+            writer.shutdown(Shutdown::Write).unwrap();
+        });
+        while !of_upstream.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let mut got = Vec::new();
+        stream.read_to_end(&mut got).unwrap();
+        assert_same_bytes(&got, &payload().repeat(8));
+        pushing.join().unwrap();
+    });
+    let proxy = proxy_to(&upstream, "");
+    let before = resident(&proxy);
+    let clients: Vec<Raw> = (0..12).map(|_| proxy.tunnel(TARGET)).collect();
+    let sending: Vec<_> = clients
+        .iter()
+        .map(|client| {
+            let mut writer = client.stream().try_clone().unwrap();
+            thread::spawn(move || {
+                writer.write_all(&payload().repeat(8)).unwrap();
+                writer.shutdown(Shutdown::Write).unwrap();
+            })
+        })
+        .collect();
+    // Until nothing moves any more.
+    let moved = || proxy.metrics().sum("ccpgate_tunnel_bytes_total");
+    let mut last = -1.0;
+    while moved() != last {
+        last = moved();
+        thread::sleep(Duration::from_millis(300));
+    }
+    let grown = resident(&proxy).saturating_sub(before);
+    // 12 tunnels with a read buffer of 64 KiB each way are 1.5 MiB.
+    assert!(grown < 8 * 1024, "{grown} KiB for 12 tunnels that are stuck both ways");
+    open.store(true, Ordering::SeqCst);
+    for mut client in clients {
+        assert_same_bytes(&client.read_to_end().unwrap(), &payload().repeat(8));
+    }
+    for sender in sending {
+        sender.join().unwrap();
+    }
+}
+
+#[test]
+fn a_client_that_resets_behind_a_stuck_upload_frees_its_upstream() {
+    let (say, hear) = std::sync::mpsc::channel();
+    let told = Arc::new(AtomicBool::new(false));
+    let of_upstream = told.clone();
+    let upstream = Upstream::serve(move |mut stream| {
+        while !of_upstream.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let mut sink = vec![0; 1 << 20];
+        let end = loop {
+            match stream.read(&mut sink) {
+                Ok(0) => break Ok(()),
+                Ok(_) => {}
+                Err(error) => break Err(error.kind()),
+            }
+        };
+        say.send(end).unwrap();
+    });
+    let proxy = proxy_to(&upstream, "");
+    let client = proxy.tunnel(TARGET);
+    client.stream().set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    assert!(client.stream().write_all(&vec![0; 64 << 20]).is_err(), "64 MiB vanished into buffers");
+    client.reset();
+    let line = proxy.access_line("tunnel", TARGET);
+    assert_eq!((&line["outcome"], &line["ended_by"]), (&"client_reset".into(), &"client".into()), "{line}");
+    told.store(true, Ordering::SeqCst);
+    let end = hear.recv_timeout(crate::support::PATIENCE).unwrap();
+    assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
+}
