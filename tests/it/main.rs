@@ -6,7 +6,9 @@
 mod admin;
 mod answers;
 mod browser;
+mod certificates;
 mod cli;
+mod client_certificates;
 mod dialling;
 mod drain;
 mod h2;
@@ -16,6 +18,8 @@ mod limits;
 mod pac;
 mod reload;
 mod requests;
+mod resumption;
 mod support;
 mod targets;
+mod ticket_keys;
 mod tunnel;

@@ -113,7 +113,7 @@ fn bad_files(secured: &Secured) -> Vec<(&'static str, Vec<u8>, u32, &'static str
     let good = fs::read(secured.ticket_key("good.key")).unwrap();
     vec![
         ("truncated", good[..31].to_vec(), 0o600, "31 bytes"),
-        ("empty", Vec::new(), 0o600, "empty"),
+        ("empty", Vec::new(), 0o600, "0 bytes"),
         ("too long", [&good[..], &good[..]].concat()[..48].to_vec(), 0o600, "48 bytes"),
         ("all zeroes", vec![0; 32], 0o600, "not random"),
         ("a password", b"correct horse battery staple 123".to_vec(), 0o600, "not random"),
