@@ -27,11 +27,6 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Admin {
     pub gate: Arc<Gate>,
     pub started: Instant,
-    /// Host names besides IP literals and `localhost` for which the page and the API answer: a
-    /// page in an agent's browser must not read them by rebinding a name of its own (`admin.hosts`).
-    pub hosts: Vec<String>,
-    /// Where the configuration came from, to be shown.
-    pub config: String,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -119,7 +114,7 @@ impl Admin {
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         bare.parse::<IpAddr>().is_ok()
             || name.eq_ignore_ascii_case("localhost")
-            || self.hosts.iter().any(|h| h.eq_ignore_ascii_case(name))
+            || self.gate.snapshot().admin_hosts.iter().any(|h| h.eq_ignore_ascii_case(name))
     }
 
     fn status(&self) -> serde_json::Value {
@@ -129,11 +124,11 @@ impl Admin {
             "commit": crate::COMMIT,
             "uptime_seconds": self.started.elapsed().as_secs(),
             "draining": self.gate.drain.is_draining(),
-            "config": self.config,
+            "config": snapshot.source,
             "last_reload_successful": self.gate.metrics.reload_successful.get() == 1,
             "mode": if snapshot.report { "report" } else { "enforce" },
             "rules": snapshot.policy.rules().len(),
-            "client_connections": self.gate.admission.connections(),
+            "client_connections": self.gate.metrics.client_connections.iter().map(|g| g.get()).sum::<i64>(),
             "busy": self.gate.busy_now(),
         })
     }

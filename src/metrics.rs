@@ -344,9 +344,13 @@ impl Metrics {
         self.reload_successful.set(i64::from(ok));
     }
 
-    /// `expiry` in seconds since 1970.
-    pub fn certificate(&self, certificate: &str, expiry: i64) {
-        self.certificate_expiry.with_label_values(&[certificate]).set(expiry as f64);
+    /// The certificate in use, if any, and when it expires, in seconds since 1970. One that is no
+    /// longer used must not go on alarming anybody.
+    pub fn certificate(&self, certificate: Option<(&str, i64)>) {
+        self.certificate_expiry.reset();
+        if let Some((file, expiry)) = certificate {
+            self.certificate_expiry.with_label_values(&[file]).set(expiry as f64);
+        }
     }
 
     /// Everything in Prometheus's text format.

@@ -61,14 +61,12 @@ pub enum ServeError {
 struct Ready {
     config: Config,
     plan: Plan,
-    file: String,
 }
 
 fn load(sources: &Sources) -> Result<Ready, ServeError> {
     let loaded = config::load(sources)?;
     let plan = Plan::new(&loaded)?;
-    let file = loaded.file.as_ref().map_or("the embedded default".to_owned(), |f| f.display().to_string());
-    Ok(Ready { config: loaded.config, plan, file })
+    Ok(Ready { config: loaded.config, plan })
 }
 
 /// Runs until SIGTERM or SIGINT and the drain that follows.
@@ -158,7 +156,8 @@ impl Kind {
 
 /// A bound address; `configured` may have port 0, `actual` has the real one.
 struct Bound {
-    socket: StdListener,
+    /// The socket, once for each worker; empty once they have it.
+    sockets: Vec<StdListener>,
     actual: SocketAddr,
     stop: CancellationToken,
 }
@@ -207,11 +206,11 @@ impl Server {
         files: Option<u64>,
         file_changed: UnboundedSender<()>,
     ) -> Result<Self, ServeError> {
-        let Ready { config, plan, file } = loaded;
+        let Ready { config, plan } = loaded;
         let material = tls_material(&config)?;
         let listeners = bind_missing(&config, &Listeners::new())?;
-        let advertise = advertise(&config, &listeners);
-        let warnings = plan.warnings.clone();
+        let advertise = advertise(&config, listeners.iter().map(|(key, bound)| (*key, bound.actual)));
+        let (warnings, sessions) = (plan.warnings.clone(), config.shift.sessions);
         let snapshot = Snapshot::new(&config, plan, advertise, &metrics, &Handle::current())
             .map_err(ServeError::Resolver)?;
         let access = AccessLog::new(sink.clone(), config.log.format);
@@ -226,51 +225,46 @@ impl Server {
             file_changed,
             started: Instant::now(),
         };
-        server.announce(&file, &warnings, files);
-        server.follow_tls(material)?;
-        server.open(listeners, &file)?;
+        server.announce(&warnings, files);
+        server.follow_tls(material, sessions)?;
+        server.open(listeners);
         server.say_what_next();
         Ok(server)
     }
 
     /// Starts accepting on new listeners.
-    fn open(&mut self, listeners: Listeners, file: &str) -> io::Result<()> {
-        for ((kind, configured), bound) in listeners {
+    fn open(&mut self, listeners: Listeners) {
+        for ((kind, configured), mut bound) in listeners {
             let address = bound.actual;
+            let mut sockets = std::mem::take(&mut bound.sockets).into_iter();
             match kind {
                 Kind::Http | Kind::Https => {
-                    for worker in &self.workers {
+                    for (worker, listener) in self.workers.iter().zip(sockets) {
                         let https = self.tls.as_ref().filter(|_| kind == Kind::Https).map(Tls::service);
-                        let post =
-                            Post { listener: bound.socket.try_clone()?, https, stop: bound.stop.clone() };
                         // A worker ends only with the process.
-                        let _ = worker.send(post);
+                        let _ = worker.send(Post { listener, https, stop: bound.stop.clone() });
                     }
                 }
                 Kind::Admin => {
-                    let admin = Arc::new(Admin {
-                        gate: self.gate.clone(),
-                        started: self.started,
-                        hosts: self.config.admin.hosts.clone(),
-                        config: file.to_owned(),
-                    });
-                    tokio::spawn(admin::serve(bound.socket.try_clone()?, admin, bound.stop.clone()));
+                    let admin = Arc::new(Admin { gate: self.gate.clone(), started: self.started });
+                    if let Some(listener) = sockets.next() {
+                        tokio::spawn(admin::serve(listener, admin, bound.stop.clone()));
+                    }
                 }
             }
             tracing::info!(event = "listening", listener = kind.as_str(), %address, "listening");
             self.listeners.insert((kind, configured), bound);
         }
         self.gate.set_own(self.listeners.values().map(|b| b.actual).collect());
-        Ok(())
     }
 
-    fn announce(&self, file: &str, warnings: &[String], files: Option<u64>) {
+    fn announce(&self, warnings: &[String], files: Option<u64>) {
         let snapshot = self.gate.snapshot();
         let connect = &self.config.connect;
         tracing::info!(
             event = "starting",
             version = crate::VERSION,
-            config = file,
+            config = snapshot.source,
             rules = snapshot.policy.rules().len(),
             mode = self.config.policy.mode.as_str(),
             tls = self.config.policy.tls.as_str(),
@@ -307,10 +301,14 @@ impl Server {
     }
 
     /// Puts new TLS material in force over the sessions that there are, and watches its files.
-    fn follow_tls(&mut self, read: Option<(Watch, Material)>) -> Result<(), ServeError> {
+    ///
+    /// # Errors
+    /// Then nothing has changed.
+    fn follow_tls(&mut self, read: Option<(Watch, Material)>, sessions: usize) -> Result<(), ServeError> {
         let Some((watch, material)) = read else {
             if let Some(tls) = &self.tls {
                 tls.watching.cancel();
+                self.gate.metrics.certificate(None);
             }
             return Ok(());
         };
@@ -318,7 +316,7 @@ impl Server {
         let serving = match &self.tls {
             Some(tls) => material::follow(&tls.shift, material)?,
             None => {
-                let (shift, serving) = material::begin(material, self.config.shift.sessions)?;
+                let (shift, serving) = material::begin(material, sessions)?;
                 tokio::spawn(count_sessions(shift.clone(), self.gate.metrics.clone()));
                 let current = Arc::new(ArcSwap::from_pointee(serving));
                 self.tls = Some(Tls { shift, serving: current.clone(), watching: watching.clone() });
@@ -339,7 +337,7 @@ impl Server {
     fn watch_tls(&self, watch: Watch, watching: CancellationToken, serving: &Serving) {
         warn_of(serving);
         let (file, end) = serving.certificate();
-        self.gate.metrics.certificate(&file, end as i64);
+        self.gate.metrics.certificate(Some((&file, end as i64)));
         let expires =
             jiff::Timestamp::from_second(end as i64).map_or_else(|_| end.to_string(), |t| t.to_string());
         tracing::info!(
@@ -367,7 +365,8 @@ impl Server {
 
     /// A file of the TLS listener was replaced: reads all of them again; a broken one changes nothing.
     fn files_changed(&mut self) {
-        let followed = tls_material(&self.config).and_then(|material| self.follow_tls(material));
+        let sessions = self.config.shift.sessions;
+        let followed = tls_material(&self.config).and_then(|material| self.follow_tls(material, sessions));
         self.gate.metrics.reloaded(followed.is_ok());
         match followed {
             Ok(()) => tracing::info!(
@@ -392,25 +391,18 @@ impl Server {
     }
 
     fn try_reload(&mut self, sources: &Sources) -> Result<(), ServeError> {
-        let Ready { config, plan, file } = load(sources)?;
+        let Ready { config, plan } = load(sources)?;
         let material = tls_material(&config)?;
-        // New addresses are bound before anything else changes: failure leaves all as it was.
+        // Whatever can fail comes first; then nothing has changed.
         let added = bind_missing(&config, &self.listeners)?;
         let wanted = addresses(&config);
-        let (kept, removed): (Listeners, Listeners) =
-            std::mem::take(&mut self.listeners).into_iter().partition(|(key, _)| wanted.contains(key));
-        self.listeners = kept;
-        let mut all: Vec<(&(Kind, SocketAddr), &Bound)> = self.listeners.iter().collect();
-        all.extend(&added);
-        let advertise = advertise_of(&config, all.iter().map(|(key, bound)| (**key, bound.actual)));
+        let kept = self.listeners.iter().filter(|(key, _)| wanted.contains(key));
+        let actual = kept.chain(&added).map(|(key, bound)| (*key, bound.actual));
+        let advertise = advertise(&config, actual);
         let warnings = plan.warnings.clone();
-        let snapshot = match Snapshot::new(&config, plan, advertise, &self.gate.metrics, &Handle::current()) {
-            Ok(snapshot) => snapshot,
-            Err(error) => {
-                self.listeners.extend(removed);
-                return Err(ServeError::Resolver(error));
-            }
-        };
+        let snapshot = Snapshot::new(&config, plan, advertise, &self.gate.metrics, &Handle::current())
+            .map_err(ServeError::Resolver)?;
+        self.follow_tls(material, config.shift.sessions)?;
         let old = std::mem::replace(&mut self.config, config);
         if (old.log.format, old.log.level) != (self.config.log.format, self.config.log.level) {
             tracing::warn!(event = "needs_restart", "log.format and log.level take effect at the next start");
@@ -418,9 +410,11 @@ impl Server {
         if old.shift.sessions != self.config.shift.sessions {
             tracing::warn!(event = "needs_restart", "shift.sessions takes effect at the next start");
         }
-        self.follow_tls(material)?;
         self.gate.replace(Arc::new(snapshot));
-        self.open(added, &file)?;
+        let (kept, removed): (Listeners, Listeners) =
+            std::mem::take(&mut self.listeners).into_iter().partition(|(key, _)| wanted.contains(key));
+        self.listeners = kept;
+        self.open(added);
         for ((kind, _), bound) in removed {
             bound.stop.cancel();
             let address = bound.actual;
@@ -429,8 +423,14 @@ impl Server {
         for warning in warnings {
             tracing::warn!(event = "policy_warning", "{warning}");
         }
-        let rules = self.gate.snapshot().policy.rules().len();
-        tracing::info!(event = "reloaded", config = file, rules, "reloaded; live tunnels go on as they are");
+        let snapshot = self.gate.snapshot();
+        let rules = snapshot.policy.rules().len();
+        tracing::info!(
+            event = "reloaded",
+            config = snapshot.source,
+            rules,
+            "reloaded; live tunnels go on as they are"
+        );
         Ok(())
     }
 
@@ -453,7 +453,7 @@ impl Server {
         });
         let quiet = async {
             let deadline = Instant::now() + LATECOMERS;
-            while gate.admission.connections() > 0 && Instant::now() < deadline {
+            while gate.admission.occupied() > 0 && Instant::now() < deadline {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             gate.idle().await;
@@ -522,19 +522,17 @@ fn bind_missing(config: &Config, present: &Listeners) -> Result<Listeners, Serve
         let failed = |error| ServeError::Bind { key: kind.key(), address, error };
         let socket = bind(address).map_err(failed)?;
         let actual = socket.local_addr().map_err(failed)?;
-        bound.insert((kind, address), Bound { socket, actual, stop: CancellationToken::new() });
+        let workers = if kind == Kind::Admin { 1 } else { cores() };
+        let copies = (1..workers).map(|_| socket.try_clone()).collect::<io::Result<Vec<_>>>();
+        let mut sockets = copies.map_err(failed)?;
+        sockets.push(socket);
+        bound.insert((kind, address), Bound { sockets, actual, stop: CancellationToken::new() });
     }
     Ok(bound)
 }
 
-fn advertise(config: &Config, listeners: &Listeners) -> Advertise {
-    advertise_of(config, listeners.iter().map(|(key, bound)| (*key, bound.actual)))
-}
-
-fn advertise_of(
-    config: &Config,
-    actual: impl Iterator<Item = ((Kind, SocketAddr), SocketAddr)>,
-) -> Advertise {
+/// What a PAC file names: the configured addresses with the ports that they really have.
+fn advertise(config: &Config, actual: impl Iterator<Item = ((Kind, SocketAddr), SocketAddr)>) -> Advertise {
     let actual: HashMap<_, _> = actual.collect();
     let of = |kind, listen: &[SocketAddr]| {
         listen.iter().filter_map(|a| actual.get(&(kind, *a)).copied()).collect::<Vec<_>>()
@@ -546,11 +544,14 @@ fn advertise_of(
     }
 }
 
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// One event loop for each core, on a thread of its own: a tunnel never changes threads, and
 /// workers share nothing but the sockets that they accept from.
 fn start_workers(gate: &Arc<Gate>) -> io::Result<Vec<UnboundedSender<Post>>> {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    (0..cores)
+    (0..cores())
         .map(|i| {
             let (posts, mut received) = unbounded_channel::<Post>();
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;

@@ -23,6 +23,8 @@ pub struct Plan {
     pub policy: Policy,
     /// What an administrator should know about the list, one line each.
     pub warnings: Vec<String>,
+    /// Where the configuration came from, to be shown.
+    pub source: String,
     connect_to: Vec<(Pattern, u16, SocketAddr)>,
 }
 
@@ -77,7 +79,9 @@ impl Plan {
         // The most specific first: an exact name, then the longest pattern.
         connect_to.sort_by_key(|(p, ..)| (!p.is_exact(), std::cmp::Reverse(p.as_str().len())));
         if problems.is_empty() {
-            Ok(Self { policy: Policy::new(rules, deny), warnings, connect_to })
+            let file = loaded.file.as_ref();
+            let source = file.map_or("the embedded default".to_owned(), |f| f.display().to_string());
+            Ok(Self { policy: Policy::new(rules, deny), warnings, source, connect_to })
         } else {
             Err(ConfigErrors { problems })
         }
@@ -106,6 +110,11 @@ pub struct Snapshot {
     pub resolver: Resolver,
     /// Whether tunnels and denials are logged.
     pub access: bool,
+    /// Where the configuration came from, to be shown.
+    pub source: String,
+    /// Host names besides IP literals and `localhost` for which the admin listener's page and API
+    /// answer: a page in an agent's browser must not read them by rebinding a name of its own.
+    pub admin_hosts: Vec<String>,
     allow_private: Vec<IpNet>,
     connect_to: Vec<(Pattern, u16, SocketAddr)>,
     advertise: Advertise,
@@ -145,6 +154,8 @@ impl Snapshot {
             source_address: config.egress.source_address.clone(),
             resolver,
             access: config.log.access,
+            source: plan.source,
+            admin_hosts: config.admin.hosts.clone(),
             allow_private: config.egress.allow_private.clone(),
             connect_to: plan.connect_to,
             advertise,

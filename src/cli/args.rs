@@ -6,6 +6,9 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::catalogue::Format;
 
+/// Commands that manuals and scripts may name already; until they exist they are refused as such.
+pub const PLANNED: [&str; 4] = ["check", "rehearse", "ranges", "firewall"];
+
 /// A forward HTTPS/CONNECT proxy for contact centres that run Amazon Connect: it lets through
 /// what the Contact Control Panel needs, denies all else, and says why.
 #[derive(Parser)]

@@ -8,10 +8,12 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::catalogue::{self, Format};
-use crate::config::{self, Loaded, Sources};
+use crate::config::{self, Config, Loaded, Sources};
 use crate::snapshot::Plan;
+use crate::tls::material::Material;
 use args::{Args, Command, ConfigCommand};
 
 /// How a command ends.
@@ -32,7 +34,7 @@ impl From<io::Error> for Failure {
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::try_parse().unwrap_or_else(|error| refuse(&error));
     let sources = Sources::from_process(args.common.config.clone(), args.common.set.clone());
     match dispatch(&args.command, &sources) {
         Ok(()) => ExitCode::SUCCESS,
@@ -42,6 +44,18 @@ pub fn run() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Help, version, or wrong usage. What older or newer manuals name is told from a typing error.
+fn refuse(error: &clap::Error) -> ! {
+    if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(name))) =
+        (error.kind(), error.get(ContextKind::InvalidSubcommand))
+        && args::PLANNED.contains(&name.as_str())
+    {
+        eprintln!("ccpgate: `ccpgate {name}` is planned, and not in this version; see ccpgate --help");
+        std::process::exit(2);
+    }
+    error.exit()
 }
 
 fn dispatch(command: &Command, sources: &Sources) -> Result<(), Failure> {
@@ -64,6 +78,7 @@ fn dispatch(command: &Command, sources: &Sources) -> Result<(), Failure> {
         Command::Config { command } => match command {
             ConfigCommand::Check => {
                 let (loaded, plan) = plan(sources)?;
+                tls_files(&loaded.config)?;
                 say(&report::checked(&loaded, &plan))
             }
             ConfigCommand::Show { json } => {
@@ -87,6 +102,18 @@ fn plan(sources: &Sources) -> Result<(Loaded, Plan), Failure> {
         eprintln!("ccpgate: warning: {warning}");
     }
     Ok((loaded, plan))
+}
+
+/// Reads what the TLS listener would, so that a reload after a clean check succeeds.
+fn tls_files(config: &Config) -> Result<(), Failure> {
+    if config.tls.listen.is_empty() {
+        return Ok(());
+    }
+    let material = Material::load(config).map_err(|problems| Failure::Usage(problems.join("\nccpgate: ")))?;
+    for warning in material.warnings() {
+        eprintln!("ccpgate: warning: {warning}");
+    }
+    Ok(())
 }
 
 fn pretty(value: &serde_json::Value) -> String {

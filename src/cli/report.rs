@@ -48,7 +48,9 @@ pub fn checked(loaded: &Loaded, plan: &Plan) -> String {
     let rules = plan.policy.rules();
     let tcp = rules.iter().filter(|r| r.protocol == Protocol::Tcp).count();
     let config = &loaded.config;
-    let listen: Vec<String> = config.proxy.listen.iter().map(ToString::to_string).collect();
+    let plain = config.proxy.listen.iter().map(ToString::to_string);
+    let tls = config.tls.listen.iter().map(|address| format!("{address} over TLS"));
+    let listen: Vec<String> = plain.chain(tls).collect();
     format!(
         "{from}: valid\n\
          allows {tcp} patterns through the proxy and {} past it over UDP, for {} in {}\n\

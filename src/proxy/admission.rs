@@ -36,8 +36,8 @@ impl Admission {
         Arc::new(Self { total: AtomicUsize::new(0), clients: Default::default(), hasher: RandomState::new() })
     }
 
-    /// Open connections.
-    pub fn connections(&self) -> usize {
+    /// Open connections, and further tunnels on them.
+    pub fn occupied(&self) -> usize {
         self.total.load(Ordering::Relaxed)
     }
 
@@ -49,26 +49,31 @@ impl Admission {
         per_client: usize,
         gauge: &IntGauge,
     ) -> Entrance {
-        let total = self.total.fetch_add(1, Ordering::Relaxed) + 1;
-        let own = {
-            let mut shard = self.shard(client);
-            let own = shard.entry(client).or_insert(0);
-            *own += 1;
-            *own
-        };
         gauge.inc();
-        let permit = Permit { admission: self.clone(), client, gauge: gauge.clone() };
-        let over = if own > per_client {
-            Some(Limit::PerClient(per_client))
-        } else if total > connections {
-            Some(Limit::Connections(connections))
-        } else {
-            None
-        };
+        let (permit, total, own) = self.count(client, Some(gauge.clone()));
         if total > connections + TOLD || own > per_client + TOLD {
             return Entrance::Shut;
         }
-        Entrance::Admitted(permit, over)
+        Entrance::Admitted(permit, over(total, connections, own, per_client))
+    }
+
+    /// Counts in a tunnel that shares its connection with others.
+    pub fn enter_beside(
+        self: &Arc<Self>,
+        client: IpAddr,
+        connections: usize,
+        per_client: usize,
+    ) -> (Permit, Option<Limit>) {
+        let (permit, total, own) = self.count(client, None);
+        (permit, over(total, connections, own, per_client))
+    }
+
+    fn count(self: &Arc<Self>, client: IpAddr, gauge: Option<IntGauge>) -> (Permit, usize, usize) {
+        let total = self.total.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut shard = self.shard(client);
+        let own = shard.entry(client).or_insert(0);
+        *own += 1;
+        (Permit { admission: self.clone(), client, gauge }, total, *own)
     }
 
     fn shard(&self, client: IpAddr) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
@@ -77,16 +82,26 @@ impl Admission {
     }
 }
 
+fn over(total: usize, connections: usize, own: usize, per_client: usize) -> Option<Limit> {
+    match (own > per_client, total > connections) {
+        (true, _) => Some(Limit::PerClient(per_client)),
+        (_, true) => Some(Limit::Connections(connections)),
+        _ => None,
+    }
+}
+
 /// One counted connection; dropping it counts it out.
 pub struct Permit {
     admission: Arc<Admission>,
     client: IpAddr,
-    gauge: IntGauge,
+    gauge: Option<IntGauge>,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.gauge.dec();
+        if let Some(gauge) = &self.gauge {
+            gauge.dec();
+        }
         if let Entry::Occupied(mut own) = self.admission.shard(self.client).entry(self.client) {
             *own.get_mut() -= 1;
             if *own.get() == 0 {

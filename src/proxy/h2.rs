@@ -94,7 +94,13 @@ pub async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, gat
         match next {
             Some(Ok((request, respond))) => {
                 used = true;
-                tokio::spawn(stream(request, respond, peer.clone(), gate.clone(), live.clone()));
+                let mut peer = peer.clone();
+                let place = match Arc::strong_count(&live) {
+                    // The connection's own place serves one tunnel, as over HTTP/1.1.
+                    1 => None,
+                    _ => Some(enter(&gate, &mut peer)),
+                };
+                tokio::spawn(stream(request, respond, peer, gate.clone(), (live.clone(), place)));
             }
             // The connection failed or ended; its streams learn that by themselves.
             Some(Err(_)) | None => break,
@@ -103,20 +109,31 @@ pub async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, gat
     drop(permit);
 }
 
+/// Counts a further tunnel against `limits.connections` and `limits.connections_per_client`: it
+/// holds as much as a connection of its own would.
+fn enter(gate: &Gate, peer: &mut Peer) -> Permit {
+    let limits = &gate.snapshot().limits;
+    let client = peer.address.ip();
+    let (permit, over) =
+        gate.admission.enter_beside(client, limits.connections, limits.connections_per_client);
+    peer.over = peer.over.or(over);
+    permit
+}
+
 /// No `async fn`, for the reason that [`session::serve`] gives.
 fn stream(
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
     peer: Peer,
     gate: Arc<Gate>,
-    live: Arc<()>,
+    place: (Arc<()>, Option<Permit>),
 ) -> impl Future<Output = ()> + Send {
     let negotiation = Box::pin(negotiate(request, respond, peer, gate));
     async move {
         if let Some(tunnel) = negotiation.await {
             tunnel.run().await;
         }
-        drop(live);
+        drop(place);
     }
 }
 

@@ -27,10 +27,10 @@ pub struct Record {
     pub stage: &'static str,
     pub dns: Option<Duration>,
     pub connect: Option<Duration>,
-    pub would_deny: Option<&'static str>,
     pub detail: Option<Box<str>>,
     client: SocketAddr,
     certificate: Option<Arc<str>>,
+    would_deny: Option<&'static str>,
     rule: Option<RuleId>,
     series: Arc<RuleSeries>,
     started: Instant,
@@ -65,6 +65,20 @@ impl Record {
             live: false,
             answered: AtomicBool::new(false),
         })
+    }
+
+    /// Lets through what report mode would have denied for `reason`, under no rule. The first reason
+    /// is the one that would have refused it.
+    pub fn report(&mut self, reason: &'static str, gate: &Gate) {
+        gate.metrics.reported(reason);
+        self.would_deny.get_or_insert(reason);
+        self.rule = None;
+        let series = self.snapshot.series(None).clone();
+        if self.live {
+            self.series.active.dec();
+            series.active.inc();
+        }
+        self.series = series;
     }
 
     /// The 200 is on its way: a tunnel lives from here.

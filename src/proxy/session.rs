@@ -240,10 +240,9 @@ pub async fn open(
     started: Instant,
     gone: impl Future<Output = ()>,
 ) -> Result<Opened, Refused> {
-    let (rule, would_deny, refusal) = match snapshot.policy.decide(&target) {
+    let (rule, reported, refusal) = match snapshot.policy.decide(&target) {
         Decision::Allowed(rule, _) => (Some(rule), None, None),
         Decision::Denied { reason, .. } if snapshot.lets_through(reason, &target) => {
-            gate.metrics.reported(reason.as_str());
             (None, Some(reason.as_str()), None)
         }
         Decision::Denied { reason, rule } => {
@@ -251,7 +250,9 @@ pub async fn open(
         }
     };
     let mut record = Record::new(gate.next_id(), peer, target, snapshot, rule, started);
-    record.would_deny = would_deny;
+    if let Some(reason) = reported {
+        record.report(reason, gate);
+    }
     if refusal.is_some() {
         return Err(Refused { refusal, record });
     }
@@ -423,8 +424,7 @@ pub async fn guard<C: Wire>(
             client.reset();
             return None;
         }
-        record.would_deny = Some(outcome.as_str());
-        gate.metrics.reported(outcome.as_str());
+        record.report(outcome.as_str(), &gate);
     }
     record.stage = "relay";
     Some(Tunnel::new(Relay::new(client, upstream, &held, sent as u64), record, gate, busy))

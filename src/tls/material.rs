@@ -46,6 +46,11 @@ impl Material {
             _ => Err(problems),
         }
     }
+
+    /// What an administrator should hear of it now.
+    pub fn warnings(&self) -> Vec<String> {
+        warnings(&self.identity, self.authority.as_deref(), self.keys.is_some())
+    }
 }
 
 /// What connections are served with; a reload makes another over the same sessions.
@@ -64,20 +69,24 @@ impl Serving {
 
     /// What an administrator should hear of it now.
     pub fn warnings(&self) -> Vec<String> {
-        let now = super::Clock::now(&SystemClock);
-        let mut warnings = self.identity.warnings(now);
-        if let Some(authority) = &self.authority {
-            warnings.extend(authority.warnings(now));
-            if self.shared_keys {
-                warnings.push(
-                    "tls.ticket_keys with tls.client_ca: whoever has a ticket key and sees a ticket can \
-                     pass for the client that it was given to; guard the key files like the CA's"
-                        .into(),
-                );
-            }
-        }
-        warnings
+        warnings(&self.identity, self.authority.as_deref(), self.shared_keys)
     }
+}
+
+fn warnings(identity: &Identity, authority: Option<&ClientAuthority>, shared_keys: bool) -> Vec<String> {
+    let now = super::Clock::now(&SystemClock);
+    let mut warnings = identity.warnings(now);
+    if let Some(authority) = authority {
+        warnings.extend(authority.warnings(now));
+        if shared_keys {
+            warnings.push(
+                "tls.ticket_keys with tls.client_ca: whoever has a ticket key and sees a ticket can \
+                 pass for the client that it was given to; guard the key files like the CA's"
+                    .into(),
+            );
+        }
+    }
+    warnings
 }
 
 /// Sessions of this process.

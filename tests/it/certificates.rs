@@ -1,0 +1,196 @@
+//! The listener's certificate: replaced while connections live, watched over, and never lost to a
+//! broken file. A renewed one keeps all sessions: that is what AWS's advice is about.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use rcgen::date_time_ymd;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{Agent, Proxy, Secured, Upstream, ccpgate, eventually};
+
+const TARGET: &str = "good.example:443";
+const RELOADED: &str = "ccpgate_reloads_total{result=\"ok\"}";
+const FAILED: &str = "ccpgate_reloads_total{result=\"error\"}";
+const SUCCESSFUL: &str = "ccpgate_config_last_reload_successful";
+
+/// The certificate that a newcomer sees.
+fn shown(proxy: &Proxy, secured: &Secured) -> Vec<u8> {
+    secured.agent().connect(proxy).certificate()
+}
+
+#[test]
+fn a_renewed_certificate_is_picked_up_and_nobody_notices() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "");
+    let agent = secured.agent();
+    assert!(!agent.resumes(&proxy));
+    let mut live = secured.agent().connect(&proxy);
+    assert_eq!(live.connect_target(TARGET).status, 200);
+    let old = shown(&proxy, &secured);
+
+    // By itself: two files, one after the other, are one change.
+    secured.renew(|params| params.not_after = date_time_ymd(2090, 1, 1));
+    proxy.metric_eventually(RELOADED, 1.0);
+    assert_ne!(shown(&proxy, &secured), old);
+    live.expect_echo(b"a live tunnel goes on");
+    assert!(agent.resumes(&proxy), "a renewed certificate keeps all sessions");
+    let series = format!(
+        "ccpgate_certificate_expiry_timestamp_seconds{{certificate=\"{}\"}}",
+        secured.path("proxy.pem").display()
+    );
+    assert_eq!(proxy.metric(&series), date_time_ymd(2090, 1, 1).unix_timestamp() as f64);
+    assert_eq!(proxy.metric(FAILED), 0.0);
+
+    // And on SIGHUP, at once.
+    let old = shown(&proxy, &secured);
+    secured.renew(|_| {});
+    proxy.hang_up("ok");
+    assert_ne!(shown(&proxy, &secured), old);
+    assert!(agent.resumes(&proxy));
+    live.expect_echo(b"and on");
+}
+
+#[test]
+fn a_mounted_secret_is_picked_up_when_its_link_is_swapped() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let mount = secured.path("mount");
+    for version in ["..v1", "..v2"] {
+        let (chain, key) = secured.certificate(|_| {});
+        fs::create_dir_all(mount.join(version)).unwrap();
+        fs::write(mount.join(version).join("tls.crt"), chain).unwrap();
+        fs::write(mount.join(version).join("tls.key"), key).unwrap();
+    }
+    symlink("..v1", mount.join("..data")).unwrap();
+    for name in ["tls.crt", "tls.key"] {
+        symlink(Path::new("..data").join(name), mount.join(name)).unwrap();
+    }
+    let tls = format!("certificate = {:?}\nkey = {:?}", mount.join("tls.crt"), mount.join("tls.key"));
+    let proxy = Proxy::start(&format!(
+        "[[allow]]\npattern = \"good.example\"\n[tls]\nlisten = [\"127.0.0.1:0\"]\n{tls}\n{}",
+        upstream.for_targets(&[TARGET])
+    ));
+    let agent = secured.agent();
+    let old = agent.connect(&proxy).certificate();
+    assert!(agent.resumes(&proxy) || agent.resumes(&proxy));
+    symlink("..v2", mount.join("..data_tmp")).unwrap();
+    fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
+    proxy.metric_eventually(RELOADED, 1.0);
+    assert_ne!(shown(&proxy, &secured), old);
+    assert!(agent.resumes(&proxy));
+}
+
+#[test]
+fn a_broken_replacement_keeps_the_old_one_and_says_so() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "");
+    let agent = secured.agent();
+    assert!(!agent.resumes(&proxy));
+    let old = shown(&proxy, &secured);
+    let good = fs::read_to_string(secured.path("proxy.pem")).unwrap();
+    let (other_chain, _) = secured.certificate(|_| {});
+    for (chain, said) in [
+        (&good[..good.len() / 2], "proxy.pem"),
+        ("", "holds no certificate"),
+        (other_chain.as_str(), "does not belong to the certificate"),
+    ] {
+        secured.replace("proxy.pem", chain);
+        // By SIGHUP, or by itself if that is faster.
+        proxy.signal(Signal::HUP);
+        let line = proxy.log_line(said, |line| {
+            line["event"] == "reload_failed" && line["error"].as_str().unwrap().contains(said)
+        });
+        assert!(line["error"].as_str().unwrap().contains("tls.certificate"), "the key of it: {line}");
+        assert_eq!(proxy.metric(SUCCESSFUL), 0.0);
+        assert_eq!(shown(&proxy, &secured), old);
+        assert!(agent.resumes(&proxy));
+    }
+    fs::remove_file(secured.path("proxy.pem")).unwrap();
+    // This time without being told.
+    proxy.log_line("the missing file", |line| {
+        line["event"] == "reload_failed" && line["error"].as_str().unwrap().contains("can't be read")
+    });
+    assert!(proxy.metric(FAILED) >= 4.0);
+    assert_eq!(shown(&proxy, &secured), old);
+    // Repaired, it comes into force by itself.
+    secured.renew(|_| {});
+    proxy.metric_eventually(SUCCESSFUL, 1.0);
+    eventually("the repaired certificate", || (shown(&proxy, &secured) != old).then_some(()));
+    assert!(agent.resumes(&proxy));
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_refused_at_start() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let (_, other_key) = secured.certificate(|_| {});
+    let good_key = fs::read_to_string(secured.path("proxy.key")).unwrap();
+    for (key, said) in [
+        (other_key.as_str(), "does not belong to the certificate"),
+        ("", "proxy.key"),
+        ("-----BEGIN PRIVATE KEY-----\nMC4=\n-----END PRIVATE KEY-----\n", "proxy.key"),
+    ] {
+        secured.replace("proxy.key", key);
+        let ran = ccpgate(Some(&secured.policy(&upstream, "", "")), &["serve"]).expect(2);
+        let error = &ran.stderr;
+        assert!(error.contains("tls.certificate, tls.key") && error.contains(said), "{said:?} in {error}");
+    }
+    secured.replace("proxy.key", &good_key);
+    let proxy = secured.start(&upstream, "", "");
+    assert!(!secured.agent().resumes(&proxy));
+}
+
+fn warnings(proxy: &Proxy) -> Vec<String> {
+    // All of them come before the last line of a start.
+    proxy.log_line("ready", |line| line["event"] == "ready");
+    let warned = |line: &Value| (line["event"] == "tls_warning").then(|| line["message"].to_string());
+    proxy.log_so_far().iter().filter_map(warned).collect()
+}
+
+#[test]
+fn the_end_of_a_certificate_is_shown_and_warned_of() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for (days, warned) in [(31, None), (29, Some("expires in 28 days")), (0, Some("has expired"))] {
+        let end = now + days * 86_400 - u64::from(days == 0) * 60;
+        secured.renew(|params| {
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(end - 1);
+        });
+        let proxy = secured.start(&upstream, "", "");
+        let line = proxy.log_line("the certificate's line", |line| line["event"] == "certificate");
+        assert!(line["expires"].as_str().unwrap().contains('T'), "{line}");
+        assert_eq!(line["certificate"], secured.path("proxy.pem").display().to_string(), "{line}");
+        assert_eq!(line["window"], "10h", "{line}");
+        let warnings = warnings(&proxy);
+        match warned {
+            None => assert!(warnings.is_empty(), "{warnings:?}"),
+            Some(words) => assert!(warnings.iter().any(|w| w.contains(words)), "{words} in {warnings:?}"),
+        }
+        let series = format!(
+            "ccpgate_certificate_expiry_timestamp_seconds{{certificate=\"{}\"}}",
+            secured.path("proxy.pem").display()
+        );
+        assert_eq!(proxy.metric(&series), (end - 1) as f64);
+    }
+}
+
+#[test]
+fn a_listener_can_come_and_go_by_reload() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let without = format!("[[allow]]\npattern = \"good.example\"\n{}", upstream.for_targets(&[TARGET]));
+    let proxy = Proxy::start(&without);
+    let mut plain = proxy.tunnel(TARGET);
+    proxy.reload(&secured.policy(&upstream, "", ""), "ok");
+    let agent: Agent = secured.agent();
+    assert!(!agent.resumes(&proxy));
+    let mut live = agent.connect(&proxy);
+    assert!(live.resumed());
+    assert_eq!(live.connect_target(TARGET).status, 200);
+    let gone = proxy.https();
+    proxy.reload(&without, "ok");
+    eventually("the listener's end", || std::net::TcpStream::connect(gone).err().map(|_| ()));
+    live.expect_echo(b"a live tunnel goes on");
+    plain.expect_echo(b"this one, too");
+}
