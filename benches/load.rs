@@ -40,6 +40,7 @@ const ADDRESSES: u8 = 8;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Figures = Vec<(&'static str, f64)>;
 
+#[allow(clippy::print_stdout, reason = "a bench prints its figures")]
 fn main() -> Result<(), Failure> {
     if let Ok(upstreams) = std::env::var("BARE_RELAY_UPSTREAM_PORT") {
         return bare_relay(upstreams.parse()?);

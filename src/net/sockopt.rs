@@ -66,6 +66,15 @@ pub fn received(socket: impl AsFd) -> Option<u64> {
     info.last_chunk().map(|bytes| u64::from_ne_bytes(*bytes))
 }
 
+/// Whether bytes written to this connection have not reached the other side's kernel yet.
+pub fn undelivered(socket: impl AsFd) -> bool {
+    // `tcpi_unacked`, in segments, and `tcpi_notsent_bytes` of `struct tcp_info`.
+    const UNACKED: usize = 24;
+    const NOT_SENT: usize = 144;
+    let Some(info) = get::<{ NOT_SENT + 4 }>(socket, libc::IPPROTO_TCP, libc::TCP_INFO) else { return false };
+    [UNACKED, NOT_SENT].iter().any(|at| info[*at..at + 4] != [0; 4])
+}
+
 /// An option of exactly so many bytes; none when the kernel has it shorter or not at all.
 #[allow(unsafe_code, reason = "the one module with unsafe; rustix lacks TCP_INFO")]
 fn get<const N: usize>(socket: impl AsFd, level: libc::c_int, option: libc::c_int) -> Option<[u8; N]> {

@@ -166,6 +166,10 @@ impl Wire for TlsWire {
         self.0.get_ref().0.failure()
     }
 
+    fn undelivered(&self) -> bool {
+        self.0.get_ref().0.undelivered()
+    }
+
     fn reset(&mut self) {
         sockopt::reset_on_close(self.0.get_ref().0);
     }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::pipe::Pipe;
 use super::wire::{Pulse, Wire};
@@ -26,6 +26,8 @@ const TURN: usize = 4 << 20;
 /// How long a client may go on uploading to an upstream that has closed, so that the answer
 /// which came before the close is not lost to a reset.
 const LINGER: Duration = Duration::from_secs(5);
+/// How often it is asked whether what was sent before a reset has arrived.
+const DELIVERY: Duration = Duration::from_millis(10);
 /// A direction that is stuck does not read its source, so an end or a reset of that side is looked
 /// for this often.
 const GLANCE: Duration = Duration::from_secs(2);
@@ -310,7 +312,24 @@ impl<C: Wire> Relay<C> {
             // What the client had said is on its way; a reset would overtake it.
             End::Reset(Side::Client) if self.broken.is_some() && self.flows[0].phase == Phase::Ended => {}
             End::Closed(_) => {}
-            End::Reset(_) | End::Vanished(_) | End::Idle => self.abort(),
+            End::Reset(side) => {
+                self.delivered(side.other()).await;
+                self.abort();
+            }
+            End::Vanished(_) | End::Idle => self.abort(),
+        }
+    }
+
+    /// Waits until this side has what was sent to it; its reset would drop what is still queued.
+    async fn delivered(&self, to: Side) {
+        let deadline = Instant::now() + LINGER;
+        let on_its_way = || match to {
+            Side::Client => self.client.undelivered(),
+            Side::Upstream => self.upstream.undelivered(),
+        };
+        // The kernel has no event for it, and it takes a round trip at most unless the side is slow.
+        while on_its_way() && Instant::now() < deadline {
+            sleep(DELIVERY).await;
         }
     }
 

@@ -56,6 +56,12 @@ pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync {
         true
     }
 
+    /// Whether written bytes are still on their way, where that can be known: a reset would
+    /// overtake them.
+    fn undelivered(&self) -> bool {
+        false
+    }
+
     /// Makes the close that follows a reset, as far as the protocol has one.
     fn reset(&mut self);
 }
@@ -114,6 +120,10 @@ impl Wire for TcpStream {
         // The FIN counts as a byte. Of a client more has been read than its tunnel's bytes, so its
         // end is never doubted here.
         sockopt::received(self).is_none_or(|received| received > read)
+    }
+
+    fn undelivered(&self) -> bool {
+        sockopt::undelivered(self)
     }
 
     fn reset(&mut self) {
