@@ -267,7 +267,7 @@ impl<C: Wire> Relay<C> {
                 return Poll::Pending;
             }
             timer.as_mut().reset(Instant::now() + GLANCE);
-            let before = std::mem::replace(moved, Some(self.moved()));
+            let before = moved.replace(self.moved());
             if stuck[0] {
                 let pulse = self.client.pulse(cx);
                 if pulse == Pulse::Failed && before == *moved {
