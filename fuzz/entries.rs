@@ -14,8 +14,11 @@ use ccpgate::target::{Host, Target};
 use ccpgate::tls::{keys, pem};
 use ccpgate::tunnel::hello::{self, Verdict};
 
+/// Panics when something does not hold.
+pub type Entry = fn(&[u8]);
+
 /// Name and function of every entry; the name is that of its folder of seeds as well.
-pub const ALL: &[(&str, fn(&[u8]))] = &[
+pub const ALL: &[(&str, Entry)] = &[
     ("client_hello", client_hello),
     ("request_head", request_head),
     ("target", target),

@@ -160,3 +160,17 @@ fn a_reload_while_draining_brings_nothing_back() {
     client.expect_closed();
     assert_eq!(proxy.wait_exit().code(), Some(0));
 }
+
+#[test]
+fn a_new_process_binds_at_once_where_another_was_killed() {
+    // Case 144: the connections of the old one still linger in the kernel.
+    let upstream = Upstream::echo();
+    let mut killed = start(&upstream, "");
+    let (address, mut client) = (killed.http(), killed.tunnel(TARGET));
+    client.expect_echo(b"live");
+    killed.signal(Signal::KILL);
+    killed.wait_exit();
+    let proxy = start(&upstream, &format!("[proxy]\nlisten = [\"{address}\"]"));
+    assert_eq!(proxy.http(), address);
+    proxy.tunnel(TARGET).expect_echo(b"again");
+}

@@ -1,15 +1,16 @@
 //! What a tunnel leaves behind: exact numbers, no descriptor, no memory, whichever way it ended.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Proxy, Raw, Upstream, assert_same_bytes, eventually, payload};
+use crate::support::{Proxy, Raw, Upstream, assert_same_bytes, eventually, have, payload};
 
 const TARGET: &str = "good.example:443";
 const OPEN: &str = "ccpgate_client_connections{listener=\"http\"}";
@@ -257,4 +258,123 @@ fn a_client_that_resets_behind_a_stuck_upload_frees_its_upstream() {
     told.store(true, Ordering::SeqCst);
     let end = hear.recv_timeout(crate::support::PATIENCE).unwrap();
     assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
+}
+
+#[test]
+fn without_a_descriptor_for_a_pipe_bytes_are_copied() {
+    // Case 103: what is left over is for a few pipes only, and every tunnel wants one.
+    if !have("prlimit") {
+        return;
+    }
+    const LIMIT: usize = 100;
+    let bytes = Arc::new(payload().repeat(6));
+    let of_upstream = bytes.clone();
+    // Once asked, as far as it gets, and the rest when the client reads.
+    let upstream = Upstream::serve(move |mut stream| {
+        stream.read_exact(&mut [0]).unwrap();
+        stream.write_all(&of_upstream).unwrap();
+    });
+    let policy = format!("[[allow]]\npattern = \"good.example\"\n{}", upstream.for_targets(&[TARGET]));
+    let proxy = Proxy::start_with_files(&policy, LIMIT as u32);
+    let all = || std::fs::read_dir(format!("/proc/{}/fd", proxy.id().as_raw_nonzero())).unwrap().count();
+    let tunnels = (LIMIT - all() - 6) / 2;
+    let mut clients: Vec<Raw> = (0..tunnels).map(|_| proxy.tunnel(TARGET)).collect();
+    clients.iter_mut().for_each(|client| client.send("?"));
+    eventually("all descriptors to be in use", || (all() >= LIMIT - 1).then_some(()));
+    for mut client in clients {
+        assert_same_bytes(&client.read_to_end().unwrap(), &bytes);
+    }
+}
+
+/// Opens a tunnel, exchanges a byte, and hands over the connection.
+async fn exchange(proxy: SocketAddr, byte: u8) -> tokio::net::TcpStream {
+    let mut client = tokio::net::TcpStream::connect(proxy).await.unwrap();
+    client.write_all(b"CONNECT good.example:443 HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut answer = [0; 39];
+    client.read_exact(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 ") && answer.ends_with(b"\r\n\r\n"));
+    client.write_all(&[byte]).await.unwrap();
+    let mut echoed = [0];
+    client.read_exact(&mut echoed).await.unwrap();
+    assert_eq!(echoed, [byte]);
+    client
+}
+
+/// An echo for more connections than there can be threads.
+async fn echo_for_many() -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut byte = [0];
+                while let Ok(1) = stream.read(&mut byte).await {
+                    if stream.write_all(&byte).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+#[ignore = "needs 13,000 descriptors and a minute"]
+fn thousands_at_once_and_a_hundred_thousand_in_turn_leave_nothing_behind() {
+    const AT_ONCE: usize = 6_000;
+    const IN_TURN: usize = 100_000;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let upstream = runtime.block_on(echo_for_many());
+    let proxy = Proxy::start(&format!(
+        "[[allow]]\npattern = \"good.example\"\n[log]\naccess = false\n[limits]\nconnections = 8000\n\
+         connections_per_client = 8000\n[egress.connect_to]\n\"{TARGET}\" = \"{upstream}\""
+    ));
+    let address = proxy.http();
+    let ended = |what: &str| {
+        eventually(what, || (proxy.metric(OPEN) == 0.0).then_some(()));
+        thread::sleep(Duration::from_millis(500));
+        (descriptors(&proxy), resident(&proxy))
+    };
+    let at_once = || {
+        let clients: Vec<_> = (0..AT_ONCE).map(|i| runtime.block_on(exchange(address, i as u8))).collect();
+        let peak = resident(&proxy);
+        assert_eq!(proxy.metric(OPEN), AT_ONCE as f64);
+        drop(clients);
+        peak
+    };
+    drop(runtime.block_on(exchange(address, 1)));
+    let (fds, idle) = ended("the first tunnel to end");
+    let first_peak = at_once();
+    let (after_fds, after) = ended("thousands of tunnels to end");
+    eprintln!("{idle} KiB idle, {first_peak} KiB with {AT_ONCE} tunnels, {after} KiB after them");
+    assert_eq!(after_fds, fds);
+
+    runtime.block_on(async {
+        let workers = (0..64).map(|worker| {
+            tokio::spawn(async move {
+                for turn in 0..IN_TURN / 64 {
+                    let client = exchange(address, turn as u8).await;
+                    // Every other one by a reset.
+                    if (turn + worker) % 2 == 0 {
+                        set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
+                    }
+                }
+            })
+        });
+        for worker in workers.collect::<Vec<_>>() {
+            worker.await.unwrap();
+        }
+    });
+    let (after_fds, in_turn) = ended("the last of many tunnels to end");
+    eprintln!("{in_turn} KiB after {IN_TURN} tunnels in turn");
+    assert_eq!(after_fds, fds);
+    assert!(in_turn < after + 4096, "{in_turn} KiB after {IN_TURN} tunnels, {after} KiB before them");
+
+    let second_peak = at_once();
+    let (after_fds, last) = ended("thousands of tunnels to end once more");
+    eprintln!("{second_peak} KiB with {AT_ONCE} tunnels once more, {last} KiB after them");
+    assert_eq!(after_fds, fds);
+    assert!(second_peak < first_peak + first_peak / 10, "{second_peak} KiB, {first_peak} KiB the first time");
 }

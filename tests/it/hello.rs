@@ -294,6 +294,21 @@ fn silence_and_half_a_hello_are_not_tls_after_header_timeout() {
 }
 
 #[test]
+fn a_server_that_speaks_first_is_not_heard_before_the_hello() {
+    // Case 89.
+    let upstream = Upstream::finishes_first(b"220 smtp.example ESMTP\r\n".to_vec());
+    let proxy = Proxy::start(&format!(
+        "[[allow]]\npattern = \"good.example\"\n[policy]\ntls = \"sni\"\n[limits]\nheader_timeout = \"500ms\"\n{}",
+        upstream.for_targets(&[TARGET])
+    ));
+    let mut client = proxy.tunnel(TARGET);
+    client.expect_gone();
+    let line = proxy.access_line("tunnel", TARGET);
+    assert_eq!((&line["outcome"], &line["received"]), (&"not_tls".into(), &0.into()), "{line}");
+    assert!(upstream.received().is_empty());
+}
+
+#[test]
 fn a_hello_that_drips_is_cut_at_header_timeout_too() {
     let guarded = Guarded::new("sni");
     let hello = client_hello("good.example");

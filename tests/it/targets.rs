@@ -108,6 +108,13 @@ fn hosts_of_the_target() {
     ] {
         table.target(65, target, &NO_RULE);
     }
+    // What carries the media goes over UDP: there is no tunnel to it, on no port.
+    for target in [
+        "turnnlb-d76454ac48d20c1e.elb.us-west-2.amazonaws.com:3478",
+        "turnnlb-d76454ac48d20c1e.elb.us-west-2.amazonaws.com:443",
+    ] {
+        table.target(92, target, &Refused(&[403], &["port", "no_rule"]));
+    }
     for target in
         ["127.0.0.1:443", "127.1:443", "2130706433:443", "0x7f000001:443", "0177.0.0.1:443", "0:443"]
     {

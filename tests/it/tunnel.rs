@@ -113,6 +113,21 @@ fn ten_mebibytes_of_early_data_arrive() {
 }
 
 #[test]
+fn early_data_before_the_answer_is_held_back_at_the_client() {
+    // Case 45: while the target is dialled, a buffer fills and then the client waits.
+    let blackhole = crate::support::Blackhole::new();
+    let proxy = Proxy::start(&format!(
+        "[[allow]]\npattern = \"good.example\"\n[egress.connect_to]\n\"{TARGET}\" = \"{}\"",
+        blackhole.address()
+    ));
+    let mut client = proxy.connect();
+    client.stream().set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    client.send(CONNECT);
+    let blocked = { client.stream() }.write_all(&vec![0; 64 << 20]).is_err();
+    assert!(blocked, "64 MiB vanished into buffers");
+}
+
+#[test]
 fn early_data_of_a_dial_that_fails_goes_nowhere() {
     let refusing = Refusing::new();
     let proxy = Proxy::start(&format!(

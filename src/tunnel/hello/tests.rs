@@ -323,10 +323,9 @@ fn case_and_one_trailing_dot_fold_and_nothing_else() {
 
 #[test]
 fn an_address_as_a_name_is_no_name_of_an_address() {
-    for (name, host) in [("192.0.2.1", [192, 0, 2, 1])] {
-        let verdict = judge(&one_name(name.as_bytes()), TlsCheck::Sni, &Host::Ip(host.into()));
-        assert_eq!(verdict, Verdict::SniMismatch(Some(name.into())));
-    }
+    let address = Host::Ip([192, 0, 2, 1].into());
+    let verdict = judge(&one_name(b"192.0.2.1"), TlsCheck::Sni, &address);
+    assert_eq!(verdict, Verdict::SniMismatch(Some("192.0.2.1".into())));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -112,7 +112,7 @@ async fn read_all(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
 }
 
 async fn expect_reset(stream: &mut TcpStream) {
-    let mut sink = [0; 64 * 1024];
+    let mut sink = vec![0; 64 * 1024];
     let error = loop {
         match timeout(PATIENCE, stream.read(&mut sink)).await.expect("a reset") {
             Ok(0) => panic!("a clean end instead of a reset"),
@@ -327,7 +327,8 @@ async fn a_reset_in_the_middle_of_a_transfer_is_a_reset_for_the_sender() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_ahead_of_a_reset_arrives() {
     for round in 0..30 {
-        let answer = Random(round + 1).bytes(1 + 3000 * round as usize);
+        // Less than a first window: what the upstream has not sent yet goes with its own reset.
+        let answer = Random(round + 1).bytes(1 + 2000 * round as usize);
         let Running { client, mut upstream, counted, relay } = Running::new(FOREVER).await;
         let (mut client_in, mut client_out) = client.into_split();
         let uploading = tokio::spawn(async move {
@@ -479,4 +480,120 @@ async fn idle_tunnels_end_only_when_that_is_asked_for() {
     assert_eq!(Running::end(relay, &counted).await, (End::Idle, [32, 0]));
     expect_reset(&mut client).await;
     expect_reset(&mut upstream).await;
+}
+
+/// An end as TLS would make it: written bytes may stay behind, and the end of the stream is bytes
+/// too, which find no room when the peer does not read.
+struct Layered {
+    stream: TcpStream,
+    held: Vec<u8>,
+    can_end: bool,
+}
+
+impl AsyncRead for Layered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Layered {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.held.len() >= 16 * 1024 {
+            ready!(self.as_mut().poll_flush(cx))?;
+        }
+        let n = bytes.len().min(16 * 1024);
+        self.held.extend_from_slice(&bytes[..n]);
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, held, .. } = self.get_mut();
+        while !held.is_empty() {
+            let n = ready!(Pin::new(&mut *stream).poll_write(cx, held))?;
+            held.drain(..n);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        if !self.can_end {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Wire for Layered {
+    const SPLICE: bool = false;
+    const BUFFERS: bool = true;
+
+    fn poll_fill(&mut self, _: &mut Context<'_>, _: &mut Pipe) -> Poll<io::Result<usize>> {
+        unreachable!("no splice")
+    }
+
+    fn poll_drain(&mut self, _: &mut Context<'_>, _: &mut Pipe) -> Poll<io::Result<usize>> {
+        unreachable!("no splice")
+    }
+
+    async fn gone(&self) {}
+
+    fn pulse(&mut self, cx: &mut Context<'_>) -> Pulse {
+        self.stream.pulse(cx)
+    }
+
+    fn reset(&mut self) {
+        Wire::reset(&mut self.stream);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_layer_that_holds_bytes_back_loses_none() {
+    for seed in 1..=8 {
+        let (up, down) = (Random(seed).bytes(700_000 + seed as usize), Random(seed + 100).bytes(1_300_001));
+        let ((client, near), (upstream, far)) = (pair().await, pair().await);
+        let counted = Arc::new(Counted::default());
+        let meter = counted.clone();
+        let relay = tokio::spawn(async move {
+            let layered = Layered { stream: near, held: Vec::new(), can_end: true };
+            let mut relay = Relay::new(layered, far, b"early", 0);
+            let end = relay.run(FOREVER, &meter).await;
+            (end, relay.moved())
+        });
+        let ((client_in, client_out), (upstream_in, upstream_out)) =
+            (client.into_split(), upstream.into_split());
+        let saying = tokio::spawn(say(client_out, up.clone(), Random(seed + 200)));
+        let answering = tokio::spawn(say(upstream_out, down.clone(), Random(seed + 300)));
+        let hearing = tokio::spawn(hear(upstream_in, Random(seed + 400)));
+        same(&timeout(PATIENCE, hear(client_in, Random(seed + 500))).await.unwrap(), &down);
+        same(&timeout(PATIENCE, hearing).await.unwrap().unwrap(), &[b"early", up.as_slice()].concat());
+        saying.await.unwrap();
+        answering.await.unwrap();
+        let (end, moved) = Running::end(relay, &counted).await;
+        assert!(matches!(end, End::Closed(_)), "{end:?}");
+        assert_eq!(moved, [up.len() as u64 + 5, down.len() as u64]);
+    }
+}
+
+/// Case 121: the end can't be said to a client that does not read, and that is bounded.
+#[tokio::test]
+async fn an_end_that_cannot_be_passed_on_is_bounded() {
+    let ((client, near), (mut upstream, far)) = (pair().await, pair().await);
+    let counted = Arc::new(Counted::default());
+    let meter = counted.clone();
+    let patience = super::Patience { idle: Duration::ZERO, half_closed: Duration::from_millis(300) };
+    let relay = tokio::spawn(async move {
+        let layered = Layered { stream: near, held: Vec::new(), can_end: false };
+        let mut relay = Relay::new(layered, far, &[], 0);
+        let end = relay.run(patience, &meter).await;
+        (end, relay.moved())
+    });
+    upstream.write_all(b"farewell").await.unwrap();
+    upstream.shutdown().await.unwrap();
+    assert_eq!(Running::end(relay, &counted).await, (End::Idle, [0, 8]));
+    drop(client);
 }
