@@ -5,12 +5,14 @@
 
 mod admin;
 mod answers;
+mod balancer;
 mod browser;
 mod certificates;
 mod cli;
 mod client_certificates;
 mod dialling;
 mod drain;
+mod figures;
 mod h2;
 mod hello;
 mod https;
