@@ -142,17 +142,22 @@ fn a_browser_speaks_http2_to_the_https_proxy_and_resumes_its_session() {
     assert_eq!(result, talks.join(", "));
     // Chromium may ask again for what it was cut from, and is cut again.
     assert!(cuts.len() >= CUTS);
-    // The page and the WebSocket came over one connection, that was cut, and over one more each time.
-    let expected: Vec<_> = (0..cuts.len()).map(|cut| (1.0, cut as f64)).collect();
-    assert_eq!(cuts, expected, "handshakes, full and resumed, at each cut");
-    let last = (1.0, cuts.len() as f64);
-    assert_eq!(handshakes(&inner.metrics()), last, "every reconnection resumed");
+    // Chromium may open two connections at first, before it knows that the proxy speaks HTTP/2 and
+    // has a session; from then on there is not one full handshake.
+    let (first, _) = cuts[0];
+    assert!((1.0..=2.0).contains(&first), "{cuts:?}");
+    for (cut, (full, resumed)) in cuts.iter().chain([&handshakes(&inner.metrics())]).enumerate() {
+        assert_eq!(*full, first, "a reconnection that did not resume: {cuts:?}");
+        assert!(*resumed >= cut as f64, "{cuts:?}");
+    }
     drop(browser);
     let lines = inner.log_so_far();
     let tunnels: Vec<_> = lines.iter().filter(|line| line["event"] == "tunnel").collect();
     assert!(tunnels.len() > CUTS, "{tunnels:?}");
     let clients: std::collections::BTreeSet<_> = tunnels.iter().map(|l| l["client"].to_string()).collect();
-    assert!(clients.len() <= cuts.len() + 1, "tunnels share connections: {clients:?}");
+    // The page's tunnels and the WebSocket's share one connection, until it is cut.
+    assert!(clients.len() <= cuts.len() + 1, "{clients:?}");
+    assert!(tunnels.len() > clients.len(), "{tunnels:?}");
 }
 
 /// The page, the WebSocket, the off-list host and the place to report to, told apart by the request.
