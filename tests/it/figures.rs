@@ -99,7 +99,9 @@ fn a_resumed_handshake_against_a_full_one() {
             }
             let (full, resumed) = (median(fulls), median(resumeds));
             let ratio = resumed / full;
-            println!("{name}, {version:?}: full {full:.0} µs, resumed {resumed:.0} µs, ratio {ratio:.2} (at most {limit})");
+            println!(
+                "{name}, {version:?}: full {full:.0} µs, resumed {resumed:.0} µs, ratio {ratio:.2} (at most {limit})"
+            );
         }
     }
 }

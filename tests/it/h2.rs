@@ -468,7 +468,11 @@ async fn an_upstreams_reset_is_a_connect_error() {
     first.send(b"x").await.unwrap();
     assert_eq!(first.expect_reset().await, Some(Reason::CONNECT_ERROR));
     let line = proxy.access_line("tunnel", TARGET);
-    assert_eq!((&line["outcome"], &line["ended_by"]), (&"upstream_reset".into(), &"upstream".into()), "{line}");
+    assert_eq!(
+        (&line["outcome"], &line["ended_by"]),
+        (&"upstream_reset".into(), &"upstream".into()),
+        "{line}"
+    );
     assert_eq!(active(&proxy), 1.0);
     drop(second);
 }
@@ -649,7 +653,8 @@ pub async fn stall(kind: &str, rounds: usize) -> [(u128, u128); 2] {
         "the client does not read" => stalled.send(b"w").await.unwrap(),
         _ => {
             stalled.send(b"s").await.unwrap();
-            let stuck = tokio::time::timeout(Duration::from_millis(500), stalled.send(&vec![0; 64 << 20])).await;
+            let stuck =
+                tokio::time::timeout(Duration::from_millis(500), stalled.send(&vec![0; 64 << 20])).await;
             assert!(stuck.is_err(), "64 MiB vanished into buffers");
         }
     }

@@ -99,9 +99,7 @@ async fn every_refusal_is_the_same_on_all_ways_in() {
     let mut multiplexed = H2::connect(&proxy, &agent).await;
     let denied = |reason: &str| format!("ccpgate_denied_total{{reason=\"{reason}\"}}");
     let failed = |outcome: &str| {
-        format!(
-            "ccpgate_tunnels_total{{domain=\"*.good.example\",category=\"extra\",outcome=\"{outcome}\"}}"
-        )
+        format!("ccpgate_tunnels_total{{domain=\"*.good.example\",category=\"extra\",outcome=\"{outcome}\"}}")
     };
     for (target, status, error, reason, series) in [
         ("evil.example:443", 403, "http_request_denied", "no_rule", denied("no_rule")),

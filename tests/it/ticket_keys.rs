@@ -136,7 +136,8 @@ fn a_key_file_that_cannot_be_trusted_is_refused_at_start() {
     for (what, bytes, mode, said) in bad_files(&secured) {
         write(&bad, &bytes, mode);
         let keys = ticket_keys(&[&secured.path("good.key"), &bad]);
-        let policy = secured.policy(&upstream, &keys, "[proxy]\nlisten = []\n[admin]\nlisten = \"127.0.0.1:0\"");
+        let policy =
+            secured.policy(&upstream, &keys, "[proxy]\nlisten = []\n[admin]\nlisten = \"127.0.0.1:0\"");
         let ran = ccpgate(Some(&policy), &["serve"]).expect(2);
         let error = &ran.stderr;
         assert!(error.contains("tls.ticket_keys") && error.contains("bad.key"), "{what}: {error}");

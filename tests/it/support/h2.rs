@@ -136,7 +136,8 @@ impl H2Tunnel {
     pub async fn read_exactly(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(count);
         while bytes.len() < count {
-            let mut data = self.read().await.unwrap().unwrap_or_else(|| panic!("ended after {}", bytes.len()));
+            let mut data =
+                self.read().await.unwrap().unwrap_or_else(|| panic!("ended after {}", bytes.len()));
             bytes.extend_from_slice(&data.split_to(data.len().min(count - bytes.len())));
             self.rest = data;
         }

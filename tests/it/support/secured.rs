@@ -151,11 +151,13 @@ impl Agent {
         roots.add(authority.der()).unwrap();
         // Its clock stands still, so that it offers every session, however old: whatever ends one
         // is the proxy's doing.
-        let builder =
-            ClientConfig::builder_with_details(Arc::new(default_provider()), Arc::new(Standing(UnixTime::now())))
-                .with_protocol_versions(versions)
-                .unwrap()
-                .with_root_certificates(roots);
+        let builder = ClientConfig::builder_with_details(
+            Arc::new(default_provider()),
+            Arc::new(Standing(UnixTime::now())),
+        )
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots);
         let mut config = match certificate {
             None => builder.with_no_client_auth(),
             Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
