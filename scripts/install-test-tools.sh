@@ -12,6 +12,8 @@ wanted=(
     "curl curl"               # the command that the README tells people to try
     "openssl openssl"         # certs/make-test-ca.sh
     "certutil libnss3-tools"  # puts a test CA into a browser profile
+    "haproxy haproxy"         # two replicas behind a load balancer
+    "python3 python3"         # an OpenSSL client that uses one TLS session many times
     "prlimit util-linux"      # the test of file-descriptor exhaustion
 )
 

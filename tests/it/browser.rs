@@ -13,7 +13,8 @@ use rustls::ServerConfig;
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite;
 
-use crate::support::{Authority, PATIENCE, Proxy, Upstream, accept, have};
+use crate::https::handshakes;
+use crate::support::{Authority, PATIENCE, Proxy, Secured, Upstream, accept, have};
 
 const PAGE: &str = "acme.my.connect.aws";
 const SOCKET: &str = "rtc1.connect-telecom.us-west-2.amazonaws.com";
@@ -41,12 +42,12 @@ fn a_browser_reaches_the_ccp_through_the_pac_and_nothing_else_does() {
     }
     let (config, pin) = Authority::new().server(&[PAGE, SOCKET, OFF_LIST]);
     let (say, results) = channel();
-    let site = site(config, say);
+    let site = site(config, SCRIPT, say);
     let proxy = Proxy::start(&format!(
         "[policy]\ntls = \"sni\"\n{}",
         site.for_targets(&[&format!("{PAGE}:443"), &format!("{SOCKET}:443")])
     ));
-    let browser = Browser::start(&proxy, &site, &pin);
+    let browser = Browser::start(&proxy, &site, &[&pin]);
     let result = match results.recv_timeout(4 * PATIENCE) {
         Ok(result) => result,
         Err(_) => panic!("the browser reported nothing; its log:\n{}", browser.log()),
@@ -77,8 +78,90 @@ fn a_browser_reaches_the_ccp_through_the_pac_and_nothing_else_does() {
     assert!(!seen, "{OFF_LIST} in the proxy's log");
 }
 
+/// How often the connection to the proxy is cut.
+const CUTS: usize = 5;
+
+/// Talks over a WebSocket, has the connection to the proxy cut, and talks again over a new one.
+const RECONNECTING: &str = r#"<!doctype html><title>loading</title><link rel="icon" href="data:,"><script>
+const report = text => fetch("/result?" + encodeURIComponent(text));
+const talk = text => new Promise((heard, failed) => {
+  const socket = new WebSocket("wss://rtc1.connect-telecom.us-west-2.amazonaws.com/");
+  socket.onerror = failed;
+  socket.onopen = () => socket.send(text);
+  socket.onmessage = event => { socket.close(); heard(event.data); };
+});
+const pause = () => new Promise(over => setTimeout(over, 50));
+(async () => {
+  const got = [];
+  for (let round = 0; round <= 5; round++) {
+    while (got.length == round) await talk("talk " + round).then(text => got.push(text), pause);
+    if (round < 5) await fetch("/cut").catch(pause);
+  }
+  report(got.join(", "));
+})();
+</script>"#;
+
+#[test]
+fn a_browser_speaks_http2_to_the_https_proxy_and_resumes_its_session() {
+    if !have("chromium") {
+        return;
+    }
+    let (config, pin) = Authority::new().server(&[PAGE, SOCKET]);
+    let (say, results) = channel();
+    let site = site(config, RECONNECTING, say);
+    let secured = Secured::new();
+    // Its PAC file names the way by which connections can be cut.
+    let inner = Proxy::start(&format!(
+        "[policy]\ntls = \"sni\"\n{}\n{}",
+        secured.section(""),
+        site.for_targets(&[&format!("{PAGE}:443"), &format!("{SOCKET}:443")])
+    ));
+    let way = Upstream::relay(inner.https());
+    inner.reload(
+        &format!(
+            "[policy]\ntls = \"sni\"\n[proxy]\nadvertise = [\"https://127.0.0.1:{}\"]\n{}\n{}",
+            way.address().port(),
+            secured.section(""),
+            site.for_targets(&[&format!("{PAGE}:443"), &format!("{SOCKET}:443")])
+        ),
+        "ok",
+    );
+    let browser = Browser::start(&inner, &site, &[&pin, &secured.pin()]);
+    let mut cuts = Vec::new();
+    let result = loop {
+        match results.recv_timeout(4 * PATIENCE) {
+            Ok(cut) if cut == "cut" => {
+                cuts.push(handshakes(&inner.metrics()));
+                way.cut();
+            }
+            Ok(result) => break result,
+            Err(_) => panic!("the browser reported nothing; its log:\n{}", browser.log()),
+        }
+    };
+    let talks: Vec<String> = (0..=CUTS).map(|round| format!("talk {round}")).collect();
+    assert_eq!(result, talks.join(", "));
+    // Chromium may ask again for what it was cut from, and is cut again.
+    assert!(cuts.len() >= CUTS);
+    // Chromium may open two connections at first, before it knows that the proxy speaks HTTP/2 and
+    // has a session; from then on there is not one full handshake.
+    let (first, _) = cuts[0];
+    assert!((1.0..=2.0).contains(&first), "{cuts:?}");
+    for (cut, (full, resumed)) in cuts.iter().chain([&handshakes(&inner.metrics())]).enumerate() {
+        assert_eq!(*full, first, "a reconnection that did not resume: {cuts:?}");
+        assert!(*resumed >= cut as f64, "{cuts:?}");
+    }
+    drop(browser);
+    let lines = inner.log_so_far();
+    let tunnels: Vec<_> = lines.iter().filter(|line| line["event"] == "tunnel").collect();
+    assert!(tunnels.len() > CUTS, "{tunnels:?}");
+    let clients: std::collections::BTreeSet<_> = tunnels.iter().map(|l| l["client"].to_string()).collect();
+    // The page's tunnels and the WebSocket's share one connection, until it is cut.
+    assert!(clients.len() <= cuts.len() + 1, "{clients:?}");
+    assert!(tunnels.len() > clients.len(), "{tunnels:?}");
+}
+
 /// The page, the WebSocket, the off-list host and the place to report to, told apart by the request.
-fn site(config: Arc<ServerConfig>, say: Sender<String>) -> Upstream {
+fn site(config: Arc<ServerConfig>, script: &'static str, say: Sender<String>) -> Upstream {
     let say = Mutex::new(say);
     Upstream::serve(move |stream| {
         let Some(mut tls) = accept(&config, stream) else { return };
@@ -97,13 +180,18 @@ fn site(config: Arc<ServerConfig>, say: Sender<String>) -> Upstream {
                 return;
             }
             let path = head.split(' ').nth(1).unwrap_or_default();
+            if path == "/cut" {
+                // Answered by nobody: the test cuts the connection to the proxy.
+                let _ = say.lock().unwrap().send("cut".to_owned());
+                continue;
+            }
             let body = if let Some(text) = path.strip_prefix("/result?") {
                 // The test may have stopped listening.
                 let _ = say.lock().unwrap().send(decode(text));
                 "thank you"
             } else {
                 match path {
-                    "/ccp-v2" => SCRIPT,
+                    "/ccp-v2" => script,
                     "/past" => "reached without the proxy",
                     _ => "",
                 }
@@ -182,7 +270,8 @@ struct Browser {
 }
 
 impl Browser {
-    fn start(proxy: &Proxy, site: &Upstream, pin: &[u8]) -> Self {
+    fn start(proxy: &Proxy, site: &Upstream, pins: &[&[u8]]) -> Self {
+        let pins: Vec<String> = pins.iter().map(|pin| base64(pin)).collect();
         let profile = tempfile::tempdir().unwrap();
         let log = std::fs::File::create(profile.path().join("stderr")).unwrap();
         let child = Command::new("chromium")
@@ -210,7 +299,7 @@ impl Browser {
                 "--host-resolver-rules=MAP {OFF_LIST} {}, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
                 site.address()
             ))
-            .arg(format!("--ignore-certificate-errors-spki-list={}", base64(pin)))
+            .arg(format!("--ignore-certificate-errors-spki-list={}", pins.join(",")))
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg(format!("https://{PAGE}/ccp-v2"))
             .env("HOME", profile.path())

@@ -5,6 +5,7 @@
 
 mod admin;
 mod answers;
+mod balancer;
 mod browser;
 mod certificates;
 mod cli;
@@ -12,6 +13,7 @@ mod client_certificates;
 mod dialling;
 mod drain;
 mod fidelity;
+mod figures;
 mod h2;
 mod hello;
 mod https;

@@ -109,9 +109,15 @@ fn a_shorter_shift_ends_older_sessions_and_a_reload_alone_ends_none() {
 /// likes. Prints connections and how many of them resumed, first visits left out.
 const FLEET: &str = r#"
 import socket, ssl, sys, concurrent.futures as futures
-ports, ca, clients, rounds, at_once, version = sys.argv[1].split(","), sys.argv[2], *map(int, sys.argv[3:6]), sys.argv[6]
-def connect(context, session, port):
-    with socket.create_connection(("127.0.0.1", int(port)), timeout=30) as tcp:
+doors, ca, clients, rounds, at_once, version = sys.argv[1].split(","), sys.argv[2], *map(int, sys.argv[3:6]), sys.argv[6]
+def knock(door):
+    if not door.startswith("/"):
+        return socket.create_connection(door.rsplit(":", 1), timeout=30)
+    unix = socket.socket(socket.AF_UNIX)
+    unix.connect(door)
+    return unix
+def connect(context, session, door):
+    with knock(door) as tcp:
         with context.wrap_socket(tcp, server_hostname="proxy.corp.example", session=session) as tls:
             tls.sendall(b"GET /proxy.pac HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             answer = b""
@@ -122,7 +128,7 @@ def connect(context, session, port):
 def agent(number):
     context = ssl.create_default_context(cafile=ca)
     context.minimum_version = context.maximum_version = getattr(ssl.TLSVersion, version)
-    session, reused = connect(context, None, ports[number % len(ports)])
+    session, reused = connect(context, None, doors[number % len(doors)])
     assert not reused
     with futures.ThreadPoolExecutor(at_once) as six:
         for turn in range(rounds):
@@ -130,7 +136,7 @@ def agent(number):
                 print("half", flush=True)
                 sys.stdin.readline()
             # All at once, with the one session of the first visit.
-            made = six.map(lambda i: connect(context, session, ports[(number + i) % len(ports)]), range(at_once))
+            made = six.map(lambda i: connect(context, session, doors[(number + i) % len(doors)]), range(at_once))
             yield from (reused for _, reused in made)
 results = []
 for number in range(clients):
@@ -138,19 +144,19 @@ for number in range(clients):
 print(len(results), sum(results))
 "#;
 
-/// Runs agents that keep one session each and reconnect in rounds, several connections at once.
+/// Runs agents that keep one session each and reconnect in rounds, several connections at once, to
+/// these addresses or paths of sockets in turn.
 /// `half_way` is called in the middle of the first agent's rounds. Returns connections, and how many
 /// resumed.
 pub fn fleet(
     secured: &Secured,
-    ports: &[u16],
+    doors: &[String],
     (clients, rounds, at_once): (usize, usize, usize),
     version: &str,
     half_way: impl FnOnce(),
 ) -> (usize, usize) {
-    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
     let mut python = Command::new("python3")
-        .args(["-c", FLEET, &ports.join(",")])
+        .args(["-c", FLEET, &doors.join(",")])
         .arg(secured.path("ca.pem"))
         .args([clients, rounds, at_once].map(|n| n.to_string()))
         .arg(version)
@@ -176,7 +182,7 @@ fn one_session_serves_six_connections_at_once_and_again() {
     let (upstream, secured) = (Upstream::echo(), Secured::new());
     let proxy = secured.start(&upstream, "", "");
     for version in ["TLSv1_3", "TLSv1_2"] {
-        let (all, resumed) = fleet(&secured, &[proxy.https().port()], (5, 5, 6), version, || ());
+        let (all, resumed) = fleet(&secured, &[proxy.https().to_string()], (5, 5, 6), version, || ());
         assert_eq!((all, resumed), (150, 150), "{version}");
     }
     assert_eq!(handshakes(&proxy.metrics()), (10.0, 300.0));

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, DnType, KeyPair};
-use rustls::client::{ClientSessionStore, Resumption};
+use aws_lc_rs::digest::{SHA256, digest};
+use rcgen::{CertificateParams, DnType, KeyPair, PublicKeyData};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
@@ -47,11 +47,27 @@ impl Secured {
 
     /// The same as PEM, and put nowhere.
     pub fn certificate(&self, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        (self.certify(&key, change), key.serialize_pem())
+    }
+
+    /// A new certificate for this key, put in place with it.
+    pub fn renew_with(&self, key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) {
+        self.replace("proxy.pem", &self.certify(key, change));
+        self.replace("proxy.key", &key.serialize_pem());
+    }
+
+    fn certify(&self, key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> String {
         let names = [NAME, "localhost", "127.0.0.1"].map(str::to_owned);
         let mut params = CertificateParams::new(names).unwrap();
         change(&mut params);
-        let key = KeyPair::generate().unwrap();
-        (self.authority.issue(params, &key).pem(), key.serialize_pem())
+        self.authority.issue(params, key).pem()
+    }
+
+    /// The SHA-256 of the public key in force, as Chromium takes it (before base64).
+    pub fn pin(&self) -> Vec<u8> {
+        let key = KeyPair::from_pem(&fs::read_to_string(self.path("proxy.key")).unwrap()).unwrap();
+        digest(&SHA256, &key.subject_public_key_info()).as_ref().to_vec()
     }
 
     /// Replaces a file in one step.
@@ -153,13 +169,6 @@ impl Agent {
     /// The same agent, sessions included, offering these protocols.
     pub fn alpn(mut self, protocols: &[&str]) -> Self {
         self.config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
-        self.shared = Arc::new(self.config.clone());
-        self
-    }
-
-    /// The same agent with its sessions kept there.
-    pub fn sessions(mut self, store: Arc<dyn ClientSessionStore>) -> Self {
-        self.config.resumption = Resumption::store(store);
         self.shared = Arc::new(self.config.clone());
         self
     }

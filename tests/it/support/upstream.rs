@@ -116,6 +116,29 @@ impl Upstream {
         })
     }
 
+    /// Passes everything on to `address` and back: a wire that can be cut.
+    pub fn relay(address: SocketAddr) -> Self {
+        Self::serve(move |mut near| {
+            let Ok(mut far) = TcpStream::connect(address) else { return };
+            let (mut back_from, mut back_to) = (far.try_clone().unwrap(), near.try_clone().unwrap());
+            let back = std::thread::spawn(move || {
+                // Ends with the wire, by an error or not.
+                let _ = std::io::copy(&mut back_from, &mut back_to);
+                let _ = back_to.shutdown(Shutdown::Both);
+            });
+            let _ = std::io::copy(&mut near, &mut far);
+            let _ = far.shutdown(Shutdown::Both);
+            back.join().unwrap();
+        })
+    }
+
+    /// Ends all connections that are open.
+    pub fn cut(&self) {
+        for stream in self.shared.open.lock().unwrap().values() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.address
     }
