@@ -5,6 +5,8 @@
 //! `cargo bench --bench load -- setup messages` only what is named. All traffic is on loopback:
 //! this process is the clients and the upstream, the proxies are processes of their own.
 
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener as StdListener};
@@ -40,7 +42,6 @@ const ADDRESSES: u8 = 8;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Figures = Vec<(&'static str, f64)>;
 
-#[allow(clippy::print_stdout, reason = "a bench prints its figures")]
 fn main() -> Result<(), Failure> {
     if let Ok(upstreams) = std::env::var("BARE_RELAY_UPSTREAM_PORT") {
         return bare_relay(upstreams.parse()?);
