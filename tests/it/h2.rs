@@ -554,7 +554,9 @@ async fn at_a_drain_streams_go_on_and_no_new_ones_begin() {
         }
     };
     assert_eq!(goaway.code(), Reason::NO_ERROR);
-    idle.ended().await.unwrap();
+    if let Err(error) = idle.ended().await {
+        assert!(error.is_io(), "its own farewell may come too late, but no worse: {error}");
+    }
     eventually("new streams to be refused", || {
         // The client has seen GOAWAY once it asks for no more.
         let asked = futures_util::FutureExt::now_or_never(client.connect_target(TARGET));
@@ -567,7 +569,8 @@ async fn at_a_drain_streams_go_on_and_no_new_ones_begin() {
     second.finish();
     second.read_to_end().await.unwrap();
     drop(watcher);
-    client.ended().await.unwrap();
+    // Its own farewell may meet a process that has ended by then.
+    let _ = client.ended().await;
     assert_eq!(proxy.wait_exit().code(), Some(0));
 }
 
@@ -591,7 +594,9 @@ async fn an_unused_connection_is_closed_in_time_and_a_used_one_is_not() {
     let mut tunnel = used.tunnel(TARGET).await;
     let unused = H2::connect(&proxy, &secured.agent()).await;
     // Told by GOAWAY, so that no request is lost that crosses it.
-    unused.ended().await.unwrap();
+    if let Err(error) = unused.ended().await {
+        assert!(error.is_io(), "its own farewell may come too late, but no worse: {error}");
+    }
     tunnel.expect_echo(b"silent for longer than that").await;
     used.tunnel(TARGET).await.expect_echo(b"and able to begin").await;
     let request = Request::builder().method(Method::GET).uri("https://x/proxy.pac").body(()).unwrap();
