@@ -11,7 +11,7 @@ use rustls::{Error, ServerConnection, SupportedProtocolVersion, version};
 use super::certificate::Resolver;
 use super::client::{self, ClientAuthority, ClientCertificateError};
 use super::seal::Context;
-use super::ticket::{ConnTickets, Shift};
+use super::ticket::{ConnTickets, Shift, TICKETS};
 use super::window::ClockTime;
 
 /// The oldest TLS version spoken.
@@ -117,7 +117,6 @@ fn build(
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // A replayed CONNECT would open a second tunnel.
     config.max_early_data_size = 0;
-    // Chromium keeps two TLS 1.3 sessions per server and spends one per connection.
-    config.send_tls13_tickets = 2;
+    config.send_tls13_tickets = TICKETS;
     Ok(config)
 }

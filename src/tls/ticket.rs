@@ -3,7 +3,7 @@
 //! session's age, and gives whoever makes a ticket no link to the ticket that was resumed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
@@ -18,6 +18,12 @@ use super::window::{Clock, Window};
 
 /// No ticket or full handshake has given this connection a birthday yet.
 const UNBORN: u64 = 0;
+/// TLS 1.3 tickets after a full handshake. Chromium keeps two sessions per server and spends one for
+/// each connection.
+pub(super) const TICKETS: usize = 2;
+/// After a resumption one ticket takes the place of the one that was spent, as in OpenSSL; a second
+/// would cost a twentieth of the handshake.
+const TICKETS_RESUMED: usize = 1;
 /// The session does not depend on a client certificate.
 const FOREVER: u64 = u64::MAX;
 
@@ -70,6 +76,8 @@ pub struct ConnTickets {
     origin: AtomicU64,
     /// First second at which the client's certificate is over.
     client_end: AtomicU64,
+    /// Tickets that this connection may still give.
+    left: AtomicUsize,
     /// The store's entry of this session. A lock for form's sake: one connection, one thread.
     entry: Mutex<Option<Named>>,
 }
@@ -93,6 +101,7 @@ impl ConnTickets {
             context,
             origin: AtomicU64::new(UNBORN),
             client_end: AtomicU64::new(FOREVER),
+            left: AtomicUsize::new(TICKETS),
             entry: Mutex::new(None),
         })
     }
@@ -144,6 +153,7 @@ impl ConnTickets {
         // stays behind: new tickets live shorter, never longer.
         self.origin.store(origin, Ordering::Relaxed);
         self.client_end.store(client_end, Ordering::Relaxed);
+        self.left.store(TICKETS_RESUMED, Ordering::Relaxed);
         *self.entry.lock().unwrap_or_else(PoisonError::into_inner) = named;
         Some(())
     }
@@ -182,7 +192,10 @@ impl ProducesTickets for ConnTickets {
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
         let origin = self.origin_or_now();
-        if self.remaining(origin) == 0 {
+        let one_less = |left: usize| left.checked_sub(1);
+        if self.remaining(origin) == 0
+            || self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err()
+        {
             return None;
         }
         let client_end = self.client_end.load(Ordering::Relaxed);
@@ -300,6 +313,19 @@ mod tests {
         assert!(connect(&shift).decrypt(&ticket).is_none());
         assert!(connect(&shift).get(&[9; 32]).is_none());
         assert!(connect(&shift).take(&[9; 32]).is_none());
+    }
+
+    #[test]
+    fn a_full_handshake_gives_two_tickets_a_resumption_one() {
+        let (shift, _) = shift();
+        let full = connect(&shift);
+        let tickets: Vec<_> = std::iter::from_fn(|| full.encrypt(b"session")).take(9).collect();
+        assert_eq!(tickets.len(), 2);
+        let resumed = connect(&shift);
+        assert!(resumed.decrypt(&tickets[1]).is_some());
+        assert!(resumed.encrypt(b"session").is_some());
+        assert!(resumed.encrypt(b"session").is_none());
+        assert!(connect(&shift).decrypt(&tickets[0]).is_some(), "the other one is as good as before");
     }
 
     #[test]

@@ -57,7 +57,12 @@ fn shake_hands(proxy: &Proxy, config: &Arc<ClientConfig>) -> HandshakeKind {
     while tls.is_handshaking() {
         tls.complete_io(&mut stream).unwrap();
     }
-    while tls.protocol_version() == Some(ProtocolVersion::TLSv1_3) && tls.tls13_tickets_received() < 2 {
+    let tickets = match (tls.protocol_version(), tls.handshake_kind()) {
+        (Some(ProtocolVersion::TLSv1_3), Some(HandshakeKind::Resumed)) => 1,
+        (Some(ProtocolVersion::TLSv1_3), _) => 2,
+        _ => 0,
+    };
+    while tls.tls13_tickets_received() < tickets {
         tls.complete_io(&mut stream).unwrap();
     }
     tls.send_close_notify();
