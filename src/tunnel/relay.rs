@@ -128,6 +128,11 @@ impl Flow {
         matches!(self.phase, Phase::Ended | Phase::Broken)
     }
 
+    /// The sink takes nothing, and the source is not read.
+    const fn stuck(&self) -> bool {
+        self.backlog.is_some() || self.unflushed
+    }
+
     /// Nothing new comes this way, though what came may still be under way.
     fn ends(&self) -> bool {
         self.closing || self.phase != Phase::Open
@@ -149,7 +154,7 @@ pub struct Relay<C> {
     reported: [u64; 2],
     first_end: Option<Side>,
     /// The side that failed to take bytes; the rest of what it had sent is still delivered.
-    broken: Option<(Side, bool)>,
+    broken: Option<Side>,
 }
 
 impl<C: Wire> Relay<C> {
@@ -226,7 +231,7 @@ impl<C: Wire> Relay<C> {
                 }
                 Poll::Ready(Err(Failed::Source(error))) => {
                     return Poll::Ready(match self.broken {
-                        Some((side, _)) => End::Reset(side),
+                        Some(side) => End::Reset(side),
                         None => ending(from, &error),
                     });
                 }
@@ -239,7 +244,7 @@ impl<C: Wire> Relay<C> {
                     if self.flows[side as usize].over() || is_vanished(&error) {
                         return Poll::Ready(ending(side, &error));
                     }
-                    self.broken = Some((side, false));
+                    self.broken = Some(side);
                     let told = error.kind() == io::ErrorKind::ConnectionReset;
                     self.flows[side as usize].doubt = if told { Doubt::Reset } else { Doubt::Ask };
                     // What that side had sent before is read and delivered first.
@@ -247,15 +252,14 @@ impl<C: Wire> Relay<C> {
                 }
             }
         }
-        let stalled = self.flows[Side::Client as usize].backlog.is_some();
-        if stalled && self.client.poll_left(cx).is_ready() {
+        if self.flows[Side::Client as usize].stuck() && self.client.poll_left(cx).is_ready() {
             return Poll::Ready(End::Reset(Side::Client));
         }
         if self.flows.iter().all(Flow::over) {
             return Poll::Ready(match (self.broken, self.first_end) {
                 // It closed in order and would take no more: what it had said was delivered.
-                (Some((Side::Upstream, _)), Some(Side::Upstream)) => End::Closed(Side::Upstream),
-                (Some((side, _)), _) => End::Reset(side),
+                (Some(Side::Upstream), Some(Side::Upstream)) => End::Closed(Side::Upstream),
+                (Some(side), _) => End::Reset(side),
                 (None, first) => End::Closed(first.unwrap_or(Side::Client)),
             });
         }
@@ -266,7 +270,7 @@ impl<C: Wire> Relay<C> {
     /// the tunnel unless its last bytes are still moving. What an upstream sent before it went is
     /// its client's to take, for as long as `limits.half_closed` allows.
     fn poll_stuck(&mut self, cx: &mut Context<'_>, glance: &mut Option<Glance>) -> Poll<End> {
-        let stuck = [0, 1].map(|i| self.flows[i].backlog.is_some());
+        let stuck = [0, 1].map(|i| self.flows[i].stuck());
         if glance.is_none() && stuck == [false; 2] {
             return Poll::Pending;
         }
