@@ -231,15 +231,20 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        if self.exited.is_none() {
+        let killed = self.exited.is_none();
+        if killed {
             // An error means that it has ended already.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
-        let lines = self.log.finish();
+        let mut lines = self.log.finish();
         if std::thread::panicking() {
             eprintln!("--- the proxy's log\n{}\n---", lines.join("\n"));
             return;
+        }
+        if killed && lines.last().is_some_and(|line| !line.ends_with('}')) {
+            // The kill met it in the middle of a write.
+            lines.pop();
         }
         for line in &lines {
             assert!(!line.contains("panicked"), "the proxy panicked:\n{}", lines.join("\n"));
