@@ -128,7 +128,7 @@ fn promtool_has_nothing_to_say_about_the_metrics() {
 
 #[test]
 fn the_number_of_series_does_not_grow_with_hosts_and_clients() {
-    // Case 109: names from the wire are never labels, whether they were allowed, denied or malformed.
+    // Names from the wire are never labels, whether they were allowed, denied or malformed.
     let upstream = Upstream::echo();
     let proxy = Proxy::start(&format!("{POLICY}{}", upstream.for_targets(&["*.wild.example:443"])));
     proxy.tunnel("first.wild.example:443");
@@ -171,7 +171,6 @@ fn probes_and_metrics_answer() {
 
 #[test]
 fn other_methods_are_405_and_head_is_get_without_its_body() {
-    // Case 159.
     let proxy = Proxy::start(POLICY);
     for method in ["POST", "DELETE", "PUT"] {
         for path in ["/metrics", "/proxy.pac", "/healthz"] {
@@ -191,7 +190,7 @@ fn other_methods_are_405_and_head_is_get_without_its_body() {
 
 #[test]
 fn the_page_and_the_api_are_closed_to_names_that_a_browser_may_be_led_to_us_by() {
-    // Case 162, DNS rebinding: probes, metrics and PAC answer any Host.
+    // DNS rebinding: probes, metrics and PAC answer any Host.
     let proxy = Proxy::start(POLICY);
     let ask = |path: &str, host: &str| {
         let mut client = Raw::connect(proxy.admin());

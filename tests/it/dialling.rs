@@ -111,7 +111,7 @@ fn a_mute_name_server_is_a_timeout_and_the_next_one_is_asked() {
 
 #[test]
 fn a_failure_is_soon_forgotten() {
-    // Case 127: an agent retries at once.
+    // An agent retries at once.
     let (dns, upstream) = (Dns::start(), Upstream::echo());
     dns.set(NAME, Reply::Failure);
     let proxy = proxy_with(&dns, &upstream, LOOPBACK);
@@ -128,7 +128,7 @@ fn a_failure_is_soon_forgotten() {
 fn addresses_that_are_not_public_are_never_dialled() {
     let (dns, upstream) = (Dns::start(), Upstream::echo());
     let proxy = proxy_with(&dns, &upstream, "");
-    // Cases 71 and 72: one address of every special range.
+    // One address of every special range.
     for (at, address) in [
         "10.0.0.1",
         "172.16.0.1",
@@ -187,7 +187,7 @@ fn of_mixed_addresses_only_what_may_be_dialled_is() {
     let proxy = proxy_with(&dns, &upstream, LOOPBACK);
     let target = format!("{NAME}:{}", upstream.address().port());
     let mut client = proxy.tunnel(&target);
-    client.expect_echo(b"case 73");
+    client.expect_echo(b"to and fro");
     client.finish();
     client.expect_closed();
     assert_eq!(proxy.access_line("tunnel", &target)["upstream"], upstream.address().to_string());
@@ -195,7 +195,7 @@ fn of_mixed_addresses_only_what_may_be_dialled_is() {
 
 #[test]
 fn the_address_that_was_judged_is_the_one_that_is_dialled() {
-    // Case 74: the answer changes for the worse at once; the cache may hold either, a dial may not.
+    // The answer changes for the worse at once; the cache may hold either, a dial may not.
     let (dns, upstream) = (Dns::start(), Upstream::echo());
     dns.addresses(NAME, &["127.0.0.2"]);
     let proxy = proxy_with(&dns, &upstream, LOOPBACK);
@@ -210,7 +210,6 @@ fn the_address_that_was_judged_is_the_one_that_is_dialled() {
 
 #[test]
 fn of_an_alias_only_the_final_addresses_count() {
-    // Case 75.
     let (dns, upstream) = (Dns::start(), Upstream::echo());
     dns.set(NAME, Reply::Alias("elsewhere.example".into()));
     dns.addresses("elsewhere.example", &["127.0.0.1"]);
@@ -228,7 +227,7 @@ fn of_an_alias_only_the_final_addresses_count() {
 
 #[test]
 fn search_domains_widen_nothing() {
-    // Case 76: the absolute name is asked for, whatever resolv.conf says.
+    // The absolute name is asked for, whatever resolv.conf says.
     let (dns, upstream) = (Dns::start(), Upstream::echo());
     let proxy = proxy_with(&dns, &upstream, LOOPBACK);
     expect_failure(&proxy, &format!("{NAME}:443"), (502, "dns_error", "dns"));
@@ -252,7 +251,7 @@ fn fixed_answers_are_judged_like_dns() {
 
 #[test]
 fn the_proxy_refuses_to_be_its_own_upstream() {
-    // Case 78: an allowed name that leads back to a listener.
+    // An allowed name that leads back to a listener.
     let dns = Dns::start();
     dns.addresses(NAME, &["127.0.0.1"]);
     let policy = |ports: &[u16]| {
@@ -294,7 +293,7 @@ fn failures_of_the_dial() {
 
 #[test]
 fn a_dead_address_costs_a_quarter_of_a_second() {
-    // Case 123, RFC 8305 §5. The blackhole and the upstream must share a port.
+    // RFC 8305 §5. The blackhole and the upstream must share a port.
     let blackhole = Blackhole::new();
     let port = blackhole.address().port();
     let Ok(listener) = std::net::TcpListener::bind(("127.0.0.2", port)) else { return };

@@ -128,7 +128,7 @@ fn a_connection_kept_alive_is_closed_or_told() {
 
 #[test]
 fn a_request_that_was_under_way_is_answered() {
-    // Case 134: a connection that was accepted, or waited in the queue, before the listener closed.
+    // A connection that was accepted, or waited in the queue, before the listener closed.
     let upstream = Upstream::echo();
     let mut proxy = start(&upstream, "");
     let mut begun: Vec<_> = (0..20).map(|_| proxy.connect()).collect();
@@ -163,7 +163,7 @@ fn a_reload_while_draining_brings_nothing_back() {
 
 #[test]
 fn a_new_process_binds_at_once_where_another_was_killed() {
-    // Case 144: the connections of the old one still linger in the kernel.
+    // The connections of the old one still linger in the kernel.
     let upstream = Upstream::echo();
     let mut killed = start(&upstream, "");
     let (address, mut client) = (killed.http(), killed.tunnel(TARGET));

@@ -130,7 +130,7 @@ fn a_reset_of_the_upstream_in_the_middle_of_an_upload_is_a_reset_for_the_client(
 
 #[test]
 fn resets_in_the_middle_of_bulk_leave_no_descriptor_behind() {
-    // Case 104. The first byte says who resets: the upstream after 2 MiB, or else the client.
+    // The first byte says who resets: the upstream after 2 MiB, or else the client.
     let upstream = Upstream::serve(|mut stream| {
         let mut who = [0];
         stream.read_exact(&mut who).unwrap();
@@ -180,7 +180,7 @@ fn resets_in_the_middle_of_bulk_leave_no_descriptor_behind() {
 
 #[test]
 fn tunnels_that_are_stuck_hold_bounded_memory_and_lose_nothing() {
-    // Case 97, both ways at once, and what waited arrives in the end.
+    // Both ways at once, and what waited arrives in the end.
     let open = Arc::new(AtomicBool::new(false));
     let of_upstream = open.clone();
     let upstream = Upstream::serve(move |mut stream| {
@@ -262,7 +262,7 @@ fn a_client_that_resets_behind_a_stuck_upload_frees_its_upstream() {
 
 #[test]
 fn without_a_descriptor_for_a_pipe_bytes_are_copied() {
-    // Case 103: what is left over is for a few pipes only, and every tunnel wants one.
+    // What is left over is for a few pipes only, and every tunnel wants one.
     if !have("prlimit") {
         return;
     }

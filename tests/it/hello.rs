@@ -1,6 +1,5 @@
-//! The guard on a tunnel's first bytes (`policy.tls`), cases 79 to 91 of the catalogue of hazards: a
-//! ClientHello that names the CONNECT host passes however it is cut; of anything else not a byte
-//! reaches the upstream.
+//! The guard on a tunnel's first bytes (`policy.tls`): a ClientHello that names the CONNECT host
+//! passes however it is cut; of anything else not a byte reaches the upstream.
 
 use std::time::Duration;
 
@@ -77,7 +76,7 @@ fn a_hello_that_names_the_target_passes_unchanged() {
     let guarded = Guarded::new("sni");
     let hello = client_hello("good.example");
     guarded.expect_pass(TARGET, |client| client.send(&hello), &hello);
-    // Case 81: case folds.
+    // Case folds.
     let shouting = renamed("good.example", "GOOD.Example");
     guarded.expect_pass(TARGET, |client| client.send(&shouting), &shouting);
     // What comes with it goes with it.
@@ -98,7 +97,7 @@ fn a_hello_in_the_segment_of_the_connect_passes() {
 
 #[test]
 fn a_hello_cut_anywhere_passes() {
-    // Case 86. One tunnel per cut, many at a time: each waits for its second half.
+    // One tunnel per cut, many at a time: each waits for its second half.
     let guarded = Guarded::new("sni");
     let hello = client_hello("good.example");
     let cuts: Vec<usize> = (1..hello.len()).collect();
@@ -137,7 +136,7 @@ fn a_hello_in_single_bytes_and_in_small_records_passes() {
 #[test]
 fn another_name_is_sni_mismatch() {
     let guarded = Guarded::new("sni");
-    // Case 79, domain fronting; 81, names that no client sends; 82, none at all.
+    // Domain fronting; names that no client sends; none at all.
     for name in ["evil.example", "www.good.example", "good.example.evil.example"] {
         guarded.expect_stopped(TARGET, &client_hello(name), "sni_mismatch");
     }
@@ -154,7 +153,7 @@ fn another_name_is_sni_mismatch() {
 fn odd_names_in_a_hello() {
     let guarded = Guarded::new("sni");
     let named = |names: &[&[u8]]| made_hello(&[server_names(names)]);
-    // Case 81: one trailing dot folds.
+    // One trailing dot folds.
     for names in [&[b"good.example.".as_slice()], &[b"GOOD.EXAMPLE.".as_slice()]] {
         let hello = named(names);
         guarded.expect_pass(TARGET, |client| client.send(&hello), &hello);
@@ -184,7 +183,7 @@ fn odd_names_in_a_hello() {
 #[test]
 fn encrypted_and_padded_hellos() {
     let guarded = Guarded::new("sni");
-    // Case 83, what every browser sends; 85, as long as hellos get, over several records.
+    // What every browser sends; as long as hellos get, over several records.
     let ech = (0xfe0d, vec![0, 0, 1, 0, 1, 7, 0, 1, 1, 0, 1, 1]);
     let name = server_names(&[b"good.example"]);
     for padding in [0, 1800, 16_000, 40_000] {
@@ -193,7 +192,7 @@ fn encrypted_and_padded_hellos() {
     }
     let hello = made_hello(&[(21, vec![0; 16_000]), name.clone()]);
     guarded.expect_pass(TARGET, |client| client.send(records(&hello, 100)), &records(&hello, 100));
-    // Case 84: what the outer hello names counts.
+    // What the outer hello names counts.
     let outer = made_hello(&[ech, server_names(&[b"public.example"])]);
     guarded.expect_stopped(TARGET, &outer, "sni_mismatch");
     // Beyond 64 KiB, records and all, nothing is a hello.
@@ -245,13 +244,12 @@ fn what_is_no_client_hello_is_not_tls() {
         records_of_nothing.extend(b"\x16\x03\x01\x00\x00");
     }
     for bytes in [
-        // Case 88.
         b"GET / HTTP/1.1\r\nHost: good.example\r\n\r\n".as_slice(),
         b"SSH-2.0-OpenSSH_9.7\r\n",
         b"EHLO good.example\r\n",
         b"\x03\x00\x00\x13\x0e\xe0\x00\x00\x00\x00\x00\x01\x00\x08\x00\x03\x00\x00\x00",
         b"\0\0\0\0",
-        // Case 90: other records first; 87: an SSLv2 hello, wrong lengths.
+        // Other records first; an SSLv2 hello, wrong lengths.
         b"\x17\x03\x03\x00\x05hello",
         b"\x15\x03\x03\x00\x02\x01\x00",
         b"\x14\x03\x03\x00\x01\x01",
@@ -295,7 +293,6 @@ fn silence_and_half_a_hello_are_not_tls_after_header_timeout() {
 
 #[test]
 fn a_server_that_speaks_first_is_not_heard_before_the_hello() {
-    // Case 89.
     let upstream = Upstream::finishes_first(b"220 smtp.example ESMTP\r\n".to_vec());
     let proxy = Proxy::start(&format!(
         "[[allow]]\npattern = \"good.example\"\n[policy]\ntls = \"sni\"\n[limits]\nheader_timeout = \"500ms\"\n{}",

@@ -19,7 +19,7 @@ fn policy(upstream: &Upstream, limits: &str) -> String {
 
 #[test]
 fn a_header_that_drips_is_cut_at_header_timeout_from_its_start() {
-    // Case 93: a timer that each byte resets would never fire.
+    // A timer that each byte resets would never fire.
     let upstream = Upstream::echo();
     let proxy = start(&upstream, "header_timeout = \"1s\"");
     let begun = Instant::now();
@@ -59,7 +59,6 @@ fn many_slow_clients_hold_up_nobody() {
 
 #[test]
 fn a_silent_connection_gives_its_place_back_without_an_answer() {
-    // Case 95.
     let upstream = Upstream::echo();
     let proxy = start(&upstream, "header_timeout = \"500ms\"");
     let mut silent = proxy.connect();
@@ -70,7 +69,6 @@ fn a_silent_connection_gives_its_place_back_without_an_answer() {
 
 #[test]
 fn a_client_over_its_limit_is_told_and_others_are_not() {
-    // Case 106.
     let upstream = Upstream::echo();
     let proxy = start(&upstream, "connections_per_client = 5");
     let mut held: Vec<Raw> = (0..5).map(|_| proxy.tunnel(TARGET)).collect();
@@ -123,7 +121,7 @@ fn a_header_just_under_the_limit_passes_and_one_over_it_does_not() {
 
 #[test]
 fn file_descriptors_run_out_and_come_back() {
-    // Cases 98 and 99: 120 descriptors, and clients that would need 300.
+    // 120 descriptors, and clients that would need 300.
     if !have("prlimit") {
         return;
     }
@@ -167,7 +165,6 @@ fn cpu_time(proxy: &Proxy) -> Duration {
 
 #[test]
 fn a_flood_of_denials_is_sampled_in_the_log_and_exact_in_the_metrics() {
-    // Case 107.
     let upstream = Upstream::echo();
     let proxy = start(&upstream, "");
     const FLOOD: usize = 3000;

@@ -114,7 +114,6 @@ fn requests_of_http_1_0_are_answered_and_closed() {
 
 #[test]
 fn routes_are_exact() {
-    // Case 158.
     let proxy = Proxy::start(POLICY);
     for path in [
         "/",
@@ -134,7 +133,7 @@ fn routes_are_exact() {
 
 #[test]
 fn the_host_header_is_believed_only_when_it_parses_strictly() {
-    // Case 160: the file is shared by caches and may reach other agents.
+    // The file is shared by caches and may reach other agents.
     // The port is the listener's, the host is the one that the browser found it by.
     let proxy = Proxy::start(POLICY);
     let local = format!("PROXY {}", proxy.http());

@@ -78,7 +78,6 @@ fn an_invalid_file_changes_nothing_and_says_why() {
 
 #[test]
 fn many_signals_at_once_do_no_harm() {
-    // Case 132.
     let upstream = Upstream::echo();
     let proxy = Proxy::start(&policy(&["old.example"], &upstream));
     let mut live = proxy.tunnel("old.example:443");
@@ -97,7 +96,6 @@ fn many_signals_at_once_do_no_harm() {
 
 #[test]
 fn reloads_under_load_lose_no_request() {
-    // Case 129.
     let upstream = Upstream::echo();
     let first = policy(&["kept.example", "old.example"], &upstream);
     let second = policy(&["kept.example", "new.example"], &upstream);
@@ -125,7 +123,6 @@ fn reloads_under_load_lose_no_request() {
 
 #[test]
 fn listeners_change_or_the_reload_says_that_they_cannot() {
-    // Case 131.
     let upstream = Upstream::echo();
     let rules = policy(&["old.example"], &upstream);
     let proxy = Proxy::start(&rules);

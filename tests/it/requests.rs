@@ -1,7 +1,6 @@
-//! What attackers and odd clients send: one table row each, numbered as in the project's catalogue
-//! of hazards (§2.1 request line, §2.2 header section and what follows it); the targets that they ask
-//! for are in `targets`. The right outcome is a tunnel, a refusal with these statuses and reasons, or
-//! a closed connection; whatever else, nothing but a tunnel may reach the upstream.
+//! What attackers and odd clients send, a numbered table row each: request line, header section,
+//! and what follows it; the targets that they ask for are in `targets`. The right outcome is a
+//! tunnel, a refusal with these statuses and reasons, or a closed connection; whatever else, nothing but a tunnel may reach the upstream.
 
 use crate::support::{Proxy, Raw, Upstream, client_hello, eventually};
 
@@ -270,7 +269,7 @@ fn strangers_on_the_port() {
 
 #[test]
 fn line_feeds_alone_are_malformed_everywhere() {
-    // Case 32: strict, and the same for every request and every line.
+    // Strict, and the same for every request and every line.
     let mut table = Table::new();
     table.request(32, "CONNECT good.example:443 HTTP/1.1\nHost: x\n\n", &MALFORMED);
     table.request(32, "GET /proxy.pac HTTP/1.1\nHost: x\nConnection: close\n\n", &MALFORMED);
@@ -317,7 +316,7 @@ fn a_head_in_segments_of_one_byte_is_served() {
     let mut client = table.proxy.connect();
     client.send_bytewise("CONNECT good.example:443 HTTP/1.1\r\nHost: good.example:443\r\n\r\n");
     assert_eq!(client.read_answer_to_connect().status, 200);
-    client.expect_echo(b"case 51");
+    client.expect_echo(b"to and fro");
     table.finish();
 }
 
@@ -330,7 +329,7 @@ fn a_client_that_finishes_right_behind_its_head_gets_an_answer_or_a_close() {
     let got = client.read_to_end().unwrap();
     let text = String::from_utf8_lossy(&got);
     let whole = text.starts_with("HTTP/1.1 200") && text.ends_with("\r\n\r\nlast words");
-    assert!(whole || got.is_empty(), "case 52: a whole tunnel or none: {text}");
+    assert!(whole || got.is_empty(), "a whole tunnel or none: {text}");
     table.finish();
 }
 

@@ -1,5 +1,5 @@
-//! Targets that attackers and odd clients ask for: one table row each, numbered as in the project's
-//! catalogue of hazards (§2.1 authority, §2.4 evasion). A target is strictly `host:port`, or refused.
+//! Targets that attackers and odd clients ask for, a numbered table row each. A target is strictly
+//! `host:port`, or refused.
 
 use crate::requests::Right::{Refused, Tunnel, TunnelOrRefused};
 use crate::requests::{LITERAL, MALFORMED, Right, Table};

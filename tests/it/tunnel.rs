@@ -114,7 +114,7 @@ fn ten_mebibytes_of_early_data_arrive() {
 
 #[test]
 fn early_data_before_the_answer_is_held_back_at_the_client() {
-    // Case 45: while the target is dialled, a buffer fills and then the client waits.
+    // While the target is dialled, a buffer fills and then the client waits.
     let blackhole = crate::support::Blackhole::new();
     let proxy = Proxy::start(&format!(
         "[[allow]]\npattern = \"good.example\"\n[egress.connect_to]\n\"{TARGET}\" = \"{}\"",

@@ -323,7 +323,7 @@ async fn a_reset_in_the_middle_of_a_transfer_is_a_reset_for_the_sender() {
     }
 }
 
-/// Case 118: a server that answers and closes without reading on is a reset on the wire.
+/// A server that answers and closes without reading on is a reset on the wire.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_ahead_of_a_reset_arrives() {
     for round in 0..30 {
@@ -579,7 +579,7 @@ async fn a_layer_that_holds_bytes_back_loses_none() {
     }
 }
 
-/// Case 121: the end can't be said to a client that does not read, and that is bounded.
+/// The end can't be said to a client that does not read, and that is bounded.
 #[tokio::test]
 async fn an_end_that_cannot_be_passed_on_is_bounded() {
     let ((client, near), (mut upstream, far)) = (pair().await, pair().await);
