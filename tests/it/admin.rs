@@ -205,6 +205,9 @@ fn the_page_and_the_api_are_closed_to_names_that_a_browser_may_be_led_to_us_by()
     for path in ["/metrics", "/healthz", "/readyz", "/proxy.pac"] {
         assert_eq!(ask(path, "ccpgate.monitoring.svc:9128"), 200, "{path}");
     }
+    proxy.reload(&format!("{POLICY}[admin]\nhosts = [\"ccpgate.corp.example\"]\n"), "ok");
+    assert_eq!(ask("/api/status", "ccpgate.corp.example"), 200, "a reload names another host");
+    assert!(ask("/api/status", "rebound.example") >= 400);
 }
 
 #[test]

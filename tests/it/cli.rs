@@ -236,3 +236,19 @@ fn an_address_in_use_is_exit_2_and_named() {
     let ran = ccpgate(Some(&config), &["serve"]).expect(2);
     assert!(ran.stderr.contains(&busy.to_string()), "{}", ran.stderr);
 }
+
+#[test]
+fn a_check_reads_what_the_tls_listener_would() {
+    let config = format!("{CONFIG}[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = \"missing.pem\"\n");
+    let said = ccpgate(Some(&config), &["config", "check"]).expect(2).stderr;
+    assert!(said.contains("tls.certificate") && said.contains("missing.pem"), "{said}");
+    ccpgate(Some(&config), &["config", "show"]).expect(0);
+}
+
+#[test]
+fn a_planned_command_is_told_from_a_typing_error() {
+    let said = ccpgate(None, &["rehearse", "--calls", "200"]).expect(2).stderr;
+    assert!(said.contains("`ccpgate rehearse` is planned"), "{said}");
+    let said = ccpgate(None, &["alowlist"]).expect(2).stderr;
+    assert!(said.contains("allowlist"), "the nearest command: {said}");
+}

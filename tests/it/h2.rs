@@ -366,6 +366,24 @@ async fn streams_over_the_limit_are_refused_and_the_others_live() {
     client.tunnel(TARGET).await.expect_echo(b"room again").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn tunnels_on_one_connection_count_against_the_limits() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "[limits]\nconnections_per_client = 3\n");
+    let mut client = H2::connect(&proxy, &secured.agent()).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(client.tunnel(TARGET).await);
+    }
+    let (answer, _) = client.ask(connect_request(TARGET), false).await.unwrap();
+    assert_eq!(answer.status, 503);
+    assert!(answer.headers["proxy-status"].to_str().unwrap().contains("connection_limit_reached"));
+    for tunnel in &mut held {
+        tunnel.expect_echo(b"live").await;
+    }
+    assert_eq!(proxy.metric("ccpgate_client_connections{listener=\"https\"}"), 1.0, "one connection");
+}
+
 #[test]
 fn a_client_that_ignores_the_limit_is_refused_the_stream() {
     let (upstream, secured) = (Upstream::echo(), Secured::new());

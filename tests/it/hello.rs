@@ -347,6 +347,7 @@ fn report_mode_counts_and_lets_through() {
         client.expect_closed();
         proxy.metric_eventually(&format!("ccpgate_reported_total{{reason=\"{reason}\"}}"), 1.0);
         let line = proxy.log_line(reason, |line| line["would_deny"] == reason);
+        assert_eq!((&line["domain"], &line["category"]), (&"none".into(), &"none".into()), "{line}");
         assert_eq!(line["outcome"], "ok", "{line}");
     }
 }
