@@ -314,24 +314,23 @@ impl Server {
             return Ok(());
         };
         let watching = CancellationToken::new();
-        let serving = match &self.tls {
-            Some(tls) => material::follow(&tls.shift, material)?,
+        let serving = match &mut self.tls {
+            Some(tls) => {
+                let serving = Arc::new(material::follow(&tls.shift, material)?);
+                tls.serving.store(serving.clone());
+                std::mem::replace(&mut tls.watching, watching.clone()).cancel();
+                serving
+            }
             None => {
                 let (shift, serving) = material::begin(material, sessions)?;
                 tokio::spawn(count_sessions(shift.clone(), self.gate.metrics.clone()));
-                let current = Arc::new(ArcSwap::from_pointee(serving));
-                self.tls = Some(Tls { shift, serving: current.clone(), watching: watching.clone() });
-                self.watch_tls(watch, watching, &current.load());
-                return Ok(());
+                let serving = Arc::new(serving);
+                let current = Arc::new(ArcSwap::new(serving.clone()));
+                self.tls = Some(Tls { shift, serving: current, watching: watching.clone() });
+                serving
             }
         };
-        if let Some(tls) = &mut self.tls {
-            tls.watching.cancel();
-            tls.watching = watching.clone();
-            let serving = Arc::new(serving);
-            tls.serving.store(serving.clone());
-            self.watch_tls(watch, watching, &serving);
-        }
+        self.watch_tls(watch, watching, &serving);
         Ok(())
     }
 

@@ -79,7 +79,7 @@ fn dispatch(command: &Command, sources: &Sources) -> Result<(), Failure> {
             ConfigCommand::Check => {
                 let (loaded, plan) = plan(sources)?;
                 tls_files(&loaded.config)?;
-                say(&report::checked(&loaded, &plan))
+                say(&report::checked(&loaded.config, &plan))
             }
             ConfigCommand::Show { json } => {
                 let (loaded, _) = plan(sources)?;

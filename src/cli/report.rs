@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{Failure, say};
 use crate::catalogue::find_elsewhere_given;
-use crate::config::{Config, Loaded};
+use crate::config::Config;
 use crate::explain::{Explanation, Verdict};
 use crate::policy::Protocol;
 use crate::snapshot::Plan;
@@ -43,19 +43,18 @@ fn elsewhere(config: &Config, target: &Target) -> Option<String> {
 }
 
 /// What `config check` says of a sound configuration.
-pub fn checked(loaded: &Loaded, plan: &Plan) -> String {
-    let from = loaded.file.as_ref().map_or("the embedded default".to_owned(), |f| f.display().to_string());
+pub fn checked(config: &Config, plan: &Plan) -> String {
     let rules = plan.policy.rules();
     let tcp = rules.iter().filter(|r| r.protocol == Protocol::Tcp).count();
-    let config = &loaded.config;
     let plain = config.proxy.listen.iter().map(ToString::to_string);
     let tls = config.tls.listen.iter().map(|address| format!("{address} over TLS"));
     let listen: Vec<String> = plain.chain(tls).collect();
     format!(
-        "{from}: valid\n\
+        "{}: valid\n\
          allows {tcp} patterns through the proxy and {} past it over UDP, for {} in {}\n\
          policy.mode = {}, policy.tls = {}, {} deny patterns\n\
          listens on {}, admin on {}\n",
+        plan.source,
         rules.len() - tcp,
         config.connect.instances.join(", "),
         config.connect.regions.join(", "),

@@ -1,14 +1,12 @@
 //! Writes the few answers of the proxy listeners over HTTP/1.1: the 200 of a tunnel, refusals,
 //! the PAC file.
 
-use std::future::poll_fn;
 use std::io;
-use std::task::{Poll, ready};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
-use super::head::{Request, SCRATCH, poll_scratch};
+use super::head::{Request, discard};
 use super::refusal::Refusal;
 use crate::tunnel::wire::Wire;
 
@@ -106,17 +104,7 @@ impl<'a> Plain<'a> {
 async fn part<C: Wire>(client: &mut C) {
     let parting = async {
         let _ = client.shutdown().await;
-        let mut left = DROPPED;
-        poll_fn(|cx| {
-            while left > 0 {
-                match ready!(poll_scratch(client, cx, SCRATCH, |_, bytes| bytes.len())) {
-                    Ok(n @ 1..) => left = left.saturating_sub(n),
-                    Ok(0) | Err(_) => break,
-                }
-            }
-            Poll::Ready(())
-        })
-        .await;
+        discard(client, DROPPED).await;
     };
     let _ = tokio::time::timeout(MOMENT, parting).await;
 }

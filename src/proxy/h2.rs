@@ -24,7 +24,7 @@ use super::answer::Plain;
 use super::gate::Gate;
 use super::head;
 use super::refusal::{Refusal, shown};
-use super::session::{self, KEEP_ALIVE, Peer, admit, guard, malformed, open};
+use super::session::{self, KEEP_ALIVE, Peer, admit, carry, guard, malformed, open};
 use crate::metrics::Outcome;
 use crate::snapshot::Snapshot;
 use crate::target::Target;
@@ -100,7 +100,8 @@ pub async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, gat
                     1 => None,
                     _ => Some(enter(&gate, &mut peer)),
                 };
-                tokio::spawn(stream(request, respond, peer, gate.clone(), (live.clone(), place)));
+                let negotiation = negotiate(request, respond, peer, gate.clone());
+                tokio::spawn(carry(negotiation, (live.clone(), place)));
             }
             // The connection failed or ended; its streams learn that by themselves.
             Some(Err(_)) | None => break,
@@ -118,23 +119,6 @@ fn enter(gate: &Gate, peer: &mut Peer) -> Permit {
         gate.admission.enter_beside(client, limits.connections, limits.connections_per_client);
     peer.over = peer.over.or(over);
     permit
-}
-
-/// No `async fn`, for the reason that [`session::serve`] gives.
-fn stream(
-    request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
-    peer: Peer,
-    gate: Arc<Gate>,
-    place: (Arc<()>, Option<Permit>),
-) -> impl Future<Output = ()> + Send {
-    let negotiation = Box::pin(negotiate(request, respond, peer, gate));
-    async move {
-        if let Some(tunnel) = negotiation.await {
-            tunnel.run().await;
-        }
-        drop(place);
-    }
 }
 
 async fn negotiate(

@@ -37,6 +37,21 @@ pub fn poll_scratch<R: AsyncRead + Unpin, T>(
     })
 }
 
+/// Reads and drops until the end, an error, or so many bytes.
+pub async fn discard<R: AsyncRead + Unpin>(from: &mut R, most: usize) {
+    let mut left = most;
+    poll_fn(|cx| {
+        while left > 0 {
+            match ready!(poll_scratch(from, cx, SCRATCH, |_, bytes| bytes.len())) {
+                Ok(n @ 1..) => left = left.saturating_sub(n),
+                Ok(0) | Err(_) => break,
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
 /// What a request asks for. The fields of its header that matter are here, the rest is forgotten.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {

@@ -46,21 +46,29 @@ pub struct Peer {
 }
 
 /// Serves one connection; `permit` counts it until the end.
-///
-/// No `async fn`: that would keep room for its arguments beside the tunnel's for a whole shift.
-/// Everything up to the tunnel lives in a box that is freed before the tunnel idles.
 pub fn serve<C: Wire>(
     client: C,
     peer: Peer,
     permit: Permit,
     gate: Arc<Gate>,
 ) -> impl Future<Output = ()> + Send {
-    let negotiation = Box::pin(negotiate(client, peer, gate));
+    carry(negotiate(client, peer, gate), permit)
+}
+
+/// Runs the tunnel that comes of a negotiation, if one does; `place` is held until its end.
+///
+/// No `async fn`: that would keep room for its arguments beside the tunnel's for a whole shift.
+/// Everything up to the tunnel lives in a box that is freed before the tunnel idles.
+pub(super) fn carry<C: Wire>(
+    negotiation: impl Future<Output = Option<Box<Tunnel<C>>>> + Send,
+    place: impl Send,
+) -> impl Future<Output = ()> + Send {
+    let negotiation = Box::pin(negotiation);
     async move {
         if let Some(tunnel) = negotiation.await {
             tunnel.run().await;
         }
-        drop(permit);
+        drop(place);
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use super::pipe::Pipe;
 use super::wire::{Pulse, Wire};
 use crate::net::sockopt;
-use crate::proxy::head::{SCRATCH, poll_scratch};
+use crate::proxy::head::{SCRATCH, discard, poll_scratch};
 
 /// A read of at least this much means bulk: the next one goes through a pipe.
 const BULK: usize = 32 * 1024;
@@ -344,15 +344,7 @@ impl<C: Wire> Relay<C> {
     }
 
     async fn linger(&mut self) {
-        let drop_all = poll_fn(|cx| {
-            loop {
-                match ready!(poll_scratch(&mut self.client, cx, SCRATCH, |_, bytes| bytes.len())) {
-                    Ok(1..) => {}
-                    Ok(0) | Err(_) => return Poll::Ready(()),
-                }
-            }
-        });
-        let _ = tokio::time::timeout(LINGER, drop_all).await;
+        let _ = tokio::time::timeout(LINGER, discard(&mut self.client, usize::MAX)).await;
     }
 }
 
