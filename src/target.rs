@@ -119,10 +119,14 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Piece by piece: every tunnel is written once.
         match &self.host {
-            Host::Ip(IpAddr::V6(address)) => write!(f, "[{address}]:{}", self.port),
-            host => write!(f, "{host}:{}", self.port),
+            Host::Ip(IpAddr::V6(address)) => write!(f, "[{address}]")?,
+            Host::Ip(address) => address.fmt(f)?,
+            Host::Name(name) => f.write_str(name)?,
         }
+        f.write_str(":")?;
+        self.port.fmt(f)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::admission::Admission;
-use crate::log::AccessLog;
+use crate::log::access::AccessLog;
 use crate::metrics::Metrics;
 use crate::net::dialer::is_unspecified;
 use crate::snapshot::Snapshot;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::gate::Gate;
 use super::refusal::{Account, Refusal};
 use super::session::Peer;
-use crate::log::{Access, millis};
+use crate::log::access::{Access, Asked, Millis};
 use crate::metrics::{Outcome, RuleSeries};
 use crate::policy::RuleId;
 use crate::snapshot::Snapshot;
@@ -129,11 +129,11 @@ impl Record {
         let rule = self.rule.map(|r| &self.snapshot.policy.rules()[r.index()]);
         let unlisted = self.would_deny.is_some().then_some(crate::metrics::NO_RULE);
         gate.access.write(&Access {
-            time: now(),
+            time: jiff::Timestamp::now(),
             event: if line.outcome.is_some() { "tunnel" } else { "denied" },
             id: &gate.id_text(self.id),
             client: self.client,
-            target: Some(&self.target.to_string()),
+            target: Some(Asked::Target(&self.target)),
             domain: rule.map(|r| r.pattern.as_str()).or(unlisted),
             category: rule.map(|r| r.category.as_str()).or(unlisted),
             upstream: self.upstream,
@@ -143,9 +143,9 @@ impl Record {
             stage: line.stage,
             sent: line.moved[0],
             received: line.moved[1],
-            duration_ms: millis(line.lived),
-            dns_ms: self.dns.map(millis),
-            connect_ms: self.connect.map(millis),
+            duration_ms: Millis(line.lived),
+            dns_ms: self.dns.map(Millis),
+            connect_ms: self.connect.map(Millis),
             would_deny: self.would_deny,
             client_cert: self.certificate.as_deref(),
             detail: line.why.as_deref().or(self.detail.as_deref()),
@@ -201,11 +201,11 @@ pub fn denied(
     }
     if snapshot.access && gate.log_denial() {
         gate.access.write(&Access {
-            time: now(),
+            time: jiff::Timestamp::now(),
             event: "denied",
             id: &id,
             client: peer.address,
-            target,
+            target: target.map(Asked::Text),
             domain: None,
             category: None,
             upstream: None,
@@ -215,7 +215,7 @@ pub fn denied(
             stage: None,
             sent: 0,
             received: 0,
-            duration_ms: 0.0,
+            duration_ms: Millis(Duration::ZERO),
             dns_ms: None,
             connect_ms: None,
             would_deny: None,
@@ -224,8 +224,4 @@ pub fn denied(
         });
     }
     id
-}
-
-fn now() -> String {
-    format!("{:.3}", jiff::Timestamp::now())
 }

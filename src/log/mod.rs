@@ -1,16 +1,15 @@
-//! The log: ordinary lines through `tracing`, one line for each ended tunnel and each denial
-//! written here. All go through one bounded buffer that a thread of its own writes out, so that a
+//! The log: ordinary lines through `tracing`, and one line for each ended tunnel and each denial
+//! ([`access`]). All go through one bounded buffer that a thread of its own writes out, so that a
 //! stuck disk or pipe never holds up a tunnel: then lines are dropped and counted.
 
-use std::fmt::Write as _;
+pub mod access;
+
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -204,95 +203,4 @@ impl tracing::field::Visit for Fields<'_> {
     fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
         self.0.insert(field.name().into(), format!("{value:?}").into());
     }
-}
-
-/// One line about an ended tunnel or a denial. Every key is in every line, null without a value.
-#[derive(Serialize)]
-pub struct Access<'a> {
-    pub time: String,
-    pub event: &'static str,
-    pub id: &'a str,
-    pub client: SocketAddr,
-    pub target: Option<&'a str>,
-    pub domain: Option<&'a str>,
-    pub category: Option<&'static str>,
-    pub upstream: Option<SocketAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<&'static str>,
-    pub ended_by: Option<&'static str>,
-    pub stage: Option<&'static str>,
-    pub sent: u64,
-    pub received: u64,
-    pub duration_ms: f64,
-    pub dns_ms: Option<f64>,
-    pub connect_ms: Option<f64>,
-    pub would_deny: Option<&'static str>,
-    pub client_cert: Option<&'a str>,
-    /// What an administrator reads first: the cause in words.
-    pub detail: Option<&'a str>,
-}
-
-/// Writes access lines in the configured form.
-#[derive(Clone)]
-pub struct AccessLog {
-    sink: Sink,
-    format: LogFormat,
-}
-
-impl AccessLog {
-    pub fn new(sink: Sink, format: LogFormat) -> Self {
-        Self { sink, format }
-    }
-
-    pub fn write(&self, access: &Access<'_>) {
-        let mut line = Vec::with_capacity(512);
-        match self.format {
-            LogFormat::Json => {
-                // Plain data into memory: neither can fail.
-                let _ = serde_json::to_writer(&mut line, access);
-                line.push(b'\n');
-            }
-            LogFormat::Text => line.extend_from_slice(text(access).as_bytes()),
-        }
-        self.sink.push(&line);
-    }
-}
-
-fn text(a: &Access<'_>) -> String {
-    let mut line = String::with_capacity(320);
-    let _ = write!(line, "{} {} client={}", a.time, a.event, a.client);
-    let mut add = |key: &str, value: Option<&str>| {
-        if let Some(value) = value {
-            let plain = value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'=');
-            let _ = if plain { write!(line, " {key}={value}") } else { write!(line, " {key}={value:?}") };
-        }
-    };
-    add("target", a.target);
-    add("outcome", a.outcome);
-    add("reason", a.reason);
-    add("domain", a.domain);
-    add("category", a.category);
-    add("upstream", a.upstream.map(|u| u.to_string()).as_deref());
-    add("ended_by", a.ended_by);
-    add("stage", a.stage);
-    if a.outcome.is_some() {
-        add("sent", Some(&a.sent.to_string()));
-        add("received", Some(&a.received.to_string()));
-        add("duration_ms", Some(&a.duration_ms.to_string()));
-    }
-    add("dns_ms", a.dns_ms.map(|d| d.to_string()).as_deref());
-    add("connect_ms", a.connect_ms.map(|d| d.to_string()).as_deref());
-    add("would_deny", a.would_deny);
-    add("client_cert", a.client_cert);
-    add("id", Some(a.id));
-    add("detail", a.detail);
-    line.push('\n');
-    line
-}
-
-/// Milliseconds with three decimals: what `*_ms` fields hold.
-pub fn millis(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
