@@ -7,10 +7,9 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use ::h2::server::{Builder, SendResponse};
 use ::h2::{Reason, RecvStream, SendStream};
@@ -24,10 +23,9 @@ use super::answer::Plain;
 use super::gate::Gate;
 use super::head;
 use super::refusal::{Refusal, shown};
-use super::session::{self, KEEP_ALIVE, Peer, admit, carry, guard, malformed, open};
+use super::session::{self, KEEP_ALIVE, Peer, admit, carry, guard, open};
 use crate::metrics::Outcome;
 use crate::snapshot::Snapshot;
-use crate::target::Target;
 use crate::tunnel::pipe::Pipe;
 use crate::tunnel::wire::{Pulse, Wire};
 
@@ -127,7 +125,6 @@ async fn negotiate(
     peer: Peer,
     gate: Arc<Gate>,
 ) -> Option<Box<session::Tunnel<H2Wire>>> {
-    let started = Instant::now();
     let snapshot = gate.snapshot();
     let admitted = admit(&peer, &snapshot);
     let (parts, body) = request.into_parts();
@@ -150,24 +147,13 @@ async fn negotiate(
         return None;
     }
     let authority = parts.uri.authority().map_or("", |a| a.as_str());
-    let target = Target::parse_authority(authority.as_bytes());
     let announced = parts.headers.contains_key(http::header::CONTENT_LENGTH)
         || parts.headers.contains_key(http::header::TRANSFER_ENCODING);
-    let judged = match (admitted, &target) {
-        (Err(refusal), _) => Err(refusal),
-        (Ok(()), _) if announced => Err(malformed("a CONNECT announces a body")),
-        (Ok(()), Err(error)) => {
-            Err(Refusal::Malformed(format!("the CONNECT target is not host:port: {error}")))
-        }
-        (Ok(()), Ok(_)) => Ok(()),
-    };
-    let target = match (judged, target) {
-        (Ok(()), Ok(target)) => target,
-        (judged, target) => {
-            let text = target.map_or_else(|_| shown(authority), |t| t.to_string());
-            let refusal = judged.err().unwrap_or_else(|| malformed("no target"));
-            let id = super::record::denied(&gate, &snapshot, &peer, Some(&text), &refusal);
-            send(&mut respond, &Plain::refusal(&refusal, &snapshot.name, Some(&text), &id), false);
+    let target = match session::asked(admitted, authority, announced) {
+        Ok(target) => target,
+        Err((refusal, target)) => {
+            let id = super::record::denied(&gate, &snapshot, &peer, Some(&target), &refusal);
+            send(&mut respond, &Plain::refusal(&refusal, &snapshot.name, Some(&target), &id), false);
             return None;
         }
     };
@@ -175,7 +161,7 @@ async fn negotiate(
     let gone = async {
         let _ = poll_fn(|cx| respond.poll_reset(cx)).await;
     };
-    let opened = match open(&peer, &gate, &snapshot, target, started, gone).await {
+    let opened = match open(&peer, &gate, &snapshot, target, pin!(gone)).await {
         Ok(opened) => opened,
         Err(refused) => {
             refuse(&mut respond, refused, &gate, &snapshot);

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -73,103 +74,133 @@ pub(super) fn carry<C: Wire>(
 }
 
 /// Answers requests until one becomes a tunnel or the connection ends.
-async fn negotiate<C: Wire>(mut client: C, peer: Peer, gate: Arc<Gate>) -> Option<Box<Tunnel<C>>> {
-    let mut reader = Reader::default();
-    let mut deadline = tokio::time::Instant::now() + gate.snapshot().limits.header_timeout;
-    loop {
-        let snapshot = gate.snapshot();
-        let limit = snapshot.limits.request_header;
-        let head = match timeout_at(deadline, reader.read(&mut client, limit)).await {
-            Ok(Ok(head)) => head,
-            Err(_) if reader.began() => {
-                refuse(&mut client, &peer, &gate, &snapshot, None, Refusal::HeaderTimeout).await;
-                return None;
-            }
-            Ok(Err(_)) | Err(_) => return None,
-        };
-        let started = Instant::now();
-        let asked = match head {
-            Head::Ended { began: false } => return None,
-            Head::Ended { began: true } => Err(malformed("the connection ended within the request header")),
-            Head::Bad(HeadError::Malformed(what)) => Err(Refusal::Malformed(what)),
-            Head::Bad(HeadError::TooLarge) => Err(Refusal::HeaderSize { limit }),
-            Head::Request(request, rest) => Ok((request, rest)),
-        };
-        // Who asks comes before what is asked.
-        let admitted = admit(&peer, &snapshot);
-        let (request, rest) = match asked {
-            Ok(asked) => asked,
-            Err(refusal) => {
-                let refusal = admitted.err().unwrap_or(refusal);
-                refuse(&mut client, &peer, &gate, &snapshot, None, refusal).await;
-                return None;
-            }
-        };
-        if &*request.method == "CONNECT" {
-            let target = Target::parse_authority(request.target.as_bytes());
-            let refusal = match (admitted, &target) {
-                (Err(refusal), _) => Some(refusal),
-                (Ok(()), _) if request.body => Some(malformed("a CONNECT announces a body")),
-                (Ok(()), Err(error)) => {
-                    Some(Refusal::Malformed(format!("the CONNECT target is not host:port: {error}")))
-                }
-                (Ok(()), Ok(_)) => None,
+///
+/// What a connection holds while it negotiates is kept below a kilobyte, which glibc hands out and
+/// takes back without searching.
+#[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice")]
+fn negotiate<C: Wire>(
+    mut client: C,
+    peer: Peer,
+    gate: Arc<Gate>,
+) -> impl Future<Output = Option<Box<Tunnel<C>>>> + Send {
+    async move {
+        let mut reader = Reader::default();
+        let mut deadline = tokio::time::Instant::now() + gate.snapshot().limits.header_timeout;
+        loop {
+            let snapshot = gate.snapshot();
+            let limit = snapshot.limits.request_header;
+            let next = match timeout_at(deadline, reader.read(&mut client, limit)).await {
+                Ok(Ok(head)) => understand(head, &peer, &snapshot),
+                Err(_) if reader.began() => Next::Refusal(Refusal::HeaderTimeout, None),
+                Ok(Err(_)) | Err(_) => Next::End,
             };
-            let target = match (refusal, target) {
-                (None, Ok(target)) => target,
-                (refusal, target) => {
-                    let text = target.map_or_else(|_| shown(&request.target), |t| t.to_string());
-                    let refusal = refusal.unwrap_or_else(|| malformed("no target"));
-                    refuse(&mut client, &peer, &gate, &snapshot, Some(&text), refusal).await;
+            let (answer, request, rest) = match next {
+                Next::Tunnel(target, early) => {
+                    return connect(client, &peer, &gate, snapshot, target, early).await;
+                }
+                Next::Answer(answer, request, rest) => (answer, request, rest),
+                Next::Refusal(refusal, target) => {
+                    refuse(&mut client, &peer, &gate, &snapshot, target.as_deref(), refusal).await;
                     return None;
                 }
+                Next::End => return None,
             };
-            let busy = gate.busy();
-            // The leave of a client that waits for its target is only seen by asking for it.
-            let gone = client.gone();
-            return match open(&peer, &gate, &snapshot, target, started, gone).await {
-                Ok(opened) => establish(client, gate, snapshot, opened, rest, busy).await,
-                Err(refused) => {
-                    if let Some(answer) = refused.account(&gate, &snapshot) {
-                        answer.send_last(&mut client, false).await;
-                    }
-                    None
-                }
-            };
-        }
-        if let Err(refusal) = admitted {
-            refuse(&mut client, &peer, &gate, &snapshot, Some(&shown(&request.target)), refusal).await;
-            return None;
-        }
-        match plain(&request, &peer, &snapshot) {
-            Ok(answer) => {
-                let sent = answer.send(&mut client, &request).await;
-                if sent.is_err() || request.close || request.body {
-                    return None;
-                }
-            }
-            Err(refusal) => {
-                refuse(&mut client, &peer, &gate, &snapshot, Some(&shown(&request.target)), refusal).await;
+            let sent = answer.send(&mut client, &request).await;
+            if sent.is_err() || request.close || request.body {
                 return None;
             }
-        }
-        reader = Reader::with(rest);
-        // A connection kept alive is only worth keeping while this proxy stays.
-        let begins = tokio::select! {
-            begins = tokio::time::timeout(KEEP_ALIVE, reader.begin(&mut client)) => begins,
-            () = gate.drain.begun() => Ok(Ok(false)),
-        };
-        if !matches!(begins, Ok(Ok(true))) {
-            // TLS has a farewell of its own, without which a client may suspect a truncation.
-            let _ = tokio::time::timeout(FAREWELL, client.shutdown()).await;
-            return None;
-        }
-        deadline = tokio::time::Instant::now() + gate.snapshot().limits.header_timeout;
-        if gate.drain.is_draining() {
-            refuse(&mut client, &peer, &gate, &snapshot, None, Refusal::Draining).await;
-            return None;
+            reader = Reader::with(rest);
+            if !begins(&mut reader, &mut client, &gate).await {
+                return None;
+            }
+            deadline = tokio::time::Instant::now() + gate.snapshot().limits.header_timeout;
+            if gate.drain.is_draining() {
+                refuse(&mut client, &peer, &gate, &snapshot, None, Refusal::Draining).await;
+                return None;
+            }
         }
     }
+}
+
+/// What follows from a head.
+enum Next {
+    /// A tunnel, for which these bytes came early.
+    Tunnel(Target, Vec<u8>),
+    /// An answer, and the bytes behind the request.
+    Answer(Plain<'static>, Request, Vec<u8>),
+    /// A refusal, and the target in a form that can be shown.
+    Refusal(Refusal, Option<String>),
+    End,
+}
+
+fn understand(head: Head, peer: &Peer, snapshot: &Snapshot) -> Next {
+    // Who asks comes before what is asked.
+    let admitted = admit(peer, snapshot);
+    let refusal = match head {
+        Head::Request(request, rest) => return consider(request, rest, admitted, peer, snapshot),
+        Head::Ended { began: false } => return Next::End,
+        Head::Ended { began: true } => malformed("the connection ended within the request header"),
+        Head::Bad(HeadError::Malformed(what)) => Refusal::Malformed(what),
+        Head::Bad(HeadError::TooLarge) => Refusal::HeaderSize { limit: snapshot.limits.request_header },
+    };
+    Next::Refusal(admitted.err().unwrap_or(refusal), None)
+}
+
+fn consider(
+    request: Request,
+    rest: Vec<u8>,
+    admitted: Result<(), Refusal>,
+    peer: &Peer,
+    snapshot: &Snapshot,
+) -> Next {
+    if &*request.method == "CONNECT" {
+        return match asked(admitted, &request.target, request.body) {
+            Ok(target) => Next::Tunnel(target, rest),
+            Err((refusal, target)) => Next::Refusal(refusal, Some(target)),
+        };
+    }
+    match admitted.and_then(|()| plain(&request, peer, snapshot)) {
+        Ok(answer) => Next::Answer(answer, request, rest),
+        Err(refusal) => Next::Refusal(refusal, Some(shown(&request.target))),
+    }
+}
+
+/// The target of a CONNECT.
+///
+/// # Errors
+/// With the refusal, and the target in a form that can be shown.
+pub(super) fn asked(
+    admitted: Result<(), Refusal>,
+    authority: &str,
+    body: bool,
+) -> Result<Target, (Refusal, String)> {
+    let admitted = match admitted {
+        Ok(()) if body => Err(malformed("a CONNECT announces a body")),
+        admitted => admitted,
+    };
+    match (admitted, Target::parse_authority(authority.as_bytes())) {
+        (Ok(()), Ok(target)) => Ok(target),
+        (Ok(()), Err(error)) => {
+            let what = format!("the CONNECT target is not host:port: {error}");
+            Err((Refusal::Malformed(what), shown(authority)))
+        }
+        (Err(refusal), Ok(target)) => Err((refusal, target.to_string())),
+        (Err(refusal), Err(_)) => Err((refusal, shown(authority))),
+    }
+}
+
+/// Waits for the next request of a connection that is kept alive; false when none comes.
+async fn begins<C: Wire>(reader: &mut Reader, client: &mut C, gate: &Gate) -> bool {
+    // It is only worth keeping while this proxy stays.
+    let begins = tokio::select! {
+        begins = tokio::time::timeout(KEEP_ALIVE, reader.begin(client)) => matches!(begins, Ok(Ok(true))),
+        () = gate.drain.begun() => false,
+    };
+    if !begins {
+        // TLS has a farewell of its own, without which a client may suspect a truncation.
+        let _ = tokio::time::timeout(FAREWELL, client.shutdown()).await;
+    }
+    begins
 }
 
 pub(super) fn malformed(what: &str) -> Refusal {
@@ -245,9 +276,9 @@ pub async fn open(
     gate: &Gate,
     snapshot: &Arc<Snapshot>,
     target: Target,
-    started: Instant,
-    gone: impl Future<Output = ()>,
+    gone: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> Result<Opened, Refused> {
+    let started = Instant::now();
     let (rule, reported, refusal) = match snapshot.policy.decide(&target) {
         Decision::Allowed(rule, _) => (Some(rule), None, None),
         Decision::Denied { reason, .. } if snapshot.lets_through(reason, &target) => {
@@ -264,9 +295,11 @@ pub async fn open(
     if refusal.is_some() {
         return Err(Refused { refusal, record });
     }
+    // A box of its own, gone before the answer: see `negotiate`.
+    let reaching = Box::pin(reach(gate, snapshot, &mut record));
     let reached = tokio::select! {
         biased;
-        reached = reach(gate, snapshot, &mut record) => reached.map_err(Some),
+        reached = reaching => reached.map_err(Some),
         () = gone => Err(None),
     };
     match reached {
@@ -335,27 +368,42 @@ pub struct Tunnel<C> {
     _busy: Busy,
 }
 
-/// Answers 200 and reads the ClientHello.
-async fn establish<C: Wire>(
+/// Opens what was asked for, answers, and reads the ClientHello.
+#[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice")]
+fn connect<C: Wire>(
     mut client: C,
-    gate: Arc<Gate>,
+    peer: &Peer,
+    gate: &Arc<Gate>,
     snapshot: Arc<Snapshot>,
-    opened: Opened,
+    target: Target,
     early: Vec<u8>,
-    busy: Busy,
-) -> Option<Box<Tunnel<C>>> {
-    let Opened { mut record, upstream } = opened;
-    let written = async { client.write_all(ESTABLISHED).await.and(client.flush().await) };
-    if written.await.is_err() {
-        record.ended(&gate, Outcome::ClientReset, "client", [0, 0]);
-        return None;
+) -> impl Future<Output = Option<Box<Tunnel<C>>>> + Send {
+    async move {
+        let busy = gate.busy();
+        // The leave of a client that waits for its target is only seen by asking for it.
+        let opened = open(peer, gate, &snapshot, target, pin!(client.gone())).await;
+        let Opened { mut record, upstream } = match opened {
+            Ok(opened) => opened,
+            Err(refused) => {
+                if let Some(answer) = refused.account(gate, &snapshot) {
+                    answer.send_last(&mut client, false).await;
+                }
+                return None;
+            }
+        };
+        let written = async { client.write_all(ESTABLISHED).await.and(client.flush().await) };
+        if written.await.is_err() {
+            record.ended(gate, Outcome::ClientReset, "client", [0, 0]);
+            return None;
+        }
+        record.established();
+        guard(client, upstream, record, gate.clone(), &snapshot, early, busy).await
     }
-    record.established();
-    guard(client, upstream, record, gate, &snapshot, early, busy).await
 }
 
 /// Holds the first bytes until they are judged; what passes goes upstream unchanged.
-pub async fn guard<C: Wire>(
+#[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice")]
+pub fn guard<C: Wire>(
     mut client: C,
     upstream: TcpStream,
     mut record: Box<Record>,
@@ -363,79 +411,81 @@ pub async fn guard<C: Wire>(
     snapshot: &Arc<Snapshot>,
     mut held: Vec<u8>,
     busy: Busy,
-) -> Option<Box<Tunnel<C>>> {
-    let check = snapshot.tls;
-    if check == TlsCheck::Off {
-        record.stage = "relay";
-        return Some(Tunnel::new(Relay::new(client, upstream, &held, 0), record, gate, busy));
-    }
-    record.stage = "hello";
-    let deadline = tokio::time::Instant::now() + snapshot.limits.header_timeout;
-    let mut sent = 0;
-    let mut verdict = match held.is_empty() {
-        true => Verdict::Incomplete,
-        false => hello::judge(&held, check, &record.target.host),
-    };
-    while verdict == Verdict::Incomplete {
-        let host = &record.target.host;
-        let read = poll_fn(|cx| {
-            poll_scratch(&mut client, cx, SCRATCH, |_, bytes| {
-                if bytes.is_empty() {
+) -> impl Future<Output = Option<Box<Tunnel<C>>>> + Send {
+    async move {
+        let check = snapshot.tls;
+        if check == TlsCheck::Off {
+            record.stage = "relay";
+            return Some(Tunnel::new(Relay::new(client, upstream, &held, 0), record, gate, busy));
+        }
+        record.stage = "hello";
+        let deadline = tokio::time::Instant::now() + snapshot.limits.header_timeout;
+        let mut sent = 0;
+        let mut verdict = match held.is_empty() {
+            true => Verdict::Incomplete,
+            false => hello::judge(&held, check, &record.target.host),
+        };
+        while verdict == Verdict::Incomplete {
+            let host = &record.target.host;
+            let read = poll_fn(|cx| {
+                poll_scratch(&mut client, cx, SCRATCH, |_, bytes| {
+                    if bytes.is_empty() {
+                        return None;
+                    }
+                    // A hello that comes whole goes on from this very buffer.
+                    let verdict = match held.is_empty() {
+                        true => hello::judge(bytes, check, host),
+                        false => {
+                            held.extend_from_slice(bytes);
+                            return Some(hello::judge(&held, check, host));
+                        }
+                    };
+                    if verdict == Verdict::Pass {
+                        sent = upstream.try_write(bytes).unwrap_or(0);
+                    }
+                    held.extend_from_slice(&bytes[sent..]);
+                    Some(verdict)
+                })
+            });
+            verdict = match timeout_at(deadline, read).await {
+                Ok(Ok(Some(verdict))) => verdict,
+                Ok(Ok(None)) if held.is_empty() => {
+                    record.ended(&gate, Outcome::Ok, "client", [0, 0]);
                     return None;
                 }
-                // A hello that comes whole goes on from this very buffer.
-                let verdict = match held.is_empty() {
-                    true => hello::judge(bytes, check, host),
-                    false => {
-                        held.extend_from_slice(bytes);
-                        return Some(hello::judge(&held, check, host));
-                    }
-                };
-                if verdict == Verdict::Pass {
-                    sent = upstream.try_write(bytes).unwrap_or(0);
+                Ok(Ok(None)) => Verdict::NotTls("the client closed within its ClientHello"),
+                Ok(Err(_)) => {
+                    record.ended(&gate, Outcome::ClientReset, "client", [0, 0]);
+                    return None;
                 }
-                held.extend_from_slice(&bytes[sent..]);
-                Some(verdict)
-            })
-        });
-        verdict = match timeout_at(deadline, read).await {
-            Ok(Ok(Some(verdict))) => verdict,
-            Ok(Ok(None)) if held.is_empty() => {
-                record.ended(&gate, Outcome::Ok, "client", [0, 0]);
-                return None;
+                Err(_) if held.is_empty() => Verdict::NotTls("the client sent nothing"),
+                Err(_) => Verdict::NotTls("the ClientHello did not arrive in time"),
+            };
+        }
+        debug_assert!(held.len() <= MAX_HELLO + SCRATCH);
+        let (outcome, detail) = match verdict {
+            Verdict::Pass | Verdict::Incomplete => (None, None),
+            Verdict::NotTls(what) => (Some(Outcome::NotTls), Some(what.to_owned())),
+            Verdict::SniMismatch(Some(name)) => {
+                (Some(Outcome::SniMismatch), Some(format!("the ClientHello names {name}")))
             }
-            Ok(Ok(None)) => Verdict::NotTls("the client closed within its ClientHello"),
-            Ok(Err(_)) => {
-                record.ended(&gate, Outcome::ClientReset, "client", [0, 0]);
-                return None;
+            Verdict::SniMismatch(None) => {
+                (Some(Outcome::SniMismatch), Some("the ClientHello names no host".into()))
             }
-            Err(_) if held.is_empty() => Verdict::NotTls("the client sent nothing"),
-            Err(_) => Verdict::NotTls("the ClientHello did not arrive in time"),
         };
+        record.detail = detail.map(Into::into);
+        if let Some(outcome) = outcome {
+            // Silence is no traffic that a report could show and let through.
+            if !snapshot.report || held.is_empty() {
+                record.ended(&gate, outcome, "proxy", [0, 0]);
+                client.reset();
+                return None;
+            }
+            record.report(outcome.as_str(), &gate);
+        }
+        record.stage = "relay";
+        Some(Tunnel::new(Relay::new(client, upstream, &held, sent as u64), record, gate, busy))
     }
-    debug_assert!(held.len() <= MAX_HELLO + SCRATCH);
-    let (outcome, detail) = match verdict {
-        Verdict::Pass | Verdict::Incomplete => (None, None),
-        Verdict::NotTls(what) => (Some(Outcome::NotTls), Some(what.to_owned())),
-        Verdict::SniMismatch(Some(name)) => {
-            (Some(Outcome::SniMismatch), Some(format!("the ClientHello names {name}")))
-        }
-        Verdict::SniMismatch(None) => {
-            (Some(Outcome::SniMismatch), Some("the ClientHello names no host".into()))
-        }
-    };
-    record.detail = detail.map(Into::into);
-    if let Some(outcome) = outcome {
-        // Silence is no traffic that a report could show and let through.
-        if !snapshot.report || held.is_empty() {
-            record.ended(&gate, outcome, "proxy", [0, 0]);
-            client.reset();
-            return None;
-        }
-        record.report(outcome.as_str(), &gate);
-    }
-    record.stage = "relay";
-    Some(Tunnel::new(Relay::new(client, upstream, &held, sent as u64), record, gate, busy))
 }
 
 impl<C: Wire> Tunnel<C> {
