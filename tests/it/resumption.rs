@@ -255,6 +255,28 @@ fn openssl_resumes_from_a_file_and_is_told_the_window() {
 }
 
 #[test]
+fn the_cheaper_cipher_suite_is_chosen_and_the_others_are_taken() {
+    if !have("openssl") {
+        return;
+    }
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "");
+    let shaken = |arguments: &[&str], expected: &str| {
+        let said = s_client(&proxy, &secured, arguments);
+        assert!(said.contains(&format!("Cipher is {expected}")), "{arguments:?}: {said}");
+    };
+    // OpenSSL offers AES-256 first.
+    shaken(&["-tls1_3"], "TLS_AES_128_GCM_SHA256");
+    shaken(&["-tls1_2"], "ECDHE-ECDSA-AES128-GCM-SHA256");
+    for suite in ["TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"] {
+        shaken(&["-tls1_3", "-ciphersuites", suite], suite);
+    }
+    for suite in ["ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305"] {
+        shaken(&["-tls1_2", "-cipher", suite], suite);
+    }
+}
+
+#[test]
 fn curl_goes_through_the_https_proxy() {
     if !have("curl") {
         return;

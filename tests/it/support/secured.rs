@@ -9,11 +9,10 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{CertificateParams, DnType, KeyPair, PublicKeyData};
-use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
-use rustls::{CipherSuite, ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
 use tempfile::TempDir;
 
 use super::{Authority, Proxy, Raw, Upstream, ccpgate};
@@ -153,7 +152,7 @@ impl Agent {
         // Its clock stands still, so that it offers every session, however old: whatever ends one
         // is the proxy's doing.
         let builder = ClientConfig::builder_with_details(
-            Arc::new(as_browsers_offer()),
+            Arc::new(default_provider()),
             Arc::new(Standing(UnixTime::now())),
         )
         .with_protocol_versions(versions)
@@ -228,14 +227,6 @@ impl Authority {
         let certificate = self.issue(params, &key);
         (vec![certificate.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
     }
-}
-
-/// Chrome, Edge and Firefox name AES-128 with SHA-256 first; rustls would name AES-256 with SHA-384,
-/// whose key schedule costs noticeably more.
-fn as_browsers_offer() -> CryptoProvider {
-    let mut provider = default_provider();
-    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
-    provider
 }
 
 #[derive(Debug)]
