@@ -56,10 +56,16 @@ pub fn client_hello(data: &[u8]) {
     {
         assert_eq!(hello::judge(data, TlsCheck::Sni, &host), Verdict::Pass);
     }
+    // In pieces, each looked at once, it is judged as at once.
     let step = 1 + data.len() / 64;
+    let mut pieces = hello::Judge::default();
     let cut = (0..data.len())
         .step_by(step)
-        .map(|cut| hello::judge(&data[..cut], TlsCheck::Sni, &nobody))
+        .map(|cut| {
+            let verdict = pieces.judge(&data[..cut], TlsCheck::Sni, &nobody);
+            assert_eq!(verdict, hello::judge(&data[..cut], TlsCheck::Sni, &nobody));
+            verdict
+        })
         .find(|verdict| *verdict != Verdict::Incomplete);
     if let Some(cut) = cut {
         assert_eq!(std::mem::discriminant(&cut), std::mem::discriminant(&ours));

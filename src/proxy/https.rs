@@ -49,7 +49,8 @@ async fn handshake(
     gate: &Gate,
 ) -> Option<TlsWire> {
     let serving = serving.load_full();
-    let limit = gate.snapshot().limits.header_timeout;
+    let snapshot = gate.snapshot();
+    let limit = snapshot.limits.header_timeout;
     let (config, tickets) = match serving.template.per_connection() {
         Ok(made) => made,
         Err(error) => {
@@ -57,6 +58,10 @@ async fn handshake(
             return None;
         }
     };
+    // Who will be refused has no session to come back with, and pushes no agent's out of the store.
+    if session::admit(peer, &snapshot).is_err() {
+        tickets.give_none();
+    }
     let client = peer.address;
     let stream = match tokio::time::timeout(limit, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(stream)) => stream,

@@ -94,11 +94,11 @@ fn negotiate<C: Wire>(
                 Err(_) if reader.began() => Next::Refusal(Refusal::HeaderTimeout, None),
                 Ok(Err(_)) | Err(_) => Next::End,
             };
-            let (answer, request, rest) = match next {
+            let Answer { answer, request, rest } = match next {
                 Next::Tunnel(target, early) => {
                     return connect(client, &peer, &gate, snapshot, target, early).await;
                 }
-                Next::Answer(answer, request, rest) => (answer, request, rest),
+                Next::Answer(answer) => *answer,
                 Next::Refusal(refusal, target) => {
                     refuse(&mut client, &peer, &gate, &snapshot, target.as_deref(), refusal).await;
                     return None;
@@ -126,11 +126,19 @@ fn negotiate<C: Wire>(
 enum Next {
     /// A tunnel, for which these bytes came early.
     Tunnel(Target, Vec<u8>),
-    /// An answer, and the bytes behind the request.
-    Answer(Plain<'static>, Request, Vec<u8>),
+    /// In a box: it is rare, and everything else is small.
+    Answer(Box<Answer>),
     /// A refusal, and the target in a form that can be shown.
     Refusal(Refusal, Option<String>),
     End,
+}
+
+/// An answer after which the connection may go on.
+struct Answer {
+    answer: Plain<'static>,
+    request: Request,
+    /// Bytes behind the request.
+    rest: Vec<u8>,
 }
 
 fn understand(head: Head, peer: &Peer, snapshot: &Snapshot) -> Next {
@@ -160,7 +168,7 @@ fn consider(
         };
     }
     match admitted.and_then(|()| plain(&request, peer, snapshot)) {
-        Ok(answer) => Next::Answer(answer, request, rest),
+        Ok(answer) => Next::Answer(Box::new(Answer { answer, request, rest })),
         Err(refusal) => Next::Refusal(refusal, Some(shown(&request.target))),
     }
 }
@@ -421,10 +429,8 @@ pub fn guard<C: Wire>(
         record.stage = "hello";
         let deadline = tokio::time::Instant::now() + snapshot.limits.header_timeout;
         let mut sent = 0;
-        let mut verdict = match held.is_empty() {
-            true => Verdict::Incomplete,
-            false => hello::judge(&held, check, &record.target.host),
-        };
+        let mut judge = hello::Judge::default();
+        let mut verdict = judge.judge(&held, check, &record.target.host);
         while verdict == Verdict::Incomplete {
             let host = &record.target.host;
             let read = poll_fn(|cx| {
@@ -434,10 +440,10 @@ pub fn guard<C: Wire>(
                     }
                     // A hello that comes whole goes on from this very buffer.
                     let verdict = match held.is_empty() {
-                        true => hello::judge(bytes, check, host),
+                        true => judge.judge(bytes, check, host),
                         false => {
                             held.extend_from_slice(bytes);
-                            return Some(hello::judge(&held, check, host));
+                            return Some(judge.judge(&held, check, host));
                         }
                     };
                     if verdict == Verdict::Pass {

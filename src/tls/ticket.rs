@@ -119,6 +119,11 @@ impl ConnTickets {
         }
     }
 
+    /// Leaves no session behind, neither in the store nor with the client.
+    pub fn give_none(&self) {
+        self.left.store(0, Ordering::Relaxed);
+    }
+
     /// Records from which second on the certificate that the client has just shown is over:
     /// no ticket made after this outlives it.
     pub(super) fn client_certificate_ends(&self, client_end: u64) {
@@ -153,7 +158,7 @@ impl ConnTickets {
         // stays behind: new tickets live shorter, never longer.
         self.origin.store(origin, Ordering::Relaxed);
         self.client_end.store(client_end, Ordering::Relaxed);
-        self.left.store(TICKETS_RESUMED, Ordering::Relaxed);
+        self.left.fetch_min(TICKETS_RESUMED, Ordering::Relaxed);
         *self.entry.lock().unwrap_or_else(PoisonError::into_inner) = named;
         Some(())
     }
@@ -232,7 +237,7 @@ impl StoresServerSessions for ConnTickets {
             return false;
         };
         let origin = self.origin_or_now();
-        if self.remaining(origin) == 0 {
+        if self.remaining(origin) == 0 || self.left.load(Ordering::Relaxed) == 0 {
             return false;
         }
         let record =
@@ -366,6 +371,22 @@ mod tests {
         assert_eq!(u64::from(skewed.lifetime()), WINDOW);
         clock.set(START - 61);
         assert!(connect(&shift).decrypt(&ticket).is_none());
+    }
+
+    #[test]
+    fn who_is_given_none_leaves_nothing_behind() {
+        let (shift, _) = shift();
+        let stranger = connect(&shift);
+        stranger.give_none();
+        assert!(stranger.encrypt(b"session").is_none());
+        assert!(!stranger.put(vec![9; 32], b"session".to_vec()));
+        assert!(shift.store().is_empty());
+        // Nor does a session that was taken elsewhere.
+        let ticket = connect(&shift).encrypt(b"session").unwrap();
+        let stranger = connect(&shift);
+        stranger.give_none();
+        assert!(stranger.decrypt(&ticket).is_some());
+        assert!(stranger.encrypt(b"session").is_none());
     }
 
     #[test]

@@ -32,77 +32,93 @@ pub enum Verdict {
     SniMismatch(Option<String>),
 }
 
-/// Judges the bytes that came so far. `host` is the CONNECT's, in normal form.
+/// Judges bytes that came at once; see [`Judge::judge`].
 pub fn judge(bytes: &[u8], check: TlsCheck, host: &Host) -> Verdict {
-    if check == TlsCheck::Off {
-        return Verdict::Pass;
-    }
-    let message = match handshake_message(bytes) {
-        Ok(Some(message)) => message,
-        Ok(None) if bytes.len() >= MAX_HELLO => return Verdict::NotTls("the ClientHello is too long"),
-        Ok(None) => return Verdict::Incomplete,
-        Err(what) => return Verdict::NotTls(what),
-    };
-    let named = match server_name(&message) {
-        Ok(named) => named,
-        Err(what) => return Verdict::NotTls(what),
-    };
-    match (check, named, host) {
-        (TlsCheck::Tls, ..) | (_, Named::Nothing, Host::Ip(_)) => Verdict::Pass,
-        (_, Named::One(name), Host::Name(host)) if same_name(name, host) => Verdict::Pass,
-        (_, Named::One(name), _) => Verdict::SniMismatch(Some(
-            String::from_utf8_lossy(&name[..name.len().min(255)]).escape_debug().to_string(),
-        )),
-        (_, Named::Nothing | Named::Several, _) => Verdict::SniMismatch(None),
-    }
+    Judge::default().judge(bytes, check, host)
 }
 
-/// The body of the first handshake message, put together from its records. `None` while bytes of
-/// it are missing.
-fn handshake_message(bytes: &[u8]) -> Result<Option<Cow<'_, [u8]>>, &'static str> {
-    let mut message: Cow<'_, [u8]> = Cow::Borrowed(&[]);
-    let mut rest = bytes;
-    loop {
-        // Each byte is judged as soon as it is there: a stranger is not waited for.
-        match rest {
-            [] => return Ok(None),
-            [HANDSHAKE] | [HANDSHAKE, 3] => return Ok(None),
-            [HANDSHAKE, 3, minor, ..] if *minor <= 4 => {}
-            _ => return Err("the first bytes are no TLS handshake"),
+/// Judges a hello that comes in pieces. It remembers the records that were whole, so that a hostile
+/// hello in single bytes costs no more than its length.
+#[derive(Debug, Default)]
+pub struct Judge {
+    /// Where the first record begins that wasn't whole yet.
+    at: usize,
+    /// What the records before it hold.
+    message: Vec<u8>,
+}
+
+impl Judge {
+    /// Judges the bytes that came so far, those of earlier calls included. `host` is the CONNECT's,
+    /// in normal form.
+    pub fn judge(&mut self, bytes: &[u8], check: TlsCheck, host: &Host) -> Verdict {
+        if check == TlsCheck::Off {
+            return Verdict::Pass;
         }
-        let Some((header, body)) = rest.split_at_checked(5) else { return Ok(None) };
-        let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
-        if length == 0 || length > MAX_FRAGMENT {
-            return Err("a TLS record has a length that RFC 8446 does not allow");
+        let message = match self.message(bytes) {
+            Ok(Some(message)) => message,
+            Ok(None) if bytes.len() >= MAX_HELLO => return Verdict::NotTls("the ClientHello is too long"),
+            Ok(None) => return Verdict::Incomplete,
+            Err(what) => return Verdict::NotTls(what),
+        };
+        let named = match server_name(&message) {
+            Ok(named) => named,
+            Err(what) => return Verdict::NotTls(what),
+        };
+        match (check, named, host) {
+            (TlsCheck::Tls, ..) | (_, Named::Nothing, Host::Ip(_)) => Verdict::Pass,
+            (_, Named::One(name), Host::Name(host)) if same_name(name, host) => Verdict::Pass,
+            (_, Named::One(name), _) => Verdict::SniMismatch(Some(
+                String::from_utf8_lossy(&name[..name.len().min(255)]).escape_debug().to_string(),
+            )),
+            (_, Named::Nothing | Named::Several, _) => Verdict::SniMismatch(None),
         }
-        let (fragment, whole) = (&body[..length.min(body.len())], body.len() >= length);
-        if message.is_empty() {
-            message = Cow::Borrowed(fragment);
-        } else {
-            message.to_mut().extend_from_slice(fragment);
-        }
-        if message.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
-            return Err("the first TLS message is no ClientHello");
-        }
-        if let [_, a, b, c, ..] = message[..] {
-            let wanted = 4 + (usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c));
-            if wanted > MAX_HELLO {
-                return Err("the ClientHello is too long");
+    }
+
+    /// The body of the first handshake message, put together from its records. `None` while bytes
+    /// of it are missing.
+    fn message<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<Cow<'a, [u8]>>, &'static str> {
+        loop {
+            // Each byte is judged as soon as it is there: a stranger is not waited for.
+            let rest = &bytes[self.at..];
+            match rest {
+                [] => return Ok(None),
+                [HANDSHAKE] | [HANDSHAKE, 3] => return Ok(None),
+                [HANDSHAKE, 3, minor, ..] if *minor <= 4 => {}
+                _ => return Err("the first bytes are no TLS handshake"),
             }
-            if whole && message.len() == wanted {
-                return Ok(Some(match message {
-                    Cow::Borrowed(m) => Cow::Borrowed(&m[4..]),
-                    Cow::Owned(mut m) => Cow::Owned(m.split_off(4)),
-                }));
+            let Some((header, body)) = rest.split_at_checked(5) else { return Ok(None) };
+            let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+            if length == 0 || length > MAX_FRAGMENT {
+                return Err("a TLS record has a length that RFC 8446 does not allow");
             }
-            if message.len() > wanted || whole && message.len() >= wanted {
-                return Err("the ClientHello shares its record with something else");
+            let (fragment, whole) = (&body[..length.min(body.len())], body.len() >= length);
+            let mut start = self.message.iter().chain(fragment).copied();
+            if start.next().is_some_and(|kind| kind != CLIENT_HELLO) {
+                return Err("the first TLS message is no ClientHello");
             }
+            if let (Some(a), Some(b), Some(c)) = (start.next(), start.next(), start.next()) {
+                let wanted = 4 + (usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c));
+                if wanted > MAX_HELLO {
+                    return Err("the ClientHello is too long");
+                }
+                let come = self.message.len() + fragment.len();
+                if whole && come == wanted {
+                    if self.message.is_empty() {
+                        return Ok(Some(Cow::Borrowed(&fragment[4..])));
+                    }
+                    self.message.extend_from_slice(fragment);
+                    return Ok(Some(Cow::Owned(self.message.split_off(4))));
+                }
+                if come > wanted {
+                    return Err("the ClientHello shares its record with something else");
+                }
+            }
+            if !whole {
+                return Ok(None);
+            }
+            self.message.extend_from_slice(fragment);
+            self.at += 5 + length;
         }
-        if !whole {
-            return Ok(None);
-        }
-        rest = &body[length..];
     }
 }
 

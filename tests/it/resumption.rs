@@ -255,6 +255,23 @@ fn openssl_resumes_from_a_file_and_is_told_the_window() {
 }
 
 #[test]
+fn who_is_refused_leaves_no_session_behind() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "[proxy]\nclients = [\"192.0.2.0/24\"]");
+    for version in [&TLS13, &TLS12] {
+        let agent = Agent::of_version(&secured.authority, version);
+        for _ in 0..3 {
+            let mut client = agent.connect(&proxy);
+            let answer = client.connect_target(TARGET);
+            assert_eq!(answer.proxy_status("details"), Some("client"), "{}", answer.head);
+            assert!(!client.resumed(), "{version:?}");
+        }
+    }
+    assert_eq!(handshakes(&proxy.metrics()), (6.0, 0.0));
+    assert_eq!(proxy.metric("ccpgate_tls_sessions"), 0.0);
+}
+
+#[test]
 fn the_cheaper_cipher_suite_is_chosen_and_the_others_are_taken() {
     if !have("openssl") {
         return;

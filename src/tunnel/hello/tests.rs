@@ -155,10 +155,14 @@ fn a_hello_cut_anywhere_waits_for_the_rest() {
         let hello = client.hello();
         for sizes in [&[usize::MAX][..], &[1], &[5, 1, 700]] {
             let bytes = if sizes == [usize::MAX] { hello.clone() } else { records(&hello, sizes) };
+            let mut pieces = Judge::default();
             for cut in 0..bytes.len() {
                 assert_eq!(sni(&bytes[..cut]), Verdict::Incomplete, "{client:?} cut at {cut}");
+                let verdict = pieces.judge(&bytes[..cut], TlsCheck::Sni, &named(NAME));
+                assert_eq!(verdict, Verdict::Incomplete, "{client:?} in pieces, up to {cut}");
             }
             assert_eq!(sni(&bytes), Verdict::Pass);
+            assert_eq!(pieces.judge(&bytes, TlsCheck::Sni, &named(NAME)), Verdict::Pass);
         }
     }
 }
@@ -496,9 +500,16 @@ fn agrees_with_rustls(bytes: &[u8]) -> Result<(), TestCaseError> {
             (ours, theirs) => prop_assert!(false, "ours {:?}, theirs {:?}", ours, theirs),
         }
     }
-    // However it is cut, the verdict is the same.
-    let first = (0..=bytes.len()).map(|cut| name_of(&bytes[..cut])).find(|v| *v != Verdict::Incomplete);
-    let first = first.unwrap_or(Verdict::Incomplete);
+    // However it is cut, the verdict is the same; in pieces too.
+    let (mut pieces, nobody) = (Judge::default(), named(&"nobody.".repeat(100)));
+    let mut first = Verdict::Incomplete;
+    for cut in 0..=bytes.len() {
+        first = name_of(&bytes[..cut]);
+        prop_assert_eq!(&pieces.judge(&bytes[..cut], TlsCheck::Sni, &nobody), &first);
+        if first != Verdict::Incomplete {
+            break;
+        }
+    }
     prop_assert_eq!(std::mem::discriminant(&first), std::mem::discriminant(&ours));
     prop_assert!(ours != Verdict::Pass, "no hello names that host");
     Ok(())
