@@ -253,7 +253,9 @@ fn a_client_that_resets_behind_a_stuck_upload_frees_its_upstream() {
         let proxy = secured.start(&upstream, "", "");
         let mut client = if over_tls { secured.agent().connect(&proxy) } else { proxy.connect() };
         assert_eq!(client.connect_target(TARGET).status, 200);
-        client.stream().set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+        // rustls tries to read where it can't write.
+        client.stream().set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        client.stream().set_write_timeout(Some(Duration::from_millis(500))).unwrap();
         assert!(client.write_all(&vec![0; 64 << 20]).is_err(), "64 MiB vanished into buffers");
         client.reset();
         let line = proxy.access_line("tunnel", TARGET);
