@@ -20,6 +20,7 @@ use crate::config::{self, Config, ConfigErrors, Sources};
 use crate::log::access::AccessLog;
 use crate::log::{self, Sink};
 use crate::metrics::Metrics;
+use crate::proxy::beat;
 use crate::proxy::gate::Gate;
 use crate::proxy::https::Https;
 use crate::proxy::listener::{Http, accept_all, bind};
@@ -35,7 +36,6 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How often the files of the TLS listener are looked at.
 const LOOK_AT_FILES: Duration = Duration::from_secs(2);
-const BEAT: Duration = Duration::from_millis(250);
 const COUNT_SESSIONS: Duration = Duration::from_secs(1);
 /// Erasing walks through all sessions: once in so many counts.
 const COUNTS_TO_A_SWEEP: u32 = 60;
@@ -559,7 +559,7 @@ fn start_workers(gate: &Arc<Gate>) -> io::Result<Vec<UnboundedSender<Post>>> {
             let gate = gate.clone();
             thread::Builder::new().name(format!("worker-{i}")).spawn(move || {
                 runtime.block_on(async move {
-                    tokio::spawn(beat());
+                    tokio::spawn(beat::keep());
                     while let Some(Post { listener, https, stop }) = received.recv().await {
                         let gate = gate.clone();
                         match https {
@@ -572,15 +572,6 @@ fn start_workers(gate: &Arc<Gate>) -> io::Result<Vec<UnboundedSender<Post>>> {
             Ok(posts)
         })
         .collect()
-}
-
-/// Keeps a timer near. tokio writes to an eventfd whenever a new timer rings before all others, and
-/// in a quiet loop each tunnel's would: a system call and a wake-up for every one.
-async fn beat() {
-    let mut beat = tokio::time::interval(BEAT);
-    loop {
-        beat.tick().await;
-    }
 }
 
 /// Raises the soft limit of open files to the hard one; returns what is in force.

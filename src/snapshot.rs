@@ -89,6 +89,7 @@ impl Plan {
 }
 
 /// Limits in numbers and time.
+#[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub connections: usize,
     pub connections_per_client: usize,
@@ -166,8 +167,8 @@ impl Snapshot {
     }
 
     /// The metric handles of a rule, or of what report mode lets through without one.
-    pub fn series(&self, rule: Option<RuleId>) -> &Arc<RuleSeries> {
-        rule.map_or(&self.unlisted, |rule| &self.series[rule.index()])
+    pub fn series(&self, rule: Option<RuleId>) -> &RuleSeries {
+        rule.map_or(&*self.unlisted, |rule| &*self.series[rule.index()])
     }
 
     /// Whether report mode lets a denied target through. A number that only C libraries take for

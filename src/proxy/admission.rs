@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prometheus::IntGauge;
 
 use super::refusal::Limit;
+use crate::metrics::Listener;
 
 const SHARDS: usize = 16;
 /// Connections over a limit that are still told so with a 503; those beyond are closed unheard,
@@ -19,6 +20,7 @@ const TOLD: usize = 64;
 pub struct Admission {
     total: AtomicUsize,
     clients: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
+    gauges: [IntGauge; 2],
 }
 
 /// What a new connection gets.
@@ -30,8 +32,9 @@ pub enum Entrance {
 }
 
 impl Admission {
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self { total: AtomicUsize::new(0), clients: Default::default() })
+    /// `gauges` show the open connections of each listener.
+    pub fn new(gauges: [IntGauge; 2]) -> Arc<Self> {
+        Arc::new(Self { total: AtomicUsize::new(0), clients: Default::default(), gauges })
     }
 
     /// Open connections, and further tunnels on them.
@@ -39,16 +42,16 @@ impl Admission {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// Counts a connection of `client` in; `gauge` shows it for as long as it is open.
+    /// Counts a connection of `client` in; the listener's gauge shows it for as long as it is open.
     pub fn enter(
         self: &Arc<Self>,
         client: IpAddr,
         connections: usize,
         per_client: usize,
-        gauge: &IntGauge,
+        listener: Listener,
     ) -> Entrance {
-        gauge.inc();
-        let (permit, total, own) = self.count(client, Some(gauge.clone()));
+        self.gauges[listener as usize].inc();
+        let (permit, total, own) = self.count(client, Some(listener));
         if total > connections + TOLD || own > per_client + TOLD {
             return Entrance::Shut;
         }
@@ -66,12 +69,12 @@ impl Admission {
         (permit, over(total, connections, own, per_client))
     }
 
-    fn count(self: &Arc<Self>, client: IpAddr, gauge: Option<IntGauge>) -> (Permit, usize, usize) {
+    fn count(self: &Arc<Self>, client: IpAddr, listener: Option<Listener>) -> (Permit, usize, usize) {
         let total = self.total.fetch_add(1, Ordering::Relaxed) + 1;
         let mut shard = self.shard(client);
         let own = shard.entry(client).or_insert(0);
         *own += 1;
-        (Permit { admission: self.clone(), client, gauge }, total, *own)
+        (Permit { admission: self.clone(), client, listener }, total, *own)
     }
 
     fn shard(&self, client: IpAddr) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
@@ -96,13 +99,14 @@ fn over(total: usize, connections: usize, own: usize, per_client: usize) -> Opti
 pub struct Permit {
     admission: Arc<Admission>,
     client: IpAddr,
-    gauge: Option<IntGauge>,
+    /// Shown in this listener's gauge; a tunnel beside others is not.
+    listener: Option<Listener>,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(gauge) = &self.gauge {
-            gauge.dec();
+        if let Some(listener) = self.listener {
+            self.admission.gauges[listener as usize].dec();
         }
         if let Entry::Occupied(mut own) = self.admission.shard(self.client).entry(self.client) {
             *own.get_mut() -= 1;

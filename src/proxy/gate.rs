@@ -1,11 +1,14 @@
 //! What all connections share: the configuration in force, limits, metrics, the log, the drain.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use pin_project_lite::pin_project;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
@@ -14,7 +17,7 @@ use super::admission::Admission;
 use crate::log::access::AccessLog;
 use crate::metrics::Metrics;
 use crate::net::dialer::is_unspecified;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Limits, Snapshot};
 
 /// Denials that get a line of their own in a second; a flood is counted, and said in one line.
 const DENIAL_LINES: u32 = 500;
@@ -44,8 +47,8 @@ impl Gate {
         let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
         Arc::new(Self {
             current: ArcSwap::new(snapshot),
+            admission: Admission::new(metrics.client_connections.clone()),
             metrics,
-            admission: Admission::new(),
             access,
             drain: Drain::default(),
             ids: AtomicU64::new(seed ^ u64::from(std::process::id()).rotate_left(40)),
@@ -63,6 +66,11 @@ impl Gate {
     /// The configuration in force; a request sees one whole one.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
+    }
+
+    /// The limits in force, for a moment.
+    pub fn limits(&self) -> Limits {
+        self.current.load().limits
     }
 
     /// Puts a new configuration in force for what comes; live tunnels keep theirs.
@@ -154,6 +162,8 @@ impl Drop for Busy {
 pub struct Drain {
     begun: CancellationToken,
     cut: CancellationToken,
+    /// Said before `cut` rings: a token is behind a lock, which no read of a tunnel's may take.
+    cutting: AtomicBool,
 }
 
 impl Drain {
@@ -172,11 +182,39 @@ impl Drain {
 
     /// Ends what still lives.
     pub fn cut_all(&self) {
+        self.cutting.store(true, Ordering::Release);
         self.cut.cancel();
     }
 
-    /// Waits for the end of all tunnels.
-    pub fn cut(&self) -> WaitForCancellationFuture<'_> {
-        self.cut.cancelled()
+    /// Runs a tunnel to its end, or until all are cut: then none.
+    pub fn unless_cut<F: Future + Unpin>(&self, tunnel: F) -> UnlessCut<'_, F> {
+        UnlessCut { tunnel, cut: self.cut.cancelled(), cutting: &self.cutting, listening: false }
+    }
+}
+
+pin_project! {
+    /// See [`Drain::unless_cut`]. A tunnel holds it for a shift; an `async fn` would be larger.
+    pub struct UnlessCut<'a, F> {
+        tunnel: F,
+        #[pin]
+        cut: WaitForCancellationFuture<'a>,
+        cutting: &'a AtomicBool,
+        listening: bool,
+    }
+}
+
+impl<F: Future + Unpin> Future for UnlessCut<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(end) = Pin::new(this.tunnel).poll(cx) {
+            return Poll::Ready(Some(end));
+        }
+        // Asked once, the token wakes the task when it rings.
+        if !std::mem::replace(this.listening, true) || this.cutting.load(Ordering::Acquire) {
+            return this.cut.poll(cx).map(|()| None);
+        }
+        Poll::Pending
     }
 }

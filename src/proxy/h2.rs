@@ -20,6 +20,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::admission::Permit;
 use super::answer::Plain;
+use super::beat;
 use super::gate::Gate;
 use super::head;
 use super::refusal::{Refusal, shown};
@@ -92,6 +93,7 @@ pub async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, gat
         match next {
             Some(Ok((request, respond))) => {
                 used = true;
+                beat::stir();
                 let mut peer = peer.clone();
                 let place = match Arc::strong_count(&live) {
                     // The connection's own place serves one tunnel, as over HTTP/1.1.
@@ -111,7 +113,7 @@ pub async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, gat
 /// Counts a further tunnel against `limits.connections` and `limits.connections_per_client`: it
 /// holds as much as a connection of its own would.
 fn enter(gate: &Gate, peer: &mut Peer) -> Permit {
-    let limits = &gate.snapshot().limits;
+    let limits = gate.limits();
     let client = peer.address.ip();
     let (permit, over) =
         gate.admission.enter_beside(client, limits.connections, limits.connections_per_client);

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::admission::Entrance;
+use super::beat;
 use super::gate::Gate;
 use super::session::{self, Peer};
 use crate::address;
@@ -127,11 +128,12 @@ fn admit<S: Service>(
     service: S,
     gate: &Arc<Gate>,
 ) {
-    let snapshot = gate.snapshot();
+    beat::stir();
     let client = address::canonical(address.ip());
-    let gauge = &gate.metrics.client_connections[S::LISTENER as usize];
-    let limits = &snapshot.limits;
-    match gate.admission.enter(client, limits.connections, limits.connections_per_client, gauge) {
+    let limits = gate.limits();
+    let entrance =
+        gate.admission.enter(client, limits.connections, limits.connections_per_client, S::LISTENER);
+    match entrance {
         Entrance::Admitted(permit, over) => {
             let address = SocketAddr::new(client, address.port());
             let local = if crate::net::dialer::is_unspecified(local.ip()) {

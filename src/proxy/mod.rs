@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod answer;
+pub mod beat;
 pub mod gate;
 pub mod h2;
 pub mod head;

@@ -32,7 +32,6 @@ pub struct Record {
     certificate: Option<Arc<str>>,
     would_deny: Option<&'static str>,
     rule: Option<RuleId>,
-    series: Arc<RuleSeries>,
     started: Instant,
     live: bool,
     answered: AtomicBool,
@@ -60,7 +59,6 @@ impl Record {
             client: peer.address,
             certificate: peer.certificate.clone(),
             rule,
-            series: snapshot.series(rule).clone(),
             started,
             live: false,
             answered: AtomicBool::new(false),
@@ -72,28 +70,32 @@ impl Record {
     pub fn report(&mut self, reason: &'static str, gate: &Gate) {
         gate.metrics.reported(reason);
         self.would_deny.get_or_insert(reason);
-        self.rule = None;
-        let series = self.snapshot.series(None).clone();
         if self.live {
-            self.series.active.dec();
-            series.active.inc();
+            self.series().active.dec();
         }
-        self.series = series;
+        self.rule = None;
+        if self.live {
+            self.series().active.inc();
+        }
+    }
+
+    fn series(&self) -> &RuleSeries {
+        self.snapshot.series(self.rule)
     }
 
     /// The 200 is on its way: a tunnel lives from here.
     pub fn established(&mut self) {
-        self.series.connect.observe(self.started.elapsed().as_secs_f64());
-        self.series.active.inc();
+        self.series().connect.observe(self.started.elapsed().as_secs_f64());
+        self.series().active.inc();
         self.live = true;
     }
 
     /// Counts and logs the end of a tunnel.
     pub fn ended(self: Box<Self>, gate: &Gate, outcome: Outcome, by: &'static str, moved: [u64; 2]) {
         let lived = self.started.elapsed();
-        self.series.ended(outcome);
+        self.series().ended(outcome);
         if self.live {
-            self.series.category.duration.observe(lived.as_secs_f64());
+            self.series().category.duration.observe(lived.as_secs_f64());
         }
         let stage = (outcome != Outcome::Ok).then_some(self.stage);
         self.write(
@@ -156,12 +158,12 @@ impl Record {
 impl Meter for Record {
     fn moved(&self, sent: u64, received: u64) {
         if sent > 0 {
-            self.series.sent.inc_by(sent);
+            self.series().sent.inc_by(sent);
         }
         if received > 0 {
-            self.series.received.inc_by(received);
-            if !self.answered.swap(true, Ordering::Relaxed) {
-                self.series.category.first_byte.observe(self.started.elapsed().as_secs_f64());
+            self.series().received.inc_by(received);
+            if !self.answered.load(Ordering::Relaxed) && !self.answered.swap(true, Ordering::Relaxed) {
+                self.series().category.first_byte.observe(self.started.elapsed().as_secs_f64());
             }
         }
     }
@@ -171,7 +173,7 @@ impl Drop for Record {
     /// Also when a tunnel's task panics: the gauge must not keep what is gone.
     fn drop(&mut self) {
         if self.live {
-            self.series.active.dec();
+            self.series().active.dec();
         }
     }
 }

@@ -85,7 +85,7 @@ fn negotiate<C: Wire>(
 ) -> impl Future<Output = Option<Box<Tunnel<C>>>> + Send {
     async move {
         let mut reader = Reader::default();
-        let mut deadline = tokio::time::Instant::now() + gate.snapshot().limits.header_timeout;
+        let mut deadline = tokio::time::Instant::now() + gate.limits().header_timeout;
         loop {
             let snapshot = gate.snapshot();
             let limit = snapshot.limits.request_header;
@@ -113,7 +113,7 @@ fn negotiate<C: Wire>(
             if !begins(&mut reader, &mut client, &gate).await {
                 return None;
             }
-            deadline = tokio::time::Instant::now() + gate.snapshot().limits.header_timeout;
+            deadline = tokio::time::Instant::now() + gate.limits().header_timeout;
             if gate.drain.is_draining() {
                 refuse(&mut client, &peer, &gate, &snapshot, None, Refusal::Draining).await;
                 return None;
@@ -503,11 +503,7 @@ impl<C: Wire> Tunnel<C> {
     /// Relays until the end, and records it.
     pub async fn run(mut self: Box<Self>) {
         let patience = self.record.snapshot.patience;
-        let end = tokio::select! {
-            biased;
-            end = self.relay.run(patience, &*self.record) => Some(end),
-            () = self.gate.drain.cut() => None,
-        };
+        let end = self.gate.drain.unless_cut(self.relay.run(patience, &*self.record)).await;
         match end {
             Some(end) => self.relay.finish(end).await,
             None => self.relay.abort(),

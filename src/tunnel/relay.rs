@@ -171,7 +171,11 @@ impl<C: Wire> Relay<C> {
     }
 
     /// Relays until the end; what the end needs is done by [`Relay::finish`].
-    pub fn run(&mut self, patience: Patience, meter: &impl Meter) -> impl Future<Output = End> + Send {
+    pub fn run(
+        &mut self,
+        patience: Patience,
+        meter: &impl Meter,
+    ) -> impl Future<Output = End> + Send + Unpin {
         let mut alarm: Option<Pin<Box<Sleep>>> = None;
         let mut glance = None;
         let mut last_moved = (0, 0);

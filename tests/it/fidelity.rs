@@ -231,40 +231,46 @@ fn tunnels_that_are_stuck_hold_bounded_memory_and_lose_nothing() {
 
 #[test]
 fn a_client_that_resets_behind_a_stuck_upload_frees_its_upstream() {
-    for over_tls in [false, true] {
-        let (say, hear) = std::sync::mpsc::channel();
-        let told = Arc::new(AtomicBool::new(false));
-        let of_upstream = told.clone();
-        let upstream = Upstream::serve(move |mut stream| {
-            while !of_upstream.load(Ordering::SeqCst) {
-                thread::sleep(Duration::from_millis(10));
+    reset_behind_a_stuck_upload(|proxy, _| proxy.connect());
+}
+
+#[test]
+fn a_client_over_tls_that_resets_behind_a_stuck_upload_frees_its_upstream() {
+    reset_behind_a_stuck_upload(|proxy, secured| secured.agent().connect(proxy));
+}
+
+fn reset_behind_a_stuck_upload(connect: impl FnOnce(&Proxy, &Secured) -> Raw) {
+    let (say, hear) = std::sync::mpsc::channel();
+    let told = Arc::new(AtomicBool::new(false));
+    let of_upstream = told.clone();
+    let upstream = Upstream::serve(move |mut stream| {
+        while !of_upstream.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let mut sink = vec![0; 1 << 20];
+        let end = loop {
+            match stream.read(&mut sink) {
+                Ok(0) => break Ok(()),
+                Ok(_) => {}
+                Err(error) => break Err(error.kind()),
             }
-            let mut sink = vec![0; 1 << 20];
-            let end = loop {
-                match stream.read(&mut sink) {
-                    Ok(0) => break Ok(()),
-                    Ok(_) => {}
-                    Err(error) => break Err(error.kind()),
-                }
-            };
-            say.send(end).unwrap();
-        });
-        let secured = Secured::new();
-        let proxy = secured.start(&upstream, "", "");
-        let mut client = if over_tls { secured.agent().connect(&proxy) } else { proxy.connect() };
-        assert_eq!(client.connect_target(TARGET).status, 200);
-        // rustls tries to read where it can't write.
-        client.stream().set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-        client.stream().set_write_timeout(Some(Duration::from_millis(500))).unwrap();
-        assert!(client.write_all(&vec![0; 64 << 20]).is_err(), "64 MiB vanished into buffers");
-        client.reset();
-        let line = proxy.access_line("tunnel", TARGET);
-        let end = (&line["outcome"], &line["ended_by"]);
-        assert_eq!(end, (&"client_reset".into(), &"client".into()), "over TLS: {over_tls}; {line}");
-        told.store(true, Ordering::SeqCst);
-        let end = hear.recv_timeout(crate::support::PATIENCE).unwrap();
-        assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset), "over TLS: {over_tls}");
-    }
+        };
+        say.send(end).unwrap();
+    });
+    let secured = Secured::new();
+    let proxy = secured.start(&upstream, "", "");
+    let mut client = connect(&proxy, &secured);
+    assert_eq!(client.connect_target(TARGET).status, 200);
+    client.stream().set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    // rustls tries to read where it can't write.
+    client.stream().set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    assert!(client.write_all(&vec![0; 64 << 20]).is_err(), "64 MiB vanished into buffers");
+    client.reset();
+    let line = proxy.access_line("tunnel", TARGET);
+    assert_eq!((&line["outcome"], &line["ended_by"]), (&"client_reset".into(), &"client".into()), "{line}");
+    told.store(true, Ordering::SeqCst);
+    let end = hear.recv_timeout(crate::support::PATIENCE).unwrap();
+    assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
 }
 
 #[test]
