@@ -87,9 +87,11 @@ fn negotiate<C: Wire>(
         let mut reader = Reader::default();
         let mut deadline = tokio::time::Instant::now() + gate.limits().header_timeout;
         loop {
+            let limit = gate.limits().request_header;
+            let read = timeout_at(deadline, reader.read(&mut client, limit)).await;
+            // Only now: what was reloaded while a connection waited holds for its request.
             let snapshot = gate.snapshot();
-            let limit = snapshot.limits.request_header;
-            let next = match timeout_at(deadline, reader.read(&mut client, limit)).await {
+            let next = match read {
                 Ok(Ok(head)) => understand(head, &peer, &snapshot),
                 Err(_) if reader.began() => Next::Refusal(Refusal::HeaderTimeout, None),
                 Ok(Err(_)) | Err(_) => Next::End,

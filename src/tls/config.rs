@@ -58,9 +58,9 @@ pub struct Template {
 
 /// The cipher suites in the order in which this server chooses among what a client offers.
 ///
-/// AES-128-GCM first, as browsers offer it on processors that have AES: after a name in SHA-384, as
-/// OpenSSL and rustls prefer it, the key schedule makes a handshake a fifth dearer, for a strength
-/// that the certificates and the key exchange don't have.
+/// AES-128-GCM with SHA-256 first, as browsers have it. OpenSSL and rustls prefer AES-256 with
+/// SHA-384, whose key schedule makes a handshake a fifth dearer, for a strength that neither the
+/// certificate nor the key exchange has.
 static SUITES: [SupportedCipherSuite; 9] = [
     suite::TLS13_AES_128_GCM_SHA256,
     suite::TLS13_AES_256_GCM_SHA384,

@@ -154,10 +154,15 @@ fn limits_and_clients_change_too() {
     let upstream = Upstream::echo();
     let rules = policy(&["old.example"], &upstream);
     let proxy = Proxy::start(&rules);
-    proxy.tunnel("old.example:443");
+    let _live = proxy.tunnel("old.example:443");
+    let waiting = proxy.connect();
+    proxy.metric_eventually("ccpgate_client_connections{listener=\"http\"}", 2.0);
     proxy.reload(&format!("[proxy]\nclients = [\"127.0.0.2/32\"]\n{rules}"), "ok");
-    let answer = proxy.connect().connect_target("old.example:443");
-    assert_eq!(answer.proxy_status("details"), Some("client"), "{}", answer.head);
+    // A connection that was open but had asked for nothing is judged as a new one.
+    for mut client in [waiting, proxy.connect()] {
+        let answer = client.connect_target("old.example:443");
+        assert_eq!(answer.proxy_status("details"), Some("client"), "{}", answer.head);
+    }
 
     proxy.reload(&format!("[limits]\nheader_timeout = \"300ms\"\n{rules}"), "ok");
     let mut slow = proxy.connect();
