@@ -141,8 +141,7 @@ async fn negotiate(
             Ok(answer) => send(&mut respond, &answer, parts.method == Method::HEAD),
             Err(refusal) => {
                 let target = shown(&parts.uri.to_string());
-                let id = super::record::denied(&gate, &snapshot, &peer, Some(&target), &refusal);
-                let answer = Plain::refusal(&refusal, &snapshot.name, Some(&target), &id);
+                let answer = session::denied(&peer, &gate, &snapshot, Some(&target), &refusal);
                 send(&mut respond, &answer, parts.method == Method::HEAD);
             }
         }
@@ -154,8 +153,7 @@ async fn negotiate(
     let target = match session::asked(admitted, authority, announced) {
         Ok(target) => target,
         Err((refusal, target)) => {
-            let id = super::record::denied(&gate, &snapshot, &peer, Some(&target), &refusal);
-            send(&mut respond, &Plain::refusal(&refusal, &snapshot.name, Some(&target), &id), false);
+            send(&mut respond, &session::denied(&peer, &gate, &snapshot, Some(&target), &refusal), false);
             return None;
         }
     };

@@ -162,7 +162,9 @@ impl Meter for Record {
         }
         if received > 0 {
             self.series().received.inc_by(received);
-            if !self.answered.load(Ordering::Relaxed) && !self.answered.swap(true, Ordering::Relaxed) {
+            // One task calls this: no exchange that other threads would have to see.
+            if !self.answered.load(Ordering::Relaxed) {
+                self.answered.store(true, Ordering::Relaxed);
                 self.series().category.first_byte.observe(self.started.elapsed().as_secs_f64());
             }
         }

@@ -273,8 +273,19 @@ async fn refuse<C: Wire>(
     target: Option<&str>,
     refusal: Refusal,
 ) {
-    let id = super::record::denied(gate, snapshot, peer, target, &refusal);
-    Plain::refusal(&refusal, &snapshot.name, target, &id).send_last(client, false).await;
+    denied(peer, gate, snapshot, target, &refusal).send_last(client, false).await;
+}
+
+/// Counts and logs what got no further than its head; the answer to it.
+pub(super) fn denied(
+    peer: &Peer,
+    gate: &Gate,
+    snapshot: &Snapshot,
+    target: Option<&str>,
+    refusal: &Refusal,
+) -> Plain<'static> {
+    let id = super::record::denied(gate, snapshot, peer, target, refusal);
+    Plain::refusal(refusal, &snapshot.name, target, &id)
 }
 
 /// From a target to a connection: decide, resolve, judge, dial. `gone` ends it early.

@@ -32,11 +32,6 @@ pub enum Verdict {
     SniMismatch(Option<String>),
 }
 
-/// Judges bytes that came at once; see [`Judge::judge`].
-pub fn judge(bytes: &[u8], check: TlsCheck, host: &Host) -> Verdict {
-    Judge::default().judge(bytes, check, host)
-}
-
 /// Judges a hello that comes in pieces. It remembers the records that were whole, so that a hostile
 /// hello in single bytes costs no more than its length.
 #[derive(Debug, Default)]

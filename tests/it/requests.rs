@@ -1,6 +1,7 @@
 //! What attackers and odd clients send, a numbered table row each: request line, header section,
 //! and what follows it; the targets that they ask for are in `targets`. The right outcome is a
-//! tunnel, a refusal with these statuses and reasons, or a closed connection; whatever else, nothing but a tunnel may reach the upstream.
+//! tunnel, a refusal with these statuses and reasons, or a closed connection; whatever else, nothing
+//! but a tunnel may reach the upstream.
 
 use crate::support::{Proxy, Raw, Upstream, client_hello, eventually};
 

@@ -18,6 +18,11 @@ fn named(name: &str) -> Host {
     Host::Name(name.into())
 }
 
+/// What bytes are that came at once.
+fn judge(bytes: &[u8], check: TlsCheck, host: &Host) -> Verdict {
+    Judge::default().judge(bytes, check, host)
+}
+
 fn sni(bytes: &[u8]) -> Verdict {
     judge(bytes, TlsCheck::Sni, &named(NAME))
 }
