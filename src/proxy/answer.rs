@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
-use super::head::{Request, discard};
+use super::head::Request;
 use super::refusal::Refusal;
+use crate::net::scratch;
 use crate::tunnel::wire::Wire;
 
 pub const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
@@ -104,7 +105,7 @@ impl<'a> Plain<'a> {
 async fn part<C: Wire>(client: &mut C) {
     let parting = async {
         let _ = client.shutdown().await;
-        discard(client, DROPPED).await;
+        scratch::discard(client, DROPPED).await;
     };
     let _ = tokio::time::timeout(MOMENT, parting).await;
 }

@@ -5,53 +5,17 @@
 //! all, eats tunnel bytes when a CONNECT announces a body, and keeps its buffers as long as the
 //! tunnel lives. httparse is hyper's own parser; around it, only sizes, times and strictness are ours.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::AsyncRead;
+
+use crate::net::scratch;
 
 /// As many fields as hyper allows by default; a browser sends about ten with a CONNECT.
 const MAX_FIELDS: usize = 100;
-/// One read takes at most this much: a head and a ClientHello usually come whole.
-pub const SCRATCH: usize = 64 * 1024;
-
-thread_local! {
-    /// Reads land here first; only what must outlive the read is copied out of it.
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
-}
-
-/// Reads once into this thread's buffer and lets `take` look at the bytes; 0 bytes is the end.
-pub fn poll_scratch<R: AsyncRead + Unpin, T>(
-    reader: &mut R,
-    cx: &mut Context<'_>,
-    limit: usize,
-    take: impl FnOnce(&mut Context<'_>, &[u8]) -> T,
-) -> Poll<io::Result<T>> {
-    BUFFER.with_borrow_mut(|buffer| {
-        let mut buffer = ReadBuf::new(&mut buffer[..limit.min(SCRATCH)]);
-        ready!(Pin::new(reader).poll_read(cx, &mut buffer))?;
-        Poll::Ready(Ok(take(cx, buffer.filled())))
-    })
-}
-
-/// Reads and drops until the end, an error, or so many bytes. No `async fn`, which would keep its
-/// arguments twice: an idle tunnel holds the room for this.
-pub fn discard<R: AsyncRead + Unpin>(from: &mut R, most: usize) -> impl Future<Output = ()> {
-    let mut left = most;
-    poll_fn(move |cx| {
-        while left > 0 {
-            match ready!(poll_scratch(from, cx, SCRATCH, |_, bytes| bytes.len())) {
-                Ok(n @ 1..) => left = left.saturating_sub(n),
-                Ok(0) | Err(_) => break,
-            }
-        }
-        Poll::Ready(())
-    })
-}
 
 /// What a request asks for. The fields of its header that matter are here, the rest is forgotten.
 #[derive(Debug, PartialEq, Eq)]
@@ -131,8 +95,7 @@ impl Reader {
         if self.began() {
             return Ok(true);
         }
-        poll_fn(|cx| poll_scratch(from, cx, SCRATCH, |_, bytes| self.partial.extend_from_slice(bytes)))
-            .await?;
+        poll_fn(|cx| scratch::poll_read(from, cx, |bytes| self.partial.extend_from_slice(bytes))).await?;
         Ok(self.began())
     }
 
@@ -143,7 +106,7 @@ impl Reader {
         limit: usize,
     ) -> Poll<io::Result<Option<Head>>> {
         let partial = &mut self.partial;
-        poll_scratch(from, cx, SCRATCH, |_, bytes| {
+        scratch::poll_read(from, cx, |bytes| {
             if bytes.is_empty() {
                 return Some(Head::Ended { began: !partial.is_empty() });
             }

@@ -15,13 +15,14 @@ use tokio::time::timeout_at;
 use super::admission::Permit;
 use super::answer::{ESTABLISHED, Plain};
 use super::gate::{Busy, Gate};
-use super::head::{Head, HeadError, Reader, Request, SCRATCH, poll_scratch};
+use super::head::{Head, HeadError, Reader, Request};
 use super::record::Record;
 use super::refusal::{Limit, Refusal, shown};
 use crate::address;
 use crate::config::TlsCheck;
 use crate::metrics::{Listener, Outcome};
 use crate::net::dialer::dial;
+use crate::net::scratch;
 use crate::policy::Decision;
 use crate::snapshot::Snapshot;
 use crate::target::{Host, Target};
@@ -447,7 +448,7 @@ pub fn guard<C: Wire>(
         while verdict == Verdict::Incomplete {
             let host = &record.target.host;
             let read = poll_fn(|cx| {
-                poll_scratch(&mut client, cx, SCRATCH, |_, bytes| {
+                scratch::poll_read(&mut client, cx, |bytes| {
                     if bytes.is_empty() {
                         return None;
                     }
@@ -481,7 +482,7 @@ pub fn guard<C: Wire>(
                 Err(_) => Verdict::NotTls("the ClientHello did not arrive in time"),
             };
         }
-        debug_assert!(held.len() <= MAX_HELLO + SCRATCH);
+        debug_assert!(held.len() <= MAX_HELLO + scratch::SIZE);
         let (outcome, detail) = match verdict {
             Verdict::Pass | Verdict::Incomplete => (None, None),
             Verdict::NotTls(what) => (Some(Outcome::NotTls), Some(what.to_owned())),

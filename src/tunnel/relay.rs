@@ -6,16 +6,16 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::pipe::Pipe;
 use super::wire::{Pulse, Wire};
-use crate::net::sockopt;
-use crate::proxy::head::{SCRATCH, discard, poll_scratch};
+use crate::net::{scratch, sockopt};
 
 /// A read of at least this much means bulk: the next one goes through a pipe.
 const BULK: usize = 32 * 1024;
@@ -99,6 +99,8 @@ enum Doubt {
 struct Flow {
     backlog: Option<Box<Backlog>>,
     phase: Phase,
+    /// The task waits for the source, which wakes it.
+    waiting: bool,
     bulk: bool,
     /// The sink may hold back bytes until it is flushed.
     unflushed: bool,
@@ -116,6 +118,7 @@ impl Flow {
         Self {
             backlog,
             phase: Phase::Open,
+            waiting: false,
             bulk: false,
             unflushed: false,
             doubt: Doubt::None,
@@ -179,7 +182,12 @@ impl<C: Wire> Relay<C> {
         let mut alarm: Option<Pin<Box<Sleep>>> = None;
         let mut glance = None;
         let mut last_moved = (0, 0);
+        let mut waker = Waker::noop().clone();
         poll_fn(move |cx| {
+            if !waker.will_wake(cx.waker()) {
+                waker.clone_from(cx.waker());
+                self.flows.iter_mut().for_each(|flow| flow.waiting = false);
+            }
             let end = self.poll_flows(cx);
             self.report(meter);
             if let Poll::Ready(end) = end {
@@ -225,7 +233,8 @@ impl<C: Wire> Relay<C> {
 
     fn poll_flows(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         for from in [Side::Client, Side::Upstream] {
-            if self.flows[from as usize].over() {
+            // Mostly it is the other side that has something.
+            if self.flows[from as usize].over() || self.is_quiet(from) {
                 continue;
             }
             match self.poll_flow(cx, from) {
@@ -303,6 +312,15 @@ impl<C: Wire> Relay<C> {
         Poll::Pending
     }
 
+    /// Whether nothing has come from a side since its direction began to wait for it.
+    fn is_quiet(&self, from: Side) -> bool {
+        self.flows[from as usize].waiting
+            && match from {
+                Side::Client => self.client.is_quiet(),
+                Side::Upstream => self.upstream.is_quiet(),
+            }
+    }
+
     /// Moves what one direction has; ready when it has ended and the end was passed on.
     fn poll_flow(&mut self, cx: &mut Context<'_>, from: Side) -> Poll<Result<(), Failed>> {
         let Self { client, upstream, flows, .. } = self;
@@ -348,7 +366,7 @@ impl<C: Wire> Relay<C> {
     }
 
     async fn linger(&mut self) {
-        let _ = tokio::time::timeout(LINGER, discard(&mut self.client, usize::MAX)).await;
+        let _ = tokio::time::timeout(LINGER, scratch::discard(&mut self.client, usize::MAX)).await;
     }
 }
 
@@ -380,28 +398,40 @@ fn pump<R: Wire, W: Wire>(
     flow: &mut Flow,
 ) -> Poll<Result<(), Failed>> {
     let mut turn = 0;
+    let mut emptied = false;
     loop {
         let before = flow.moved;
-        ready!(poll_backlog(cx, sink, flow)).map_err(Failed::Sink)?;
+        if flow.stuck() {
+            ready!(poll_backlog(cx, sink, flow)).map_err(Failed::Sink)?;
+        }
         if flow.phase == Phase::Ending {
             // A sink that is gone already has nothing to be told.
             ready!(Pin::new(&mut *sink).poll_shutdown(cx)).map_err(Failed::Sink)?;
             flow.phase = Phase::Ended;
             return Poll::Ready(Ok(()));
         }
-        let read = match flow.bulk.then(Pipe::take) {
-            Some(Ok(pipe)) => ready!(poll_fill(cx, source, flow, pipe)),
-            // No descriptor for a pipe: copying works as well.
-            _ => ready!(poll_copy(cx, source, sink, flow)),
+        let read = if emptied && source.poll_bytes(cx).is_pending() {
+            Poll::Pending
+        } else {
+            match flow.bulk.then(Pipe::take) {
+                Some(Ok(pipe)) => poll_fill(cx, source, flow, pipe),
+                // No descriptor for a pipe: copying works as well.
+                _ => poll_copy(cx, source, sink, flow),
+            }
         };
-        match read? {
+        // A task that has used up its turn is told to wait as well, but not by the source.
+        flow.waiting = read.is_pending() && has_budget_remaining();
+        match ready!(read)? {
             0 if flow.doubt == Doubt::Reset
                 || flow.doubt == Doubt::Ask && !source.ended_in_order(flow.moved) =>
             {
                 return Poll::Ready(Err(Failed::Source(io::ErrorKind::ConnectionReset.into())));
             }
             0 => flow.phase = Phase::Ending,
-            n => flow.bulk = R::SPLICE && W::SPLICE && n >= if flow.bulk { TRICKLE } else { BULK },
+            n => {
+                emptied = n < scratch::SIZE;
+                flow.bulk = R::SPLICE && W::SPLICE && n >= if flow.bulk { TRICKLE } else { BULK };
+            }
         }
         turn += (flow.moved - before) as usize;
         if turn > TURN {
@@ -465,25 +495,22 @@ fn poll_copy<R: Wire, W: Wire>(
     sink: &mut W,
     flow: &mut Flow,
 ) -> Poll<Result<usize, Failed>> {
-    let copied = ready!(poll_scratch(source, cx, SCRATCH, |cx, bytes| {
-        if bytes.is_empty() {
-            return Ok(0);
+    scratch::with(|buffer| {
+        let read = ready!(source.poll_recv(cx, buffer)).map_err(Failed::Source)?;
+        if read == 0 {
+            return Poll::Ready(Ok(0));
         }
-        let sent = match Pin::new(&mut *sink).poll_write(cx, bytes) {
-            Poll::Ready(sent) => sent?,
+        let sent = match sink.poll_send(cx, &buffer[..read]) {
+            Poll::Ready(sent) => sent.map_err(Failed::Sink)?,
             Poll::Pending => 0,
         };
         flow.moved += sent as u64;
         flow.unflushed = W::BUFFERS;
-        if sent < bytes.len() {
-            flow.backlog = Some(Box::new(Backlog::Copied { bytes: bytes[sent..].to_vec(), at: 0 }));
+        if sent < read {
+            flow.backlog = Some(Box::new(Backlog::Copied { bytes: buffer[sent..read].to_vec(), at: 0 }));
         }
-        Ok(bytes.len())
-    }));
-    match copied {
-        Err(error) => Poll::Ready(Err(Failed::Source(error))),
-        Ok(result) => Poll::Ready(result.map_err(Failed::Sink)),
-    }
+        Poll::Ready(Ok(read))
+    })
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! What the relay asks of an end: bytes in and out, and, where it is a bare socket, splice(2).
 
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::pipe::Pipe;
@@ -25,6 +27,29 @@ pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync {
     const SPLICE: bool;
     /// Whether written bytes may stay behind until `poll_flush`.
     const BUFFERS: bool;
+
+    /// Reads once; 0 is the end of the stream.
+    fn poll_recv(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        ready!(Pin::new(self).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Writes once. Where there is no room it need not ask to be woken: `poll_write` comes next.
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(self).poll_write(cx, bytes)
+    }
+
+    /// Waits for bytes where that can be done without reading; else the read will have to wait.
+    fn poll_bytes(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    /// Whether a task that was told to wait for bytes is still waiting: none have come, and it will
+    /// be woken when they do. False where that is not known.
+    fn is_quiet(&self) -> bool {
+        false
+    }
 
     /// Reads into an empty pipe; 0 is the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>>;
@@ -69,6 +94,43 @@ pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync {
 impl Wire for TcpStream {
     const SPLICE: bool = cfg!(target_os = "linux");
     const BUFFERS: bool = false;
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut read = None;
+            let tried = self.try_io(Interest::READABLE, || {
+                let (n, _) = recv(&*self, &mut *buffer, RecvFlags::empty())?;
+                read = Some(n);
+                // A buffer that is not full has emptied the socket, as epoll(7) says: the next
+                // bytes will ring, and asking now would cost a system call.
+                if n > 0 && n < buffer.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match (read, tried) {
+                (Some(n), _) => return Poll::Ready(Ok(n)),
+                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Poll::Ready(Err(error));
+                }
+                (None, _) => ready!(self.poll_read_ready(cx))?,
+            }
+        }
+    }
+
+    fn poll_send(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.try_io(Interest::WRITABLE, || Ok(send(&*self, bytes, SendFlags::NOSIGNAL)?)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            sent => Poll::Ready(sent),
+        }
+    }
+
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_read_ready(cx).map(|_| ())
+    }
+
+    fn is_quiet(&self) -> bool {
+        // The readiness as the driver knows it, without a system call. What comes is noted there
+        // before the task is woken.
+        self.try_io(Interest::READABLE, || Ok(())).is_err()
+    }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
         loop {

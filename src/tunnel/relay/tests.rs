@@ -482,6 +482,57 @@ async fn idle_tunnels_end_only_when_that_is_asked_for() {
     expect_reset(&mut upstream).await;
 }
 
+/// Polls a future once.
+async fn poll_once(mut future: Pin<&mut impl Future>) {
+    poll_fn(|cx| {
+        assert!(future.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// A message each way, and the end.
+async fn expect_life(mut client: TcpStream, mut upstream: TcpStream, relay: JoinHandle<()>) {
+    let mut heard = [0; 9];
+    client.write_all(b"heartbeat").await.unwrap();
+    timeout(PATIENCE, upstream.read_exact(&mut heard)).await.expect("it is woken").unwrap();
+    upstream.write_all(b"heartbeat").await.unwrap();
+    timeout(PATIENCE, client.read_exact(&mut heard)).await.expect("it is woken").unwrap();
+    drop((client, upstream));
+    timeout(PATIENCE, relay).await.expect("an end").unwrap();
+}
+
+async fn relay_between(near: TcpStream, far: TcpStream) {
+    Relay::new(near, far, &[], 0).run(FOREVER, &Arc::new(Counted::default())).await;
+}
+
+#[tokio::test]
+async fn a_relay_that_changes_tasks_is_woken_in_the_new_one() {
+    let ((client, near), (upstream, far)) = (pair().await, pair().await);
+    let mut relay = Box::pin(relay_between(near, far));
+    poll_once(relay.as_mut()).await;
+    let relay = tokio::spawn(relay);
+    // It has looked at its sockets, and waits.
+    tokio::task::yield_now().await;
+    expect_life(client, upstream, relay).await;
+}
+
+/// A task that has used up its turn is told to wait before the sockets are asked.
+#[tokio::test]
+async fn the_end_of_a_turn_is_not_taken_for_silence() {
+    let ((client, near), (upstream, far)) = (pair().await, pair().await);
+    let relay = tokio::spawn(async {
+        let mut relay = std::pin::pin!(relay_between(near, far));
+        while has_budget_remaining() {
+            tokio::task::consume_budget().await;
+        }
+        poll_once(relay.as_mut()).await;
+        relay.await;
+    });
+    tokio::task::yield_now().await;
+    expect_life(client, upstream, relay).await;
+}
+
 /// An end as TLS would make it: written bytes may stay behind, and the end of the stream is bytes
 /// too, which find no room when the peer does not read.
 struct Layered {
