@@ -154,6 +154,8 @@ pub struct Relay<C> {
     upstream: TcpStream,
     /// From the client, and from upstream.
     flows: [Flow; 2],
+    /// Of the task that the directions wait in.
+    waker: Waker,
     reported: [u64; 2],
     first_end: Option<Side>,
     /// The side that failed to take bytes; the rest of what it had sent is still delivered.
@@ -165,7 +167,15 @@ impl<C: Wire> Relay<C> {
     pub fn new(client: C, upstream: TcpStream, early: &[u8], sent: u64) -> Self {
         let mut flows = [Flow::new(early), Flow::new(&[])];
         flows[0].moved = sent;
-        Self { client, upstream, flows, reported: [0; 2], first_end: None, broken: None }
+        Self {
+            client,
+            upstream,
+            flows,
+            waker: Waker::noop().clone(),
+            reported: [0; 2],
+            first_end: None,
+            broken: None,
+        }
     }
 
     /// Bytes delivered so far: from the client, and from upstream.
@@ -182,10 +192,9 @@ impl<C: Wire> Relay<C> {
         let mut alarm: Option<Pin<Box<Sleep>>> = None;
         let mut glance = None;
         let mut last_moved = (0, 0);
-        let mut waker = Waker::noop().clone();
         poll_fn(move |cx| {
-            if !waker.will_wake(cx.waker()) {
-                waker.clone_from(cx.waker());
+            if !self.waker.will_wake(cx.waker()) {
+                self.waker.clone_from(cx.waker());
                 self.flows.iter_mut().for_each(|flow| flow.waiting = false);
             }
             let end = self.poll_flows(cx);
