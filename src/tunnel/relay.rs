@@ -410,9 +410,7 @@ fn pump<R: Wire, W: Wire>(
     let mut emptied = false;
     loop {
         let before = flow.moved;
-        if flow.stuck() {
-            ready!(poll_backlog(cx, sink, flow)).map_err(Failed::Sink)?;
-        }
+        ready!(poll_backlog(cx, sink, flow)).map_err(Failed::Sink)?;
         if flow.phase == Phase::Ending {
             // A sink that is gone already has nothing to be told.
             ready!(Pin::new(&mut *sink).poll_shutdown(cx)).map_err(Failed::Sink)?;
