@@ -15,6 +15,7 @@ pub mod explain;
 pub mod log;
 pub mod metrics;
 pub mod net;
+mod notify;
 pub mod pac;
 pub mod policy;
 pub mod proxy;

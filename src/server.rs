@@ -1,6 +1,8 @@
 //! The life of `ccpgate serve`: bind, announce, run, reload, drain. Binding is the first effect;
 //! whatever is wrong before it ends with a message and nothing has happened.
 
+mod going;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -20,6 +22,7 @@ use crate::config::{self, Config, ConfigErrors, Sources};
 use crate::log::access::AccessLog;
 use crate::log::{self, Sink};
 use crate::metrics::Metrics;
+use crate::notify::{self, Manager};
 use crate::proxy::beat;
 use crate::proxy::gate::Gate;
 use crate::proxy::https::Https;
@@ -59,6 +62,24 @@ pub enum ServeError {
     Start(#[from] io::Error),
 }
 
+impl ServeError {
+    /// Whether the same start may succeed later, without anybody's change to a file: an address that
+    /// another process still holds, too few descriptors, a resolver's file that isn't there yet.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::Tls(_) | Self::Provider(_) => false,
+            // Not a right that is missing, nor an address that no machine can have.
+            Self::Bind { error, .. } => !matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::AddrNotAvailable
+                    | io::ErrorKind::InvalidInput
+            ),
+            Self::Resolver(_) | Self::Start(_) => true,
+        }
+    }
+}
+
 /// The configuration and what was resolved from it.
 struct Ready {
     config: Config,
@@ -79,7 +100,7 @@ pub fn serve(sources: &Sources) -> Result<(), ServeError> {
     let loaded = load(sources)?;
     let files = raise_file_limit();
     let metrics = Arc::new(Metrics::new());
-    let sink = Sink::start(io::stderr(), metrics.log_dropped.clone())?;
+    let sink = Sink::stderr(metrics.log_dropped.clone())?;
     log::install(&sink, loaded.config.log.format, loaded.config.log.level);
     // DNS, admin and signals have a runtime of their own: a scrape never waits for a tunnel, nor
     // the other way round.
@@ -98,19 +119,27 @@ async fn run(
     files: Option<u64>,
 ) -> Result<(), ServeError> {
     let mut signals = Signals::new()?;
+    let manager = Manager::of_process();
     let (file_changed, mut changed_files) = unbounded_channel();
     let mut server = Server::start(loaded, metrics, sink, files, file_changed)?;
+    manager.ready(&notify::state(&server.gate));
+    tokio::spawn(manager.clone().follow(server.gate.clone()));
     let mut remind = tokio::time::interval_at(tokio::time::Instant::now() + REMIND, REMIND);
-    loop {
+    let going_down = loop {
         tokio::select! {
             _ = remind.tick() => server.remind(),
-            _ = signals.reload.recv() => server.reload(sources),
+            _ = signals.reload.recv() => {
+                manager.reloading();
+                server.reload(sources);
+                manager.ready(&notify::state(&server.gate));
+            }
             Some(()) = changed_files.recv() => server.files_changed(),
-            _ = signals.terminate.recv() => break,
-            _ = signals.interrupt.recv() => break,
+            _ = signals.terminate.recv() => break false,
+            _ = signals.interrupt.recv() => break false,
+            _ = signals.power.recv() => break true,
         }
-    }
-    server.drain(&mut signals).await;
+    };
+    server.drain(&mut signals, &manager, going_down).await;
     Ok(())
 }
 
@@ -118,6 +147,8 @@ struct Signals {
     reload: Signal,
     terminate: Signal,
     interrupt: Signal,
+    /// The machine goes down; the units' `ExecStop=` sends it.
+    power: Signal,
 }
 
 impl Signals {
@@ -126,6 +157,7 @@ impl Signals {
             reload: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            power: signal(SignalKind::from_raw(libc::SIGPWR))?,
         })
     }
 }
@@ -435,11 +467,13 @@ impl Server {
         Ok(())
     }
 
-    /// Takes no new work, lets live tunnels run on for `limits.drain`, then cuts them.
-    async fn drain(mut self, signals: &mut Signals) {
+    /// Takes no new work, lets live tunnels run on for a time, then cuts them.
+    async fn drain(mut self, signals: &mut Signals, manager: &Manager, going_down: bool) {
         let (gate, limit) = (self.gate.clone(), self.config.limits.drain);
+        let time = going::Time { drain: limit, reboot: self.config.limits.reboot_drain };
         gate.metrics.draining.set(1);
         gate.drain.begin();
+        manager.stopping(&notify::state(&gate));
         tracing::info!(
             event = "draining",
             tunnels = gate.busy_now(),
@@ -461,8 +495,8 @@ impl Server {
         };
         let ended = tokio::select! {
             () = quiet => true,
-            () = tokio::time::sleep(limit) => false,
-            _ = signals.terminate.recv() => false,
+            () = time.over(&gate, &mut signals.power, going_down) => false,
+            () = ended_now(&mut signals.terminate, going_down) => false,
             _ = signals.interrupt.recv() => false,
         };
         if !ended {
@@ -476,6 +510,14 @@ impl Server {
         }
         tracing::info!(event = "stopped", "stopped");
     }
+}
+
+/// A signal to end now. The first one after SIGPWR isn't: it is the service manager's own.
+async fn ended_now(terminate: &mut Signal, going_down: bool) {
+    if going_down {
+        terminate.recv().await;
+    }
+    terminate.recv().await;
 }
 
 /// What the TLS listener needs, where there is one. The watch is older than the reading, so that a

@@ -52,6 +52,7 @@ fn the_default_serves_loopback_alone() {
     assert_eq!(config.limits.request_header, 16 * 1024);
     assert_eq!(config.limits.idle_timeout, Duration::ZERO);
     assert_eq!(config.limits.drain, Duration::from_secs(10 * 3600));
+    assert_eq!(config.limits.reboot_drain, Duration::from_secs(60));
     assert_eq!(config.tls.client_ca, None);
     assert!(config.tls.listen.is_empty() && config.allow.is_empty());
 }

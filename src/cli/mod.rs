@@ -2,6 +2,7 @@
 //! error; 0 is fine, 1 a negative answer, 2 wrong usage or an invalid configuration.
 
 mod args;
+mod credentials;
 mod report;
 
 use std::io::{self, Write};
@@ -12,9 +13,16 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::catalogue::{self, Format};
 use crate::config::{self, Config, Loaded, Sources};
+use crate::log::journald;
+use crate::notify;
+use crate::server::ServeError;
 use crate::snapshot::Plan;
 use crate::tls::material::Material;
 use args::{Args, Command, ConfigCommand};
+
+/// EX_TEMPFAIL of sysexits.h, to a service manager alone: the units start again after it, and not
+/// after 2, which no second try mends.
+const TRY_AGAIN: u8 = 75;
 
 /// How a command ends.
 #[derive(Debug)]
@@ -23,6 +31,8 @@ pub enum Failure {
     Negative,
     /// Wrong usage or an invalid configuration.
     Usage(String),
+    /// `serve` can't start.
+    Start(ServeError),
 }
 
 impl From<io::Error> for Failure {
@@ -43,6 +53,12 @@ pub fn run() -> ExitCode {
             eprintln!("ccpgate: {message}");
             ExitCode::from(2)
         }
+        Err(Failure::Start(error)) => {
+            let message = error.to_string();
+            eprintln!("{}", journald::last_words(&format!("ccpgate: {message}")));
+            notify::failed(&message);
+            ExitCode::from(if notify::is_managed() && error.may_pass() { TRY_AGAIN } else { 2 })
+        }
     }
 }
 
@@ -60,7 +76,7 @@ fn refuse(error: &clap::Error) -> ! {
 
 fn dispatch(command: &Command, sources: &Sources) -> Result<(), Failure> {
     match command {
-        Command::Serve => crate::server::serve(sources).map_err(|e| Failure::Usage(e.to_string())),
+        Command::Serve => crate::server::serve(sources).map_err(Failure::Start),
         Command::Allowlist { format, json } => {
             let (_, plan) = plan(sources)?;
             let format = if *json { Format::Json } else { *format };
@@ -107,6 +123,12 @@ fn plan(sources: &Sources) -> Result<(Loaded, Plan), Failure> {
 /// Reads what the TLS listener would, so that a reload after a clean check succeeds.
 fn tls_files(config: &Config) -> Result<(), Failure> {
     if config.tls.listen.is_empty() {
+        return Ok(());
+    }
+    let kept: Vec<_> =
+        Material::files(config).into_iter().filter(|file| credentials::is_kept(file)).collect();
+    if !kept.is_empty() {
+        eprintln!("ccpgate: warning: {}", credentials::not_checked(&kept));
         return Ok(());
     }
     let material = Material::load(config).map_err(|problems| Failure::Usage(problems.join("\nccpgate: ")))?;

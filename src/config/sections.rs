@@ -223,6 +223,8 @@ section! {
         half_closed: Duration = SOME_TIME;
         /// How long live tunnels may run on after SIGTERM.
         drain: Duration = Span { zero: true };
+        /// How long they may at most when the machine itself goes down (SIGPWR).
+        reboot_drain: Duration = Span { zero: true };
     }
 }
 

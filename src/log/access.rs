@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::Sink;
+use super::{Sink, journald};
 use crate::config::LogFormat;
 use crate::target::Target;
 
@@ -96,23 +96,32 @@ impl AccessLog {
     }
 
     pub fn write(&self, access: &Access<'_>) {
+        let journal = self.sink.0.journal;
         let line = match self.format {
             LogFormat::Json => {
                 let mut line = Vec::with_capacity(LINE);
+                if journal {
+                    line.extend_from_slice(journald::INFO.as_bytes());
+                }
                 // Plain data into memory: neither can fail.
                 let _ = serde_json::to_writer(&mut line, access);
                 line.push(b'\n');
                 line
             }
-            LogFormat::Text => text(access).into_bytes(),
+            LogFormat::Text => text(access, journal).into_bytes(),
         };
         self.sink.push(&line);
     }
 }
 
-fn text(a: &Access<'_>) -> String {
+/// With the time in front, or for the journal with the level.
+fn text(a: &Access<'_>, journal: bool) -> String {
     let mut line = Pairs(String::with_capacity(LINE));
-    let _ = write!(line.0, "{:.3} ", a.time);
+    if journal {
+        line.0.push_str(journald::INFO);
+    } else {
+        let _ = write!(line.0, "{:.3} ", a.time);
+    }
     line.0.push_str(a.event);
     line.address("client", Some(a.client));
     match a.target {
@@ -255,7 +264,9 @@ mod tests {
             outcome=ok domain=*.example.com category=core upstream=[2001:db8::1]:443 ended_by=client \
             sent=0 received=18446744073709551615 duration_ms=1.02 connect_ms=0 client_cert=\"CN=a\" \
             id=0123456789ab\n";
-        assert_eq!(text(&line()), expected);
+        assert_eq!(text(&line(), false), expected);
+        let (_, untimed) = expected.split_once(' ').unwrap();
+        assert_eq!(text(&line(), true), format!("<6>{untimed}"));
     }
 
     #[test]

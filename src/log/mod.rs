@@ -3,6 +3,7 @@
 //! stuck disk or pipe never holds up a tunnel: then lines are dropped and counted.
 
 pub mod access;
+pub(crate) mod journald;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -31,6 +32,8 @@ struct Shared {
     pending: Mutex<Pending>,
     changed: Condvar,
     dropped: IntCounter,
+    /// Lines go to the journal, which wants them in its own form.
+    journal: bool,
 }
 
 /// The way into the buffer; cheap to clone.
@@ -42,8 +45,21 @@ impl Sink {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(mut out: impl Write + Send + 'static, dropped: IntCounter) -> io::Result<Self> {
-        let shared = Arc::new(Shared { pending: Mutex::default(), changed: Condvar::new(), dropped });
+    pub fn start(out: impl Write + Send + 'static, dropped: IntCounter) -> io::Result<Self> {
+        Self::new(out, dropped, false)
+    }
+
+    /// The same to standard error, in the journal's form where that is the journal.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn stderr(dropped: IntCounter) -> io::Result<Self> {
+        Self::new(io::stderr(), dropped, journald::is_stderr())
+    }
+
+    fn new(mut out: impl Write + Send + 'static, dropped: IntCounter, journal: bool) -> io::Result<Self> {
+        let shared =
+            Arc::new(Shared { pending: Mutex::default(), changed: Condvar::new(), dropped, journal });
         let of_thread = shared.clone();
         thread::Builder::new().name("log".into()).spawn(move || write_out(&of_thread, &mut out))?;
         Ok(Self(shared))
@@ -148,14 +164,21 @@ pub fn install(sink: &Sink, format: LogFormat, level: Level) {
         .with_target(false)
         .with_ansi(false);
     // A second call, as in a test process, keeps the first subscriber.
-    let _ = match format {
-        LogFormat::Text => builder.try_init().ok(),
-        LogFormat::Json => builder
-            .event_format(JsonLine)
-            .fmt_fields(tracing_subscriber::fmt::format::DefaultFields::new())
-            .try_init()
-            .ok(),
+    let _ = match (format, sink.0.journal) {
+        (LogFormat::Text, false) => builder.try_init().ok(),
+        (LogFormat::Text, true) => {
+            let own = tracing_subscriber::fmt::format().without_time().with_target(false).with_ansi(false);
+            builder.event_format(journald::Journal(own)).try_init().ok()
+        }
+        (LogFormat::Json, false) => builder.event_format(JsonLine).fmt_fields(plain()).try_init().ok(),
+        (LogFormat::Json, true) => {
+            builder.event_format(journald::Journal(JsonLine)).fmt_fields(plain()).try_init().ok()
+        }
     };
+}
+
+fn plain() -> tracing_subscriber::fmt::format::DefaultFields {
+    tracing_subscriber::fmt::format::DefaultFields::new()
 }
 
 /// `{"time":…,"level":…,"event":…,"message":…,…}`: flat, like the access lines.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,8 @@ use arc_swap::ArcSwap;
 use pin_project_lite::pin_project;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tokio::sync::futures::Notified;
+use tokio_util::sync::CancellationToken;
 
 use super::admission::Admission;
 use crate::log::access::AccessLog;
@@ -161,9 +162,22 @@ impl Drop for Busy {
 #[derive(Default)]
 pub struct Drain {
     begun: CancellationToken,
-    cut: CancellationToken,
-    /// Said before `cut` rings: a token is behind a lock, which no read of a tunnel's may take.
-    cutting: AtomicBool,
+    /// Said before `rung` is: that is behind a lock, which no read of a tunnel's may take.
+    stage: AtomicU8,
+    /// Wakes every tunnel once for each stage.
+    rung: Notify,
+}
+
+/// How far the cutting of tunnels has come; never back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum Stage {
+    None,
+    /// From now on it is noticed which tunnels move anything.
+    Watch,
+    /// What moved nothing since then is ended.
+    CutQuiet,
+    CutAll,
 }
 
 impl Drain {
@@ -180,15 +194,36 @@ impl Drain {
         self.begun.cancelled().await;
     }
 
-    /// Ends what still lives.
-    pub fn cut_all(&self) {
-        self.cutting.store(true, Ordering::Release);
-        self.cut.cancel();
+    /// Notices from now on which tunnels move anything.
+    pub fn watch(&self) {
+        self.ring(Stage::Watch);
     }
 
-    /// Runs a tunnel to its end, or until all are cut: then none.
+    /// Ends the tunnels that moved nothing since [`Drain::watch`].
+    pub fn cut_quiet(&self) {
+        self.ring(Stage::CutQuiet);
+    }
+
+    /// Ends what still lives.
+    pub fn cut_all(&self) {
+        self.ring(Stage::CutAll);
+    }
+
+    fn ring(&self, stage: Stage) {
+        self.stage.fetch_max(stage as u8, Ordering::AcqRel);
+        self.rung.notify_waiters();
+    }
+
+    /// Runs a tunnel to its end, or until it is cut: then none.
     pub fn unless_cut<F: Future + Unpin>(&self, tunnel: F) -> UnlessCut<'_, F> {
-        UnlessCut { tunnel, cut: self.cut.cancelled(), cutting: &self.cutting, listening: false }
+        UnlessCut {
+            tunnel,
+            rung: self.rung.notified(),
+            drain: self,
+            seen: Stage::None as u8,
+            listening: false,
+            moved: false,
+        }
     }
 }
 
@@ -197,9 +232,11 @@ pin_project! {
     pub struct UnlessCut<'a, F> {
         tunnel: F,
         #[pin]
-        cut: WaitForCancellationFuture<'a>,
-        cutting: &'a AtomicBool,
+        rung: Notified<'a>,
+        drain: &'a Drain,
+        seen: u8,
         listening: bool,
+        moved: bool,
     }
 }
 
@@ -207,14 +244,101 @@ impl<F: Future + Unpin> Future for UnlessCut<'_, F> {
     type Output = Option<F::Output>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
+        let mut this = self.project();
         if let Poll::Ready(end) = Pin::new(this.tunnel).poll(cx) {
             return Poll::Ready(Some(end));
         }
-        // Asked once, the token wakes the task when it rings.
-        if !std::mem::replace(this.listening, true) || this.cutting.load(Ordering::Acquire) {
-            return this.cut.poll(cx).map(|()| None);
+        let stage = || this.drain.stage.load(Ordering::Acquire);
+        let mut rang = stage() != *this.seen;
+        // Asked once, it wakes the task when it rings.
+        if std::mem::replace(this.listening, true) && !rang && *this.seen == Stage::None as u8 {
+            return Poll::Pending;
+        }
+        while this.rung.as_mut().poll(cx).is_ready() {
+            rang = true;
+            this.rung.set(this.drain.rung.notified());
+        }
+        // Nothing but its two ends and the bell wakes a tunnel.
+        *this.moved |= !rang && *this.seen != Stage::None as u8;
+        // Read again now that the next bell is listened for, so that none is missed.
+        *this.seen = stage();
+        if *this.seen == Stage::CutAll as u8 || *this.seen == Stage::CutQuiet as u8 && !*this.moved {
+            return Poll::Ready(None);
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// A tunnel that lives for ever, and moves something each time that `talk` is told to.
+    fn tunnel(drain: &Arc<Drain>, talk: &Arc<Notify>) -> tokio::task::JoinHandle<Option<()>> {
+        let (drain, talk) = (drain.clone(), talk.clone());
+        tokio::spawn(async move {
+            let mut talking = Box::pin(async move {
+                loop {
+                    talk.notified().await;
+                }
+            });
+            let endless = poll_fn(move |cx| talking.as_mut().poll(cx));
+            drain.unless_cut(endless).await
+        })
+    }
+
+    async fn settle() {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn quiet_tunnels_are_cut_before_those_that_talk() {
+        let (drain, talk, silence) = (Arc::new(Drain::default()), Arc::default(), Arc::default());
+        let talker = tunnel(&drain, &talk);
+        let quiet = tunnel(&drain, &silence);
+        settle().await;
+        // What a tunnel moved before the machine went down says nothing.
+        silence.notify_one();
+        settle().await;
+        drain.watch();
+        settle().await;
+        assert!(!talker.is_finished() && !quiet.is_finished());
+        talk.notify_one();
+        settle().await;
+        drain.cut_quiet();
+        settle().await;
+        assert!(quiet.is_finished() && !talker.is_finished());
+        drain.cut_all();
+        assert_eq!(talker.await.unwrap(), None);
+        assert_eq!(quiet.await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_cut_without_a_warning_ends_all_and_so_does_one_that_came_before() {
+        let (drain, silence) = (Arc::new(Drain::default()), Arc::default());
+        let before = tunnel(&drain, &silence);
+        settle().await;
+        drain.cut_all();
+        assert_eq!(before.await.unwrap(), None);
+        assert_eq!(tunnel(&drain, &silence).await.unwrap(), None);
+        drain.watch();
+        assert_eq!(tunnel(&drain, &silence).await.unwrap(), None, "a stage never goes back");
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_that_comes_while_the_machine_goes_down_is_judged_by_what_it_moves() {
+        let (drain, talk, silence) = (Arc::new(Drain::default()), Arc::default(), Arc::default());
+        drain.watch();
+        let (talker, quiet) = (tunnel(&drain, &talk), tunnel(&drain, &silence));
+        settle().await;
+        talk.notify_one();
+        settle().await;
+        drain.cut_quiet();
+        settle().await;
+        assert!(quiet.is_finished() && !talker.is_finished());
     }
 }

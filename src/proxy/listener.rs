@@ -2,10 +2,12 @@
 //! outlives none of them; one event loop for each core, so that a tunnel never changes threads.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -27,8 +29,12 @@ const COMPLAINT: Duration = Duration::from_secs(10);
 
 /// Binds an address for all workers. Options set here are inherited by every accepted socket.
 ///
+/// An address that this machine doesn't have (yet) is bound all the same, with a warning: at boot an
+/// interface may come up after us, and the standby node of a VRRP pair gets its address only when
+/// the other one fails.
+///
 /// # Errors
-/// When the address is in use or not of this machine.
+/// When the address is in use, or can't be anybody's; a port below 1024 without the right to it.
 pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -39,10 +45,51 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
         // `[::]` beside `0.0.0.0` are two listeners.
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
-    rustix::net::bind(&socket, &address)?;
+    bind_early(&socket, address).map_err(|error| explain(error, address))?;
     prepare(&socket)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(StdListener::from(socket))
+}
+
+/// Binds, also before the machine has the address.
+fn bind_early(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
+    match rustix::net::bind(socket, &address) {
+        Err(Errno::ADDRNOTAVAIL) if can_come(address.ip()) => {}
+        bound => return Ok(bound?),
+    }
+    // Tried without it first: with IP_FREEBIND the kernel doesn't say that the address is missing, and
+    // a typing error would listen in silence.
+    match address {
+        SocketAddr::V4(_) => sockopt::set_ip_freebind(socket, true)?,
+        SocketAddr::V6(_) => sockopt::set_ipv6_freebind(socket, true)?,
+    }
+    rustix::net::bind(socket, &address)?;
+    tracing::warn!(
+        event = "address_missing",
+        %address,
+        "listening on an address that this machine doesn't have yet; connections come once it has"
+    );
+    Ok(())
+}
+
+/// Whether an interface can get this address one day.
+const fn can_come(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => !ip.is_multicast() && !ip.is_broadcast(),
+        IpAddr::V6(ip) => !ip.is_multicast(),
+    }
+}
+
+/// Adds the remedy that the kernel's words lack.
+fn explain(error: io::Error, address: SocketAddr) -> io::Error {
+    if error.kind() != io::ErrorKind::PermissionDenied || address.port() >= 1024 {
+        return error;
+    }
+    let told = format!(
+        "{error}: a port below 1024 needs the capability CAP_NET_BIND_SERVICE, which a drop-in gives \
+         (deploy/README.md, \"Ports below 1024\"); or use a port from 1024 up"
+    );
+    io::Error::new(error.kind(), told)
 }
 
 /// How a connection of a listener is served; over TLS a handshake comes first.

@@ -103,6 +103,10 @@ pub fn create(path: &Path) -> Result<(), KeyFileError> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|e| {
         refuse(match e.kind() {
             io::ErrorKind::AlreadyExists => Problem::Exists,
+            io::ErrorKind::NotFound => match path.parent() {
+                Some(folder) => Problem::NoFolder { folder: folder.to_owned() },
+                None => Problem::Write(e),
+            },
             _ => Problem::Write(e),
         })
     })?;
@@ -153,6 +157,11 @@ enum Problem {
     Duplicate { twin: PathBuf },
     #[error("exists already and is never overwritten: name a new file")]
     Exists,
+    #[error(
+        "can't be written, its folder doesn't exist: make one that only root may read with install -d -m 0700 {}",
+        folder.display()
+    )]
+    NoFolder { folder: PathBuf },
     #[error("can't be written: {0}")]
     Write(io::Error),
     #[error("not made, the system gives no random bytes")]

@@ -1,0 +1,150 @@
+//! What the service manager is told (sd_notify(3)): that we serve, reload, stop, and a sentence for
+//! `systemctl status`. Without `NOTIFY_SOCKET` nobody is there to be told, and nothing happens.
+//!
+//! A datagram to a manager that hangs would block its sender, so a thread of its own sends; what
+//! finds its queue full is dropped, and no tunnel or scrape waits for it.
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use crate::proxy::gate::Gate;
+
+/// A sentence is told at most so often.
+const EVERY: Duration = Duration::from_secs(5);
+/// Messages that wait for a manager that is slow.
+const QUEUE: usize = 16;
+/// systemd shows it in one line.
+const LONGEST: usize = 300;
+
+enum Message {
+    Ready(String),
+    Reloading,
+    Stopping(String),
+    Status(String),
+}
+
+/// The service manager, where there is one.
+#[derive(Clone)]
+pub(crate) struct Manager(Option<SyncSender<Message>>);
+
+/// Whether this process was started by a service manager that wants to be told.
+pub(crate) fn is_managed() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty())
+}
+
+/// Tells why the start failed, for `systemctl status`. Waits until it is told.
+pub(crate) fn failed(why: &str) {
+    // Whoever can't be told reads it in the log.
+    let _ = sd_notify::notify(&[NotifyState::Status(&sentence(why))]);
+}
+
+impl Manager {
+    /// That of this process. Call once.
+    pub(crate) fn of_process() -> Self {
+        if !is_managed() {
+            return Self(None);
+        }
+        let (sender, messages) = sync_channel(QUEUE);
+        let started = thread::Builder::new().name("notify".into()).spawn(move || {
+            while let Ok(message) = messages.recv() {
+                if let Err(error) = send(&message) {
+                    tracing::debug!(event = "notify_failed", %error, "the service manager can't be told");
+                }
+            }
+        });
+        match started {
+            Ok(_) => Self(Some(sender)),
+            Err(error) => {
+                tracing::warn!(event = "notify_failed", %error, "the service manager can't be told");
+                Self(None)
+            }
+        }
+    }
+
+    /// We serve, again after a reload; `systemctl start` returns.
+    pub(crate) fn ready(&self, status: &str) {
+        self.tell(Message::Ready(sentence(status)));
+    }
+
+    /// A reload begins; [`Manager::ready`] must follow, however it ends.
+    pub(crate) fn reloading(&self) {
+        self.tell(Message::Reloading);
+    }
+
+    /// No new connections; the process ends by itself.
+    pub(crate) fn stopping(&self, status: &str) {
+        self.tell(Message::Stopping(sentence(status)));
+    }
+
+    fn tell(&self, message: Message) {
+        if let Some(sender) = &self.0 {
+            let _ = sender.try_send(message);
+        }
+    }
+
+    /// Keeps the sentence of `systemctl status` true for as long as the process lives.
+    pub(crate) async fn follow(self, gate: Arc<Gate>) {
+        if self.0.is_none() {
+            return;
+        }
+        let mut last = String::new();
+        loop {
+            let now = state(&gate);
+            if now != last {
+                self.tell(Message::Status(now.clone()));
+                last = now;
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+}
+
+/// How it goes, in a sentence: what `systemctl status` shows.
+pub(crate) fn state(gate: &Gate) -> String {
+    let tunnels = match gate.busy_now() {
+        1 => "1 tunnel".to_owned(),
+        n => format!("{n} tunnels"),
+    };
+    if gate.drain.is_draining() {
+        format!("draining, {tunnels} left; no new connections")
+    } else if gate.metrics.reload_successful.get() == 1 {
+        format!("serving, {tunnels}")
+    } else {
+        format!("serving, {tunnels}; the last reload was refused, see the log")
+    }
+}
+
+/// One line of bounded length: a newline would begin another assignment.
+fn sentence(text: &str) -> String {
+    let line = text.split('\n').map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
+    match line.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line,
+    }
+}
+
+fn send(message: &Message) -> std::io::Result<()> {
+    match message {
+        Message::Ready(status) => sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]),
+        Message::Reloading => {
+            sd_notify::notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])
+        }
+        Message::Stopping(status) => sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status(status)]),
+        Message::Status(status) => sd_notify::notify(&[NotifyState::Status(status)]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_is_one_line_and_never_an_assignment() {
+        assert_eq!(sentence("a: wrong\nREADY=1\n\n b "), "a: wrong; READY=1; b");
+        assert_eq!(sentence(&"ä".repeat(400)).chars().count(), LONGEST + 1);
+    }
+}
