@@ -68,13 +68,10 @@ impl ServeError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Config(_) | Self::Tls(_) | Self::Provider(_) => false,
-            // Not a right that is missing, nor an address that no machine can have.
-            Self::Bind { error, .. } => !matches!(
-                error.kind(),
-                io::ErrorKind::PermissionDenied
-                    | io::ErrorKind::AddrNotAvailable
-                    | io::ErrorKind::InvalidInput
-            ),
+            // Not a right that is missing, nor what is no address to listen on.
+            Self::Bind { error, .. } => {
+                !matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
+            }
             Self::Resolver(_) | Self::Start(_) => true,
         }
     }

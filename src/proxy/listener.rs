@@ -2,7 +2,7 @@
 //! outlives none of them; one event loop for each core, so that a tunnel never changes threads.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ const COMPLAINT: Duration = Duration::from_secs(10);
 /// the other one fails.
 ///
 /// # Errors
-/// When the address is in use, or can't be anybody's; a port below 1024 without the right to it.
+/// When the address is in use, or its port below 1024 without the right to it.
 pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -54,7 +54,7 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
 /// Binds, also before the machine has the address.
 fn bind_early(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
     match rustix::net::bind(socket, &address) {
-        Err(Errno::ADDRNOTAVAIL) if can_come(address.ip()) => {}
+        Err(Errno::ADDRNOTAVAIL) => {}
         bound => return Ok(bound?),
     }
     // Tried without it first: with IP_FREEBIND the kernel doesn't say that the address is missing, and
@@ -70,14 +70,6 @@ fn bind_early(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
         "listening on an address that this machine doesn't have yet; connections come once it has"
     );
     Ok(())
-}
-
-/// Whether an interface can get this address one day.
-const fn can_come(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => !ip.is_multicast() && !ip.is_broadcast(),
-        IpAddr::V6(ip) => !ip.is_multicast(),
-    }
 }
 
 /// Adds the remedy that the kernel's words lack.

@@ -23,6 +23,7 @@ mod reload;
 mod requests;
 mod resumption;
 mod support;
+mod systemd;
 mod targets;
 mod ticket_keys;
 mod tunnel;

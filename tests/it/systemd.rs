@@ -1,0 +1,298 @@
+//! The shipped units on a real systemd, and the commands of deploy/README.md as they are printed: what
+//! happens at a start, at a reload, when an address is late, and when the machine goes down.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::support::{Machine, PATIENCE, Secured, Upstream, eventually};
+
+const TARGET: &str = "good.example:443";
+const HTTP: ([u8; 4], u16) = ([127, 0, 0, 1], 3128);
+/// Of the test's machine, in place of a minute.
+const REBOOT: Duration = Duration::from_secs(6);
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The shell scripts below a heading of deploy/README.md.
+#[track_caller]
+fn printed(heading: &str) -> Vec<String> {
+    let page = fs::read_to_string(repository().join("deploy/README.md")).unwrap();
+    let section = page.split("\n## ").find(|section| section.starts_with(&format!("{heading}\n")));
+    let section = section.unwrap_or_else(|| panic!("deploy/README.md has no section {heading}"));
+    let scripts: Vec<String> = section
+        .split("\n```sh\n")
+        .skip(1)
+        .map(|rest| rest.split_once("\n```\n").expect("a fence is closed").0.to_owned())
+        .collect();
+    assert!(!scripts.is_empty(), "no commands below {heading}");
+    scripts
+}
+
+fn config(upstream: &Upstream, more: &str) -> String {
+    format!(
+        "[connect]\nregions = [\"us-west-2\"]\ninstances = [\"acme\"]\n\
+         [[allow]]\npattern = \"good.example\"\n[policy]\ntls = \"off\"\n\
+         [egress]\nconnect_to = {{ \"{TARGET}\" = \"{}\" }}\n{more}",
+        upstream.address()
+    )
+}
+
+/// A tunnel without any expectation of how it goes on.
+struct Tunnel(TcpStream);
+
+impl Tunnel {
+    #[track_caller]
+    fn open(proxy: impl Into<SocketAddr>) -> Self {
+        let mut stream = TcpStream::connect_timeout(&proxy.into(), PATIENCE).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "CONNECT {TARGET} HTTP/1.1\r\nHost: {TARGET}\r\n\r\n").unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));
+        Self(stream)
+    }
+
+    /// Whether a message comes back.
+    fn talks(&mut self) -> bool {
+        let mut byte = [0];
+        self.0.write_all(b"x").is_ok() && self.0.read_exact(&mut byte).is_ok()
+    }
+
+    /// Talks, as an agent's panel does, until it can't any more; when that was.
+    fn talk_to_the_end(mut self) -> Instant {
+        while self.talks() {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Instant::now()
+    }
+
+    /// Waits in silence for the end; when that was.
+    fn wait_for_the_end(mut self) -> Instant {
+        self.0.set_read_timeout(Some(4 * PATIENCE)).unwrap();
+        let _ = self.0.read(&mut [0]);
+        Instant::now()
+    }
+}
+
+#[test]
+fn the_units_on_a_real_machine() {
+    let Some(machine) = Machine::boot() else { return };
+    // A thread of its own, since it never leaves the machine's network again.
+    std::thread::spawn(move || story(machine)).join().unwrap();
+}
+
+fn story(mut machine: Machine) {
+    machine.enter_network();
+    let upstream = Upstream::echo();
+    deliver(&machine, &upstream);
+    it_starts_when_it_serves(&machine);
+    units_are_sound(&machine);
+    the_journal_knows_levels(&machine);
+    a_reload_takes_a_change_and_refuses_a_mistake(&machine, &upstream);
+    a_mistake_fails_once_with_its_reason(&machine, &upstream);
+    what_may_pass_is_tried_again(&machine);
+    an_address_may_come_late(&machine, &upstream);
+    https_from_nothing(&machine);
+    ports_below_1024(&machine, &upstream);
+    the_machine_goes_down(&mut machine, &upstream);
+}
+
+/// What an administrator has in front of him before he reads the page.
+fn deliver(machine: &Machine, upstream: &Upstream) {
+    fs::copy(env!("CARGO_BIN_EXE_ccpgate"), machine.path("/root/ccpgate/ccpgate")).unwrap();
+    machine.write("/root/ccpgate/ccpgate.toml", config(upstream, ""));
+    for file in ["README.md", "ccpgate.service", "ccpgate@.service"] {
+        let text = fs::read(repository().join("deploy").join(file)).unwrap();
+        machine.write(&format!("/root/ccpgate/deploy/{file}"), text);
+    }
+}
+
+fn it_starts_when_it_serves(machine: &Machine) {
+    // Ends with /readyz, at once after the start.
+    machine.must(&printed("Install")[0]);
+    for _ in 0..5 {
+        machine.must("systemctl restart ccpgate; curl -fsS http://127.0.0.1:9128/readyz");
+    }
+    let mut tunnel = Tunnel::open(HTTP);
+    assert!(tunnel.talks());
+    machine.eventually("systemctl status ccpgate", "Status: \"serving, 1 tunnel\"");
+}
+
+fn units_are_sound(machine: &Machine) {
+    machine.must("install -D -m 0755 ccpgate /opt/ccpgate/a/ccpgate");
+    machine.must("install -m 0644 deploy/ccpgate@.service /etc/systemd/system/");
+    machine.must("printf '%s\\n' \"CCPGATE_PROXY__LISTEN='[\\\"127.0.0.1:3130\\\"]'\" CCPGATE_ADMIN__LISTEN=127.0.0.1:9130 > /etc/ccpgate/a.env; systemctl daemon-reload");
+    for unit in ["ccpgate.service", "ccpgate@a.service"] {
+        let said = machine.run(&format!("systemd-analyze verify --man=no {unit}")).out;
+        let known = |line: &&str| !line.contains("RestartSteps") && !line.contains("RestartMaxDelaySec");
+        let complaints: Vec<&str> = said.lines().filter(|l| l.contains("ccpgate")).filter(known).collect();
+        assert!(complaints.is_empty(), "{unit}: {complaints:?}");
+    }
+    let page = machine.must("systemctl show -P Documentation ccpgate");
+    let page = page.trim().strip_prefix("file://").expect("a file");
+    assert!(machine.path(page).is_file(), "{page} is what `systemctl help ccpgate` shows");
+    // Out of 10; systemd calls up to 2 "OK" and counts the network, which a proxy needs.
+    let said = machine.run("systemd-analyze security --no-pager ccpgate | tail -1").out;
+    let exposure: f64 = said.split_whitespace().find_map(|w| w.parse().ok()).expect("a figure");
+    assert!(exposure < 2.0, "{said}");
+}
+
+fn the_journal_knows_levels(machine: &Machine) {
+    let mut stranger = TcpStream::connect(SocketAddr::from(HTTP)).unwrap();
+    stranger.write_all(b"CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example\r\n\r\n").unwrap();
+    let all = machine.eventually("journalctl -u ccpgate -o cat", "target=evil.example:443");
+    assert!(!all.contains("<4>") && !all.contains("<6>"), "the journal takes the level off: {all}");
+    let denied = all.lines().find(|line| line.contains("target=evil.example:443")).unwrap();
+    assert!(denied.starts_with("denied "), "the time is the journal's: {denied}");
+    let warnings = machine.must("journalctl -u ccpgate -p warning -o cat");
+    assert!(warnings.contains("policy_warning") && !warnings.contains("INFO"), "{warnings}");
+    assert!(!warnings.contains("denied "), "{warnings}");
+}
+
+fn reloads(machine: &Machine, event: &str) -> usize {
+    machine.run("journalctl -u ccpgate -o cat").out.matches(&format!("event=\"{event}\"")).count()
+}
+
+fn a_reload_takes_a_change_and_refuses_a_mistake(machine: &Machine, upstream: &Upstream) {
+    machine.write("/etc/ccpgate/ccpgate.toml", config(upstream, "[proxy]\nname = \"renamed\""));
+    machine.must("systemctl reload ccpgate");
+    eventually("the reload", || (reloads(machine, "reloaded") == 1).then_some(()));
+    machine.write("/etc/ccpgate/ccpgate.toml", config(upstream, "[proxy]\nnaem = \"x\""));
+    assert_ne!(machine.run("systemctl reload ccpgate").code, 0);
+    machine.eventually("journalctl -u ccpgate -o cat", "naem");
+    assert_eq!(machine.must("systemctl is-active ccpgate").trim(), "active");
+    // The signal by hand, without the check before it.
+    machine.must("systemctl kill --kill-who=main -s HUP ccpgate");
+    machine.eventually("systemctl status ccpgate", "the last reload was refused");
+    assert_eq!(machine.must("systemctl is-active ccpgate").trim(), "active");
+}
+
+fn a_mistake_fails_once_with_its_reason(machine: &Machine, upstream: &Upstream) {
+    let begun = Instant::now();
+    assert_ne!(machine.run("systemctl restart ccpgate").code, 0, "a start that failed must say so");
+    assert!(begun.elapsed() < PATIENCE);
+    let shown = machine.must("systemctl show -p ActiveState,NRestarts ccpgate");
+    assert!(shown.contains("ActiveState=failed") && shown.contains("NRestarts=0"), "{shown}");
+    let status = machine.run("systemctl status ccpgate").out;
+    assert!(status.contains("Status: \"") && status.contains("naem"), "{status}");
+    let errors = machine.must("journalctl -u ccpgate -p err -o cat");
+    assert!(errors.contains("naem"), "{errors}");
+    machine.write("/etc/ccpgate/ccpgate.toml", config(upstream, ""));
+    machine.must("systemctl start ccpgate");
+}
+
+fn what_may_pass_is_tried_again(machine: &Machine) {
+    machine.must("systemctl stop ccpgate");
+    let other = TcpListener::bind(SocketAddr::from(HTTP)).unwrap();
+    assert_ne!(machine.run("systemctl start ccpgate").code, 0);
+    assert!(machine.run("systemctl status ccpgate").out.contains("Address already in use"));
+    // Beyond what systemd's start limit would allow.
+    let restarts = || machine.must("systemctl show -P NRestarts ccpgate").trim().parse::<u32>().unwrap();
+    eventually("the sixth try", || (restarts() > 5).then_some(()));
+    drop(other);
+    machine.eventually("systemctl is-active ccpgate || true", "active\n");
+    machine.must("curl -fsS --retry 9 --retry-connrefused http://127.0.0.1:9128/readyz");
+}
+
+fn an_address_may_come_late(machine: &Machine, upstream: &Upstream) {
+    let listen = "[proxy]\nlisten = [\"127.0.0.1:3128\", \"10.99.0.5:3128\", \"[fd99::5]:3128\"]\n";
+    let clients = "clients = [\"0.0.0.0/0\", \"::/0\"]";
+    machine.write("/etc/ccpgate/ccpgate.toml", config(upstream, &format!("{listen}{clients}")));
+    machine.must("systemctl restart ccpgate");
+    let warnings = machine.must("journalctl -u ccpgate -p warning -o cat");
+    for late in ["10.99.0.5:3128", "[fd99::5]:3128"] {
+        let told = |line: &&str| line.contains("doesn't have yet") && line.contains(late);
+        assert_eq!(warnings.lines().filter(told).count(), 1, "{late}: {warnings}");
+    }
+    machine.must("ip addr add 10.99.0.5/32 dev lo; ip addr add fd99::5/128 dev lo nodad");
+    for late in ["10.99.0.5:3128", "[fd99::5]:3128"] {
+        assert!(Tunnel::open(late.parse::<SocketAddr>().unwrap()).talks());
+    }
+    machine.write("/etc/ccpgate/ccpgate.toml", config(upstream, ""));
+    machine.must("systemctl start ccpgate");
+}
+
+fn https_from_nothing(machine: &Machine) {
+    let secured = Secured::new();
+    for file in ["proxy.pem", "proxy.key", "ca.pem"] {
+        machine.write(&format!("/root/ccpgate/{file}"), fs::read(secured.path(file)).unwrap());
+    }
+    let said = machine.run("ccpgate ticket-key /etc/ccpgate/keys/ticket.key");
+    assert!(said.code == 2 && said.out.contains("install -d -m 0700 /etc/ccpgate/keys"), "{}", said.out);
+    let scripts = printed("HTTPS proxy under systemd, from nothing");
+    let fetch = "curl -fsS --cacert ca.pem https://localhost:3129/proxy.pac";
+    machine.must(&scripts[0]);
+    assert!(machine.must(fetch).contains("FindProxyForURL"));
+    // The check beside the service can't read its credentials.
+    let before = reloads(machine, "reloaded");
+    machine.must("systemctl reload ccpgate");
+    eventually("the reload", || (reloads(machine, "reloaded") > before).then_some(()));
+    assert!(machine.run("journalctl -u ccpgate -o cat").out.contains("only the service may read"));
+    assert!(machine.must(fetch).contains("FindProxyForURL"));
+
+    machine.must(&scripts[1]);
+    assert!(machine.must(fetch).contains("FindProxyForURL"));
+    secured.renew(|_| {});
+    for (file, to) in [("proxy.key", "keys/proxy.key"), ("proxy.pem", "proxy.pem")] {
+        machine.write(&format!("/root/ccpgate/{file}"), fs::read(secured.path(file)).unwrap());
+        machine.must(&format!("cat {file} > /etc/ccpgate/{to}"));
+    }
+    eventually("the renewed certificate", || (reloads(machine, "certificate_reloaded") > 0).then_some(()));
+    assert!(machine.must(fetch).contains("FindProxyForURL"));
+}
+
+fn ports_below_1024(machine: &Machine, upstream: &Upstream) {
+    let listen = "[proxy]\nlisten = [\"127.0.0.1:3128\", \"127.0.0.1:80\"]";
+    machine.write("/etc/ccpgate/ccpgate.toml", config(upstream, listen));
+    machine.must("echo 1024 > /proc/sys/net/ipv4/ip_unprivileged_port_start || true");
+    assert_ne!(machine.run("systemctl restart ccpgate").code, 0);
+    let errors = machine.eventually("journalctl -u ccpgate -p err -o cat", "CAP_NET_BIND_SERVICE");
+    assert!(errors.contains("can't listen on 127.0.0.1:80: Permission denied"), "{errors}");
+    machine.must(&printed("Ports below 1024")[0]);
+    machine.must("curl -fsS http://127.0.0.1/wpad.dat");
+    machine.write("/etc/ccpgate/ccpgate.toml", config(upstream, ""));
+    machine.must("systemctl restart ccpgate");
+}
+
+fn the_machine_goes_down(machine: &mut Machine, upstream: &Upstream) {
+    machine.write("/etc/ccpgate/ccpgate.toml", config(upstream, ""));
+    for unit in ["ccpgate", "ccpgate@"] {
+        let setting = format!("[Service]\nEnvironment=CCPGATE_LIMITS__REBOOT_DRAIN={}s\n", REBOOT.as_secs());
+        machine.write(&format!("/etc/systemd/system/{unit}.service.d/reboot.conf"), setting);
+    }
+    machine.must("systemctl daemon-reload; systemctl restart ccpgate; systemctl start ccpgate@a");
+    // The instance is draining already when the machine goes down, the other isn't.
+    let mut old = Tunnel::open(([127, 0, 0, 1], 3130));
+    machine.must("systemctl stop --no-block ccpgate@a");
+    machine.eventually("systemctl status ccpgate@a || true", "draining, 1 tunnel left");
+    let (mut talker, mut quiet) = (Tunnel::open(HTTP), Tunnel::open(HTTP));
+    assert!(talker.talks() && quiet.talks());
+    std::thread::sleep(REBOOT + Duration::from_secs(1));
+    assert!(old.talks() && talker.talks(), "a plain stop waits for limits.drain");
+
+    let begun = Instant::now();
+    machine.must("systemctl poweroff");
+    let (old, talker, quiet) = std::thread::scope(|scope| {
+        let old = scope.spawn(|| old.talk_to_the_end());
+        let talker = scope.spawn(|| talker.talk_to_the_end());
+        let quiet = scope.spawn(|| quiet.wait_for_the_end());
+        [old, talker, quiet].map(|tunnel| tunnel.join().unwrap() - begun).into()
+    });
+    assert!(quiet < talker, "the quiet tunnel first: {quiet:?}, {talker:?}");
+    assert!(quiet >= REBOOT / 2 - Duration::from_millis(500), "not before half the time: {quiet:?}");
+    for tunnel in [old, talker] {
+        assert!(tunnel >= REBOOT - Duration::from_millis(500), "a talking tunnel has its time: {tunnel:?}");
+        assert!(tunnel < REBOOT + PATIENCE, "cut too late: {tunnel:?}");
+    }
+    eventually("the machine to be off", || machine.is_off().then_some(()));
+    assert!(begun.elapsed() < REBOOT + 2 * PATIENCE, "{:?}", begun.elapsed());
+}
