@@ -15,6 +15,11 @@ wanted=(
     "haproxy haproxy"         # two replicas behind a load balancer
     "python3 python3"         # an OpenSSL client that uses one TLS session many times
     "prlimit util-linux"      # the test of file-descriptor exhaustion
+    "systemctl systemd"       # the test of the units boots one,
+    "systemd-nspawn systemd-container" # in a container of its own
+    "nsenter util-linux"      # and gives it commands
+    "ip iproute2"             # and addresses
+    "useradd passwd"          # and the user of deploy/README.md
 )
 
 missing=()

@@ -44,7 +44,8 @@ pub enum Command {
     /// Run the proxy and the admin listener until SIGTERM; SIGHUP reloads the configuration.
     ///
     /// At SIGTERM the listeners close and live tunnels run on for limits.drain, so that no call
-    /// is cut; a second SIGTERM ends them now.
+    /// is cut; a second SIGTERM ends them now. SIGPWR says that the machine goes down: then they have
+    /// limits.reboot_drain.
     Serve,
     /// Print the allow list as resolved from the configuration.
     Allowlist {

@@ -18,6 +18,7 @@ mod h2;
 mod hello;
 mod https;
 mod limits;
+mod manager;
 mod pac;
 mod reload;
 mod requests;

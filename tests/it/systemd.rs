@@ -33,6 +33,19 @@ fn printed(heading: &str) -> Vec<String> {
     scripts
 }
 
+/// As `eventually`, for what a growing pause lies before.
+fn in_the_end(what: &str, mut ask: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(120);
+    while !ask() {
+        assert!(Instant::now() < until, "waited in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn is_active(machine: &Machine) -> bool {
+    machine.run("systemctl is-active ccpgate").out.trim() == "active"
+}
+
 fn config(upstream: &Upstream, more: &str) -> String {
     format!(
         "[connect]\nregions = [\"us-west-2\"]\ninstances = [\"acme\"]\n\
@@ -67,9 +80,11 @@ impl Tunnel {
         self.0.write_all(b"x").is_ok() && self.0.read_exact(&mut byte).is_ok()
     }
 
-    /// Talks, as an agent's panel does, until it can't any more; when that was.
+    /// Talks, as an agent's panel does, until it can't any more; when that was. Gives up when the
+    /// proxy doesn't.
     fn talk_to_the_end(mut self) -> Instant {
-        while self.talks() {
+        let until = Instant::now() + REBOOT + 2 * PATIENCE;
+        while self.talks() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(200));
         }
         Instant::now()
@@ -90,6 +105,20 @@ fn the_units_on_a_real_machine() {
     std::thread::spawn(move || story(machine)).join().unwrap();
 }
 
+/// What stands in both files twice can't drift apart.
+#[test]
+fn the_two_units_differ_in_paths_alone() {
+    let read = |name: &str| fs::read_to_string(repository().join("deploy").join(name)).unwrap();
+    let settings = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|l| !l.starts_with('#') && !l.starts_with("EnvironmentFile="));
+        lines.map(|l| l.replace(" (%i)", "").replace("/opt/ccpgate/%i/", "/usr/local/bin/")).collect()
+    };
+    let (one, pair) = (read("ccpgate.service"), read("ccpgate@.service"));
+    assert!(pair.contains("EnvironmentFile=/etc/ccpgate/%i.env"));
+    assert_eq!(settings(&one), settings(&pair));
+    assert_ne!(settings(&one), settings(&pair.replace("UMask=0077", "UMask=0022")));
+}
+
 fn story(mut machine: Machine) {
     machine.enter_network();
     let upstream = Upstream::echo();
@@ -100,6 +129,8 @@ fn story(mut machine: Machine) {
     a_reload_takes_a_change_and_refuses_a_mistake(&machine, &upstream);
     a_mistake_fails_once_with_its_reason(&machine, &upstream);
     what_may_pass_is_tried_again(&machine);
+    a_crash_is_followed_by_a_start(&machine);
+    a_second_signal_ends_the_drain(&machine);
     an_address_may_come_late(&machine, &upstream);
     https_from_nothing(&machine);
     ports_below_1024(&machine, &upstream);
@@ -184,8 +215,7 @@ fn a_mistake_fails_once_with_its_reason(machine: &Machine, upstream: &Upstream) 
     assert!(shown.contains("ActiveState=failed") && shown.contains("NRestarts=0"), "{shown}");
     let status = machine.run("systemctl status ccpgate").out;
     assert!(status.contains("Status: \"") && status.contains("naem"), "{status}");
-    let errors = machine.must("journalctl -u ccpgate -p err -o cat");
-    assert!(errors.contains("naem"), "{errors}");
+    machine.eventually("journalctl -u ccpgate -p err -o cat", "naem");
     machine.write("/etc/ccpgate/ccpgate.toml", config(upstream, ""));
     machine.must("systemctl start ccpgate");
 }
@@ -195,12 +225,32 @@ fn what_may_pass_is_tried_again(machine: &Machine) {
     let other = TcpListener::bind(SocketAddr::from(HTTP)).unwrap();
     assert_ne!(machine.run("systemctl start ccpgate").code, 0);
     assert!(machine.run("systemctl status ccpgate").out.contains("Address already in use"));
-    // Beyond what systemd's start limit would allow.
+    // As often as exhausts systemd's start limit.
     let restarts = || machine.must("systemctl show -P NRestarts ccpgate").trim().parse::<u32>().unwrap();
-    eventually("the sixth try", || (restarts() > 5).then_some(()));
+    in_the_end("the sixth start", || restarts() >= 5);
     drop(other);
-    machine.eventually("systemctl is-active ccpgate || true", "active\n");
-    machine.must("curl -fsS --retry 9 --retry-connrefused http://127.0.0.1:9128/readyz");
+    in_the_end("a start that succeeds", || is_active(machine));
+    machine.must("curl -fsS http://127.0.0.1:9128/readyz");
+}
+
+fn a_crash_is_followed_by_a_start(machine: &Machine) {
+    let id = || machine.must("systemctl show -P MainPID ccpgate").trim().to_owned();
+    let before = id();
+    machine.must("systemctl kill --kill-who=main -s KILL ccpgate");
+    eventually("the next process", || (!["0", before.as_str()].contains(&id().as_str())).then_some(()));
+    in_the_end("the start", || is_active(machine));
+    machine.must("curl -fsS http://127.0.0.1:9128/readyz");
+}
+
+fn a_second_signal_ends_the_drain(machine: &Machine) {
+    let mut tunnel = Tunnel::open(HTTP);
+    machine.must("systemctl stop --no-block ccpgate");
+    machine.eventually("systemctl status ccpgate || true", "draining, 1 tunnel left");
+    assert!(tunnel.talks());
+    machine.must("systemctl kill -s SIGTERM ccpgate");
+    tunnel.wait_for_the_end();
+    machine.eventually("systemctl is-active ccpgate || true", "inactive");
+    machine.must("systemctl start ccpgate");
 }
 
 fn an_address_may_come_late(machine: &Machine, upstream: &Upstream) {
@@ -208,7 +258,7 @@ fn an_address_may_come_late(machine: &Machine, upstream: &Upstream) {
     let clients = "clients = [\"0.0.0.0/0\", \"::/0\"]";
     machine.write("/etc/ccpgate/ccpgate.toml", config(upstream, &format!("{listen}{clients}")));
     machine.must("systemctl restart ccpgate");
-    let warnings = machine.must("journalctl -u ccpgate -p warning -o cat");
+    let warnings = machine.eventually("journalctl -u ccpgate -p warning -o cat", "[fd99::5]:3128");
     for late in ["10.99.0.5:3128", "[fd99::5]:3128"] {
         let told = |line: &&str| line.contains("doesn't have yet") && line.contains(late);
         assert_eq!(warnings.lines().filter(told).count(), 1, "{late}: {warnings}");

@@ -60,5 +60,7 @@ pub fn clean(command: &mut Command) {
             command.env_remove(name);
         }
     }
-    command.env_remove("RUST_LOG");
+    for name in ["RUST_LOG", "NOTIFY_SOCKET", "JOURNAL_STREAM", "CREDENTIALS_DIRECTORY"] {
+        command.env_remove(name);
+    }
 }

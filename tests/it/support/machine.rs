@@ -36,7 +36,7 @@ impl Machine {
     /// Boots; none, with a notice, where the tools are missing (a failure in CI) or where this
     /// machine doesn't let us: without root, or in a sandbox that forbids it.
     pub fn boot() -> Option<Self> {
-        if !["systemd-nspawn", "nsenter", "systemctl", "ip", "curl"].into_iter().all(have) {
+        if !["systemd-nspawn", "nsenter", "systemctl", "ip", "curl", "useradd"].into_iter().all(have) {
             return None;
         }
         if !rustix::process::geteuid().is_root() {

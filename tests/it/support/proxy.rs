@@ -32,6 +32,12 @@ impl Proxy {
         Self::launch(Some(toml), Command::new(env!("CARGO_BIN_EXE_ccpgate")))
     }
 
+    /// The same with variables in its environment.
+    #[track_caller]
+    pub fn start_with_variables(toml: &str, variables: &[(&str, &str)]) -> Self {
+        Self::launch_with(Some(toml), Command::new(env!("CARGO_BIN_EXE_ccpgate")), variables)
+    }
+
     /// Starts it as on a fresh machine, on the embedded default, but for ports and log, which the
     /// environment sets.
     #[track_caller]
@@ -48,10 +54,15 @@ impl Proxy {
     }
 
     #[track_caller]
-    fn launch(toml: Option<&str>, mut command: Command) -> Self {
+    fn launch(toml: Option<&str>, command: Command) -> Self {
+        Self::launch_with(toml, command, &[])
+    }
+
+    #[track_caller]
+    fn launch_with(toml: Option<&str>, mut command: Command, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         super::command::clean(&mut command);
-        command.arg("serve");
+        command.arg("serve").envs(variables.iter().copied());
         if let Some(toml) = toml {
             let file = folder.path().join("ccpgate.toml");
             std::fs::write(&file, complete(toml)).unwrap();
