@@ -340,6 +340,9 @@ mod tests {
         put(&path, &counting, 0o600);
         assert!(error(&path).contains("count up or down"));
         assert!(error(&dir.path().join("missing")).starts_with("can't be read: "));
+        let nowhere = create(&dir.path().join("no/folder/k")).unwrap_err().to_string();
+        let remedy = format!("install -d -m 0700 {}", dir.path().join("no/folder").display());
+        assert!(nowhere.ends_with(&remedy), "{nowhere}");
         assert!(error(dir.path()).starts_with("is not a regular file"));
     }
 

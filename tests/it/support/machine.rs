@@ -21,6 +21,8 @@ const BOOT: Duration = Duration::from_secs(120);
 
 /// A booted machine; switched off when this is dropped.
 pub struct Machine {
+    /// Held while it runs: machines of two test runs would share a control group, and break.
+    _alone: fs::File,
     nspawn: Child,
     init: u32,
     folder: TempDir,
@@ -42,6 +44,8 @@ impl Machine {
         if !rustix::process::geteuid().is_root() {
             return skipped("only root can boot a machine");
         }
+        let alone = fs::File::create(std::env::temp_dir().join("ccpgate-test-machine.lock")).unwrap();
+        alone.lock().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("root");
         make_root(&root);
@@ -54,7 +58,7 @@ impl Machine {
         }
         let nspawn =
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let mut machine = Self { nspawn, init: 0, folder };
+        let mut machine = Self { _alone: alone, nspawn, init: 0, folder };
         let until = Instant::now() + BOOT;
         loop {
             let ended = machine.nspawn.try_wait().unwrap();
