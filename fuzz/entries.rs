@@ -157,7 +157,11 @@ pub fn pac(data: &[u8]) {
     });
     let policy = Policy::new(rules.collect(), Vec::new());
     let proxy = text.lines().last().unwrap_or_default().to_owned();
-    let script = pac::render(&policy, &[proxy], "DIRECT");
+    // Every other pattern is direct as well, and two proxies of one row make lanes.
+    let direct = patterns.iter().step_by(2).cloned().map(pac::Direct::Pattern).collect();
+    let listed = vec![vec![proxy.clone(), proxy]];
+    let answers = pac::Answers { listed, otherwise: "DIRECT".to_owned(), direct };
+    let script = pac::render(&policy, &answers);
     assert!(script.is_ascii());
     assert!(!script.bytes().any(|b| b.is_ascii_control() && b != b'\n'), "a control character");
     for host in patterns.iter().filter_map(Pattern::as_host) {

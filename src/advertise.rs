@@ -1,43 +1,63 @@
 //! Which proxies a PAC file names: those of `proxy.advertise`, else this one, at the address where
 //! the browser has just found it. Pure; the text itself is `pac`'s.
 
-use std::net::{IpAddr, SocketAddr};
+mod remarks;
+
+use std::net::SocketAddr;
+
+pub use remarks::{Remark, remarks};
 
 use crate::config::{Advertised, Config};
-use crate::net::dialer::is_unspecified;
-use crate::pac;
+use crate::pac::{self, Answers, Direct};
 use crate::policy::Policy;
 use crate::target::{Host, Target};
 
 /// The proxies that can be named.
 #[derive(Clone, Debug, Default)]
 pub struct Advertise {
-    /// `proxy.advertise` in the PAC's own words; wins when not empty.
-    pub given: Vec<String>,
+    /// `proxy.advertise`; wins when not empty.
+    pub given: Vec<Advertised>,
     /// Where the plain listeners are.
     pub http: Vec<SocketAddr>,
     /// Where the TLS listeners are.
     pub https: Vec<SocketAddr>,
     /// `pac.otherwise`.
     pub otherwise: String,
+    /// `pac.direct`.
+    pub direct: Vec<Direct>,
+    /// `pac.lanes`.
+    pub lanes: bool,
 }
 
 impl Advertise {
     /// The proxies as configured; the listeners' ports may still be 0.
     pub fn from_config(config: &Config) -> Self {
         Self {
-            given: config.proxy.advertise.iter().map(pac_word).collect(),
+            given: config.proxy.advertise.clone(),
             http: config.proxy.listen.clone(),
             https: config.tls.listen.clone(),
             otherwise: config.pac.otherwise.clone(),
+            direct: config.pac.direct.clone(),
+            lanes: config.pac.lanes,
         }
     }
 
     /// The PAC file as fetched from a proxy listener: the browser reached this process by the
     /// name in `Host`, or at least at `local`.
     pub fn as_fetched(&self, policy: &Policy, host: Option<&str>, local: SocketAddr) -> String {
-        let host = host.and_then(strict_host).unwrap_or_else(|| address_text(local.ip()));
-        self.render(policy, |address| format!("{host}:{}", address.port()))
+        let local = local.ip().to_canonical();
+        let host = host.and_then(strict_host).unwrap_or_else(|| local.to_string());
+        self.render(policy, |listeners| {
+            let reached = |a: &&SocketAddr| {
+                a.ip() == local || (a.ip().is_unspecified() && a.is_ipv4() == local.is_ipv4())
+            };
+            let mut ports: Vec<u16> = listeners.iter().filter(reached).map(SocketAddr::port).collect();
+            if ports.is_empty() {
+                // Under another address of this machine, which the name may have as well.
+                ports = listeners.iter().map(SocketAddr::port).collect();
+            }
+            (host.clone(), ports)
+        })
     }
 
     /// The PAC file as the admin listener and `ccpgate pac` give it: they can't know by which
@@ -47,23 +67,60 @@ impl Advertise {
     /// When the proxy listens on all addresses and `proxy.advertise` does not say which to name.
     pub fn standing(&self, policy: &Policy) -> Result<String, String> {
         let first = [self.https.first(), self.http.first()];
-        if self.given.is_empty() && first.iter().flatten().any(|a| is_unspecified(a.ip())) {
+        if self.given.is_empty() && first.iter().flatten().any(|a| a.ip().is_unspecified()) {
             return Err("the proxy listens on all addresses: set proxy.advertise, for example \
                         advertise = [\"proxy.corp.example:3128\"], to say which name browsers use"
                 .into());
         }
-        Ok(self.render(policy, |address| format!("{}:{}", address_text(address.ip()), address.port())))
+        Ok(self.render(policy, |listeners| {
+            let Some(first) = listeners.first().map(SocketAddr::ip) else { return Default::default() };
+            let ports = listeners.iter().filter(|a| a.ip() == first).map(SocketAddr::port).collect();
+            (first.to_canonical().to_string(), ports)
+        }))
     }
 
-    fn render(&self, policy: &Policy, name: impl Fn(&SocketAddr) -> String) -> String {
-        let own = || {
-            let https = self.https.first().map(|a| format!("HTTPS {}", name(a)));
-            let http = self.http.first().map(|a| format!("PROXY {}", name(a)));
-            https.into_iter().chain(http).collect()
+    /// `own` gives the host and the ports by which listeners of one kind are reached, for a proxy
+    /// that advertises nothing.
+    fn render(&self, policy: &Policy, own: impl Fn(&[SocketAddr]) -> (String, Vec<u16>)) -> String {
+        let proxies = if self.given.is_empty() {
+            let kinds = [(true, &self.https), (false, &self.http)].map(|(https, listeners)| {
+                let (host, mut ports) = own(listeners);
+                if !self.lanes {
+                    ports.truncate(1);
+                }
+                ports.into_iter().map(move |port| Advertised { https, host: host.clone(), port })
+            });
+            kinds.into_iter().flatten().collect()
+        } else {
+            self.given.clone()
         };
-        let proxies: Vec<String> = if self.given.is_empty() { own() } else { self.given.clone() };
-        pac::render(policy, &proxies, &self.otherwise)
+        let answers = Answers {
+            listed: rows(&proxies, self.lanes)
+                .into_iter()
+                .map(|row| row.iter().map(pac_word).collect())
+                .collect(),
+            otherwise: self.otherwise.clone(),
+            direct: self.direct.clone(),
+        };
+        pac::render(policy, &answers)
     }
+}
+
+/// Each proxy by itself; with lanes the ports of one name and scheme together, where the first of
+/// them stands, since a browser counts its tunnels for each of them.
+fn rows(proxies: &[Advertised], lanes: bool) -> Vec<Vec<Advertised>> {
+    let mut rows: Vec<Vec<Advertised>> = Vec::new();
+    for proxy in proxies {
+        let same = |row: &&mut Vec<Advertised>| {
+            row.iter().any(|p| p.https == proxy.https && p.host.eq_ignore_ascii_case(&proxy.host))
+        };
+        match rows.iter_mut().filter(|_| lanes).find(same) {
+            Some(row) if row.iter().any(|p| p.port == proxy.port) => {}
+            Some(row) => row.push(proxy.clone()),
+            None => rows.push(vec![proxy.clone()]),
+        }
+    }
+    rows
 }
 
 fn pac_word(proxy: &Advertised) -> String {
@@ -79,13 +136,9 @@ fn strict_host(field: &str) -> Option<String> {
     let target = with_port.or_else(|_| Target::parse_authority(format!("{field}:80").as_bytes())).ok()?;
     Some(match target.host {
         Host::Name(name) => name.into(),
-        Host::Ip(address) => address_text(address),
+        Host::Ip(address) => address.to_canonical().to_string(),
     })
 }
 
-fn address_text(address: IpAddr) -> String {
-    match crate::address::canonical(address) {
-        IpAddr::V6(six) => format!("[{six}]"),
-        four => four.to_string(),
-    }
-}
+#[cfg(test)]
+mod tests;

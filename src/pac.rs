@@ -3,13 +3,21 @@
 //! It repeats the host half of the policy in JavaScript that old engines read (no newer than
 //! ES3): tables for exact names and for `*.suffix`, regular expressions for stars within labels.
 //! `shExpMatch` is no use, since its `*` crosses dots; nothing is resolved, so no lookup leaks or
-//! delays; and there is no `DIRECT` behind the proxies, so a dead proxy never opens a way around.
+//! delays (`isInNet` would resolve, so addresses are read by the file itself); and there is no
+//! `DIRECT` behind the proxies, so a dead proxy never opens a way around.
 //! Ports and deny patterns are the proxy's to judge: a host with both an allow and a deny pattern
 //! is sent there and refused there, with a reason.
+
+mod direct;
+mod script;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+pub use direct::Direct;
 
 use crate::policy::{Pattern, Policy, Protocol};
 use crate::target::Host;
@@ -17,64 +25,104 @@ use crate::target::Host;
 /// How many patterns share one regular expression, so that none grows beyond what engines take.
 const ALTERNATIVES: usize = 100;
 
+/// What the file answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// For the allow list, in order: the ports of one proxy name and scheme, such as
+    /// `HTTPS proxy1.corp:3129`. A host begins with the port that its name hashes to, and the
+    /// others of the row follow; a row of one port is the same for all hosts. With no row hosts
+    /// of the allow list are answered as all others are.
+    pub listed: Vec<Vec<String>>,
+    /// For every other host.
+    pub otherwise: String,
+    /// Who gets neither of them but `DIRECT`, besides localhost. Wins over the allow list.
+    pub direct: Vec<Direct>,
+}
+
 /// Writes the PAC file: pure ASCII, about 50 bytes for each pattern. Chrome reads files up to 1 MiB.
-///
-/// `proxies` are the entries for the allow list in order, such as `HTTPS proxy1.corp:3129` or
-/// `PROXY proxy1.corp:3128`; `otherwise` is the answer for every other host. Without proxies every
-/// host gets `otherwise`.
 #[must_use]
-pub fn render(policy: &Policy, proxies: &[String], otherwise: &str) -> String {
-    let tables = Tables::of(
+pub fn render(policy: &Policy, answers: &Answers) -> String {
+    let listed = Tables::of(
         policy.rules().iter().filter(|rule| rule.protocol == Protocol::Tcp).map(|rule| &rule.pattern),
     );
-    let listed = if proxies.is_empty() { otherwise.to_owned() } else { proxies.join("; ") };
+    let past = Past::of(&answers.direct);
+    let lanes = answers.listed.iter().any(|row| row.len() > 1);
     let mut pac = String::new();
     pac.push_str("// ccpgate: hosts of the allow list go to the proxy, all others do not.\n");
-    variable(&mut pac, "LISTED", &quote(&listed));
-    variable(&mut pac, "OTHERWISE", &quote(otherwise));
+    variable(&mut pac, "LISTED", &proxies(answers, lanes));
+    variable(&mut pac, "OTHERWISE", &quote(&answers.otherwise));
     pac.push_str("// Single hosts, with a dot before them.\n");
-    variable(&mut pac, "HOSTS", &object(tables.hosts.iter().map(|key| (key, "1"))));
+    variable(&mut pac, "HOSTS", &set(&listed.hosts));
     pac.push_str("// Everything below these names, but not the names.\n");
-    variable(&mut pac, "BELOW", &object(tables.below.iter().map(|key| (key, "1"))));
+    variable(&mut pac, "BELOW", &set(&listed.below));
     pac.push_str("// What may stand before these names.\n");
-    let before: Vec<_> = tables.before.iter().map(|(key, heads)| (key, expressions(heads))).collect();
-    variable(&mut pac, "BEFORE", &object(before.iter().map(|(key, list)| (*key, list.as_str()))));
-    pac.push_str(LOOKUP);
+    variable(&mut pac, "BEFORE", &heads(&listed.before));
+    pac.push_str("// The same for hosts that never go to a proxy.\n");
+    variable(&mut pac, "DIRECT_HOSTS", &set(&past.names.hosts));
+    variable(&mut pac, "DIRECT_BELOW", &set(&past.names.below));
+    variable(&mut pac, "DIRECT_BEFORE", &heads(&past.names.before));
+    pac.push_str("// Prefix length and 16-bit groups.\n");
+    variable(&mut pac, "DIRECT_NETWORKS", &format!("[{}]", past.networks.join(", ")));
+    variable(&mut pac, "DIRECT_PLAIN", if past.plain { "true" } else { "false" });
+    pac.push_str(script::LOOKUP);
+    pac.push_str(if lanes { script::LANES } else { script::ONE_LANE });
+    pac.push_str(script::FIND);
     pac
 }
 
-const LOOKUP: &str = r#"
-function isListed(host) {
-  var at, end, list, i;
-  if (HOSTS["." + host] === 1) {
-    return true;
-  }
-  for (at = host.length; at > 0; at = host.lastIndexOf(".", at - 1)) {
-    end = host.substring(at);
-    if (BELOW[end] === 1) {
-      return true;
+/// What `LISTED` is: a result, or rows of results to be put in order for each host.
+fn proxies(answers: &Answers, lanes: bool) -> String {
+    if lanes {
+        let row = |row: &Vec<String>| row.iter().map(|word| quote(word)).collect::<Vec<_>>().join(", ");
+        let rows: Vec<_> = answers.listed.iter().map(|words| format!("[{}]", row(words))).collect();
+        return format!("[{}]", rows.join(", "));
     }
-    list = BEFORE[end];
-    for (i = 0; list && i < list.length; i++) {
-      if (list[i].test(host.substring(0, at))) {
-        return true;
-      }
+    match answers.listed.concat().as_slice() {
+        [] => quote(&answers.otherwise),
+        words => quote(&words.join("; ")),
     }
-  }
-  return false;
 }
 
-function FindProxyForURL(url, host) {
-  host = String(host).toLowerCase();
-  if (host.charAt(0) === "[" && host.charAt(host.length - 1) === "]") {
-    host = host.substring(1, host.length - 1);
-  }
-  if (host.charAt(host.length - 1) === ".") {
-    host = host.substring(0, host.length - 1);
-  }
-  return isListed(host) ? LISTED : OTHERWISE;
+/// The hosts that never go to a proxy.
+struct Past {
+    names: Tables,
+    /// Each as a JavaScript array.
+    networks: Vec<String>,
+    plain: bool,
 }
-"#;
+
+impl Past {
+    fn of(direct: &[Direct]) -> Self {
+        let mut names = Tables::default();
+        // `localhost` and what is below it never leave the machine (RFC 6761 section 6.3).
+        names.hosts.insert(".localhost".to_owned());
+        names.below.insert(".localhost".to_owned());
+        let mut networks = vec!["[8, 32512, 0]".to_owned(), "[128, 0, 0, 0, 0, 0, 0, 0, 1]".to_owned()];
+        let mut plain = false;
+        for entry in direct {
+            match entry {
+                Direct::Plain => plain = true,
+                Direct::Network(network) => networks.push(groups(*network)),
+                Direct::Pattern(pattern) => names.add(pattern),
+            }
+        }
+        Self { names, networks, plain }
+    }
+}
+
+/// A network as the file has it: prefix length, then two groups of 16 bits or eight.
+fn groups(network: IpNet) -> String {
+    let network = direct::canonical(network);
+    let groups: Vec<String> = match network.addr() {
+        IpAddr::V4(four) => four
+            .octets()
+            .chunks(2)
+            .map(|pair| (u16::from(pair[0]) << 8 | u16::from(pair[1])).to_string())
+            .collect(),
+        IpAddr::V6(six) => six.segments().iter().map(u16::to_string).collect(),
+    };
+    format!("[{}, {}]", network.prefix_len(), groups.join(", "))
+}
 
 /// The patterns by the way they are looked up. Every key begins with a dot or is empty, so that
 /// none is a name that JavaScript objects have by themselves, such as `__proto__`.
@@ -89,32 +137,34 @@ struct Tables {
 impl Tables {
     fn of<'a>(patterns: impl Iterator<Item = &'a Pattern>) -> Self {
         let mut tables = Self::default();
-        for pattern in patterns {
-            let text = pattern.as_str();
-            let dotted = |suffix: &str| match suffix {
-                "" => String::new(),
-                suffix => format!(".{suffix}"),
-            };
-            if let Some(host) = pattern.as_host() {
-                tables.hosts.insert(dotted(text));
-                if let Host::Ip(IpAddr::V6(address)) = host
-                    && address.to_ipv4_mapped().is_some()
-                {
-                    // Browsers write the embedded IPv4 address in hexadecimal.
-                    let [.., high, low] = address.segments();
-                    tables.hosts.insert(format!(".::ffff:{high:x}:{low:x}"));
-                }
-                continue;
-            }
-            let suffix = dotted(pattern.literal_suffix());
-            if pattern.is_subdomains() {
-                tables.below.insert(suffix);
-                continue;
-            }
-            let head = expression(text.strip_suffix(&suffix).unwrap_or(text));
-            tables.before.entry(suffix).or_default().insert(head);
-        }
+        patterns.for_each(|pattern| tables.add(pattern));
         tables
+    }
+
+    fn add(&mut self, pattern: &Pattern) {
+        let text = pattern.as_str();
+        let dotted = |suffix: &str| match suffix {
+            "" => String::new(),
+            suffix => format!(".{suffix}"),
+        };
+        if let Some(host) = pattern.as_host() {
+            self.hosts.insert(dotted(text));
+            if let Host::Ip(IpAddr::V6(address)) = host
+                && address.to_ipv4_mapped().is_some()
+            {
+                // Browsers write the embedded IPv4 address in hexadecimal.
+                let [.., high, low] = address.segments();
+                self.hosts.insert(format!(".::ffff:{high:x}:{low:x}"));
+            }
+            return;
+        }
+        let suffix = dotted(pattern.literal_suffix());
+        if pattern.is_subdomains() {
+            self.below.insert(suffix);
+            return;
+        }
+        let head = expression(text.strip_suffix(&suffix).unwrap_or(text));
+        self.before.entry(suffix).or_default().insert(head);
     }
 }
 
@@ -149,6 +199,15 @@ fn expressions(heads: &BTreeSet<String>) -> String {
 fn variable(pac: &mut String, name: &str, value: &str) {
     // Writing to a String cannot fail.
     let _ = writeln!(pac, "var {name} = {value};");
+}
+
+fn set(keys: &BTreeSet<String>) -> String {
+    object(keys.iter().map(|key| (key, "1")))
+}
+
+fn heads(before: &BTreeMap<String, BTreeSet<String>>) -> String {
+    let lists: Vec<_> = before.iter().map(|(key, heads)| (key, expressions(heads))).collect();
+    object(lists.iter().map(|(key, list)| (*key, list.as_str())))
 }
 
 /// An object literal, one key on a line, without the trailing comma that old engines refuse.

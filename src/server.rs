@@ -17,12 +17,13 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
-use crate::advertise::Advertise;
+use crate::advertise::{self, Advertise, Remark};
 use crate::config::{self, Config, ConfigErrors, Sources};
 use crate::log::access::AccessLog;
 use crate::log::{self, Sink};
 use crate::metrics::Metrics;
 use crate::notify::{self, Manager};
+use crate::policy::Policy;
 use crate::proxy::beat;
 use crate::proxy::gate::Gate;
 use crate::proxy::https::Https;
@@ -240,7 +241,7 @@ impl Server {
         let Ready { config, plan } = loaded;
         let material = tls_material(&config)?;
         let listeners = bind_missing(&config, &Listeners::new())?;
-        let advertise = advertise(&config, listeners.iter().map(|(key, bound)| (*key, bound.actual)));
+        let advertise = advertised(&config, listeners.iter().map(|(key, bound)| (*key, bound.actual)));
         let (warnings, sessions) = (plan.warnings.clone(), config.shift.sessions);
         let snapshot = Snapshot::new(&config, plan, advertise, &metrics, &Handle::current())
             .map_err(ServeError::Resolver)?;
@@ -306,6 +307,7 @@ impl Server {
         for warning in warnings {
             tracing::warn!(event = "policy_warning", "{warning}");
         }
+        remark(&self.config, &snapshot.policy);
         let wanted = (self.config.limits.connections as u64).saturating_mul(2) + 200;
         if let Some(files) = files.filter(|f| *f < wanted) {
             tracing::warn!(
@@ -428,7 +430,7 @@ impl Server {
         let wanted = addresses(&config);
         let kept = self.listeners.iter().filter(|(key, _)| wanted.contains(key));
         let actual = kept.chain(&added).map(|(key, bound)| (*key, bound.actual));
-        let advertise = advertise(&config, actual);
+        let advertise = advertised(&config, actual);
         let warnings = plan.warnings.clone();
         let snapshot = Snapshot::new(&config, plan, advertise, &self.gate.metrics, &Handle::current())
             .map_err(ServeError::Resolver)?;
@@ -454,6 +456,7 @@ impl Server {
             tracing::warn!(event = "policy_warning", "{warning}");
         }
         let snapshot = self.gate.snapshot();
+        remark(&self.config, &snapshot.policy);
         let rules = snapshot.policy.rules().len();
         tracing::info!(
             event = "reloaded",
@@ -528,6 +531,16 @@ fn tls_material(config: &Config) -> Result<Option<(Watch, Material)>, ServeError
     Ok(Some((watch, material)))
 }
 
+/// Says what should be known of the PAC file.
+fn remark(config: &Config, policy: &Policy) {
+    for remark in advertise::remarks(config, policy) {
+        match remark {
+            Remark::Warning(text) => tracing::warn!(event = "pac_warning", "{text}"),
+            Remark::Note(text) => tracing::info!(event = "pac_note", "{text}"),
+        }
+    }
+}
+
 fn warn_of(serving: &Serving) {
     for warning in serving.warnings() {
         tracing::warn!(event = "tls_warning", "{warning}");
@@ -572,7 +585,7 @@ fn bind_missing(config: &Config, present: &Listeners) -> Result<Listeners, Serve
 }
 
 /// What a PAC file names: the configured addresses with the ports that they really have.
-fn advertise(config: &Config, actual: impl Iterator<Item = ((Kind, SocketAddr), SocketAddr)>) -> Advertise {
+fn advertised(config: &Config, actual: impl Iterator<Item = ((Kind, SocketAddr), SocketAddr)>) -> Advertise {
     let actual: HashMap<_, _> = actual.collect();
     let of = |kind, listen: &[SocketAddr]| {
         listen.iter().filter_map(|a| actual.get(&(kind, *a)).copied()).collect::<Vec<_>>()

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::advertise::{self, Advertise, Remark};
 use crate::catalogue::{self, Format};
 use crate::config::{self, Config, Loaded, Sources};
 use crate::log::journald;
@@ -88,12 +89,14 @@ fn dispatch(command: &Command, sources: &Sources) -> Result<(), Failure> {
         }
         Command::Pac => {
             let (loaded, plan) = plan(sources)?;
-            let advertise = crate::advertise::Advertise::from_config(&loaded.config);
+            remark(&loaded.config, &plan);
+            let advertise = Advertise::from_config(&loaded.config);
             say(&advertise.standing(&plan.policy).map_err(Failure::Usage)?)
         }
         Command::Config { command } => match command {
             ConfigCommand::Check => {
                 let (loaded, plan) = plan(sources)?;
+                remark(&loaded.config, &plan);
                 tls_files(&loaded.config)?;
                 say(&report::checked(&loaded.config, &plan))
             }
@@ -118,6 +121,16 @@ fn plan(sources: &Sources) -> Result<(Loaded, Plan), Failure> {
         eprintln!("ccpgate: warning: {warning}");
     }
     Ok((loaded, plan))
+}
+
+/// What should be known of the PAC file, on standard error.
+fn remark(config: &Config, plan: &Plan) {
+    for remark in advertise::remarks(config, &plan.policy) {
+        match remark {
+            Remark::Warning(text) => eprintln!("ccpgate: warning: {text}"),
+            Remark::Note(text) => eprintln!("ccpgate: note: {text}"),
+        }
+    }
 }
 
 /// Reads what the TLS listener would, so that a reload after a clean check succeeds.

@@ -6,6 +6,7 @@
 
 mod check;
 mod choice;
+mod direct;
 mod endpoint;
 mod kind;
 mod kind_of_many;

@@ -12,11 +12,13 @@ use ipnet::IpNet;
 use serde_json::{Map, Value as Json, json};
 
 use super::choice::{Feature, Level, LogFormat, Mode, SignIn, TlsCheck, Wildcards};
+use super::direct::direct;
 use super::endpoint::{self, Advertised, HostPort};
 use super::kind::{FilePath, Flag, Kind, OptionalPath, Size, Span, Text, Whole, one_of, text};
 use super::kind_of_many::{self, Or, StarOr, list, list_of_some};
 use super::notation;
 use super::reading::{Reading, Table};
+use crate::pac::Direct;
 use crate::policy::Category;
 
 /// What is known of a section besides its values.
@@ -139,6 +141,10 @@ section! {
     "pac" Pac {
         /// The answer for every host that is not on the allow list.
         otherwise: String = text(r#""DIRECT", "PROXY host:port", or several such results separated by ";""#, endpoint::pac_result);
+        /// Hosts that never go to a proxy: patterns, networks, and `"plain"` for names without a dot; localhost never does.
+        direct: Vec<Direct> = list(text(r#"a host pattern such as "*.corp.example", a network such as "10.0.0.0/8", or "plain""#, direct));
+        /// Whether hosts are spread over the ports that one proxy name is advertised with, the other ports behind as fail-over.
+        lanes: bool = Flag;
     }
 }
 

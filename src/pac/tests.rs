@@ -1,5 +1,8 @@
 //! The PAC file in a real JavaScript engine, held against the policy.
 
+mod direct;
+mod lanes;
+
 use super::*;
 use crate::policy::{Breadth, Category, Decision, Generation, Rule};
 use crate::target::Target;
@@ -27,9 +30,16 @@ fn policy(patterns: &[&str]) -> Policy {
     Policy::new(rules, Vec::new())
 }
 
+fn answers(proxies: &[&str], otherwise: &str) -> Answers {
+    Answers {
+        listed: proxies.iter().map(|word| vec![(*word).to_owned()]).collect(),
+        otherwise: otherwise.to_owned(),
+        direct: Vec::new(),
+    }
+}
+
 fn rendered(policy: &Policy) -> String {
-    let proxies: Vec<_> = ON.split("; ").map(str::to_owned).collect();
-    render(policy, &proxies, OFF)
+    render(policy, &answers(&ON.split("; ").collect::<Vec<_>>(), OFF))
 }
 
 /// Asks the file about each URL and host.
@@ -129,17 +139,29 @@ fn ports_and_deny_patterns_are_left_to_the_proxy_and_udp_to_nobody() {
 }
 
 #[test]
+fn names_longer_than_any_are_looked_up_nowhere() {
+    let pac = rendered(&policy(&["*.example.com", "a*.example.com"]));
+    let longest = format!("{}.example.com", ["a".repeat(60).as_str(); 4].join("."));
+    let at_the_limit = &longest[longest.len() - 253..];
+    assert_eq!(ask_one(&pac, at_the_limit), ON);
+    assert_eq!(ask_one(&pac, &format!("{at_the_limit}.")), ON);
+    assert_eq!(ask_one(&pac, &longest[longest.len() - 254..]), OFF);
+    // Looked up label by label, this would hold the browser's only PAC thread for minutes.
+    assert_eq!(ask_one(&pac, &format!("{}example.com", "a.".repeat(500_000))), OFF);
+}
+
+#[test]
 fn an_empty_policy_sends_nothing_to_the_proxy() {
     let pac = rendered(&Policy::default());
     assert_eq!(ask_one(&pac, "a.example.com"), OFF);
-    let pac = render(&policy(&["a.example.com"]), &[], "PROXY old.corp:8080");
+    let pac = render(&policy(&["a.example.com"]), &answers(&[], "PROXY old.corp:8080"));
     assert_eq!(ask_one(&pac, "a.example.com"), "PROXY old.corp:8080");
 }
 
 #[test]
 fn every_string_is_escaped() {
     let odd = "PROXY \"; alert(1) //\\\n\u{2028}\u{1f600}</script>";
-    let pac = render(&policy(&["a.example.com"]), &[odd.to_owned()], odd);
+    let pac = render(&policy(&["a.example.com"]), &answers(&[odd], odd));
     assert_eq!(ask_one(&pac, "a.example.com"), odd);
     assert_eq!(ask_one(&pac, "b.example.com"), odd);
     assert!(!pac.contains("</script"));
@@ -147,7 +169,9 @@ fn every_string_is_escaped() {
 
 #[test]
 fn nothing_that_old_engines_lack_or_that_asks_the_dns() {
-    let pac = rendered(&policy(&["a.example.com", "*.b.example.com", "c*.example.com"]));
+    let mut answers = answers(&ON.split("; ").collect::<Vec<_>>(), OFF);
+    answers.listed.push(vec!["HTTPS x:1".to_owned(), "HTTPS x:2".to_owned()]);
+    let pac = render(&policy(&["a.example.com", "*.b.example.com", "c*.example.com"]), &answers);
     for word in [
         "shExpMatch",
         "dnsDomainIs",
@@ -164,6 +188,19 @@ fn nothing_that_old_engines_lack_or_that_asks_the_dns() {
         "includes",
         ",\n}",
         "url.",
+        // Lookbehind, named groups, sticky and Unicode expressions.
+        "(?<",
+        "/u",
+        "/y",
+        // Methods that old arrays and strings lack, or have in another form.
+        ".trim(",
+        ".indexOf(",
+        ".map(",
+        ".forEach(",
+        ".substr(",
+        // A string as if it were an array, a comma that makes arrays longer there.
+        "host[",
+        ",]",
     ] {
         assert!(!pac.contains(word), "{word}");
     }

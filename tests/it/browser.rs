@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite;
 use crate::https::handshakes;
 use crate::support::{Authority, PATIENCE, Proxy, Secured, Upstream, accept, have};
 
-const PAGE: &str = "acme.my.connect.aws";
+pub const PAGE: &str = "acme.my.connect.aws";
 const SOCKET: &str = "rtc1.connect-telecom.us-west-2.amazonaws.com";
 const OFF_LIST: &str = "off-list.example";
 
@@ -208,7 +208,7 @@ fn site(config: Arc<ServerConfig>, script: &'static str, say: Sender<String>) ->
 }
 
 /// A request's head; its end is awaited byte by byte, so that nothing behind it is taken.
-fn read_head(stream: &mut impl Read) -> Option<String> {
+pub fn read_head(stream: &mut impl Read) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -219,9 +219,9 @@ fn read_head(stream: &mut impl Read) -> Option<String> {
 }
 
 /// A stream whose first bytes were read already.
-struct Replay<S> {
-    head: Vec<u8>,
-    rest: S,
+pub struct Replay<S> {
+    pub head: Vec<u8>,
+    pub rest: S,
 }
 
 impl<S: Read> Read for Replay<S> {
@@ -264,13 +264,13 @@ fn decode(text: &str) -> String {
 }
 
 /// Chromium with a new profile, killed with all its processes at the end.
-struct Browser {
+pub struct Browser {
     child: Child,
     profile: TempDir,
 }
 
 impl Browser {
-    fn start(proxy: &Proxy, site: &Upstream, pins: &[&[u8]]) -> Self {
+    pub fn start(proxy: &Proxy, site: &Upstream, pins: &[&[u8]]) -> Self {
         let pins: Vec<String> = pins.iter().map(|pin| base64(pin)).collect();
         let profile = tempfile::tempdir().unwrap();
         let log = std::fs::File::create(profile.path().join("stderr")).unwrap();
@@ -290,8 +290,9 @@ impl Browser {
                 "--disable-extensions",
                 "--no-pings",
                 // The fetch past the proxy goes to loopback, which a page from elsewhere may not
-                // reach without a prompt that nobody would answer here.
-                "--disable-features=LocalNetworkAccessChecks,OptimizationHints,MediaRouter",
+                // reach without a prompt that nobody would answer here. The limit of tunnels per
+                // proxy is one number, not one that is drawn.
+                "--disable-features=LocalNetworkAccessChecks,OptimizationHints,MediaRouter,TcpSocketPoolLimitRandomization",
             ])
             .arg(format!("--proxy-pac-url=http://{}/proxy.pac", proxy.http()))
             // Only the off-list host has an address; names behind the proxy aren't resolved here.
@@ -312,7 +313,7 @@ impl Browser {
         Self { child, profile }
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.profile.path().join("stderr")).unwrap_or_default()
     }
 }

@@ -17,6 +17,7 @@ mod figures;
 mod h2;
 mod hello;
 mod https;
+mod lanes;
 mod limits;
 mod manager;
 mod pac;

@@ -1,0 +1,175 @@
+//! What an administrator should know of the PAC file that a configuration makes: where what is
+//! advertised and what listens don't fit. Each is valid, and some are meant; pure.
+
+use super::rows;
+use crate::config::{Advertised, Config};
+use crate::policy::{Policy, Protocol};
+use crate::target::Host;
+
+/// One line about the PAC file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// Hardly meant.
+    Warning(String),
+    /// Right behind a port mapping or a balancer, and else a mistake.
+    Note(String),
+}
+
+/// All remarks on the PAC file of a configuration.
+pub fn remarks(config: &Config, policy: &Policy) -> Vec<Remark> {
+    let mut found = Vec::new();
+    if !config.proxy.advertise.is_empty() {
+        found.extend(clear_text(config));
+        found.extend(Scheme::BOTH.iter().flat_map(|scheme| ports(config, *scheme)));
+    }
+    found.extend(lanes(config));
+    found.extend(past_the_proxy(config, policy));
+    found
+}
+
+/// The two ways to speak to a proxy.
+#[derive(Clone, Copy, PartialEq)]
+enum Scheme {
+    Https,
+    Http,
+}
+
+impl Scheme {
+    const BOTH: [Self; 2] = [Self::Https, Self::Http];
+
+    /// The key of its listeners.
+    fn key(self) -> &'static str {
+        if self == Self::Https { "tls.listen" } else { "proxy.listen" }
+    }
+
+    fn other(self) -> Self {
+        if self == Self::Https { Self::Http } else { Self::Https }
+    }
+
+    /// The ports that listen; none where one of them is left to the system.
+    fn ports(self, config: &Config) -> Option<Vec<u16>> {
+        let listen = if self == Self::Https { &config.tls.listen } else { &config.proxy.listen };
+        listen.iter().map(|address| Some(address.port()).filter(|port| *port != 0)).collect()
+    }
+
+    fn advertised(self, config: &Config) -> impl Iterator<Item = &Advertised> {
+        config.proxy.advertise.iter().filter(move |proxy| proxy.https == (self == Self::Https))
+    }
+}
+
+/// Whether agents' browsers leave the TLS listener alone, although there is one.
+fn clear_text(config: &Config) -> Option<Remark> {
+    let listen = config.tls.listen.first()?;
+    let advertise = &config.proxy.advertise;
+    let first = advertise.first()?;
+    if !advertise.iter().any(|proxy| proxy.https) {
+        let over_tls = Advertised { https: true, host: first.host.clone(), port: listen.port() };
+        return Some(Remark::Warning(format!(
+            "tls.listen is set, and proxy.advertise names no https:// proxy: browsers speak to the \
+             proxy in clear; put \"{over_tls}\" first in proxy.advertise"
+        )));
+    }
+    let late = advertise.iter().enumerate().find_map(|(at, proxy)| {
+        let plain = advertise[..at].iter().find(|before| !before.https && same_host(before, proxy))?;
+        Some((plain, proxy)).filter(|_| proxy.https)
+    });
+    late.map(|(plain, proxy)| {
+        Remark::Warning(format!(
+            "proxy.advertise names \"{plain}\" before \"{proxy}\": browsers take the first that \
+             answers, so they speak to the proxy in clear; put \"{proxy}\" first"
+        ))
+    })
+}
+
+/// Whether what is advertised for a scheme listens here.
+fn ports(config: &Config, scheme: Scheme) -> Option<Remark> {
+    let first = scheme.advertised(config).next()?;
+    let own = scheme.ports(config)?;
+    if let Some(other) = scheme.other().ports(config)
+        && let Some(crossed) =
+            scheme.advertised(config).find(|p| other.contains(&p.port) && !own.contains(&p.port))
+    {
+        let write = Advertised { https: !crossed.https, ..crossed.clone() };
+        return Some(Remark::Warning(format!(
+            "proxy.advertise names \"{crossed}\", and port {} is one of {}: write \"{write}\" if \
+             this proxy is meant",
+            crossed.port,
+            scheme.other().key(),
+        )));
+    }
+    if own.is_empty() {
+        return Some(Remark::Warning(format!(
+            "proxy.advertise names \"{first}\", and {} is empty: that is right only where \
+             something else takes these connections",
+            scheme.key(),
+        )));
+    }
+    // Another instance or machine listens elsewhere, so one port that fits is enough; with lanes
+    // agents begin at every port of a name, so each port of a name that has one here has to fit.
+    let proxies: Vec<Advertised> = scheme.advertised(config).cloned().collect();
+    let listens = |proxy: &&Advertised| own.contains(&proxy.port);
+    let missing = if proxies.iter().any(|proxy| listens(&proxy)) {
+        let rows = rows(&proxies, config.pac.lanes);
+        rows.into_iter()
+            .filter(|row| row.iter().any(|proxy| listens(&proxy)))
+            .find_map(|row| row.into_iter().find(|proxy| !listens(&proxy)))
+    } else {
+        Some(first.clone())
+    };
+    missing.map(|proxy| {
+        let ports: Vec<String> = own.iter().map(u16::to_string).collect();
+        Remark::Note(format!(
+            "proxy.advertise names \"{proxy}\", and {} has port {} only: that is right behind a \
+             port mapping or for another instance",
+            scheme.key(),
+            ports.join(", "),
+        ))
+    })
+}
+
+/// Whether `pac.lanes` has anything to spread hosts over.
+fn lanes(config: &Config) -> Option<Remark> {
+    if !config.pac.lanes {
+        return None;
+    }
+    let advertise = &config.proxy.advertise;
+    let (several, how) = if advertise.is_empty() {
+        let lists = [&config.tls.listen, &config.proxy.listen];
+        // Port 0 is a port of its own each time.
+        let many = |list: &&Vec<_>| {
+            list.iter().enumerate().any(|(at, a): (usize, &std::net::SocketAddr)| {
+                list[..at].iter().any(|b| a.port() == 0 || a.port() != b.port())
+            })
+        };
+        (lists.iter().any(many), "listen on a second port")
+    } else {
+        (rows(advertise, true).iter().any(|row| row.len() > 1), "advertise a second port of one proxy")
+    };
+    (!several).then(|| {
+        Remark::Warning(format!("pac.lanes is true, and no proxy name has two ports of one kind: {how}"))
+    })
+}
+
+/// Rules of the allow list whose hosts browsers will not bring here. A rule with stars is judged by
+/// one host that it allows.
+fn past_the_proxy(config: &Config, policy: &Policy) -> Option<Remark> {
+    let tcp = policy.rules().iter().filter(|rule| rule.protocol == Protocol::Tcp);
+    let mut lost = tcp.filter_map(|rule| {
+        let host = Host::parse(rule.pattern.as_str().replace('*', "x").as_bytes()).ok()?;
+        let entry = config.pac.direct.iter().find(|entry| entry.covers(&host))?;
+        Some((&rule.pattern, entry))
+    });
+    let (pattern, entry) = lost.next()?;
+    let more = match lost.count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(Remark::Warning(format!(
+        "pac.direct has \"{entry}\", which covers {pattern} of the allow list{more}: browsers go there \
+         without the proxy"
+    )))
+}
+
+fn same_host(a: &Advertised, b: &Advertised) -> bool {
+    a.host.eq_ignore_ascii_case(&b.host)
+}
