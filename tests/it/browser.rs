@@ -270,9 +270,20 @@ pub struct Browser {
 }
 
 impl Browser {
+    /// How many tunnels it has to one proxy port at once, of pages and again of WebSockets: the
+    /// limit of Chrome as it comes, for years.
+    pub const TUNNELS_PER_PROXY: usize = 32;
+
     pub fn start(proxy: &Proxy, site: &Upstream, pins: &[&[u8]]) -> Self {
         let pins: Vec<String> = pins.iter().map(|pin| base64(pin)).collect();
         let profile = tempfile::tempdir().unwrap();
+        // The limit of tunnels to one proxy, as the policies MaxConnectionsPerProxy and
+        // MaxConnectionsPerProxyForWebSocket set it: newer versions hold 128.
+        let limits = format!(
+            r#"{{"net":{{"max_connections_per_proxy":{0},"max_connections_per_proxy_for_websocket":{0}}}}}"#,
+            Self::TUNNELS_PER_PROXY
+        );
+        std::fs::write(profile.path().join("Local State"), limits).unwrap();
         let log = std::fs::File::create(profile.path().join("stderr")).unwrap();
         let child = Command::new("chromium")
             .args([

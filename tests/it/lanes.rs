@@ -1,5 +1,5 @@
 //! A panel with its CRM in a real Chromium: sixty WebSockets and sixty requests that hang, each to a
-//! host of its own. One proxy port holds 32 tunnels of either kind, the rest waits in the browser;
+//! host of its own. To one proxy port it has 32 tunnels of either kind, the rest waits in the browser;
 //! with `pac.lanes` all of them live at once.
 
 use std::io::Write;
@@ -13,8 +13,6 @@ use crate::browser::{Browser, PAGE, Replay, read_head};
 use crate::support::{Authority, PATIENCE, Proxy, Secured, Upstream, accept, have};
 
 const HOSTS: usize = 60;
-/// Of one kind, to one proxy port.
-const LIMIT: usize = 32;
 
 const SCRIPT: &str = r#"<!doctype html><title>panel</title><link rel="icon" href="data:,"><script>
 for (let n = 0; n < 60; n++) {
@@ -44,7 +42,7 @@ fn without_lanes_half_of_sixty_hosts_wait_in_the_browser() {
     if have("chromium") {
         for over_tls in [false, true] {
             let panel = Panel::open(over_tls, 3, false);
-            panel.expect_at_most(LIMIT);
+            panel.expect_at_most(Browser::TUNNELS_PER_PROXY);
         }
     }
 }

@@ -11,6 +11,7 @@ mod certificates;
 mod cli;
 mod client_certificates;
 mod dialling;
+mod direct;
 mod drain;
 mod fidelity;
 mod figures;
