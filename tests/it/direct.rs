@@ -92,5 +92,5 @@ fn a_browser_asks_no_proxy_for_direct_hosts() {
     assert_eq!(seen, expected.map(str::to_owned).into(), "what the old proxy was asked for");
     assert_eq!(proxy.metrics().sum("ccpgate_denied_total"), 0.0);
     let lines = proxy.log_so_far();
-    assert!(!lines.iter().any(|line| line.to_string().contains("direct.example")), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.to_string().contains("listed.direct.example")), "{lines:?}");
 }
