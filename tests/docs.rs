@@ -2,6 +2,11 @@
 //! The documentation against the program: keys, defaults, metrics, reasons, log fields and events,
 //! links, examples. Each check says what is missing where; each is shown to notice a gap.
 
+#[path = "docs/commands.rs"]
+mod commands;
+#[path = "docs/queries.rs"]
+mod queries;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -465,6 +470,22 @@ fn every_configuration_in_the_pages_is_valid() {
     }
     assert!(checked > 4, "{checked}");
     assert!(check_config("[limits]\ndrian = \"10h\"\n").unwrap_err().contains("drain"));
+}
+
+#[test]
+fn the_readmes_configuration_names_the_https_proxy_first() {
+    let readme = read("README.md");
+    let (blocks, _) = blocks(&readme);
+    let parts: Vec<&str> =
+        blocks.iter().filter(|(kind, _)| kind == "toml").map(|(_, b)| b.as_str()).collect();
+    assert_eq!(parts.len(), 2, "what agents need, and how the proxy is reached");
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("ccpgate.toml"), parts.concat()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ccpgate"));
+    let ran = command.args(["-c", "ccpgate.toml", "pac"]).current_dir(folder.path()).output().unwrap();
+    let (pac, said) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(pac.contains("var LISTED = \"HTTPS proxy1.corp.example:3129; "), "{pac}\n{said}");
+    assert!(!said.contains("advertise"), "{said}");
 }
 
 #[test]

@@ -247,10 +247,10 @@ impl Refusal {
                 "raise LimitNOFILE, or set egress.source_address if local ports ran out".into()
             }
             Self::Draining => "use the next proxy of the PAC file".into(),
-            Self::Dns(_) => "check dns.servers from this machine; ccpgate check tests every endpoint".into(),
-            Self::Dial(_) => {
-                "check this machine's firewall for outgoing TCP; ccpgate check tests every endpoint".into()
+            Self::Dns(_) => {
+                "check from this machine that dns.servers, or those of the system, know the name".into()
             }
+            Self::Dial(_) => "check this machine's firewall for outgoing TCP to this address".into(),
         }
     }
 

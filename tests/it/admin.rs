@@ -239,9 +239,11 @@ fn the_example_alerts_are_valid_and_fire() {
         return;
     }
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
-    for arguments in
-        [["check", "rules", "prometheus-alerts.yml"], ["test", "rules", "prometheus-alerts.test.yml"]]
-    {
+    for arguments in [
+        ["check", "rules", "prometheus-alerts.yml"],
+        ["test", "rules", "prometheus-alerts.test.yml"],
+        ["test", "rules", "prometheus-alerts-week.test.yml"],
+    ] {
         let ran = Command::new("promtool").args(arguments).current_dir(folder).output().unwrap();
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()));
     }
