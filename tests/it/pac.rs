@@ -3,7 +3,7 @@
 
 use rquickjs::{Context, Runtime};
 
-use crate::support::{Answer, Proxy, Raw};
+use crate::support::{Answer, Proxy, Raw, Secured, ccpgate};
 
 const POLICY: &str = "[[allow]]\npattern = \"*.good.example\"\n[policy]\ndeny = [\"bad.good.example\"]\n";
 const TYPE: &str = "application/x-ns-proxy-autoconfig";
@@ -185,4 +185,92 @@ fn a_body_with_a_request_for_the_pac_is_no_second_request() {
     client.finish();
     let got = String::from_utf8(client.read_to_end().unwrap_or_default()).unwrap();
     assert!(got.matches("HTTP/1.1 ").count() <= 1, "the body was parsed: {got}");
+}
+
+#[test]
+fn direct_hosts_get_direct_from_every_listener_and_localhost_always() {
+    let direct = "direct = [\"plain\", \"crm.good.example\", \"10.0.0.0/8\"]";
+    let config = format!("{POLICY}[pac]\notherwise = \"PROXY old.corp:8080; DIRECT\"\n{direct}");
+    let proxy = Proxy::start(&config);
+    let through = format!("PROXY {}", proxy.http());
+    for pac in [get(&proxy, "/proxy.pac", &proxy.http().to_string()), proxy.get("/proxy.pac")] {
+        for (host, expected) in [
+            ("localhost", "DIRECT"),
+            ("app.localhost", "DIRECT"),
+            ("127.8.9.1", "DIRECT"),
+            ("::1", "DIRECT"),
+            ("intranet", "DIRECT"),
+            ("CRM.good.example.", "DIRECT"),
+            ("10.1.2.3", "DIRECT"),
+            ("www.good.example", &through),
+            ("11.1.2.3", "PROXY old.corp:8080; DIRECT"),
+            ("elsewhere.example", "PROXY old.corp:8080; DIRECT"),
+        ] {
+            assert_eq!(find_proxy(&pac.text(), &format!("https://{host}/"), host), expected, "{host}");
+        }
+    }
+    assert!(
+        !proxy.log_so_far().iter().any(|line| line["event"] == "pac_warning"),
+        "nothing it covers is a rule"
+    );
+}
+
+#[test]
+fn lanes_are_the_ports_that_listen_where_the_browser_came_in() {
+    // Both are reached by 127.0.0.1, the third isn't.
+    let lanes = |lanes: bool| {
+        format!(
+            "{POLICY}[proxy]\nlisten = [\"127.0.0.1:0\", \"0.0.0.0:0\", \"127.0.0.2:0\"]\n[pac]\nlanes = {lanes}"
+        )
+    };
+    let proxy = Proxy::start(&lanes(true));
+    let line = proxy.log_line("the listener on loopback", |line| {
+        line["listener"] == "http" && line["address"].as_str().is_some_and(|a| a.starts_with("127.0.0.1:"))
+    });
+    let address: std::net::SocketAddr = line["address"].as_str().unwrap().parse().unwrap();
+    let fetch = || {
+        let mut client = Raw::connect(address);
+        client.send("GET /proxy.pac HTTP/1.1\r\nHost: p.corp\r\n\r\n");
+        client.read_answer().text()
+    };
+    let pac = fetch();
+    let orders: std::collections::BTreeSet<String> = (0..20)
+        .map(|n| format!("h{n}.good.example"))
+        .map(|host| find_proxy(&pac, &format!("https://{host}/"), &host))
+        .collect();
+    assert_eq!(orders.len(), 2, "each port is first for some hosts, and the other follows: {orders:?}");
+    for order in &orders {
+        assert_eq!(order.matches("PROXY p.corp:").count(), 2, "{order}");
+        assert!(order.contains(&format!("PROXY p.corp:{}", address.port())), "{order}");
+    }
+    proxy.reload(&lanes(false), "ok");
+    let one = find_proxy(&fetch(), "https://a.good.example/", "a.good.example");
+    assert!(!one.contains(';'), "{one}");
+}
+
+#[test]
+fn a_list_that_does_not_fit_the_listeners_is_told_wherever_it_is_news() {
+    let secured = Secured::new();
+    let tls = secured.section("").replace("127.0.0.1:0", "127.0.0.1:3129");
+    let config = format!("[proxy]\nadvertise = [\"proxy1.corp:3128\"]\n{tls}");
+    let warning = "browsers speak to the proxy in clear; put \"https://proxy1.corp:3129\" first";
+    for command in [&["pac"][..], &["config", "check"]] {
+        let ran = ccpgate(Some(&config), command).expect(0);
+        assert!(ran.stderr.contains("warning: tls.listen is set"), "{}", ran.stderr);
+        assert!(ran.stderr.contains(warning), "{}", ran.stderr);
+        assert!(!ran.stdout.contains("in clear"), "{}", ran.stdout);
+    }
+    let quiet = ccpgate(Some(&config), &["allowlist"]).expect(0);
+    assert!(!quiet.stderr.contains("advertise"), "{}", quiet.stderr);
+    let note = ccpgate(Some("[proxy]\nadvertise = [\"proxy1.corp:80\"]"), &["pac"]).expect(0);
+    assert!(note.stderr.contains("note: proxy.advertise names \"proxy1.corp:80\""), "{}", note.stderr);
+
+    // At start, and when a reload brings it.
+    let listening = secured.section("");
+    let fits = format!("[proxy]\nadvertise = [\"https://proxy1.corp:3129\"]\n{listening}");
+    let proxy = Proxy::start(&fits);
+    assert!(!proxy.log_so_far().iter().any(|line| line["event"] == "pac_warning"));
+    proxy.reload(&format!("[proxy]\nadvertise = [\"proxy1.corp:3128\"]\n{listening}"), "ok");
+    let line = proxy.log_line("the warning", |line| line["event"] == "pac_warning");
+    assert!(line["message"].as_str().unwrap().contains("in clear"), "{line}");
 }
