@@ -20,13 +20,22 @@ wanted=(
     "nsenter util-linux"      # and gives it commands
     "ip iproute2"             # and addresses
     "useradd passwd"          # and the user of deploy/README.md
+    "shellcheck shellcheck"   # reads the scripts
+    "g++ g++"                 # libFuzzer, for the fuzz targets
 )
+# Not in Debian: cargo builds it, a minute on two cores.
+cargo_deny=0.20.2
 
 missing=()
 for pair in "${wanted[@]}"; do
     read -r tool package <<<"$pair"
     command -v "$tool" >/dev/null || missing+=("$package")
 done
+if ! command -v cargo-deny >/dev/null; then
+    echo "install-test-tools: building cargo-deny"
+    # Without git and without optimisation: it reads a lock file, and is built anew on each new machine.
+    cargo install --quiet --locked --debug --no-default-features cargo-deny@"$cargo_deny"
+fi
 if [ "${#missing[@]}" -eq 0 ]; then
     echo "install-test-tools: everything is there"
     exit 0
