@@ -14,10 +14,13 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
+use crate::net::accept::Setbacks;
 use crate::proxy::answer::PAC_TYPE;
 use crate::proxy::gate::Gate;
+use crate::proxy::listener::Stop;
+use crate::proxy::routes::readiness;
+use crate::target;
 
 /// Scrapers, probes and a few people; a flood of them must not take descriptors from tunnels.
 const CONNECTIONS: usize = 64;
@@ -32,22 +35,32 @@ pub struct Admin {
 type Answer = Response<Full<Bytes>>;
 
 /// Serves until `stop`.
-pub async fn serve(listener: StdListener, admin: Arc<Admin>, stop: CancellationToken) {
+pub async fn serve(listener: StdListener, admin: Arc<Admin>, stop: Stop) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "can't watch the admin listener"),
     };
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut setbacks = Setbacks::default();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
+        // With all places taken, the next wait in the queue.
+        let free = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
         };
-        let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
+        let (place, accepted) = tokio::select! {
+            () = stop.told() => return,
+            free = free => free,
         };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                admin.gate.metrics.admin_accept_errors.inc();
+                setbacks.pause(&error, "admin").await;
+                continue;
+            }
+        };
+        setbacks.over();
         let admin = admin.clone();
         tokio::spawn(async move {
             let service = hyper::service::service_fn(move |request| {
@@ -68,7 +81,7 @@ pub async fn serve(listener: StdListener, admin: Arc<Admin>, stop: CancellationT
 
 impl Admin {
     fn answer(&self, request: &Request<Incoming>) -> Answer {
-        let route = request.uri().path();
+        let route = target::path(request.uri().path_and_query().map_or("/", |p| p.as_str()));
         let known = ["/", "/metrics", "/healthz", "/readyz", "/proxy.pac", "/api/status"];
         if !known.contains(&route) {
             return text(
@@ -91,10 +104,10 @@ impl Admin {
                 typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body.into())
             }
             "/healthz" => text(StatusCode::OK, "ok\n".into()),
-            "/readyz" if self.gate.drain.is_draining() => {
-                text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".into())
+            "/readyz" => {
+                let (ready, said) = readiness(&self.gate);
+                text(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, said.into())
             }
-            "/readyz" => text(StatusCode::OK, "ready\n".into()),
             "/proxy.pac" => match self.gate.snapshot().standing_pac() {
                 Ok(pac) => typed(StatusCode::OK, PAC_TYPE, pac.into()),
                 Err(why) => text(StatusCode::CONFLICT, format!("ccpgate: {why}\n")),
@@ -123,9 +136,10 @@ impl Admin {
             "version": crate::VERSION,
             "commit": crate::COMMIT,
             "uptime_seconds": self.started.elapsed().as_secs(),
-            "draining": self.gate.drain.is_draining(),
+            "draining": self.gate.drain.is_leaving(),
             "config": snapshot.source,
             "last_reload_successful": self.gate.metrics.reload_successful.get() == 1,
+            "tls_files_last_load_successful": self.gate.metrics.tls_files_successful.get() == 1,
             "mode": if snapshot.report { "report" } else { "enforce" },
             "rules": snapshot.policy.rules().len(),
             "client_connections": self.gate.metrics.client_connections.iter().map(|g| g.get()).sum::<i64>(),

@@ -129,6 +129,7 @@ pub struct Metrics {
     reported: IntCounterVec,
     pub client_connections: [IntGauge; 2],
     pub accept_errors: [IntCounter; 2],
+    pub admin_accept_errors: IntCounter,
     pub tls_full: IntCounter,
     pub tls_resumed: IntCounter,
     pub tls_resumed_age: Histogram,
@@ -136,6 +137,7 @@ pub struct Metrics {
     certificate_expiry: GaugeVec,
     reloads: IntCounterVec,
     pub reload_successful: IntGauge,
+    pub tls_files_successful: IntGauge,
     pub draining: IntGauge,
     pub log_dropped: IntCounter,
 }
@@ -231,7 +233,7 @@ impl Metrics {
         }
         let connections = int_gauges("ccpgate_client_connections", "Open client connections.", &["listener"]);
         let accept_errors =
-            counters("ccpgate_accept_errors_total", "Failures to accept a client connection.", &["listener"]);
+            counters("ccpgate_accept_errors_total", "Failures to accept a connection.", &["listener"]);
         let handshakes =
             counters("ccpgate_tls_handshakes_total", "Completed TLS handshakes with clients.", &["resumed"]);
         let reloads = counters("ccpgate_reloads_total", "Reloads of the configuration.", &["result"]);
@@ -271,6 +273,7 @@ impl Metrics {
             reported,
             client_connections: Listener::ALL.map(|l| connections.with_label_values(&[l.as_str()])),
             accept_errors: Listener::ALL.map(|l| accept_errors.with_label_values(&[l.as_str()])),
+            admin_accept_errors: accept_errors.with_label_values(&["admin"]),
             tls_full: handshakes.with_label_values(&["false"]),
             tls_resumed: handshakes.with_label_values(&["true"]),
             tls_resumed_age: histogram(
@@ -287,7 +290,11 @@ impl Metrics {
             reloads,
             reload_successful: gauge(
                 "ccpgate_config_last_reload_successful",
-                "Whether the last reload of the configuration took effect.",
+                "Whether what was read last took effect, the configuration and the TLS files.",
+            ),
+            tls_files_successful: gauge(
+                "ccpgate_tls_files_last_load_successful",
+                "Whether the files of the TLS listener could be used when they were last read.",
             ),
             draining: gauge("ccpgate_draining", "Whether the process is draining after SIGTERM."),
             log_dropped: counter(
@@ -297,6 +304,7 @@ impl Metrics {
             registry,
         };
         metrics.reload_successful.set(1);
+        metrics.tls_files_successful.set(1);
         metrics
     }
 
@@ -339,9 +347,12 @@ impl Metrics {
         self.reported.with_label_values(&[reason]).inc();
     }
 
-    pub fn reloaded(&self, ok: bool) {
+    /// Counts a reload that went well or not, and shows what is in force since: `whole` when the
+    /// last reading of everything took effect, `tls_files` when that of the TLS files did.
+    pub fn reloaded(&self, ok: bool, whole: bool, tls_files: bool) {
         self.reloads.with_label_values(&[if ok { "ok" } else { "error" }]).inc();
-        self.reload_successful.set(i64::from(ok));
+        self.reload_successful.set(i64::from(whole));
+        self.tls_files_successful.set(i64::from(tls_files));
     }
 
     /// The certificate in use, if any, and when it expires, in seconds since 1970. One that is no

@@ -1,9 +1,10 @@
 //! The life of `ccpgate serve`: bind, announce, run, reload, drain. Binding is the first effect;
 //! whatever is wrong before it ends with a message and nothing has happened.
 
+mod announce;
 mod going;
+mod listeners;
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
@@ -17,26 +18,29 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
-use crate::advertise::{self, Advertise, Remark};
+use crate::advertise::Advertise;
 use crate::config::{self, Config, ConfigErrors, Sources};
 use crate::log::access::AccessLog;
 use crate::log::{self, Sink};
 use crate::metrics::Metrics;
 use crate::notify::{self, Manager};
-use crate::policy::Policy;
 use crate::proxy::beat;
 use crate::proxy::gate::Gate;
 use crate::proxy::https::Https;
-use crate::proxy::listener::{Http, accept_all, bind};
+use crate::proxy::listener::{Http, Stop, accept_all};
 use crate::snapshot::{Plan, Snapshot};
 use crate::tls::Shift;
 use crate::tls::material::{self, Material, Serving};
 use crate::tls::watch::Watch;
+use listeners::{Change, Changed, Closed, Kind, Listeners, Opened};
 
 /// After SIGTERM a connection that was just made may still begin its request.
 const LATECOMERS: Duration = Duration::from_secs(1);
 /// What was cut at the end of the drain still writes its last line.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// A listener that a reload took away is closed before the reload is over: so long at most do those
+/// who accept from it need to go through its queue.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// How often the files of the TLS listener are looked at.
 const LOOK_AT_FILES: Duration = Duration::from_secs(2);
@@ -53,8 +57,8 @@ pub enum ServeError {
     Config(#[from] ConfigErrors),
     #[error("dns.servers: the system's resolver configuration can't be used: {0}")]
     Resolver(String),
-    #[error("{key}: can't listen on {address}: {error}")]
-    Bind { key: &'static str, address: SocketAddr, error: io::Error },
+    #[error("{key}: can't listen on {address}: {error}{hint}")]
+    Bind { key: &'static str, address: SocketAddr, error: io::Error, hint: String },
     #[error("{0}")]
     Tls(String),
     #[error("the TLS provider refuses the configuration: {0}")]
@@ -128,7 +132,7 @@ async fn run(
             _ = remind.tick() => server.remind(),
             _ = signals.reload.recv() => {
                 manager.reloading();
-                server.reload(sources);
+                server.reload(sources).await;
                 manager.ready(&notify::state(&server.gate));
             }
             Some(()) = changed_files.recv() => server.files_changed(),
@@ -160,48 +164,12 @@ impl Signals {
     }
 }
 
-/// Which kind of listener an address belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
-    Http,
-    Https,
-    Admin,
-}
-
-impl Kind {
-    const fn key(self) -> &'static str {
-        match self {
-            Self::Http => "proxy.listen",
-            Self::Https => "tls.listen",
-            Self::Admin => "admin.listen",
-        }
-    }
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-/// A bound address; `configured` may have port 0, `actual` has the real one.
-struct Bound {
-    /// The socket, once for each worker; empty once they have it.
-    sockets: Vec<StdListener>,
-    actual: SocketAddr,
-    stop: CancellationToken,
-}
-
-type Listeners = HashMap<(Kind, SocketAddr), Bound>;
-
 /// A listener for a worker to accept from.
 struct Post {
     listener: StdListener,
     /// Over TLS with this, else plain.
     https: Option<Https>,
-    stop: CancellationToken,
+    stop: Stop,
 }
 
 struct Server {
@@ -213,7 +181,17 @@ struct Server {
     tls: Option<Tls>,
     /// Tells the main loop that a file of the TLS listener has changed.
     file_changed: UnboundedSender<()>,
+    /// Whether what was read last is what is in force.
+    loaded: Loads,
     started: Instant,
+}
+
+/// The two things that are read again while the process runs, each with its own success: a renewed
+/// certificate says nothing about a configuration file that is still broken.
+#[derive(Clone, Copy)]
+struct Loads {
+    config: bool,
+    tls_files: bool,
 }
 
 /// The TLS side: sessions, and what connections are served with.
@@ -240,8 +218,9 @@ impl Server {
     ) -> Result<Self, ServeError> {
         let Ready { config, plan } = loaded;
         let material = tls_material(&config)?;
-        let listeners = bind_missing(&config, &Listeners::new())?;
-        let advertise = advertised(&config, listeners.iter().map(|(key, bound)| (*key, bound.actual)));
+        let listeners = Listeners::new(cores());
+        let change = listeners.prepare(&config)?;
+        let advertise = advertised(&config, &change.addresses());
         let (warnings, sessions) = (plan.warnings.clone(), config.shift.sessions);
         let snapshot = Snapshot::new(&config, plan, advertise, &metrics, &Handle::current())
             .map_err(ServeError::Resolver)?;
@@ -252,85 +231,43 @@ impl Server {
             gate,
             config,
             workers,
-            listeners: Listeners::new(),
+            listeners,
             tls: None,
             file_changed,
+            loaded: Loads { config: true, tls_files: true },
             started: Instant::now(),
         };
-        server.announce(&warnings, files);
+        announce::starting(&server.config, &server.gate.snapshot(), &warnings, files);
         server.follow_tls(material, sessions)?;
-        server.open(listeners);
-        server.say_what_next();
+        server.change_listeners(change);
+        announce::ready(&server.config, &server.listeners.addresses().collect::<Vec<_>>());
         Ok(server)
     }
 
-    /// Starts accepting on new listeners.
-    fn open(&mut self, listeners: Listeners) {
-        for ((kind, configured), mut bound) in listeners {
-            let address = bound.actual;
-            let mut sockets = std::mem::take(&mut bound.sockets).into_iter();
+    /// Starts accepting where it is new, and ends it where it is over; returns what closes.
+    fn change_listeners(&mut self, change: Change) -> Vec<Closed> {
+        let Changed { opened, closed } = self.listeners.change(change);
+        let all: Vec<_> = self.listeners.addresses().collect();
+        self.gate.set_own(all.iter().map(|(_, address)| *address).collect());
+        for Opened { kind, address, sockets, stop } in opened {
             match kind {
                 Kind::Http | Kind::Https => {
                     for (worker, listener) in self.workers.iter().zip(sockets) {
                         let https = self.tls.as_ref().filter(|_| kind == Kind::Https).map(Tls::service);
                         // A worker ends only with the process.
-                        let _ = worker.send(Post { listener, https, stop: bound.stop.clone() });
+                        let _ = worker.send(Post { listener, https, stop: stop.clone() });
                     }
                 }
                 Kind::Admin => {
                     let admin = Arc::new(Admin { gate: self.gate.clone(), started: self.started });
-                    if let Some(listener) = sockets.next() {
-                        tokio::spawn(admin::serve(listener, admin, bound.stop.clone()));
+                    for listener in sockets {
+                        tokio::spawn(admin::serve(listener, admin.clone(), stop.clone()));
                     }
                 }
             }
-            tracing::info!(event = "listening", listener = kind.as_str(), %address, "listening");
-            self.listeners.insert((kind, configured), bound);
+            announce::listening(kind, address, &all);
         }
-        self.gate.set_own(self.listeners.values().map(|b| b.actual).collect());
-    }
-
-    fn announce(&self, warnings: &[String], files: Option<u64>) {
-        let snapshot = self.gate.snapshot();
-        let connect = &self.config.connect;
-        tracing::info!(
-            event = "starting",
-            version = crate::VERSION,
-            config = snapshot.source,
-            rules = snapshot.policy.rules().len(),
-            mode = self.config.policy.mode.as_str(),
-            tls = self.config.policy.tls.as_str(),
-            "ccpgate allows Amazon Connect in {} for instances {}, and denies all else",
-            connect.regions.join(", "),
-            connect.instances.join(", "),
-        );
-        for warning in warnings {
-            tracing::warn!(event = "policy_warning", "{warning}");
-        }
-        remark(&self.config, &snapshot.policy);
-        let wanted = (self.config.limits.connections as u64).saturating_mul(2) + 200;
-        if let Some(files) = files.filter(|f| *f < wanted) {
-            tracing::warn!(
-                event = "file_limit",
-                limit = files,
-                wanted,
-                "the limit of open files is too low for limits.connections: raise LimitNOFILE"
-            );
-        }
-    }
-
-    fn say_what_next(&self) {
-        let of = |kind| self.listeners.iter().find(move |((k, _), _)| *k == kind).map(|(_, b)| b.actual);
-        let pac = of(Kind::Http).map(|a| format!("http://{a}/proxy.pac"));
-        let pac = pac.or_else(|| of(Kind::Https).map(|a| format!("https://{a}/proxy.pac")));
-        if let (Some(pac), Some(admin)) = (pac, of(Kind::Admin)) {
-            tracing::info!(
-                event = "ready",
-                %pac,
-                metrics = %format!("http://{admin}/metrics"),
-                "ready; point browsers at the PAC file, and ask `ccpgate explain HOST` why a host is denied"
-            );
-        }
+        closed
     }
 
     /// Puts new TLS material in force over the sessions that there are, and watches its files.
@@ -399,7 +336,7 @@ impl Server {
     fn files_changed(&mut self) {
         let sessions = self.config.shift.sessions;
         let followed = tls_material(&self.config).and_then(|material| self.follow_tls(material, sessions));
-        self.gate.metrics.reloaded(followed.is_ok());
+        self.count(followed.is_ok(), Loads { tls_files: followed.is_ok(), ..self.loaded });
         match followed {
             Ok(()) => tracing::info!(
                 event = "certificate_reloaded",
@@ -411,30 +348,43 @@ impl Server {
         }
     }
 
+    /// Counts a reload, and shows what the last reading of each has come to.
+    fn count(&mut self, ok: bool, loaded: Loads) {
+        self.loaded = loaded;
+        self.gate.metrics.reloaded(ok, loaded.config && loaded.tls_files, loaded.tls_files);
+    }
+
     /// Puts a changed configuration in force, whole or not at all.
-    fn reload(&mut self, sources: &Sources) {
-        match self.try_reload(sources) {
-            Ok(()) => self.gate.metrics.reloaded(true),
-            Err(error) => {
-                self.gate.metrics.reloaded(false);
+    async fn reload(&mut self, sources: &Sources) {
+        match self.try_reload(sources).await {
+            Ok(()) => self.count(true, Loads { config: true, tls_files: true }),
+            Err((error, loaded)) => {
+                self.count(false, loaded);
                 tracing::error!(event = "reload_failed", %error, "the reload failed; the running configuration stays");
             }
         }
     }
 
-    fn try_reload(&mut self, sources: &Sources) -> Result<(), ServeError> {
-        let Ready { config, plan } = load(sources)?;
-        let material = tls_material(&config)?;
+    /// # Errors
+    /// With the reason, and what has failed to load; nothing has changed then.
+    async fn try_reload(&mut self, sources: &Sources) -> Result<(), (ServeError, Loads)> {
+        let failed = Loads { config: false, ..self.loaded };
+        let Ready { config, plan } = load(sources).map_err(|error| (error, failed))?;
+        // Files that are named as before are at fault themselves; if nothing else has changed either,
+        // the configuration that was read is the one in force.
+        let unusable = Loads {
+            config: config == self.config,
+            tls_files: config.tls != self.config.tls && self.loaded.tls_files,
+        };
+        let material = tls_material(&config).map_err(|error| (error, unusable))?;
         // Whatever can fail comes first; then nothing has changed.
-        let added = bind_missing(&config, &self.listeners)?;
-        let wanted = addresses(&config);
-        let kept = self.listeners.iter().filter(|(key, _)| wanted.contains(key));
-        let actual = kept.chain(&added).map(|(key, bound)| (*key, bound.actual));
-        let advertise = advertised(&config, actual);
+        let failed = |error| (error, failed);
+        let change = self.listeners.prepare(&config).map_err(failed)?;
+        let advertise = advertised(&config, &change.addresses());
         let warnings = plan.warnings.clone();
         let snapshot = Snapshot::new(&config, plan, advertise, &self.gate.metrics, &Handle::current())
-            .map_err(ServeError::Resolver)?;
-        self.follow_tls(material, config.shift.sessions)?;
+            .map_err(|error| failed(ServeError::Resolver(error)))?;
+        self.follow_tls(material, config.shift.sessions).map_err(failed)?;
         let old = std::mem::replace(&mut self.config, config);
         if (old.log.format, old.log.level) != (self.config.log.format, self.config.log.level) {
             tracing::warn!(event = "needs_restart", "log.format and log.level take effect at the next start");
@@ -443,20 +393,15 @@ impl Server {
             tracing::warn!(event = "needs_restart", "shift.sessions takes effect at the next start");
         }
         self.gate.replace(Arc::new(snapshot));
-        let (kept, removed): (Listeners, Listeners) =
-            std::mem::take(&mut self.listeners).into_iter().partition(|(key, _)| wanted.contains(key));
-        self.listeners = kept;
-        self.open(added);
-        for ((kind, _), bound) in removed {
-            bound.stop.cancel();
-            let address = bound.actual;
+        for Closed { kind, address, mut stopper } in self.change_listeners(change) {
+            let _ = tokio::time::timeout(CLOSING, stopper.ended()).await;
             tracing::info!(event = "closed", listener = kind.as_str(), %address, "no longer listening");
         }
         for warning in warnings {
             tracing::warn!(event = "policy_warning", "{warning}");
         }
         let snapshot = self.gate.snapshot();
-        remark(&self.config, &snapshot.policy);
+        announce::remark(&self.config, &snapshot.policy);
         let rules = snapshot.policy.rules().len();
         tracing::info!(
             event = "reloaded",
@@ -467,11 +412,42 @@ impl Server {
         Ok(())
     }
 
-    /// Takes no new work, lets live tunnels run on for a time, then cuts them.
+    /// Says that it leaves, for `limits.lame_duck`; then takes no new work, lets live tunnels run on
+    /// for a time that counts from the signal, and cuts them.
     async fn drain(mut self, signals: &mut Signals, manager: &Manager, going_down: bool) {
-        let (gate, limit) = (self.gate.clone(), self.config.limits.drain);
-        let time = going::Time { drain: limit, reboot: self.config.limits.reboot_drain };
+        let signalled = Instant::now();
+        let (gate, limits) = (self.gate.clone(), self.config.limits.clone());
+        let limit = limits.drain;
+        let Signals { terminate, interrupt, power, .. } = signals;
         gate.metrics.draining.set(1);
+        gate.drain.leave();
+        manager.stopping(&notify::state(&gate));
+        let second = async {
+            tokio::select! {
+                () = ended_now(terminate, going_down) => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        tokio::pin!(second);
+        // A machine that goes down has a minute for all of it.
+        let lame_duck =
+            if going_down { limits.lame_duck.min(limits.reboot_drain / 2) } else { limits.lame_duck };
+        let (mut hurry, mut told) = (false, going_down);
+        if !lame_duck.is_zero() {
+            tracing::info!(
+                event = "lame_duck",
+                limit = %humantime::format_duration(lame_duck),
+                "leaving: /readyz says no, and connections are still accepted for limits.lame_duck"
+            );
+            tokio::select! {
+                () = tokio::time::sleep(lame_duck) => {}
+                () = &mut second => hurry = true,
+                Some(()) = power.recv() => told = true,
+            }
+        }
+        let spent = signalled.elapsed();
+        let reboot = if going_down { limits.reboot_drain.saturating_sub(spent) } else { limits.reboot_drain };
+        let time = going::Time { drain: limit.saturating_sub(spent), reboot };
         gate.drain.begin();
         manager.stopping(&notify::state(&gate));
         tracing::info!(
@@ -480,12 +456,7 @@ impl Server {
             limit = %humantime::format_duration(limit),
             "draining: no new connections; live tunnels go on; a second signal ends them now"
         );
-        self.listeners.retain(|(kind, _), bound| {
-            if *kind != Kind::Admin {
-                bound.stop.cancel();
-            }
-            *kind == Kind::Admin
-        });
+        self.listeners.close_proxies();
         let quiet = async {
             let deadline = Instant::now() + LATECOMERS;
             while gate.admission.occupied() > 0 && Instant::now() < deadline {
@@ -493,12 +464,12 @@ impl Server {
             }
             gate.idle().await;
         };
-        let ended = tokio::select! {
-            () = quiet => true,
-            () = time.over(&gate, &mut signals.power, going_down) => false,
-            () = ended_now(&mut signals.terminate, going_down) => false,
-            _ = signals.interrupt.recv() => false,
-        };
+        let ended = !hurry
+            && tokio::select! {
+                () = quiet => true,
+                () = time.over(&gate, power, told) => false,
+                () = second => false,
+            };
         if !ended {
             tracing::warn!(
                 event = "cutting",
@@ -531,16 +502,6 @@ fn tls_material(config: &Config) -> Result<Option<(Watch, Material)>, ServeError
     Ok(Some((watch, material)))
 }
 
-/// Says what should be known of the PAC file.
-fn remark(config: &Config, policy: &Policy) {
-    for remark in advertise::remarks(config, policy) {
-        match remark {
-            Remark::Warning(text) => tracing::warn!(event = "pac_warning", "{text}"),
-            Remark::Note(text) => tracing::info!(event = "pac_note", "{text}"),
-        }
-    }
-}
-
 fn warn_of(serving: &Serving) {
     for warning in serving.warnings() {
         tracing::warn!(event = "tls_warning", "{warning}");
@@ -559,42 +520,11 @@ async fn count_sessions(shift: Arc<Shift>, metrics: Arc<Metrics>) {
     }
 }
 
-fn addresses(config: &Config) -> Vec<(Kind, SocketAddr)> {
-    let http = config.proxy.listen.iter().map(|a| (Kind::Http, *a));
-    let https = config.tls.listen.iter().map(|a| (Kind::Https, *a));
-    http.chain(https).chain([(Kind::Admin, config.admin.listen)]).collect()
-}
-
-/// Binds what the configuration names and `present` lacks; all of it or none.
-fn bind_missing(config: &Config, present: &Listeners) -> Result<Listeners, ServeError> {
-    let mut bound = Listeners::new();
-    for (kind, address) in addresses(config) {
-        if present.contains_key(&(kind, address)) {
-            continue;
-        }
-        let failed = |error| ServeError::Bind { key: kind.key(), address, error };
-        let socket = bind(address).map_err(failed)?;
-        let actual = socket.local_addr().map_err(failed)?;
-        let workers = if kind == Kind::Admin { 1 } else { cores() };
-        let copies = (1..workers).map(|_| socket.try_clone()).collect::<io::Result<Vec<_>>>();
-        let mut sockets = copies.map_err(failed)?;
-        sockets.push(socket);
-        bound.insert((kind, address), Bound { sockets, actual, stop: CancellationToken::new() });
-    }
-    Ok(bound)
-}
-
 /// What a PAC file names: the configured addresses with the ports that they really have.
-fn advertised(config: &Config, actual: impl Iterator<Item = ((Kind, SocketAddr), SocketAddr)>) -> Advertise {
-    let actual: HashMap<_, _> = actual.collect();
-    let of = |kind, listen: &[SocketAddr]| {
-        listen.iter().filter_map(|a| actual.get(&(kind, *a)).copied()).collect::<Vec<_>>()
-    };
-    Advertise {
-        http: of(Kind::Http, &config.proxy.listen),
-        https: of(Kind::Https, &config.tls.listen),
-        ..Advertise::from_config(config)
-    }
+fn advertised(config: &Config, listeners: &[(Kind, SocketAddr)]) -> Advertise {
+    let of =
+        |wanted| listeners.iter().filter(|(kind, _)| *kind == wanted).map(|(_, address)| *address).collect();
+    Advertise { http: of(Kind::Http), https: of(Kind::Https), ..Advertise::from_config(config) }
 }
 
 fn cores() -> usize {

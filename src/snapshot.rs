@@ -119,7 +119,8 @@ pub struct Snapshot {
     allow_private: Vec<IpNet>,
     connect_to: Vec<(Pattern, u16, SocketAddr)>,
     advertise: Advertise,
-    series: Vec<Arc<RuleSeries>>,
+    /// Of the rules for TCP; others aren't for this proxy, and series of theirs would stay at zero.
+    series: Vec<Option<Arc<RuleSeries>>>,
     unlisted: Arc<RuleSeries>,
 }
 
@@ -138,7 +139,9 @@ impl Snapshot {
         let resolver =
             Resolver::new(&config.dns.hosts, &config.dns.servers, config.dns.timeout, runtime.clone())
                 .map_err(|e| e.to_string())?;
-        let series = plan.policy.rules().iter().map(|r| metrics.rule(r)).collect();
+        let tcp = |rule: &Rule| rule.protocol == Protocol::Tcp;
+        let rules = plan.policy.rules().iter();
+        let series = rules.map(|rule| tcp(rule).then(|| metrics.rule(rule))).collect();
         Ok(Self {
             name: config.proxy.name.clone(),
             report: config.policy.mode == Mode::Report,
@@ -168,7 +171,7 @@ impl Snapshot {
 
     /// The metric handles of a rule, or of what report mode lets through without one.
     pub fn series(&self, rule: Option<RuleId>) -> &RuleSeries {
-        rule.map_or(&*self.unlisted, |rule| &*self.series[rule.index()])
+        rule.and_then(|rule| self.series[rule.index()].as_deref()).unwrap_or(&self.unlisted)
     }
 
     /// Whether report mode lets a denied target through. A number that only C libraries take for

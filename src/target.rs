@@ -30,6 +30,13 @@ pub struct Target {
     pub port: u16,
 }
 
+/// The path of a request target in origin form, which alone decides what a server of ours answers:
+/// neither a query, with which people get round caches, nor a fragment, which belongs to the client
+/// (RFC 9110 §7.1), is part of it.
+pub fn path(origin_form: &str) -> &str {
+    origin_form.split(['?', '#']).next().unwrap_or_default()
+}
+
 /// Why a text is not a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {

@@ -5,6 +5,7 @@ mod args;
 mod credentials;
 mod report;
 
+use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -13,7 +14,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::advertise::{self, Advertise, Remark};
 use crate::catalogue::{self, Format};
-use crate::config::{self, Config, Loaded, Sources};
+use crate::config::{self, Config, Loaded, LogFormat, Sources};
 use crate::log::journald;
 use crate::notify;
 use crate::server::ServeError;
@@ -34,33 +35,42 @@ pub enum Failure {
     Usage(String),
     /// `serve` can't start.
     Start(ServeError),
+    /// The answer could not be written: to a full disk, say.
+    Output(io::Error),
 }
 
-impl From<io::Error> for Failure {
-    /// Standard output is closed, as by `| head`: there is nobody left to tell.
-    fn from(_: io::Error) -> Self {
-        Self::Negative
-    }
+/// Says something on standard error. Where that is closed or full there is nobody left to tell, and
+/// the exit code says the rest.
+fn tell(message: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "ccpgate: {message}");
 }
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let args = Args::try_parse().unwrap_or_else(|error| refuse(&error));
     let sources = Sources::from_process(args.common.config.clone(), args.common.set.clone());
-    match dispatch(&args.command, &sources) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Negative) => ExitCode::from(1),
-        Err(Failure::Usage(message)) => {
-            eprintln!("ccpgate: {message}");
-            ExitCode::from(2)
-        }
-        Err(Failure::Start(error)) => {
+    let failure = match dispatch(&args.command, &sources) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(failure) => failure,
+    };
+    match failure {
+        Failure::Negative => return ExitCode::from(1),
+        Failure::Usage(message) => tell(message),
+        Failure::Output(error) => tell(format_args!("can't write to standard output: {error}")),
+        Failure::Start(error) => {
             let message = error.to_string();
-            eprintln!("{}", journald::last_words(&format!("ccpgate: {message}")));
+            match config::log_format(&sources) {
+                LogFormat::Json => crate::log::last::start_failed(&message),
+                LogFormat::Text => {
+                    let _ =
+                        writeln!(io::stderr(), "{}", journald::last_words(&format!("ccpgate: {message}")));
+                }
+            }
             notify::failed(&message);
-            ExitCode::from(if notify::is_managed() && error.may_pass() { TRY_AGAIN } else { 2 })
+            return ExitCode::from(if notify::is_managed() && error.may_pass() { TRY_AGAIN } else { 2 });
         }
     }
+    ExitCode::from(2)
 }
 
 /// Help, version, or wrong usage. What older or newer manuals name is told from a typing error.
@@ -69,10 +79,23 @@ fn refuse(error: &clap::Error) -> ! {
         (error.kind(), error.get(ContextKind::InvalidSubcommand))
         && args::PLANNED.contains(&name.as_str())
     {
-        eprintln!("ccpgate: `ccpgate {name}` is planned, and not in this version; see ccpgate --help");
+        tell(format_args!("`ccpgate {name}` is planned, and not in this version; see ccpgate --help"));
         std::process::exit(2);
     }
-    error.exit()
+    let serve = std::env::args_os().any(|argument| argument == "serve");
+    if serve
+        && error.use_stderr()
+        && config::log_format(&Sources::from_process(None, Vec::new())) == LogFormat::Json
+    {
+        crate::log::last::start_failed(error.to_string().trim_end());
+        std::process::exit(error.exit_code());
+    }
+    // Help and version are results, and as such on standard output.
+    if let Err(unwritten) = written(error.print().and_then(|()| io::stdout().flush())) {
+        tell(format_args!("can't write: {unwritten}"));
+        std::process::exit(2);
+    }
+    std::process::exit(error.exit_code())
 }
 
 fn dispatch(command: &Command, sources: &Sources) -> Result<(), Failure> {
@@ -118,7 +141,7 @@ fn plan(sources: &Sources) -> Result<(Loaded, Plan), Failure> {
     let loaded = config::load(sources).map_err(|e| Failure::Usage(e.to_string()))?;
     let plan = Plan::new(&loaded).map_err(|e| Failure::Usage(e.to_string()))?;
     for warning in &plan.warnings {
-        eprintln!("ccpgate: warning: {warning}");
+        tell(format_args!("warning: {warning}"));
     }
     Ok((loaded, plan))
 }
@@ -127,8 +150,8 @@ fn plan(sources: &Sources) -> Result<(Loaded, Plan), Failure> {
 fn remark(config: &Config, plan: &Plan) {
     for remark in advertise::remarks(config, &plan.policy) {
         match remark {
-            Remark::Warning(text) => eprintln!("ccpgate: warning: {text}"),
-            Remark::Note(text) => eprintln!("ccpgate: note: {text}"),
+            Remark::Warning(text) => tell(format_args!("warning: {text}")),
+            Remark::Note(text) => tell(format_args!("note: {text}")),
         }
     }
 }
@@ -141,12 +164,12 @@ fn tls_files(config: &Config) -> Result<(), Failure> {
     let kept: Vec<_> =
         Material::files(config).into_iter().filter(|file| credentials::is_kept(file)).collect();
     if !kept.is_empty() {
-        eprintln!("ccpgate: warning: {}", credentials::not_checked(&kept));
+        tell(format_args!("warning: {}", credentials::not_checked(&kept)));
         return Ok(());
     }
     let material = Material::load(config).map_err(|problems| Failure::Usage(problems.join("\nccpgate: ")))?;
     for warning in material.warnings() {
-        eprintln!("ccpgate: warning: {warning}");
+        tell(format_args!("warning: {warning}"));
     }
     Ok(())
 }
@@ -155,12 +178,18 @@ fn pretty(value: &serde_json::Value) -> String {
     format!("{value:#}")
 }
 
+/// Prints a result.
 fn say(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    if !text.ends_with('\n') {
-        out.write_all(b"\n")?;
+    let end: &[u8] = if text.ends_with('\n') { b"" } else { b"\n" };
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.write_all(end)).and_then(|()| out.flush());
+    written(printed).map_err(Failure::Output)
+}
+
+/// A reader that has seen enough, as `| head` has, takes nothing from the answer.
+fn written(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
     }
-    out.flush()?;
-    Ok(())
 }

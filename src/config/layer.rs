@@ -41,6 +41,15 @@ impl Layer {
         layer
     }
 
+    /// A TOML document as far as it can be read, with whatever keys it has.
+    pub fn legible(source: Source, text: &str) -> Self {
+        let mut layer = Self { source, dict: Dict::new(), positions: BTreeMap::new() };
+        let (document, _) = DeTable::parse_recoverable(text);
+        let mut outline = Outline { lines: Lines::of(text), positions: &mut layer.positions };
+        layer.dict = outline.table("", document.get_ref());
+        layer
+    }
+
     /// A variable `CCPGATE_SECTION__KEY`; none where the name is not of this form.
     pub fn variable(name: &str, text: &str, problems: &mut Vec<Problem>) -> Option<Self> {
         let (section, key) = name.strip_prefix("CCPGATE_")?.split_once("__")?;

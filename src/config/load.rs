@@ -11,7 +11,7 @@ use super::layer::Layer;
 use super::problem::{Position, Problem};
 use super::reading::Reading;
 use super::source::{Provenance, Source};
-use super::{Config, ConfigErrors, check};
+use super::{Config, ConfigErrors, LogFormat, check};
 
 /// The embedded default.
 pub(super) const DEFAULT: &str = include_str!("../../config/default.toml");
@@ -112,6 +112,23 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         Some(config) if problems.is_empty() => Ok(Loaded { config, file: sources.file.clone(), provenance }),
         _ => Err(ConfigErrors { problems }),
     }
+}
+
+/// The form of the log, as far as it can be known: also from a file that is wrong elsewhere, even in
+/// its syntax. For whoever has to say that a start has failed.
+pub fn log_format(sources: &Sources) -> LogFormat {
+    let mut ignored = Vec::new();
+    let mut layers = Vec::new();
+    if let Some(text) = sources.file.as_deref().and_then(|path| read_file(path).ok()) {
+        layers.push(Layer::legible(Source::Default, &text));
+    }
+    layers.extend(sources.env.iter().filter_map(|(name, value)| Layer::variable(name, value, &mut ignored)));
+    layers.extend(sources.set.iter().filter_map(|flag| Layer::flag(flag, &mut ignored)));
+    let said = |layer: &Layer| {
+        let word = layer.dict.get("log")?.as_dict()?.get("format")?.as_str()?;
+        LogFormat::ALL.iter().find(|format| format.as_str() == word).copied()
+    };
+    layers.iter().rev().find_map(said).unwrap_or(LogFormat::Text)
 }
 
 fn read_file(path: &Path) -> Result<String, ConfigErrors> {

@@ -26,7 +26,7 @@ use figment::value::Value;
 
 pub use choice::{Feature, Level, LogFormat, Mode, SignIn, TlsCheck, Wildcards};
 pub use endpoint::{Advertised, HostPort};
-pub use load::{Loaded, Sources, load};
+pub use load::{Loaded, Sources, load, log_format};
 pub use problem::{ConfigErrors, Position, Problem};
 pub use schema::schema;
 pub use sections::{Admin, Allow, Connect, Dns, Egress, Limits, Log, Pac, PolicyRules, Proxy, Shift, Tls};

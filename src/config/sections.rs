@@ -227,6 +227,8 @@ section! {
         idle_timeout: Duration = Span { zero: true };
         /// Silence after which a tunnel ends that is closed on one side.
         half_closed: Duration = SOME_TIME;
+        /// How long after SIGTERM `/readyz` says no before the listeners close, for balancers that take a while to notice; `0s`: they close at once.
+        lame_duck: Duration = Span { zero: true };
         /// How long live tunnels may run on after SIGTERM.
         drain: Duration = Span { zero: true };
         /// How long they may at most when the machine itself goes down (SIGPWR).

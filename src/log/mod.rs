@@ -4,6 +4,7 @@
 
 pub mod access;
 pub(crate) mod journald;
+pub mod last;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};

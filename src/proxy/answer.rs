@@ -51,8 +51,14 @@ impl<'a> Plain<'a> {
         Self { status: 200, reason: "OK", fields, body: text }
     }
 
+    /// The answer of a probe.
+    pub fn readiness(ready: bool, said: &str) -> Self {
+        let (status, reason) = if ready { (200, "OK") } else { (503, "Service Unavailable") };
+        Plain::text(status, reason, said.into())
+    }
+
     pub fn not_found() -> Self {
-        let body = "ccpgate: only /proxy.pac and /wpad.dat are here; the metrics are on the admin listener\n";
+        let body = "ccpgate: only /proxy.pac, /wpad.dat and /readyz are here; the metrics are on the admin listener\n";
         Plain::text(404, "Not Found", body.into())
     }
 

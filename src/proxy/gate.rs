@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +15,7 @@ use tokio::sync::futures::Notified;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::Admission;
+use super::routes::Seldom;
 use crate::log::access::AccessLog;
 use crate::metrics::Metrics;
 use crate::net::dialer::is_unspecified;
@@ -33,6 +34,7 @@ pub struct Gate {
     busy: Arc<Counter>,
     own: ArcSwap<Vec<SocketAddr>>,
     denials: Denials,
+    pub(super) wrong_pac: Seldom,
 }
 
 struct Denials {
@@ -61,6 +63,7 @@ impl Gate {
                 written: AtomicU32::new(0),
                 left_out: AtomicU64::new(0),
             },
+            wrong_pac: Seldom::default(),
         })
     }
 
@@ -161,6 +164,8 @@ impl Drop for Busy {
 /// The way out: first no new work, at the end no tunnels either.
 #[derive(Default)]
 pub struct Drain {
+    /// From the signal on: what asks whether this proxy is ready is told no.
+    leaving: AtomicBool,
     begun: CancellationToken,
     /// Said before `rung` is: that is behind a lock, which no read of a tunnel's may take.
     stage: AtomicU8,
@@ -181,6 +186,17 @@ enum Stage {
 }
 
 impl Drain {
+    /// Says that the process is about to go; everything is served as before.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether the signal to end has come.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    /// Takes no new work from now on.
     pub fn begin(&self) {
         self.begun.cancel();
     }

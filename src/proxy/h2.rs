@@ -24,6 +24,7 @@ use super::beat;
 use super::gate::Gate;
 use super::head;
 use super::refusal::{Refusal, shown};
+use super::routes;
 use super::session::{self, KEEP_ALIVE, Peer, admit, carry, guard, open};
 use crate::metrics::Outcome;
 use crate::snapshot::Snapshot;
@@ -137,7 +138,7 @@ async fn negotiate(
     });
     if parts.method != Method::CONNECT {
         let asked = as_h1(&parts);
-        match admitted.and_then(|()| session::plain(&asked, &peer, &snapshot)) {
+        match admitted.and_then(|()| routes::serve(&asked, &peer, &gate, &snapshot)) {
             Ok(answer) => send(&mut respond, &answer, parts.method == Method::HEAD),
             Err(refusal) => {
                 let target = shown(&parts.uri.to_string());

@@ -1,15 +1,17 @@
 //! Accepting connections: one socket for each address, shared by all workers, so that its queue
 //! outlives none of them; one event loop for each core, so that a tunnel never changes threads.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
 use super::admission::Entrance;
@@ -18,15 +20,11 @@ use super::gate::Gate;
 use super::session::{self, Peer};
 use crate::address;
 use crate::metrics::Listener;
+use crate::net::accept::{Setbacks, is_one_clients};
 use crate::net::sockopt::prepare;
 
 /// 500 agents log in at 9:00 sharp. The kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
-/// The pause after an accept that failed for want of descriptors; retrying at once would only
-/// burn the CPU that the live tunnels need.
-const PAUSE: Duration = Duration::from_millis(50);
-const COMPLAINT: Duration = Duration::from_secs(10);
-
 /// Binds an address for all workers. Options set here are inherited by every accepted socket.
 ///
 /// An address that this machine doesn't have (yet) is bound all the same, with a warning: at boot an
@@ -36,6 +34,26 @@ const COMPLAINT: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the address is in use, or its port below 1024 without the right to it.
 pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
+    bind_shared(address, false)
+}
+
+/// Binds an address that overlaps with those of `others`, which are about to close: `0.0.0.0:3128`
+/// beside `127.0.0.1:3128`. Both accept until the others close, so no connection is lost between
+/// them; and where something else fails, the others have never been touched.
+///
+/// For the moment of the bind all of them share the port (`SO_REUSEPORT`, which the kernel grants
+/// among sockets of one user); nothing reads the flag of a socket that listens already.
+///
+/// # Errors
+/// As of [`bind`].
+pub fn bind_beside(address: SocketAddr, others: &[&StdListener]) -> io::Result<StdListener> {
+    let share = |shared| others.iter().try_for_each(|other| sockopt::set_socket_reuseport(other, shared));
+    let bound = share(true).map_err(io::Error::from).and_then(|()| bind_shared(address, true));
+    share(false)?;
+    bound
+}
+
+fn bind_shared(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
@@ -45,9 +63,15 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
         // `[::]` beside `0.0.0.0` are two listeners.
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
+    if shared {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
     bind_early(&socket, address).map_err(|error| explain(error, address))?;
     prepare(&socket)?;
     rustix::net::listen(&socket, BACKLOG)?;
+    if shared {
+        sockopt::set_socket_reuseport(&socket, false)?;
+    }
     Ok(StdListener::from(socket))
 }
 
@@ -84,6 +108,65 @@ fn explain(error: io::Error, address: SocketAddr) -> io::Error {
     io::Error::new(error.kind(), told)
 }
 
+/// Tells those who accept from one listener to end.
+pub struct Stopper {
+    told: CancellationToken,
+    leave: Arc<AtomicBool>,
+    gone: Receiver<Infallible>,
+}
+
+/// What each of those who accept holds, until it has ended.
+#[derive(Clone)]
+pub struct Stop {
+    told: CancellationToken,
+    leave: Arc<AtomicBool>,
+    /// Dropped with the last of them, which is how the stopper knows.
+    _here: Sender<Infallible>,
+}
+
+impl Stopper {
+    /// A stopper, and what it stops.
+    pub fn new() -> (Self, Stop) {
+        let (here, gone) = channel(1);
+        let (told, leave) = (CancellationToken::new(), Arc::default());
+        let stop = Stop { told, leave, _here: here };
+        (Self { told: stop.told.clone(), leave: stop.leave.clone(), gone }, stop)
+    }
+
+    /// Ends them once they have accepted what waits in the queue: the socket goes with them.
+    pub fn close(&self) {
+        self.told.cancel();
+    }
+
+    /// Ends them at once: the socket stays, and what waits is for others to accept.
+    pub fn leave(&self) {
+        self.leave.store(true, Ordering::Release);
+        self.told.cancel();
+    }
+
+    /// Waits until all of them have ended.
+    pub async fn ended(&mut self) {
+        while self.gone.recv().await.is_some() {}
+    }
+}
+
+impl Stop {
+    /// Waits for the word to end.
+    pub async fn told(&self) {
+        self.told.cancelled().await;
+    }
+
+    /// Whether the word has come.
+    pub fn is_told(&self) -> bool {
+        self.told.is_cancelled()
+    }
+
+    /// Whether what waits in the queue is for others.
+    pub fn leaves(&self) -> bool {
+        self.leave.load(Ordering::Acquire)
+    }
+}
+
 /// How a connection of a listener is served; over TLS a handshake comes first.
 pub trait Service: Clone + Send + 'static {
     const LISTENER: Listener;
@@ -115,47 +198,55 @@ impl Service for Http {
     }
 }
 
-/// Accepts until `stop`, then what still waits in the queue, then closes.
-pub async fn accept_all<S: Service>(
-    listener: StdListener,
-    service: S,
-    gate: Arc<Gate>,
-    stop: CancellationToken,
-) {
+/// Accepts until `stop`, then what still waits in the queue, unless that is for others.
+pub async fn accept_all<S: Service>(listener: StdListener, service: S, gate: Arc<Gate>, stop: Stop) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "a worker can't watch its listener"),
     };
     let Ok(local) = listener.local_addr() else { return };
-    let mut complained: Option<Instant> = None;
-    loop {
+    let mut setbacks = Setbacks::default();
+    while !stop.leaves() {
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,
-            // The queue is empty: nobody who connected is left without an answer.
-            () = stop.cancelled() => return,
+            () = stop.told() => break,
         };
         match accepted {
-            Ok((stream, address)) => admit(stream, address, local, service.clone(), &gate),
+            Ok((stream, address)) => {
+                setbacks.over();
+                admit(stream, address, local, service.clone(), &gate);
+            }
             Err(error) => {
                 gate.metrics.accept_errors[S::LISTENER as usize].inc();
-                if !is_exhaustion(&error) {
-                    continue; // the client was gone before it was accepted
-                }
-                if complained.is_none_or(|at| at.elapsed() > COMPLAINT) {
-                    complained = Some(Instant::now());
-                    tracing::error!(
-                        event = "accept_failed",
-                        listener = S::LISTENER.as_str(),
-                        %error,
-                        "can't accept connections; raise LimitNOFILE or limits.connections is too high"
-                    );
-                }
-                tokio::time::sleep(PAUSE).await;
-                if stop.is_cancelled() {
+                if setbacks.pause(&error, S::LISTENER.as_str()).await && stop.is_told() {
                     return;
                 }
             }
+        }
+    }
+    if !stop.leaves() {
+        accept_the_rest(listener, local, &service, &gate);
+    }
+}
+
+/// Accepts what waits in the queue of a listener that is about to close, so that nobody who connected
+/// is left without an answer. The kernel is asked: the event loop may not have heard yet of those who
+/// came last, and closing resets their connections.
+fn accept_the_rest<S: Service>(listener: TcpListener, local: SocketAddr, service: &S, gate: &Arc<Gate>) {
+    let Ok(listener) = listener.into_std() else { return };
+    // Under load the queue never is empty, and the other workers wait for their turn.
+    for _ in 0..2 * BACKLOG {
+        match listener.accept() {
+            Ok((stream, address)) => {
+                let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                match stream {
+                    Ok(stream) => admit(stream, address, local, service.clone(), gate),
+                    Err(_) => gate.metrics.accept_errors[S::LISTENER as usize].inc(),
+                }
+            }
+            Err(error) if is_one_clients(&error) => {}
+            Err(_) => return,
         }
     }
 }
@@ -185,8 +276,4 @@ fn admit<S: Service>(
         }
         Entrance::Shut => gate.metrics.denied(super::refusal::Denial::Overload),
     }
-}
-
-fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }

@@ -10,4 +10,5 @@ pub mod https;
 pub mod listener;
 pub mod record;
 pub mod refusal;
+pub mod routes;
 pub mod session;

@@ -18,6 +18,7 @@ use super::gate::{Busy, Gate};
 use super::head::{Head, HeadError, Reader, Request};
 use super::record::Record;
 use super::refusal::{Limit, Refusal, shown};
+use super::routes;
 use crate::address;
 use crate::config::TlsCheck;
 use crate::metrics::{Listener, Outcome};
@@ -87,14 +88,15 @@ fn negotiate<C: Wire>(
     async move {
         let mut reader = Reader::default();
         let mut deadline = tokio::time::Instant::now() + gate.limits().header_timeout;
+        let mut kept = false;
         loop {
             let limit = gate.limits().request_header;
             let read = timeout_at(deadline, reader.read(&mut client, limit)).await;
             // Only now: what was reloaded while a connection waited holds for its request.
             let snapshot = gate.snapshot();
             let next = match read {
-                Ok(Ok(head)) => understand(head, &peer, &snapshot),
-                Err(_) if reader.began() => Next::Refusal(Refusal::HeaderTimeout, None),
+                Ok(Ok(head)) => understand(head, kept, &peer, &gate, &snapshot),
+                Err(_) if reader.began() => Next::refusal(Refusal::HeaderTimeout, None),
                 Ok(Err(_)) | Err(_) => Next::End,
             };
             let Answer { answer, request, rest } = match next {
@@ -102,8 +104,9 @@ fn negotiate<C: Wire>(
                     return connect(client, &peer, &gate, snapshot, target, early).await;
                 }
                 Next::Answer(answer) => *answer,
-                Next::Refusal(refusal, target) => {
-                    refuse(&mut client, &peer, &gate, &snapshot, target.as_deref(), refusal).await;
+                Next::Refusal { refusal, target, head_only } => {
+                    let answer = denied(&peer, &gate, &snapshot, target.as_deref(), &refusal);
+                    answer.send_last(&mut client, head_only).await;
                     return None;
                 }
                 Next::End => return None,
@@ -117,10 +120,7 @@ fn negotiate<C: Wire>(
                 return None;
             }
             deadline = tokio::time::Instant::now() + gate.limits().header_timeout;
-            if gate.drain.is_draining() {
-                refuse(&mut client, &peer, &gate, &snapshot, None, Refusal::Draining).await;
-                return None;
-            }
+            kept = true;
         }
     }
 }
@@ -131,9 +131,20 @@ enum Next {
     Tunnel(Target, Vec<u8>),
     /// In a box: it is rare, and everything else is small.
     Answer(Box<Answer>),
-    /// A refusal, and the target in a form that can be shown.
-    Refusal(Refusal, Option<String>),
+    Refusal {
+        refusal: Refusal,
+        /// In a form that can be shown.
+        target: Option<String>,
+        /// The request was a HEAD: its answer has no body (RFC 9110 §9.3.2).
+        head_only: bool,
+    },
     End,
+}
+
+impl Next {
+    fn refusal(refusal: Refusal, target: Option<String>) -> Self {
+        Self::Refusal { refusal, target, head_only: false }
+    }
 }
 
 /// An answer after which the connection may go on.
@@ -144,17 +155,22 @@ struct Answer {
     rest: Vec<u8>,
 }
 
-fn understand(head: Head, peer: &Peer, snapshot: &Snapshot) -> Next {
+/// `kept` says that the connection was answered before: it asks for more of a proxy that may be going.
+fn understand(head: Head, kept: bool, peer: &Peer, gate: &Gate, snapshot: &Snapshot) -> Next {
     // Who asks comes before what is asked.
     let admitted = admit(peer, snapshot);
     let refusal = match head {
-        Head::Request(request, rest) => return consider(request, rest, admitted, peer, snapshot),
+        Head::Request(request, _) if kept && gate.drain.is_draining() => {
+            let head_only = &*request.method == "HEAD";
+            return Next::Refusal { refusal: Refusal::Draining, target: None, head_only };
+        }
+        Head::Request(request, rest) => return consider(request, rest, admitted, peer, gate, snapshot),
         Head::Ended { began: false } => return Next::End,
         Head::Ended { began: true } => malformed("the connection ended within the request header"),
         Head::Bad(HeadError::Malformed(what)) => Refusal::Malformed(what),
         Head::Bad(HeadError::TooLarge) => Refusal::HeaderSize { limit: snapshot.limits.request_header },
     };
-    Next::Refusal(admitted.err().unwrap_or(refusal), None)
+    Next::refusal(admitted.err().unwrap_or(refusal), None)
 }
 
 fn consider(
@@ -162,17 +178,21 @@ fn consider(
     rest: Vec<u8>,
     admitted: Result<(), Refusal>,
     peer: &Peer,
+    gate: &Gate,
     snapshot: &Snapshot,
 ) -> Next {
     if &*request.method == "CONNECT" {
         return match asked(admitted, &request.target, request.body) {
             Ok(target) => Next::Tunnel(target, rest),
-            Err((refusal, target)) => Next::Refusal(refusal, Some(target)),
+            Err((refusal, target)) => Next::refusal(refusal, Some(target)),
         };
     }
-    match admitted.and_then(|()| plain(&request, peer, snapshot)) {
+    match admitted.and_then(|()| routes::serve(&request, peer, gate, snapshot)) {
         Ok(answer) => Next::Answer(Box::new(Answer { answer, request, rest })),
-        Err(refusal) => Next::Refusal(refusal, Some(shown(&request.target))),
+        Err(refusal) => {
+            let head_only = &*request.method == "HEAD";
+            Next::Refusal { refusal, target: Some(shown(&request.target)), head_only }
+        }
     }
 }
 
@@ -226,20 +246,6 @@ pub(super) fn admit(peer: &Peer, snapshot: &Snapshot) -> Result<(), Refusal> {
     peer.over.map_or(Ok(()), |limit| Err(Refusal::Overload(limit)))
 }
 
-/// The answer to what is not a CONNECT.
-pub(super) fn plain(request: &Request, peer: &Peer, snapshot: &Snapshot) -> Result<Plain<'static>, Refusal> {
-    if !request.target.starts_with('/') {
-        return Err(Refusal::Method(shown(&request.method)));
-    }
-    Ok(match (&*request.target, &*request.method) {
-        ("/proxy.pac" | "/wpad.dat", "GET" | "HEAD") => {
-            Plain::pac(snapshot.pac_for(request.host.as_deref(), peer.local))
-        }
-        ("/proxy.pac" | "/wpad.dat", _) => Plain::not_allowed(),
-        _ => Plain::not_found(),
-    })
-}
-
 /// An allowed target with its connection.
 pub struct Opened {
     pub record: Box<Record>,
@@ -263,18 +269,6 @@ impl Refused {
         self.record.refused(gate, &refusal);
         Some(Plain::refusal(&refusal, &snapshot.name, Some(&target), &id))
     }
-}
-
-/// Refuses what got no further than its head. `target` is fit to be shown.
-async fn refuse<C: Wire>(
-    client: &mut C,
-    peer: &Peer,
-    gate: &Gate,
-    snapshot: &Snapshot,
-    target: Option<&str>,
-    refusal: Refusal,
-) {
-    denied(peer, gate, snapshot, target, &refusal).send_last(client, false).await;
 }
 
 /// Counts and logs what got no further than its head; the answer to it.

@@ -37,6 +37,15 @@ socket.onmessage = async event => {
 
 #[test]
 fn a_browser_reaches_the_ccp_through_the_pac_and_nothing_else_does() {
+    reaches_the_ccp("/proxy.pac");
+}
+
+#[test]
+fn a_query_that_gets_round_a_cache_is_the_same_pac_to_a_browser() {
+    reaches_the_ccp("/proxy.pac?v=2");
+}
+
+fn reaches_the_ccp(pac: &str) {
     if !have("chromium") {
         return;
     }
@@ -47,7 +56,7 @@ fn a_browser_reaches_the_ccp_through_the_pac_and_nothing_else_does() {
         "[policy]\ntls = \"sni\"\n{}",
         site.for_targets(&[&format!("{PAGE}:443"), &format!("{SOCKET}:443")])
     ));
-    let browser = Browser::start(&proxy, &site, &[&pin]);
+    let browser = Browser::start_with(pac, &proxy, &site, &[&pin]);
     let result = match results.recv_timeout(4 * PATIENCE) {
         Ok(result) => result,
         Err(_) => panic!("the browser reported nothing; its log:\n{}", browser.log()),
@@ -275,6 +284,11 @@ impl Browser {
     pub const TUNNELS_PER_PROXY: usize = 32;
 
     pub fn start(proxy: &Proxy, site: &Upstream, pins: &[&[u8]]) -> Self {
+        Self::start_with("/proxy.pac", proxy, site, pins)
+    }
+
+    /// The same with the PAC file under this path.
+    fn start_with(pac: &str, proxy: &Proxy, site: &Upstream, pins: &[&[u8]]) -> Self {
         let pins: Vec<String> = pins.iter().map(|pin| base64(pin)).collect();
         let profile = tempfile::tempdir().unwrap();
         // The limit of tunnels to one proxy, as the policies MaxConnectionsPerProxy and
@@ -305,7 +319,7 @@ impl Browser {
                 // proxy is one number, not one that is drawn.
                 "--disable-features=LocalNetworkAccessChecks,OptimizationHints,MediaRouter,TcpSocketPoolLimitRandomization",
             ])
-            .arg(format!("--proxy-pac-url=http://{}/proxy.pac", proxy.http()))
+            .arg(format!("--proxy-pac-url=http://{}{pac}", proxy.http()))
             // Only the off-list host has an address; names behind the proxy aren't resolved here.
             .arg(format!(
                 "--host-resolver-rules=MAP {OFF_LIST} {}, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",

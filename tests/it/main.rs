@@ -19,6 +19,7 @@ mod h2;
 mod hello;
 mod https;
 mod lanes;
+mod life;
 mod limits;
 mod manager;
 mod pac;

@@ -1,0 +1,96 @@
+//! After a failed accept: whether a listener goes on at once or after a pause, and what it says.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+/// Out of descriptors, retrying at once would only burn the CPU that the live tunnels need.
+const PAUSE: Duration = Duration::from_millis(50);
+const COMPLAINT: Duration = Duration::from_secs(10);
+/// Clients that left before they were accepted are gone through without a pause, so many in a row:
+/// each took a place in the queue, and a kernel that says so for ever must not make the loop spin.
+const AT_ONCE: u32 = 1000;
+
+/// The failed accepts of one listener.
+#[derive(Default)]
+pub struct Setbacks {
+    in_a_row: u32,
+    complained: Option<Instant>,
+}
+
+impl Setbacks {
+    /// A connection was accepted.
+    pub fn over(&mut self) {
+        self.in_a_row = 0;
+    }
+
+    /// Pauses after an error that the next accept would most likely meet again, and says so now and
+    /// then. Returns whether it paused.
+    pub async fn pause(&mut self, error: &io::Error, listener: &'static str) -> bool {
+        self.in_a_row += 1;
+        if is_one_clients(error) && self.in_a_row < AT_ONCE {
+            return false;
+        }
+        if self.complained.is_none_or(|at| at.elapsed() > COMPLAINT) {
+            self.complained = Some(Instant::now());
+            let remedy = match error.raw_os_error() {
+                Some(libc::EMFILE | libc::ENFILE) => "; raise LimitNOFILE or limits.connections is too high",
+                _ => "",
+            };
+            tracing::error!(event = "accept_failed", listener, %error, "can't accept connections{remedy}");
+        }
+        tokio::time::sleep(PAUSE).await;
+        true
+    }
+}
+
+/// Whether the error is of the connection that would have been accepted, and gone with it: accept(2)
+/// passes on what the network has said of it.
+pub fn is_one_clients(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::ECONNRESET
+                | libc::EINTR
+                | libc::EPROTO
+                | libc::ETIMEDOUT
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENONET
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_client_that_left_costs_no_pause() {
+        let mut setbacks = Setbacks::default();
+        let pauses = async |setbacks: &mut Setbacks, code| {
+            setbacks.pause(&io::Error::from_raw_os_error(code), "http").await
+        };
+        for code in [libc::ECONNABORTED, libc::EPROTO, libc::EHOSTUNREACH] {
+            assert!(!pauses(&mut setbacks, code).await, "{code}");
+        }
+        for code in [libc::EMFILE, libc::ENOBUFS, libc::EINVAL, libc::EBADF, libc::EPERM] {
+            assert!(pauses(&mut setbacks, code).await, "{code}");
+        }
+        assert!(pauses(&mut setbacks, 4095).await, "an error that no manual has");
+    }
+
+    #[tokio::test]
+    async fn an_error_that_never_ends_is_no_spin() {
+        let mut setbacks = Setbacks::default();
+        let left = io::Error::from_raw_os_error(libc::ECONNABORTED);
+        for at in 1..AT_ONCE {
+            assert!(!setbacks.pause(&left, "http").await, "{at}");
+        }
+        assert!(setbacks.pause(&left, "http").await && setbacks.pause(&left, "http").await);
+        setbacks.over();
+        assert!(!setbacks.pause(&left, "http").await);
+    }
+}

@@ -1,0 +1,105 @@
+//! What the proxy listeners serve by path, over HTTP/1.1 and HTTP/2: the PAC file, and whether this
+//! proxy takes new work. Nothing here opens a tunnel; admission comes before.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::answer::Plain;
+use super::gate::Gate;
+use super::head::Request;
+use super::refusal::{Refusal, shown};
+use super::session::Peer;
+use crate::snapshot::Snapshot;
+use crate::target;
+
+/// The answer to what is not a CONNECT.
+///
+/// # Errors
+/// With the refusal of what isn't asked of this server itself.
+pub(super) fn serve(
+    request: &Request,
+    peer: &Peer,
+    gate: &Gate,
+    snapshot: &Snapshot,
+) -> Result<Plain<'static>, Refusal> {
+    if !request.target.starts_with('/') {
+        return Err(Refusal::Method(shown(&request.method)));
+    }
+    let get = matches!(&*request.method, "GET" | "HEAD");
+    Ok(match target::path(&request.target) {
+        "/proxy.pac" | "/wpad.dat" | "/readyz" if !get => Plain::not_allowed(),
+        "/proxy.pac" | "/wpad.dat" => Plain::pac(snapshot.pac_for(request.host.as_deref(), peer.local)),
+        "/readyz" => {
+            let (ready, said) = readiness(gate);
+            Plain::readiness(ready, said)
+        }
+        path => {
+            if get && looks_like_pac(path) && gate.wrong_pac.is_due() {
+                tracing::info!(
+                    event = "wrong_pac_address",
+                    client = %peer.address,
+                    path = %shown(path),
+                    "a browser asks for a PAC file that isn't here, and goes on without: they are /proxy.pac and /wpad.dat"
+                );
+            }
+            Plain::not_found()
+        }
+    })
+}
+
+/// Whether this proxy takes new work, and the word for it.
+pub(crate) fn readiness(gate: &Gate) -> (bool, &'static str) {
+    if gate.drain.is_leaving() { (false, "draining\n") } else { (true, "ready\n") }
+}
+
+/// Whether a path was most likely meant to be that of a PAC file.
+fn looks_like_pac(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    [".pac", ".dat", "wpad"].iter().any(|part| path.contains(part))
+}
+
+/// Lets one line through in so many seconds: a wrong address in a policy is asked for by every
+/// browser of an office.
+pub struct Seldom {
+    since: Instant,
+    /// The second from which on the next one is due.
+    due: AtomicU64,
+}
+
+impl Default for Seldom {
+    fn default() -> Self {
+        Self { since: Instant::now(), due: AtomicU64::new(0) }
+    }
+}
+
+impl Seldom {
+    const SECONDS: u64 = 10;
+
+    fn is_due(&self) -> bool {
+        let (now, due) = (self.since.elapsed().as_secs(), self.due.load(Ordering::Relaxed));
+        now >= due
+            && self
+                .due
+                .compare_exchange(due, now + Self::SECONDS, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_address_of_a_pac_file_is_told_from_a_stray_request() {
+        for path in
+            ["/PROXY.PAC", "/proxy.pac/", "//proxy.pac", "/wpad", "/wpad.da", "/pac/office.pac", "/Wpad.Dat"]
+        {
+            assert!(looks_like_pac(path), "{path}");
+        }
+        for path in ["/", "/favicon.ico", "/metrics", "/healthz"] {
+            assert!(!looks_like_pac(path), "{path}");
+        }
+        let seldom = Seldom::default();
+        assert_eq!([seldom.is_due(), seldom.is_due()], [true, false]);
+    }
+}

@@ -1,0 +1,182 @@
+//! The first lines of the log: what is allowed, what to think about, and where to look next.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use super::listeners::Kind;
+use crate::advertise::{self, Remark};
+use crate::config::{Config, Mode};
+use crate::policy::Policy;
+use crate::snapshot::Snapshot;
+
+/// What the process is about to do, and every reason to think again.
+pub(super) fn starting(config: &Config, snapshot: &Snapshot, warnings: &[String], files: Option<u64>) {
+    let connect = &config.connect;
+    let rest = match config.policy.mode {
+        Mode::Enforce => "and denies all else",
+        Mode::Report => "and in report mode lets through and counts what it would deny",
+    };
+    tracing::info!(
+        event = "starting",
+        version = crate::VERSION,
+        config = snapshot.source,
+        rules = snapshot.policy.rules().len(),
+        mode = config.policy.mode.as_str(),
+        tls = config.policy.tls.as_str(),
+        "ccpgate allows Amazon Connect in {} for instances {}, {rest}",
+        connect.regions.join(", "),
+        connect.instances.join(", "),
+    );
+    for warning in warnings {
+        tracing::warn!(event = "policy_warning", "{warning}");
+    }
+    remark(config, &snapshot.policy);
+    let wanted = (config.limits.connections as u64).saturating_mul(2) + 200;
+    if let Some(files) = files.filter(|f| *f < wanted) {
+        tracing::warn!(
+            event = "file_limit",
+            limit = files,
+            wanted,
+            "the limit of open files is too low for limits.connections: raise LimitNOFILE"
+        );
+    }
+}
+
+/// Says what should be known of the PAC file.
+pub(super) fn remark(config: &Config, policy: &Policy) {
+    for remark in advertise::remarks(config, policy) {
+        match remark {
+            Remark::Warning(text) => tracing::warn!(event = "pac_warning", "{text}"),
+            Remark::Note(text) => tracing::info!(event = "pac_note", "{text}"),
+        }
+    }
+}
+
+/// A listener begins to accept. `all` are those of the configuration.
+pub(super) fn listening(kind: Kind, address: SocketAddr, all: &[(Kind, SocketAddr)]) {
+    tracing::info!(event = "listening", listener = kind.as_str(), %address, "listening");
+    let ipv4 = |(other, a): &(Kind, SocketAddr)| *other == kind && a.is_ipv4() && a.port() == address.port();
+    if address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED) && !all.iter().any(ipv4) {
+        let remedy = match kind {
+            Kind::Admin => "write 0.0.0.0 if probes and scrapes come over IPv4",
+            Kind::Http | Kind::Https => "add 0.0.0.0 if clients come over IPv4",
+        };
+        tracing::info!(
+            event = "ipv6_only",
+            listener = kind.as_str(),
+            %address,
+            "[::] serves IPv6 alone, and IPv4 is refused: {remedy} to {}",
+            kind.key()
+        );
+    }
+}
+
+/// All is open: where the PAC file and the metrics are.
+pub(super) fn ready(config: &Config, listeners: &[(Kind, SocketAddr)]) {
+    let admin = listeners.iter().find(|(kind, _)| *kind == Kind::Admin).map(|(_, address)| *address);
+    if let (Some(pac), Some(admin)) = (pac(config, listeners, this_machine), admin) {
+        let metrics = format!("http://{}/metrics", usable(admin, this_machine));
+        tracing::info!(
+            event = "ready",
+            %pac,
+            %metrics,
+            "ready; point browsers at the PAC file, and ask `ccpgate explain HOST` why a host is denied"
+        );
+    }
+}
+
+/// Where browsers can fetch the PAC file: from the first proxy of `proxy.advertise`, else from the
+/// first listener that others than this machine can reach, else from the first; plain before TLS,
+/// since a browser that fetches it trusts nothing of this proxy yet.
+fn pac(
+    config: &Config,
+    listeners: &[(Kind, SocketAddr)],
+    machine: impl Fn(IpAddr) -> IpAddr,
+) -> Option<String> {
+    let advertise = &config.proxy.advertise;
+    let plain = advertise.iter().find(|proxy| !proxy.https);
+    if let Some(proxy) = plain.or(advertise.first()) {
+        let scheme = if proxy.https { "" } else { "http://" };
+        return Some(format!("{scheme}{proxy}/proxy.pac"));
+    }
+    let of = |wanted: Kind| listeners.iter().filter(move |(kind, _)| *kind == wanted);
+    let mut all = of(Kind::Http).chain(of(Kind::Https));
+    let reachable = all.clone().find(|(_, address)| !address.ip().is_loopback());
+    reachable.or_else(|| all.next()).map(|(kind, address)| {
+        let scheme = kind.as_str();
+        format!("{scheme}://{}/proxy.pac", usable(*address, machine))
+    })
+}
+
+/// An address that can be typed in place of one that stands for all.
+fn usable(address: SocketAddr, machine: impl Fn(IpAddr) -> IpAddr) -> SocketAddr {
+    match address.ip() {
+        ip if ip.is_unspecified() => SocketAddr::new(machine(ip), address.port()),
+        _ => address,
+    }
+}
+
+/// The address of this machine towards the rest of the world, in the family of `unspecified`;
+/// loopback where it has no route. Nothing is sent: a datagram socket that is connected asks the
+/// routing table alone.
+fn this_machine(unspecified: IpAddr) -> IpAddr {
+    // RFC 5737 and RFC 3849: addresses of documentation, which nobody routes specially.
+    let (far, loopback): (IpAddr, IpAddr) = match unspecified {
+        IpAddr::V4(_) => (Ipv4Addr::new(192, 0, 2, 1).into(), Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(_) => (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(), Ipv6Addr::LOCALHOST.into()),
+    };
+    let towards = || {
+        let socket = UdpSocket::bind((unspecified, 0))?;
+        socket.connect((far, 9))?;
+        socket.local_addr()
+    };
+    towards().map_or(loopback, |address| address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+
+    fn shown(set: &[&str], listeners: &[(Kind, &str)]) -> Option<String> {
+        let set = set.iter().map(|flag| flag.to_string()).collect();
+        let config = load(&Sources { set, ..Sources::default() }).unwrap().config;
+        let listeners: Vec<_> = listeners.iter().map(|(kind, a)| (*kind, a.parse().unwrap())).collect();
+        let machine =
+            |ip: IpAddr| if ip.is_ipv4() { [10, 1, 2, 3].into() } else { Ipv6Addr::LOCALHOST.into() };
+        pac(&config, &listeners, machine)
+    }
+
+    #[test]
+    fn the_pac_address_can_be_used() {
+        use Kind::{Admin, Http, Https};
+        for (set, listeners, expected) in [
+            (&[][..], &[(Http, "127.0.0.1:3128"), (Admin, "127.0.0.1:9128")][..], "http://127.0.0.1:3128"),
+            (&[], &[(Http, "0.0.0.0:3128")], "http://10.1.2.3:3128"),
+            (&[], &[(Http, "[::]:3128")], "http://[::1]:3128"),
+            (&[], &[(Http, "127.0.0.1:3128"), (Http, "10.0.0.5:3128")], "http://10.0.0.5:3128"),
+            (&[], &[(Https, "0.0.0.0:3129"), (Http, "0.0.0.0:3128")], "http://10.1.2.3:3128"),
+            (&[], &[(Http, "127.0.0.1:3128"), (Https, "10.0.0.5:3129")], "https://10.0.0.5:3129"),
+            (
+                &["proxy.advertise=[\"https://p1.corp:3129\", \"p2.corp:8080\"]"],
+                &[(Http, "0.0.0.0:3128")],
+                "http://p2.corp:8080",
+            ),
+            (&["proxy.advertise=https://p1.corp:3129"], &[(Http, "0.0.0.0:3128")], "https://p1.corp:3129"),
+            (
+                &["proxy.advertise=[\"[2001:db8::1]:3128\"]"],
+                &[(Http, "[::]:3128")],
+                "http://[2001:db8::1]:3128",
+            ),
+        ] {
+            assert_eq!(shown(set, listeners), Some(format!("{expected}/proxy.pac")), "{set:?} {listeners:?}");
+        }
+        assert_eq!(shown(&[], &[(Admin, "127.0.0.1:9128")]), None);
+    }
+
+    #[test]
+    fn this_machine_has_an_address_that_is_one() {
+        for unspecified in [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()] {
+            assert!(!this_machine(unspecified).is_unspecified());
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The listeners of the process: which addresses there are, what each of them serves, and how a
+//! changed configuration turns one set into the next. Binding is all that has an effect here; who
+//! accepts from the sockets is the server's business.
+//!
+//! A listener is known by its address. What it serves is a property that may change over the same
+//! socket, so each keeps a descriptor of its own and hands out copies.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+
+use super::ServeError;
+use crate::config::Config;
+use crate::proxy::listener::{Stop, Stopper, bind, bind_beside};
+
+/// What a listener serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Http,
+    Https,
+    Admin,
+}
+
+impl Kind {
+    /// The key that names its addresses.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Http => "proxy.listen",
+            Self::Https => "tls.listen",
+            Self::Admin => "admin.listen",
+        }
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// A bound address.
+struct Bound {
+    kind: Kind,
+    /// As in the configuration; may have port 0.
+    configured: SocketAddr,
+    /// As it really is.
+    actual: SocketAddr,
+    socket: StdListener,
+    stopper: Stopper,
+}
+
+/// A listener to accept from: a socket for each of those who do.
+pub(super) struct Opened {
+    pub kind: Kind,
+    pub address: SocketAddr,
+    pub sockets: Vec<StdListener>,
+    pub stop: Stop,
+}
+
+/// A listener that accepts no more, once those who accepted from it have ended.
+pub(super) struct Closed {
+    pub kind: Kind,
+    pub address: SocketAddr,
+    pub stopper: Stopper,
+}
+
+/// What [`Listeners::change`] has changed.
+pub(super) struct Changed {
+    pub opened: Vec<Opened>,
+    pub closed: Vec<Closed>,
+}
+
+/// What a configuration will make of the listeners. Dropped unused, it leaves nothing behind.
+pub(super) struct Change {
+    steps: Vec<Step>,
+}
+
+struct Step {
+    kind: Kind,
+    configured: SocketAddr,
+    actual: SocketAddr,
+    what: What,
+}
+
+enum What {
+    /// The listener at this place goes on as it is.
+    Keep(usize),
+    /// Its socket serves something else from now on; copies for those who will accept.
+    Turn(usize, Vec<StdListener>),
+    /// A new one, with copies likewise.
+    Open(StdListener, Vec<StdListener>),
+}
+
+impl What {
+    fn place(&self) -> Option<usize> {
+        match self {
+            Self::Keep(at) | Self::Turn(at, _) => Some(*at),
+            Self::Open(..) => None,
+        }
+    }
+}
+
+impl Change {
+    /// The addresses as they will be, in the order of the configuration.
+    pub fn addresses(&self) -> Vec<(Kind, SocketAddr)> {
+        self.steps.iter().map(|step| (step.kind, step.actual)).collect()
+    }
+}
+
+/// All listeners, in the order of the configuration.
+pub(super) struct Listeners {
+    bound: Vec<Bound>,
+    /// How many accept from each proxy listener.
+    workers: usize,
+}
+
+impl Listeners {
+    pub fn new(workers: usize) -> Self {
+        Self { bound: Vec::new(), workers }
+    }
+
+    /// What they serve and where.
+    pub fn addresses(&self) -> impl Iterator<Item = (Kind, SocketAddr)> {
+        self.bound.iter().map(|bound| (bound.kind, bound.actual))
+    }
+
+    /// Finds or binds a socket for each address of `config`. Nothing that serves is touched.
+    ///
+    /// # Errors
+    /// When one of them can't be bound; then none is.
+    pub fn prepare(&self, config: &Config) -> Result<Change, ServeError> {
+        let wanted = wanted(config);
+        let places = self.places(&wanted);
+        let leaving: Vec<&Bound> = self
+            .bound
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| !places.contains(&Some(*at)))
+            .map(|(_, bound)| bound)
+            .collect();
+        let steps = wanted.into_iter().zip(places).map(|((kind, configured), place)| {
+            let failed = |error| self.failure(kind, configured, error);
+            let (actual, what) = match place {
+                Some(at) if self.bound[at].kind == kind => (self.bound[at].actual, What::Keep(at)),
+                Some(at) => {
+                    let Bound { actual, socket, .. } = &self.bound[at];
+                    (*actual, What::Turn(at, self.copies(kind, socket).map_err(failed)?))
+                }
+                None => {
+                    let socket = bind_over(configured, &leaving).map_err(failed)?;
+                    let copies = self.copies(kind, &socket).map_err(failed)?;
+                    (socket.local_addr().map_err(failed)?, What::Open(socket, copies))
+                }
+            };
+            Ok(Step { kind, configured, actual, what })
+        });
+        Ok(Change { steps: steps.collect::<Result<_, ServeError>>()? })
+    }
+
+    /// Where the sockets for these addresses are already: with the same kind if possible, else with
+    /// another. A configured port 0 is any port, but goes on with the one that it has got.
+    fn places(&self, wanted: &[(Kind, SocketAddr)]) -> Vec<Option<usize>> {
+        let fits: [fn(&Bound, Kind, SocketAddr) -> bool; 3] = [
+            |bound, kind, address| bound.actual == address && bound.kind == kind,
+            |bound, _, address| bound.actual == address,
+            |bound, kind, address| bound.configured == address && bound.kind == kind,
+        ];
+        let mut places = vec![None; wanted.len()];
+        for fits in fits {
+            for (at, (kind, address)) in wanted.iter().enumerate() {
+                if places[at].is_none() {
+                    let free = |place: &usize| !places.contains(&Some(*place));
+                    places[at] =
+                        (0..self.bound.len()).filter(free).find(|p| fits(&self.bound[*p], *kind, *address));
+                }
+            }
+        }
+        places
+    }
+
+    fn copies(&self, kind: Kind, socket: &StdListener) -> io::Result<Vec<StdListener>> {
+        let accepting = if kind == Kind::Admin { 1 } else { self.workers };
+        (0..accepting).map(|_| socket.try_clone()).collect()
+    }
+
+    fn failure(&self, kind: Kind, address: SocketAddr, error: io::Error) -> ServeError {
+        let hint = if error.kind() == io::ErrorKind::AddrInUse {
+            match self.bound.iter().find(|bound| overlap(bound.actual, address)) {
+                Some(Bound { kind, actual, .. }) => {
+                    format!(": held by this process, which listens on {actual} for {}", kind.key())
+                }
+                None => {
+                    format!(": another process has it, `ss -ltnp 'sport = :{}'` shows which", address.port())
+                }
+            }
+        } else {
+            String::new()
+        };
+        ServeError::Bind { key: kind.key(), address, error, hint }
+    }
+
+    /// Puts a change in force. Those who accepted from what isn't there any more are told to end.
+    pub fn change(&mut self, change: Change) -> Changed {
+        let mut old: Vec<Option<Bound>> = std::mem::take(&mut self.bound).into_iter().map(Some).collect();
+        let mut opened = Vec::new();
+        for Step { kind, configured, actual, what } in change.steps {
+            let before = what.place().and_then(|at| old[at].take());
+            let (socket, sockets) = match (what, before) {
+                (What::Keep(_), Some(bound)) => {
+                    self.bound.push(Bound { configured, ..bound });
+                    continue;
+                }
+                (What::Turn(_, sockets), Some(bound)) => {
+                    bound.stopper.leave();
+                    (bound.socket, sockets)
+                }
+                (What::Open(socket, sockets), _) => (socket, sockets),
+                // Places are the listeners' own, and each is found once.
+                (What::Keep(_) | What::Turn(..), None) => continue,
+            };
+            let (stopper, stop) = Stopper::new();
+            opened.push(Opened { kind, address: actual, sockets, stop });
+            self.bound.push(Bound { kind, configured, actual, socket, stopper });
+        }
+        Changed { opened, closed: old.into_iter().flatten().map(close).collect() }
+    }
+
+    /// Closes the proxy listeners; the admin listener stays.
+    pub fn close_proxies(&mut self) {
+        let (admin, proxies) =
+            std::mem::take(&mut self.bound).into_iter().partition(|bound| bound.kind == Kind::Admin);
+        self.bound = admin;
+        for bound in proxies {
+            close(bound);
+        }
+    }
+}
+
+fn close(bound: Bound) -> Closed {
+    // With this descriptor gone, the port is closed when the last of those who accept has ended.
+    let Bound { kind, actual, socket, stopper, .. } = bound;
+    drop(socket);
+    stopper.close();
+    Closed { kind, address: actual, stopper }
+}
+
+fn wanted(config: &Config) -> Vec<(Kind, SocketAddr)> {
+    let http = config.proxy.listen.iter().map(|a| (Kind::Http, *a));
+    let https = config.tls.listen.iter().map(|a| (Kind::Https, *a));
+    http.chain(https).chain([(Kind::Admin, config.admin.listen)]).collect()
+}
+
+/// Binds an address; where only our own listeners are in its way, and leave, beside them.
+fn bind_over(address: SocketAddr, leaving: &[&Bound]) -> io::Result<StdListener> {
+    bind(address).or_else(|error| {
+        let in_the_way = leaving.iter().filter(|bound| overlap(bound.actual, address));
+        let sockets: Vec<&StdListener> = in_the_way.map(|bound| &bound.socket).collect();
+        match error.kind() {
+            io::ErrorKind::AddrInUse if !sockets.is_empty() => bind_beside(address, &sockets),
+            _ => Err(error),
+        }
+    })
+}
+
+/// Whether one of them takes the other's port: an unspecified address takes it on every address of
+/// its family.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let unspecified = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && (a.ip() == b.ip() || unspecified)
+}
