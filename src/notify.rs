@@ -111,6 +111,8 @@ pub(crate) fn state(gate: &Gate) -> String {
     };
     if gate.drain.is_draining() {
         format!("draining, {tunnels} left; no new connections")
+    } else if gate.drain.is_leaving() {
+        format!("leaving, {tunnels}; connections are accepted for limits.lame_duck")
     } else if gate.metrics.reload_successful.get() == 1 {
         format!("serving, {tunnels}")
     } else {

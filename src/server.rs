@@ -421,7 +421,6 @@ impl Server {
         let Signals { terminate, interrupt, power, .. } = signals;
         gate.metrics.draining.set(1);
         gate.drain.leave();
-        manager.stopping(&notify::state(&gate));
         let second = async {
             tokio::select! {
                 () = ended_now(terminate, going_down) => {}
@@ -434,6 +433,7 @@ impl Server {
             if going_down { limits.lame_duck.min(limits.reboot_drain / 2) } else { limits.lame_duck };
         let (mut hurry, mut told) = (false, going_down);
         if !lame_duck.is_zero() {
+            manager.stopping(&notify::state(&gate));
             tracing::info!(
                 event = "lame_duck",
                 limit = %humantime::format_duration(lame_duck),

@@ -57,14 +57,14 @@ pub(super) fn listening(kind: Kind, address: SocketAddr, all: &[(Kind, SocketAdd
     let ipv4 = |(other, a): &(Kind, SocketAddr)| *other == kind && a.is_ipv4() && a.port() == address.port();
     if address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED) && !all.iter().any(ipv4) {
         let remedy = match kind {
-            Kind::Admin => "write 0.0.0.0 if probes and scrapes come over IPv4",
-            Kind::Http | Kind::Https => "add 0.0.0.0 if clients come over IPv4",
+            Kind::Admin => "write 0.0.0.0 in its place if probes and scrapes come over IPv4",
+            Kind::Http | Kind::Https => "add 0.0.0.0 beside it if clients come over IPv4",
         };
         tracing::info!(
             event = "ipv6_only",
             listener = kind.as_str(),
             %address,
-            "[::] serves IPv6 alone, and IPv4 is refused: {remedy} to {}",
+            "[::] in {} serves IPv6 alone, and IPv4 is refused: {remedy}",
             kind.key()
         );
     }
