@@ -2,10 +2,17 @@
 //!
 //! An allowed name can resolve to anything, so every address is judged before it is dialled. The
 //! ranges are those of the IANA IPv4 and IPv6 Special-Purpose Address Registries, with the cloud
-//! metadata services named apart. What an administrator allows in spite of that is not known here.
+//! metadata services named apart. An IPv6 address that holds an IPv4 address is judged by that one,
+//! too: allowing the translator's network opens nothing behind it that is not global.
+
+mod embedded;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use embedded::{LENGTHS, embedded};
 
 /// Why an address is not dialled: the kind of range it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,14 +120,66 @@ pub const fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// The IPv4 address that a NAT64 translator dials for an address in `64:ff9b::/96`. Where that
-/// range is allowed, on an IPv6-only egress, this is what has to be judged.
-#[must_use]
-pub const fn nat64_embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    match address.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(Ipv4Addr::from_bits((high as u32) << 16 | low as u32)),
-        _ => None,
+/// An address that is not dialled, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Barred {
+    pub address: IpAddr,
+    /// The kind of range that it is in, or that the IPv4 address in it is in.
+    pub special: Special,
+    /// The IPv4 address in it, where that is the one which is not dialled.
+    pub embedded: Option<Ipv4Addr>,
+}
+
+/// Why, as it goes on behind "the name resolves to".
+impl fmt::Display for Barred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, special, embedded } = self;
+        write!(f, "{address}, which is not a public address: it ")?;
+        match embedded {
+            Some(inner) => write!(f, "stands for {inner}, and that is {special}"),
+            None => write!(f, "is {special}"),
+        }
     }
+}
+
+/// Judges an address where `allowed` are networks that may be dialled although they aren't global.
+/// An IPv4 address inside an IPv6 one must be global, too, or lie in one of them itself.
+///
+/// # Errors
+/// What keeps the address from being dialled.
+pub fn judge(address: IpAddr, allowed: &[IpNet]) -> Result<(), Barred> {
+    let address = canonical(address);
+    let allows = |address: IpAddr| allowed.iter().any(|network| network.contains(&address));
+    let inner = match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(outer) => {
+            let networks = allowed.iter().filter(|network| network.contains(&address));
+            // One that nobody allowed is described as the commonest translators would read it.
+            let network = networks.map(IpNet::prefix_len).max().unwrap_or(96);
+            embedded(outer, network)
+                .filter(|inner| !allows((*inner).into()))
+                .find_map(|inner| classify(inner.into()).err().map(|special| (inner, special)))
+        }
+    };
+    if let Some((inner, special)) = inner {
+        return Err(Barred { address, special, embedded: Some(inner) });
+    }
+    match classify(address) {
+        Err(special) if !allows(address) => Err(Barred { address, special, embedded: None }),
+        _ => Ok(()),
+    }
+}
+
+/// All the addresses that dialling this one may reach: itself, without IPv4-mapped clothes, and the
+/// IPv4 addresses in it.
+pub fn reached_by(address: IpAddr) -> impl Iterator<Item = IpAddr> {
+    let address = canonical(address);
+    let inner = match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(outer) => Some(LENGTHS.into_iter().flat_map(move |length| embedded(outer, length))),
+    };
+    let inner = inner.into_iter().flatten().filter(|inner| !inner.is_unspecified());
+    std::iter::once(address).chain(inner.map(IpAddr::V4))
 }
 
 const fn v4_prefix(address: Ipv4Addr, length: u32) -> u32 {

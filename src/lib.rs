@@ -2,7 +2,7 @@
 //!
 //! The pure core ([`target`], [`policy`], [`catalogue`], [`pac`], [`address`], [`explain`]) does no
 //! I/O. [`proxy`] is the data path, accept → admit → decide → dial → [`tunnel`] → record, on the
-//! rooms that do its I/O: [`net`], [`tunnel`]. [`config`] and [`snapshot`] turn text into what is in
+//! rooms that do its I/O: [`egress`], [`net`], [`tunnel`]. [`config`] and [`snapshot`] turn text into what is in
 //! force; [`server`] is the life of the process; [`cli`] is what an administrator types.
 
 pub mod address;
@@ -11,6 +11,7 @@ pub mod advertise;
 pub mod catalogue;
 pub mod cli;
 pub mod config;
+pub mod egress;
 pub mod explain;
 pub mod log;
 pub mod metrics;

@@ -1,17 +1,17 @@
 //! Config → Snapshot: everything that a request needs, resolved and checked once. A snapshot that
 //! exists is valid; making one binds nothing, so checking a configuration is safe anywhere.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::runtime::Handle;
 
-use crate::address;
 use crate::advertise::Advertise;
 use crate::catalogue;
 use crate::config::{Config, ConfigErrors, Loaded, Mode, TlsCheck};
+use crate::egress::Egress;
 use crate::metrics::{Metrics, RuleSeries};
 use crate::net::resolver::Resolver;
 use crate::policy::{Breadth, Generation, Pattern, Policy, Protocol, Reason, Rule, RuleId};
@@ -95,7 +95,6 @@ pub struct Limits {
     pub connections_per_client: usize,
     pub request_header: usize,
     pub header_timeout: Duration,
-    pub connect_timeout: Duration,
 }
 
 /// A configuration in force.
@@ -107,8 +106,7 @@ pub struct Snapshot {
     pub clients: Vec<IpNet>,
     pub limits: Limits,
     pub patience: Patience,
-    pub source_address: Vec<IpAddr>,
-    pub resolver: Resolver,
+    pub egress: Egress,
     /// Whether tunnels and denials are logged.
     pub access: bool,
     /// Where the configuration came from, to be shown.
@@ -116,8 +114,6 @@ pub struct Snapshot {
     /// Host names besides IP literals and `localhost` for which the admin listener's page and API
     /// answer: a page in an agent's browser must not read them by rebinding a name of its own.
     pub admin_hosts: Vec<String>,
-    allow_private: Vec<IpNet>,
-    connect_to: Vec<(Pattern, u16, SocketAddr)>,
     advertise: Advertise,
     /// Of the rules for TCP; others aren't for this proxy, and series of theirs would stay at zero.
     series: Vec<Option<Arc<RuleSeries>>>,
@@ -152,16 +148,18 @@ impl Snapshot {
                 connections_per_client: config.limits.connections_per_client,
                 request_header: config.limits.request_header,
                 header_timeout: config.limits.header_timeout,
-                connect_timeout: config.egress.connect_timeout,
             },
             patience: Patience { idle: config.limits.idle_timeout, half_closed: config.limits.half_closed },
-            source_address: config.egress.source_address.clone(),
-            resolver,
+            egress: Egress {
+                resolver,
+                connect_timeout: config.egress.connect_timeout,
+                source_address: config.egress.source_address.clone(),
+                allow_private: config.egress.allow_private.clone(),
+                connect_to: plan.connect_to,
+            },
             access: config.log.access,
             source: plan.source,
             admin_hosts: config.admin.hosts.clone(),
-            allow_private: config.egress.allow_private.clone(),
-            connect_to: plan.connect_to,
             advertise,
             series,
             unlisted: metrics.unlisted(),
@@ -178,20 +176,6 @@ impl Snapshot {
     /// an address has no meaning to report on.
     pub fn lets_through(&self, reason: Reason, target: &Target) -> bool {
         self.report && !(reason == Reason::IpLiteral && matches!(target.host, Host::Name(_)))
-    }
-
-    /// The address that `egress.connect_to` puts in place of a target.
-    pub fn connect_to(&self, target: &Target) -> Option<SocketAddr> {
-        let fits =
-            |(p, port, _): &&(Pattern, u16, SocketAddr)| *port == target.port && p.matches(&target.host);
-        self.connect_to.iter().find(fits).map(|(.., to)| *to)
-    }
-
-    /// Whether a name may resolve to this address.
-    pub fn may_dial(&self, address: IpAddr) -> bool {
-        let canonical = address::canonical(address);
-        address::classify(address).is_ok()
-            || self.allow_private.iter().any(|net| net.contains(&address) || net.contains(&canonical))
     }
 
     /// The PAC file as fetched from a proxy listener.

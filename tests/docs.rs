@@ -13,6 +13,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{fs, io};
 
+use ccpgate::address::judge;
+use ccpgate::egress::{Lead, Loop};
 use ccpgate::metrics::{Metrics, Outcome};
 use ccpgate::net::{dialer::DialError, resolver::ResolveError};
 use ccpgate::policy::Reason;
@@ -230,7 +232,8 @@ fn refusals() -> Vec<Refusal> {
     all.extend([
         Refusal::Client(address),
         Refusal::Method("GET".into()),
-        Refusal::PrivateAddress { address: "10.0.0.1".into() },
+        Refusal::PrivateAddress(judge("10.0.0.1".parse().unwrap(), &[]).unwrap_err()),
+        Refusal::Own(Loop { address, by: Lead::Name }),
         Refusal::Malformed("x".into()),
         Refusal::HeaderSize { limit: 1 },
         Refusal::HeaderTimeout,

@@ -91,9 +91,90 @@ fn metadata_and_disguises() {
     ] {
         assert_eq!(judged(text), name, "{text}");
     }
-    let embedded = nat64_embedded("64:ff9b::a00:1".parse().unwrap());
-    assert_eq!(embedded, Some(Ipv4Addr::new(10, 0, 0, 1)));
-    assert_eq!(nat64_embedded("64:ff9b:1::a00:1".parse().unwrap()), None);
+}
+
+fn networks(texts: &[&str]) -> Vec<IpNet> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn judged_with(text: &str, allowed: &[&str]) -> Result<(), String> {
+    judge(text.parse().unwrap(), &networks(allowed)).map_err(|barred| barred.to_string())
+}
+
+/// An allowed translator opens what is global behind it, and nothing else.
+#[test]
+fn a_network_of_a_translator_opens_global_addresses_alone() {
+    for (network, inside, outside) in [
+        ("64:ff9b::/96", "64:ff9b::52.94.0.1", "64:ff9b::169.254.169.254"),
+        ("64:ff9b::/96", "64:ff9b::8.8.8.8", "64:ff9b::168.63.129.16"),
+        ("64:ff9b::/32", "64:ff9b::8.8.8.8", "64:ff9b::127.0.0.1"),
+        ("64:ff9b:1::/96", "64:ff9b:1::8.8.8.8", "64:ff9b:1::10.0.0.1"),
+        ("64:ff9b:1:fffe::/96", "64:ff9b:1:fffe::8.8.8.8", "64:ff9b:1:fffe::10.0.0.1"),
+        // RFC 6052: bits 48 to 63, then 72 to 87.
+        ("64:ff9b:1::/48", "64:ff9b:1:3450:0a:500::", "64:ff9b:1:a9fe:a9:fe00::"),
+        ("64:ff9b:1:3400::/56", "64:ff9b:1:3434:50:a05::", "64:ff9b:1:340a::1"),
+        ("64:ff9b:1:7::/64", "64:ff9b:1:7:34:500a:500:0", "64:ff9b:1:7:a9:fea9:fe00:0"),
+        // Wider than the translator's prefix, whose place is then looked for.
+        ("64:ff9b:1::/48", "64:ff9b:1::8.8.8.8", "64:ff9b:1::169.254.169.254"),
+        ("64:ff9b:1::/48", "64:ff9b:1:3434::8.8.8.8", "64:ff9b:1:3434::169.254.169.254"),
+        // What a translator ignores does not hide where it looks.
+        ("64:ff9b:1::/48", "64:ff9b:1:3450:0a:500::", "64:ff9b:1:a9fe:a9:fe00:808:808"),
+        ("2002::/16", "2002:808:808::1", "2002:a9fe:a9fe::1"),
+        ("2001::/32", "2001:0:808:808::f7f7:f7f7", "2001:0:808:808::f5ff:fffe"),
+        ("2001::/32", "2001:0:808:808::f7f7:f7f7", "2001:0:a00:1::f7f7:f7f7"),
+        ("::/96", "::8.8.8.8", "::169.254.169.254"),
+        ("::ffff:0:0:0/96", "::ffff:0:8.8.8.8", "::ffff:0:169.254.169.254"),
+        ("fe80::/10", "fe80::5efe:8.8.8.8", "fe80::5efe:10.0.0.1"),
+        ("::/0", "2600:f0f2:7100::5efe:8.8.8.8", "2600:f0f2:7100::200:5efe:a9fe:a9fe"),
+        ("fd00::/8", "fd00:ec2::254", "64:ff9b::8.8.8.8"),
+    ] {
+        assert_eq!(judged_with(inside, &[network]), Ok(()), "{inside} by {network}");
+        assert!(judged_with(outside, &[network]).is_err(), "{outside} by {network}");
+        assert!(judged_with(outside, &[]).is_err(), "{outside} by nothing");
+        // Not even by a network of everything in IPv6; the inner one has to be named.
+        assert!(judged_with(outside, &["::/0"]).is_err() || outside.ends_with("8.8.8.8"), "{outside}");
+    }
+    assert_eq!(judged_with("64:ff9b::10.1.2.3", &["64:ff9b::/96", "10.0.0.0/8"]), Ok(()));
+    assert_eq!(judged_with("::ffff:10.1.2.3", &["10.0.0.0/8"]), Ok(()));
+    assert!(judged_with("::ffff:10.1.2.3", &["::/0"]).is_err(), "it is an IPv4 address");
+}
+
+#[test]
+fn a_barred_address_is_told_by_what_it_stands_for() {
+    for (address, allowed, told) in [
+        ("169.254.169.254", &[][..], "it is cloud metadata"),
+        ("::ffff:169.254.169.254", &[], "169.254.169.254, which is not a public address: it is cloud"),
+        ("64:ff9b::a9fe:a9fe", &["64:ff9b::/96"], "169.254.169.254, and that is cloud metadata"),
+        ("64:ff9b::a9fe:a9fe", &[], "169.254.169.254, and that is cloud metadata"),
+        ("64:ff9b::8.8.8.8", &[], "it is NAT64"),
+        ("64:ff9b:1::8.8.8.8", &[], "it is NAT64"),
+    ] {
+        let got = judged_with(address, allowed).unwrap_err();
+        assert!(got.contains(told), "{address}: {got}");
+    }
+}
+
+/// Every way to put an IPv4 address into an IPv6 one, and the network that it is in.
+fn disguises(inner: Ipv4Addr) -> Vec<(Ipv6Addr, &'static str)> {
+    let [a, b, c, d] = inner.octets().map(u128::from);
+    let low = u128::from(inner.to_bits());
+    let at = |network: &str, bits: u128| {
+        Ipv6Addr::from_bits(network.parse::<Ipv6Addr>().unwrap().to_bits() | bits)
+    };
+    let global = 0x0808_0808_u128;
+    vec![
+        (at("::ffff:0:0:0", low), "::ffff:0:0:0/96"),
+        (at("64:ff9b::", low), "64:ff9b::/96"),
+        (at("64:ff9b:1:abcd::", low), "64:ff9b:1:abcd::/96"),
+        (at("64:ff9b:1::", a << 72 | b << 64 | c << 48 | d << 40), "64:ff9b:1::/48"),
+        (at("64:ff9b:1:5600::", a << 64 | b << 48 | c << 40 | d << 32), "64:ff9b:1:5600::/56"),
+        (at("64:ff9b:1:7::", a << 48 | b << 40 | c << 32 | d << 24), "64:ff9b:1:7::/64"),
+        (at("2002::", low << 80 | 1), "2002::/16"),
+        (at("2001::", global << 64 | u128::from(!inner.to_bits())), "2001::/32"),
+        (at("2001::", low << 64 | 0xf7f7_f7f7), "2001::/32"),
+        (at("fd00:1::5efe:0:0", low), "fd00::/8"),
+        (at("2600:f0f2::200:5efe:0:0", low), "2600::/12"),
+    ]
 }
 
 #[test]
@@ -107,6 +188,32 @@ fn table_entries_are_networks() {
 }
 
 proptest! {
+    /// The network of a disguise opens what is global in it; the rest needs a network of its own.
+    #[test]
+    fn a_disguise_is_judged_by_what_it_hides(
+        inner in prop_oneof![
+            any::<u32>(),
+            (0..V4.len(), any::<u32>()).prop_map(|(range, host)| {
+                let (network, length, _) = V4[range];
+                network.to_bits() | host.checked_shr(length).unwrap_or(0)
+            }),
+        ]
+    ) {
+        let inner = Ipv4Addr::from_bits(inner);
+        for (outer, network) in disguises(inner) {
+            // In 64:ff9b:1::/48 nothing is translated to 0.0.0.0/8: another reading counts.
+            if inner.octets()[0] == 0 && network.starts_with("64:ff9b:1:") {
+                continue;
+            }
+            let network: IpNet = network.parse().unwrap();
+            let opened = judge(outer.into(), &[network]).is_ok();
+            prop_assert_eq!(opened, classify(inner.into()).is_ok(), "{} as {}", inner, outer);
+            let both = [network, IpNet::from(IpAddr::V4(inner))];
+            prop_assert!(judge(outer.into(), &both).is_ok(), "{} as {}", inner, outer);
+            prop_assert!(reached_by(outer.into()).any(|found| found == IpAddr::V4(inner)));
+        }
+    }
+
     /// The standard library's own, narrower view is never contradicted.
     #[test]
     fn agrees_with_std(bits in any::<u32>()) {

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// `90s`, `8h`, `1h 30m`. At most a year, so that no deadline overflows the clock.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -63,9 +63,11 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
     }
 }
 
-/// A local address to listen on; port 0 lets the system choose.
+/// A local address to listen on; port 0 lets the system choose. An IPv4-mapped one is the IPv4
+/// address in it.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| match text.rsplit_once(':') {
+    let plain = |read: SocketAddr| SocketAddr::new(read.ip().to_canonical(), read.port());
+    text.parse().map(plain).map_err(|_| match text.rsplit_once(':') {
         _ if text.parse::<IpAddr>().is_ok() => "the port is missing".to_owned(),
         Some((host, _)) if !host.is_empty() && is_host(host) && host.parse::<IpAddr>().is_err() => {
             "names are not looked up here, only IP addresses are".to_owned()
@@ -83,27 +85,46 @@ pub(super) fn remote_address(text: &str) -> Result<SocketAddr, String> {
 /// A DNS server: an IP address with or without a port, 53 by default.
 pub(super) fn dns_server(text: &str) -> Result<SocketAddr, String> {
     match text.parse::<IpAddr>() {
-        Ok(address) => Ok(SocketAddr::new(address, 53)),
+        Ok(address) => Ok(SocketAddr::new(address.to_canonical(), 53)),
         Err(_) => remote_address(text),
     }
 }
 
+/// An address; an IPv4-mapped one is the IPv4 address in it.
 pub(super) fn ip(text: &str) -> Result<IpAddr, String> {
-    text.parse().map_err(|_| String::new())
+    text.parse().map(|address: IpAddr| address.to_canonical()).map_err(|_| String::new())
 }
 
-/// A CIDR; a bare address is the network of that one host. Bits beyond the prefix are an error
-/// that offers both networks it may mean: who wrote `10.1.2.3/8` may have meant either.
+/// A CIDR; a bare address is the network of that one host. An IPv4-mapped network is the IPv4
+/// network in it. Bits beyond the prefix are an error that offers both networks it may mean: who
+/// wrote `10.1.2.3/8` may have meant either.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(IpNet::from(address));
+        return Ok(IpNet::from(address.to_canonical()));
     }
-    let network: IpNet = text.parse().map_err(|_| String::new())?;
+    let network = unmapped(text.parse().map_err(|_| String::new())?)?;
     if network.trunc() != network {
         let (wide, host) = (network.trunc(), IpNet::from(network.addr()));
         return Err(format!("bits beyond the prefix are set, write \"{wide}\" or \"{host}\""));
     }
     Ok(network)
+}
+
+/// The network in the notation that addresses are compared in: `::ffff:10.0.0.0/104` is
+/// `10.0.0.0/8`.
+fn unmapped(network: IpNet) -> Result<IpNet, String> {
+    const MAPPED: u8 = 96;
+    let IpNet::V6(six) = network else { return Ok(network) };
+    let Some(four) = six.addr().to_ipv4_mapped() else { return Ok(network) };
+    let length = six.prefix_len();
+    if let Some(net) = length.checked_sub(MAPPED).and_then(|length| Ipv4Net::new(four, length).ok()) {
+        return Ok(net.into());
+    }
+    let meant = match Ipv4Net::new(four, length) {
+        Ok(net) => format!("did you mean \"{}\"?", net.trunc()),
+        Err(_) => "write the IPv4 network".to_owned(),
+    };
+    Err(format!("the prefix of an IPv4-mapped network has 96 bits at least, {meant}"))
 }
 
 /// Letters, digits, `-`, `_` in labels of 1 to 63 bytes; IPv4 addresses are of that form, too.
@@ -221,6 +242,29 @@ mod tests {
         let both = network("10.1.2.3/8").unwrap_err();
         assert!(both.contains("\"10.0.0.0/8\"") && both.contains("\"10.1.2.3/32\""), "{both}");
         assert!(network("10.0.0.0/33").is_err());
+    }
+
+    #[test]
+    fn an_ipv4_mapped_address_or_network_is_the_ipv4_one_in_it() {
+        for (mapped, plain) in [
+            ("::ffff:127.0.0.0/104", "127.0.0.0/8"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::ffff:a01:203/128", "10.1.2.3/32"),
+            ("::ffff:10.1.2.3", "10.1.2.3/32"),
+        ] {
+            assert_eq!(network(mapped).map(|net| net.to_string()), Ok(plain.into()), "{mapped}");
+        }
+        let both = network("::ffff:10.1.2.3/104").unwrap_err();
+        assert!(both.contains("\"10.0.0.0/8\"") && both.contains("\"10.1.2.3/32\""), "{both}");
+        assert!(network("::ffff:10.0.0.0/8").unwrap_err().contains("did you mean \"10.0.0.0/8\"?"));
+        assert!(network("::ffff:10.0.0.0/95").unwrap_err().contains("96 bits at least"));
+        // No mapped ones: these stay what they are.
+        for six in ["::/0", "::ffff:0:0:0/96", "64:ff9b::/96", "::/96"] {
+            assert_eq!(network(six).map(|net| net.to_string()), Ok(six.into()));
+        }
+        assert_eq!(ip("::ffff:10.0.0.5"), Ok("10.0.0.5".parse().unwrap()));
+        assert_eq!(remote_address("[::ffff:10.0.0.5]:1"), Ok("10.0.0.5:1".parse().unwrap()));
+        assert_eq!(dns_server("::ffff:10.0.0.5"), Ok("10.0.0.5:53".parse().unwrap()));
     }
 
     #[test]

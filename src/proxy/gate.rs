@@ -1,6 +1,5 @@
 //! What all connections share: the configuration in force, limits, metrics, the log, the drain.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -9,16 +8,15 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use pin_project_lite::pin_project;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::Admission;
 use super::routes::Seldom;
+use crate::egress::own::Own;
 use crate::log::access::AccessLog;
 use crate::metrics::Metrics;
-use crate::net::dialer::is_unspecified;
 use crate::snapshot::{Limits, Snapshot};
 
 /// Denials that get a line of their own in a second; a flood is counted, and said in one line.
@@ -32,7 +30,8 @@ pub struct Gate {
     pub drain: Drain,
     ids: AtomicU64,
     busy: Arc<Counter>,
-    own: ArcSwap<Vec<SocketAddr>>,
+    /// Where the process listens, so that it never tunnels to itself.
+    pub own: Own,
     denials: Denials,
     pub(super) wrong_pac: Seldom,
 }
@@ -56,7 +55,7 @@ impl Gate {
             drain: Drain::default(),
             ids: AtomicU64::new(seed ^ u64::from(std::process::id()).rotate_left(40)),
             busy: Arc::default(),
-            own: ArcSwap::default(),
+            own: Own::default(),
             denials: Denials {
                 since: Instant::now(),
                 second: AtomicU64::new(0),
@@ -111,19 +110,6 @@ impl Gate {
 
     pub fn busy_now(&self) -> usize {
         self.busy.count.load(Ordering::Acquire)
-    }
-
-    /// Says which addresses the process listens on, so that it never tunnels to itself.
-    pub fn set_own(&self, own: Vec<SocketAddr>) {
-        self.own.store(Arc::new(own));
-    }
-
-    /// Whether `stream`, connected to `address`, has reached this very process.
-    pub fn is_own(&self, address: SocketAddr, stream: &TcpStream) -> bool {
-        let here = || stream.local_addr().is_ok_and(|l| l.ip() == address.ip());
-        let own = self.own.load();
-        let mut same_port = own.iter().filter(|o| o.port() == address.port());
-        same_port.any(|o| *o == address || is_unspecified(o.ip()) && here())
     }
 
     /// Whether this denial gets a line of its own.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::gate::Gate;
 use super::refusal::{Account, Refusal};
 use super::session::Peer;
+use crate::egress::Trace;
 use crate::log::access::{Access, Asked, Millis};
 use crate::metrics::{Outcome, RuleSeries};
 use crate::policy::RuleId;
@@ -81,6 +82,16 @@ impl Record {
 
     fn series(&self) -> &RuleSeries {
         self.snapshot.series(self.rule)
+    }
+
+    /// Takes over how far the way to the target was gone, to its end or not.
+    pub fn reached(&mut self, trace: Trace, gate: &Gate) {
+        let Trace { stage, dns, connect, address } = trace;
+        (self.stage, self.dns, self.connect, self.upstream) = (stage, dns, connect, address);
+        // What was known already is no look-up.
+        if let Some(took) = dns.filter(|took| !took.is_zero()) {
+            gate.metrics.dns.observe(took.as_secs_f64());
+        }
     }
 
     /// The 200 is on its way: a tunnel lives from here.

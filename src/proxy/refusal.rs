@@ -4,6 +4,8 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use crate::address::{Barred, Special};
+use crate::egress::{Lead, Loop, Unreached};
 use crate::net::dialer::DialError;
 use crate::net::resolver::ResolveError;
 use crate::policy::Reason;
@@ -81,9 +83,10 @@ pub enum Refusal {
     },
     Client(SocketAddr),
     Method(String),
-    PrivateAddress {
-        address: String,
-    },
+    /// The name has no address that may be dialled.
+    PrivateAddress(Barred),
+    /// The way to the target leads back to this proxy.
+    Own(Loop),
     Malformed(String),
     HeaderSize {
         limit: usize,
@@ -93,6 +96,17 @@ pub enum Refusal {
     Draining,
     Dns(ResolveError),
     Dial(DialError),
+}
+
+impl From<Unreached> for Refusal {
+    fn from(why: Unreached) -> Self {
+        match why {
+            Unreached::Dns(error) => Self::Dns(error),
+            Unreached::Barred(barred) => Self::PrivateAddress(barred),
+            Unreached::Own(way) => Self::Own(way),
+            Unreached::Dial(error) => Self::Dial(error),
+        }
+    }
 }
 
 /// Which limit a client met.
@@ -119,7 +133,7 @@ impl Refusal {
             Self::Policy { reason, .. } => (*reason).into(),
             Self::Client(_) => Denial::Client,
             Self::Method(_) => Denial::Method,
-            Self::PrivateAddress { .. } => Denial::PrivateAddress,
+            Self::PrivateAddress(_) | Self::Own(_) => Denial::PrivateAddress,
             Self::Malformed(_) => Denial::Malformed,
             Self::HeaderSize { .. } => Denial::HeaderSize,
             Self::HeaderTimeout => Denial::HeaderTimeout,
@@ -145,7 +159,7 @@ impl Refusal {
             Self::Policy { .. } | Self::Client(_) | Self::Method(_) => {
                 (403, "Forbidden", "http_request_denied")
             }
-            Self::PrivateAddress { .. } => (403, "Forbidden", "destination_ip_prohibited"),
+            Self::PrivateAddress(_) | Self::Own(_) => (403, "Forbidden", "destination_ip_prohibited"),
             Self::Malformed(_) => (400, "Bad Request", "http_request_error"),
             Self::HeaderSize { .. } => (431, "Request Header Fields Too Large", "http_request_error"),
             Self::HeaderTimeout => (408, "Request Timeout", "http_request_error"),
@@ -192,9 +206,14 @@ impl Refusal {
             Self::Method(method) => {
                 format!("{method} of an absolute URL; this proxy only tunnels with CONNECT")
             }
-            Self::PrivateAddress { address } => {
-                format!("the name resolves to {address}, which is not a public address")
-            }
+            Self::PrivateAddress(barred) => format!("the name resolves to {barred}"),
+            Self::Own(Loop { address, by }) => format!(
+                "{} to {address}, this proxy itself",
+                match by {
+                    Lead::Name => "the name resolves",
+                    Lead::ConnectTo => "egress.connect_to leads",
+                }
+            ),
             Self::Malformed(what) => what.clone(),
             Self::HeaderSize { limit } => format!("the request header is larger than {limit} bytes"),
             Self::HeaderTimeout => "the request header did not arrive in time".into(),
@@ -229,8 +248,24 @@ impl Refusal {
             Self::Method(_) => {
                 "plain http:// is not for this proxy: let the PAC file choose what goes through it".into()
             }
-            Self::PrivateAddress { .. } => {
+            Self::PrivateAddress(Barred { special: Special::Metadata, .. }) => {
+                "check the DNS answer: credentials are given out there, so nothing in egress.allow_private may cover it"
+                    .into()
+            }
+            Self::PrivateAddress(Barred { embedded: Some(inner), .. }) => {
+                format!(
+                    "check the DNS answer; if it is meant, add the network of {inner} to egress.allow_private"
+                )
+            }
+            Self::PrivateAddress(_) => {
                 "check the DNS answer; if it is meant, add the network to egress.allow_private".into()
+            }
+            Self::Own(Loop { by: Lead::Name, .. }) => {
+                "check the DNS answer: a proxy that reaches itself goes round until it has no socket left"
+                    .into()
+            }
+            Self::Own(Loop { by: Lead::ConnectTo, .. }) => {
+                "correct the address in egress.connect_to: it is one that this proxy listens on".into()
             }
             Self::Malformed(_) => "a client other than a browser sends this: fix or remove it".into(),
             Self::HeaderSize { .. } => "raise limits.request_header if the client is right".into(),

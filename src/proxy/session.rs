@@ -1,9 +1,8 @@
 //! One client connection, from its first byte to its tunnel's end:
 //! admit → read → decide → dial → answer → guard → relay → record.
 
-use std::borrow::Cow;
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,12 +20,12 @@ use super::refusal::{Limit, Refusal, shown};
 use super::routes;
 use crate::address;
 use crate::config::TlsCheck;
+use crate::egress::Trace;
 use crate::metrics::{Listener, Outcome};
-use crate::net::dialer::dial;
 use crate::net::scratch;
 use crate::policy::Decision;
 use crate::snapshot::Snapshot;
-use crate::target::{Host, Target};
+use crate::target::Target;
 use crate::tunnel::hello::{self, MAX_HELLO, Verdict};
 use crate::tunnel::relay::{End, Relay, Side};
 use crate::tunnel::wire::Wire;
@@ -311,69 +310,19 @@ pub async fn open(
     if refusal.is_some() {
         return Err(Refused { refusal, record });
     }
+    let mut trace = Trace::default();
     // A box of its own, gone before the answer: see `negotiate`.
-    let reaching = Box::pin(reach(gate, snapshot, &mut record));
+    let reaching = Box::pin(snapshot.egress.reach(&record.target, &gate.own, &mut trace));
     let reached = tokio::select! {
         biased;
-        reached = reaching => reached.map_err(Some),
+        reached = reaching => reached.map_err(|why| Some(Refusal::from(why))),
         () = gone => Err(None),
     };
+    record.reached(trace, gate);
     match reached {
         Ok(upstream) => Ok(Opened { record, upstream }),
         Err(refusal) => Err(Refused { refusal, record }),
     }
-}
-
-/// Resolves, judges and dials. The address that was judged is the one that is dialled.
-async fn reach(gate: &Gate, snapshot: &Snapshot, record: &mut Record) -> Result<TcpStream, Refusal> {
-    let target = &record.target;
-    let port = target.port;
-    let mut one = [SocketAddr::new(IpAddr::from([0; 4]), 0)];
-    let addresses: Cow<'_, [SocketAddr]> = if let Some(fixed) = snapshot.connect_to(target) {
-        one[0] = fixed;
-        Cow::Borrowed(&one)
-    } else {
-        let found = match &target.host {
-            Host::Ip(address) => Arc::from([*address]),
-            Host::Name(name) => match snapshot.resolver.cached(name).await {
-                Some(found) => {
-                    record.dns = Some(Duration::ZERO);
-                    found
-                }
-                None => {
-                    record.stage = "dns";
-                    let asked = Instant::now();
-                    let answer = snapshot.resolver.lookup(name).await;
-                    let took = asked.elapsed();
-                    record.dns = Some(took);
-                    gate.metrics.dns.observe(took.as_secs_f64());
-                    answer.map_err(Refusal::Dns)?
-                }
-            },
-        };
-        let mut public = found.iter().filter(|a| snapshot.may_dial(**a)).map(|a| SocketAddr::new(*a, port));
-        match (public.next(), found.len()) {
-            (Some(only), 1) => {
-                one[0] = only;
-                Cow::Borrowed(&one)
-            }
-            (Some(first), _) => Cow::Owned(std::iter::once(first).chain(public).collect()),
-            (None, _) => {
-                let address = found.first().map(ToString::to_string).unwrap_or_default();
-                return Err(Refusal::PrivateAddress { address });
-            }
-        }
-    };
-    record.stage = "connect";
-    let dialled = Instant::now();
-    let connected = dial(&addresses, &snapshot.source_address, snapshot.limits.connect_timeout).await;
-    record.connect = Some(dialled.elapsed());
-    let (stream, address) = connected.map_err(Refusal::Dial)?;
-    record.upstream = Some(address);
-    if gate.is_own(address, &stream) {
-        return Err(Refusal::PrivateAddress { address: format!("{address}, this proxy itself") });
-    }
-    Ok(stream)
 }
 
 /// A tunnel whose ClientHello, if one is asked for, has passed.

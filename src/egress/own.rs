@@ -1,0 +1,119 @@
+//! The proxy as its own target: the addresses at which this process listens, and whether an
+//! address leads there. Judged before the dial, by asking the kernel which addresses are its own.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::address;
+
+/// The addresses that this process listens on.
+#[derive(Default)]
+pub struct Own(ArcSwap<Vec<SocketAddr>>);
+
+impl Own {
+    /// Puts other addresses in force. The port of each is the real one, never 0.
+    pub fn set(&self, addresses: Vec<SocketAddr>) {
+        self.0.store(Arc::new(addresses));
+    }
+
+    /// Whether a connection to `address` would end at this very process. Costs a look at a short
+    /// list, and system calls only where the port is one of this process's own.
+    pub fn is(&self, address: SocketAddr) -> bool {
+        let own = self.0.load();
+        let mut listeners = own.iter().filter(|listener| listener.port() == address.port()).peekable();
+        if listeners.peek().is_none() {
+            return false;
+        }
+        let listeners: Vec<IpAddr> = listeners.map(SocketAddr::ip).collect();
+        address::reached_by(address.ip()).any(|to| listeners.iter().any(|listener| leads(to, *listener)))
+    }
+}
+
+/// Whether what is sent `to` an address arrives at a `listener` on the same port.
+fn leads(to: IpAddr, listener: IpAddr) -> bool {
+    to == listener
+        // A listener on "all" has those of its family: `[::]` is bound for IPv6 alone.
+        || to.is_ipv4() == listener.is_ipv4() && (to.is_unspecified() || listener.is_unspecified() && is_local(to))
+}
+
+/// Whether an address is one of this machine's.
+///
+/// No list of interfaces would do: all of 127.0.0.0/8 is local, and so is what a `local` route
+/// says. Nor would binding alone, which `net.ipv4.ip_nonlocal_bind` lets pass for any address.
+/// Nothing is sent.
+fn is_local(address: IpAddr) -> bool {
+    // Whichever: a UDP socket that is connected has a route and sends nothing by it.
+    const PORT: u16 = 9;
+    let asked = match address {
+        // The route from an address exists only if that address is local.
+        IpAddr::V4(_) => UdpSocket::bind((address, 0)).and_then(|socket| {
+            socket.connect((address, PORT))?;
+            Ok(true)
+        }),
+        // To one of its own addresses a machine sends from that very address (RFC 6724 rule 1).
+        IpAddr::V6(_) => UdpSocket::bind("[::]:0").and_then(|socket| {
+            socket.connect((address, PORT))?;
+            Ok(socket.local_addr()?.ip() == address)
+        }),
+    };
+    asked.unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(listeners: &[&str]) -> Own {
+        let own = Own::default();
+        own.set(listeners.iter().map(|l| l.parse().unwrap()).collect());
+        own
+    }
+
+    #[test]
+    fn a_listener_on_all_addresses_has_every_local_one() {
+        let all = own(&["0.0.0.0:3128", "[::]:3129"]);
+        for address in [
+            "127.0.0.1:3128",
+            "127.0.0.7:3128",
+            "127.255.255.254:3128",
+            "0.0.0.0:3128",
+            "[::ffff:127.0.0.9]:3128",
+            "[64:ff9b::127.0.0.9]:3128",
+            "[2002:7f00:9::1]:3128",
+            "[::1]:3129",
+            "[::]:3129",
+        ] {
+            assert!(all.is(address.parse().unwrap()), "{address}");
+        }
+        for address in
+            ["127.0.0.1:3127", "127.0.0.1:3129", "[::1]:3128", "192.0.2.1:3128", "[2001:db8::1]:3129"]
+        {
+            assert!(!all.is(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_listener_on_one_address_has_that_alone() {
+        let one = own(&["127.0.0.1:3128", "192.0.2.1:443"]);
+        for address in ["127.0.0.1:3128", "0.0.0.0:3128", "192.0.2.1:443", "[64:ff9b::192.0.2.1]:443"] {
+            assert!(one.is(address.parse().unwrap()), "{address}");
+        }
+        for address in ["127.0.0.2:3128", "127.0.0.1:443", "[64:ff9b:1::1]:443"] {
+            assert!(!one.is(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_interfaces_are_local() {
+        // The address from which this machine would send, where it has a way out at all.
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        if socket.connect("192.0.2.1:9").is_ok() {
+            let address = socket.local_addr().unwrap().ip();
+            assert!(is_local(address), "{address}");
+        }
+        assert!(!is_local("192.0.2.1".parse().unwrap()));
+        assert!(!is_local("2001:db8::1".parse().unwrap()));
+    }
+}
