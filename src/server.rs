@@ -248,7 +248,7 @@ impl Server {
     fn change_listeners(&mut self, change: Change) -> Vec<Closed> {
         let Changed { opened, closed } = self.listeners.change(change);
         let all: Vec<_> = self.listeners.addresses().collect();
-        self.gate.set_own(all.iter().map(|(_, address)| *address).collect());
+        self.gate.own.set(all.iter().map(|(_, address)| *address).collect());
         for Opened { kind, address, sockets, stop } in opened {
             match kind {
                 Kind::Http | Kind::Https => {

@@ -23,9 +23,10 @@ use super::answer::Plain;
 use super::beat;
 use super::gate::Gate;
 use super::head;
-use super::refusal::{Refusal, shown};
+use super::refusal::Refusal;
 use super::routes;
 use super::session::{self, KEEP_ALIVE, Peer, admit, carry, guard, open};
+use super::shown;
 use crate::metrics::Outcome;
 use crate::snapshot::Snapshot;
 use crate::tunnel::pipe::Pipe;
@@ -141,8 +142,8 @@ async fn negotiate(
         match admitted.and_then(|()| routes::serve(&asked, &peer, &gate, &snapshot)) {
             Ok(answer) => send(&mut respond, &answer, parts.method == Method::HEAD),
             Err(refusal) => {
-                let target = shown(&parts.uri.to_string());
-                let answer = session::denied(&peer, &gate, &snapshot, Some(&target), &refusal);
+                let target = shown::target(&asked.target);
+                let answer = session::denied(&peer, &gate, &snapshot, target.as_deref(), &refusal);
                 send(&mut respond, &answer, parts.method == Method::HEAD);
             }
         }
@@ -154,7 +155,8 @@ async fn negotiate(
     let target = match session::asked(admitted, authority, announced) {
         Ok(target) => target,
         Err((refusal, target)) => {
-            send(&mut respond, &session::denied(&peer, &gate, &snapshot, Some(&target), &refusal), false);
+            let answer = session::denied(&peer, &gate, &snapshot, target.as_deref(), &refusal);
+            send(&mut respond, &answer, false);
             return None;
         }
     };

@@ -101,7 +101,7 @@ async fn handshake(
 /// Says what a stranger on this port probably wanted, and whether an administrator can remedy it.
 fn in_words(error: &io::Error) -> (String, bool) {
     use rustls::{Error, InvalidMessage};
-    let text = refusal::shown(&error.to_string());
+    let text = refusal::escaped(&error.to_string());
     match error.get_ref().and_then(|e| e.downcast_ref::<Error>()) {
         Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
             ("plain HTTP on the TLS listener: the PAC file says PROXY where it should say HTTPS".into(), true)

@@ -12,3 +12,4 @@ pub mod record;
 pub mod refusal;
 pub mod routes;
 pub mod session;
+pub mod shown;

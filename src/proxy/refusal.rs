@@ -302,7 +302,7 @@ impl Refusal {
 }
 
 /// A value from the wire as it may be shown: escaped and cut short.
-pub fn shown(raw: &str) -> String {
+pub fn escaped(raw: &str) -> String {
     let cut: String = raw.chars().take(120).collect();
     cut.escape_default().to_string()
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::answer::Plain;
 use super::gate::Gate;
 use super::head::Request;
-use super::refusal::{Refusal, shown};
+use super::refusal::{Refusal, escaped};
 use super::session::Peer;
 use crate::snapshot::Snapshot;
 use crate::target;
@@ -23,7 +23,7 @@ pub(super) fn serve(
     snapshot: &Snapshot,
 ) -> Result<Plain<'static>, Refusal> {
     if !request.target.starts_with('/') {
-        return Err(Refusal::Method(shown(&request.method)));
+        return Err(Refusal::Method(escaped(&request.method)));
     }
     let get = matches!(&*request.method, "GET" | "HEAD");
     Ok(match target::path(&request.target) {
@@ -38,7 +38,7 @@ pub(super) fn serve(
                 tracing::info!(
                     event = "wrong_pac_address",
                     client = %peer.address,
-                    path = %shown(path),
+                    path = %escaped(path),
                     "a browser asks for a PAC file that isn't here, and goes on without: they are /proxy.pac and /wpad.dat"
                 );
             }

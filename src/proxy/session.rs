@@ -16,8 +16,9 @@ use super::answer::{ESTABLISHED, Plain};
 use super::gate::{Busy, Gate};
 use super::head::{Head, HeadError, Reader, Request};
 use super::record::Record;
-use super::refusal::{Limit, Refusal, shown};
+use super::refusal::{Limit, Refusal};
 use super::routes;
+use super::shown;
 use crate::address;
 use crate::config::TlsCheck;
 use crate::egress::Trace;
@@ -183,14 +184,14 @@ fn consider(
     if &*request.method == "CONNECT" {
         return match asked(admitted, &request.target, request.body) {
             Ok(target) => Next::Tunnel(target, rest),
-            Err((refusal, target)) => Next::refusal(refusal, Some(target)),
+            Err((refusal, target)) => Next::refusal(refusal, target),
         };
     }
     match admitted.and_then(|()| routes::serve(&request, peer, gate, snapshot)) {
         Ok(answer) => Next::Answer(Box::new(Answer { answer, request, rest })),
         Err(refusal) => {
             let head_only = &*request.method == "HEAD";
-            Next::Refusal { refusal, target: Some(shown(&request.target)), head_only }
+            Next::Refusal { refusal, target: shown::target(&request.target), head_only }
         }
     }
 }
@@ -198,12 +199,12 @@ fn consider(
 /// The target of a CONNECT.
 ///
 /// # Errors
-/// With the refusal, and the target in a form that can be shown.
+/// With the refusal, and what may be shown of the target.
 pub(super) fn asked(
     admitted: Result<(), Refusal>,
     authority: &str,
     body: bool,
-) -> Result<Target, (Refusal, String)> {
+) -> Result<Target, (Refusal, Option<String>)> {
     let admitted = match admitted {
         Ok(()) if body => Err(malformed("a CONNECT announces a body")),
         admitted => admitted,
@@ -212,10 +213,10 @@ pub(super) fn asked(
         (Ok(()), Ok(target)) => Ok(target),
         (Ok(()), Err(error)) => {
             let what = format!("the CONNECT target is not host:port: {error}");
-            Err((Refusal::Malformed(what), shown(authority)))
+            Err((Refusal::Malformed(what), shown::target(authority)))
         }
-        (Err(refusal), Ok(target)) => Err((refusal, target.to_string())),
-        (Err(refusal), Err(_)) => Err((refusal, shown(authority))),
+        (Err(refusal), Ok(target)) => Err((refusal, Some(target.to_string()))),
+        (Err(refusal), Err(_)) => Err((refusal, shown::target(authority))),
     }
 }
 

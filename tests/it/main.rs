@@ -27,6 +27,7 @@ mod pac;
 mod reload;
 mod requests;
 mod resumption;
+mod secrets;
 mod support;
 mod systemd;
 mod targets;
