@@ -13,6 +13,7 @@ wanted=(
     "openssl openssl"         # certs/make-test-ca.sh
     "certutil libnss3-tools"  # puts a test CA into a browser profile
     "haproxy haproxy"         # two replicas behind a load balancer
+    "squid squid"             # a parent proxy
     "python3 python3"         # an OpenSSL client that uses one TLS session many times
     "prlimit util-linux"      # the test of file-descriptor exhaustion
     "systemctl systemd"       # the test of the units boots one,

@@ -61,6 +61,8 @@ pub enum ServeError {
     Bind { key: &'static str, address: SocketAddr, error: io::Error, hint: String },
     #[error("{0}")]
     Tls(String),
+    #[error("{0}")]
+    Parent(String),
     #[error("the TLS provider refuses the configuration: {0}")]
     Provider(#[from] rustls::Error),
     #[error("can't start: {0}")]
@@ -72,7 +74,7 @@ impl ServeError {
     /// another process still holds, too few descriptors, a resolver's file that isn't there yet.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Tls(_) | Self::Provider(_) => false,
+            Self::Config(_) | Self::Tls(_) | Self::Parent(_) | Self::Provider(_) => false,
             // Not a right that is missing, nor what is no address to listen on.
             Self::Bind { error, .. } => {
                 !matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
@@ -218,11 +220,12 @@ impl Server {
     ) -> Result<Self, ServeError> {
         let Ready { config, plan } = loaded;
         let material = tls_material(&config)?;
+        let parent = plan.parent(&config).map_err(ServeError::Parent)?;
         let listeners = Listeners::new(cores());
         let change = listeners.prepare(&config)?;
         let advertise = advertised(&config, &change.addresses());
         let (warnings, sessions) = (plan.warnings.clone(), config.shift.sessions);
-        let snapshot = Snapshot::new(&config, plan, advertise, &metrics, &Handle::current())
+        let snapshot = Snapshot::new(&config, plan, parent, advertise, &metrics, &Handle::current())
             .map_err(ServeError::Resolver)?;
         let access = AccessLog::new(sink.clone(), config.log.format);
         let gate = Gate::new(Arc::new(snapshot), metrics, access);
@@ -379,11 +382,13 @@ impl Server {
         let material = tls_material(&config).map_err(|error| (error, unusable))?;
         // Whatever can fail comes first; then nothing has changed.
         let failed = |error| (error, failed);
+        let parent = plan.parent(&config).map_err(|error| failed(ServeError::Parent(error)))?;
         let change = self.listeners.prepare(&config).map_err(failed)?;
         let advertise = advertised(&config, &change.addresses());
         let warnings = plan.warnings.clone();
-        let snapshot = Snapshot::new(&config, plan, advertise, &self.gate.metrics, &Handle::current())
-            .map_err(|error| failed(ServeError::Resolver(error)))?;
+        let snapshot =
+            Snapshot::new(&config, plan, parent, advertise, &self.gate.metrics, &Handle::current())
+                .map_err(|error| failed(ServeError::Resolver(error)))?;
         self.follow_tls(material, config.shift.sessions).map_err(failed)?;
         let old = std::mem::replace(&mut self.config, config);
         if (old.log.format, old.log.level) != (self.config.log.format, self.config.log.level) {
@@ -402,6 +407,7 @@ impl Server {
         }
         let snapshot = self.gate.snapshot();
         announce::remark(&self.config, &snapshot.policy);
+        announce::parent(&snapshot);
         let rules = snapshot.policy.rules().len();
         tracing::info!(
             event = "reloaded",

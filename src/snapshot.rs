@@ -12,6 +12,7 @@ use crate::advertise::Advertise;
 use crate::catalogue;
 use crate::config::{Config, ConfigErrors, Loaded, Mode, TlsCheck};
 use crate::egress::Egress;
+use crate::egress::parent::{self, Parent};
 use crate::metrics::{Metrics, RuleSeries};
 use crate::net::resolver::Resolver;
 use crate::policy::{Breadth, Generation, Pattern, Policy, Protocol, Reason, Rule, RuleId};
@@ -26,6 +27,8 @@ pub struct Plan {
     /// Where the configuration came from, to be shown.
     pub source: String,
     connect_to: Vec<(Pattern, u16, SocketAddr)>,
+    /// Which hosts go through a parent proxy; none: all.
+    proxy_for: Vec<Pattern>,
 }
 
 impl Plan {
@@ -69,7 +72,8 @@ impl Plan {
         }
         let deny = config.policy.deny.iter().enumerate();
         let deny = deny.filter_map(|(i, text)| pattern(format!("policy.deny[{i}]"), text)).collect();
-        let redirections = config.egress.connect_to.iter();
+        let egress = &config.egress;
+        let redirections = egress.connect_to.iter();
         let mut connect_to: Vec<_> = redirections
             .filter_map(|(from, to)| {
                 let key = format!("egress.connect_to.\"{from}\"");
@@ -78,13 +82,42 @@ impl Plan {
             .collect();
         // The most specific first: an exact name, then the longest pattern.
         connect_to.sort_by_key(|(p, ..)| (!p.is_exact(), std::cmp::Reverse(p.as_str().len())));
+        let through = egress.proxy_for.iter().enumerate();
+        let proxy_for =
+            through.filter_map(|(i, text)| pattern(format!("egress.proxy_for[{i}]"), text)).collect();
+        let alone = [
+            ("proxy_for", !egress.proxy_for.is_empty()),
+            ("proxy_credentials", egress.proxy_credentials.is_some()),
+            ("proxy_ca", egress.proxy_ca.is_some()),
+        ];
+        for (key, _) in alone.iter().filter(|(_, set)| *set && egress.proxy.is_none()) {
+            warnings.push(format!("egress.{key} has no effect: egress.proxy names no parent proxy"));
+        }
         if problems.is_empty() {
             let file = loaded.file.as_ref();
             let source = file.map_or("the embedded default".to_owned(), |f| f.display().to_string());
-            Ok(Self { policy: Policy::new(rules, deny), warnings, source, connect_to })
+            Ok(Self { policy: Policy::new(rules, deny), warnings, source, connect_to, proxy_for })
         } else {
             Err(ConfigErrors { problems })
         }
+    }
+}
+
+impl Plan {
+    /// The parent proxy of a configuration, with the files that it names.
+    ///
+    /// # Errors
+    /// In words, with the key and the file.
+    pub fn parent(&self, config: &Config) -> Result<Option<Parent>, String> {
+        let egress = &config.egress;
+        let Some(url) = egress.proxy.clone() else { return Ok(None) };
+        Parent::load(parent::Options {
+            url,
+            only: self.proxy_for.clone(),
+            credentials: egress.proxy_credentials.as_deref(),
+            ca: egress.proxy_ca.as_deref(),
+        })
+        .map(Some)
     }
 }
 
@@ -128,6 +161,7 @@ impl Snapshot {
     pub fn new(
         config: &Config,
         plan: Plan,
+        parent: Option<Parent>,
         advertise: Advertise,
         metrics: &Metrics,
         runtime: &Handle,
@@ -156,6 +190,7 @@ impl Snapshot {
                 source_address: config.egress.source_address.clone(),
                 allow_private: config.egress.allow_private.clone(),
                 connect_to: plan.connect_to,
+                parent,
             },
             access: config.log.access,
             source: plan.source,

@@ -14,6 +14,8 @@ use std::time::Duration;
 use std::{fs, io};
 
 use ccpgate::address::judge;
+use ccpgate::egress::failure::{Failure, ParentError};
+use ccpgate::egress::url::ParentUrl;
 use ccpgate::egress::{Lead, Loop};
 use ccpgate::metrics::{Metrics, Outcome};
 use ccpgate::net::{dialer::DialError, resolver::ResolveError};
@@ -234,6 +236,8 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Method("GET".into()),
         Refusal::PrivateAddress(judge("10.0.0.1".parse().unwrap(), &[]).unwrap_err()),
         Refusal::Own(Loop { address, by: Lead::Name }),
+        Refusal::Own(Loop { address, by: Lead::ConnectTo }),
+        Refusal::Own(Loop { address, by: Lead::Parent }),
         Refusal::Malformed("x".into()),
         Refusal::HeaderSize { limit: 1 },
         Refusal::HeaderTimeout,
@@ -247,6 +251,22 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Dial(DialError::Refused(address)),
         Refusal::Dial(DialError::Unreachable(address, error())),
     ]);
+    let url = ParentUrl::parse("http://parent.corp:8080").unwrap();
+    let of_parent = [
+        Failure::Dns(ResolveError::Timeout),
+        Failure::Dial(DialError::Timeout(Duration::ZERO)),
+        Failure::Dial(DialError::Exhausted(error())),
+        Failure::Tls { certificate: true, why: String::new() },
+        Failure::Tls { certificate: false, why: String::new() },
+        Failure::Silent(Duration::ZERO),
+        Failure::Lost(String::new()),
+        Failure::Oversized,
+        Failure::Foreign(String::new()),
+        Failure::Refused { status: 403, words: String::new(), offers: Vec::new() },
+    ];
+    all.extend(of_parent.map(|failure| {
+        Refusal::Parent(Box::new(ParentError { url: url.clone(), authenticated: false, failure }))
+    }));
     let seen: BTreeSet<&str> = all.iter().map(Refusal::reason).collect();
     assert!(Denial::ALL.iter().all(|denial| seen.contains(denial.as_str())), "{seen:?}");
     all
@@ -282,7 +302,7 @@ fn about_reasons(page: &str) -> Vec<String> {
 fn every_reason_and_outcome_is_explained() {
     let page = read("docs/denials.md");
     expect_nothing(about_reasons(&page));
-    assert_eq!(about_reasons(&page.replace("### `overload`", "### overload")).len(), 2);
+    assert_eq!(about_reasons(&page.replace("### `overload`", "### overload")).len(), 3);
     assert_eq!(about_reasons(&page.replace("| 431 |", "| 413 |")).len(), 1);
     assert_eq!(about_reasons(&page.replace("| `idle_timeout` |", "| idle |")).len(), 1);
 }

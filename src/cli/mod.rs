@@ -121,6 +121,7 @@ fn dispatch(command: &Command, sources: &Sources) -> Result<(), Failure> {
                 let (loaded, plan) = plan(sources)?;
                 remark(&loaded.config, &plan);
                 tls_files(&loaded.config)?;
+                parent_files(&loaded.config, &plan)?;
                 say(&report::checked(&loaded.config, &plan))
             }
             ConfigCommand::Show { json } => {
@@ -170,6 +171,15 @@ fn tls_files(config: &Config) -> Result<(), Failure> {
     let material = Material::load(config).map_err(|problems| Failure::Usage(problems.join("\nccpgate: ")))?;
     for warning in material.warnings() {
         tell(format_args!("warning: {warning}"));
+    }
+    Ok(())
+}
+
+/// Reads what the parent proxy needs, for the same reason.
+fn parent_files(config: &Config, plan: &Plan) -> Result<(), Failure> {
+    let parent = plan.parent(config).map_err(Failure::Usage)?;
+    if let Some(warning) = parent.as_ref().and_then(|parent| parent.warnings()) {
+        eprintln!("ccpgate: warning: {warning}");
     }
     Ok(())
 }

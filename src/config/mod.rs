@@ -14,6 +14,7 @@ mod known;
 mod layer;
 mod load;
 mod notation;
+mod parent;
 mod problem;
 mod reading;
 mod schema;

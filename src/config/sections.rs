@@ -17,7 +17,9 @@ use super::endpoint::{self, Advertised, HostPort};
 use super::kind::{FilePath, Flag, Kind, OptionalPath, Size, Span, Text, Whole, one_of, text};
 use super::kind_of_many::{self, Or, StarOr, list, list_of_some};
 use super::notation;
+use super::parent::OptionalParent;
 use super::reading::{Reading, Table};
+use crate::egress::url::ParentUrl;
 use crate::pac::Direct;
 use crate::policy::Category;
 
@@ -209,6 +211,14 @@ section! {
         };
         /// Local addresses to dial from.
         source_address: Vec<IpAddr> = list(IP);
+        /// A parent proxy to reach targets through, `http://HOST:PORT` or `https://HOST:PORT`; `""`: none.
+        proxy: Option<ParentUrl> = OptionalParent;
+        /// Host patterns that go through the parent proxy; empty: all hosts.
+        proxy_for: Vec<String> = list(HOST_PATTERN);
+        /// A file with `user:password` for the parent proxy.
+        proxy_credentials: Option<PathBuf> = OptionalPath;
+        /// Certification authorities, PEM, for a parent proxy over https; `""`: those of the system.
+        proxy_ca: Option<PathBuf> = OptionalPath;
     }
 }
 

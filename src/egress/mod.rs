@@ -1,7 +1,13 @@
-//! How a target is reached: connect_to, resolve, judge, dial. Knows nothing of clients, of answers
-//! or of the log, so that whatever wants to go the proxy's way can.
+//! How a target is reached: connect_to, else through a parent proxy, else resolve, judge, dial.
+//! Knows nothing of clients, of answers to them or of the log, so that whatever wants to go the
+//! proxy's way can.
 
+mod answer;
+pub mod failure;
 pub mod own;
+pub mod parent;
+pub mod secure;
+pub mod url;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +22,10 @@ use crate::net::dialer::{DialError, dial};
 use crate::net::resolver::{ResolveError, Resolver};
 use crate::policy::Pattern;
 use crate::target::{Host, Target};
+use failure::{Failure, ParentError};
 use own::Own;
+use parent::Parent;
+use secure::SecureWire;
 
 /// The section `[egress]` in force, with the resolver.
 pub struct Egress {
@@ -26,6 +35,15 @@ pub struct Egress {
     pub allow_private: Vec<IpNet>,
     /// The most specific first.
     pub connect_to: Vec<(Pattern, u16, SocketAddr)>,
+    pub parent: Option<Parent>,
+}
+
+/// A connection that leads to a target.
+pub enum Upstream {
+    /// To the target itself, or through a parent proxy.
+    Tcp(TcpStream),
+    /// Through a parent proxy that is spoken to over TLS.
+    Tls(SecureWire),
 }
 
 /// How far an attempt has come, and how long its steps took. Filled in on the way, so that it tells
@@ -37,7 +55,7 @@ pub struct Trace {
     /// Zero where the answer was known without asking; none where no name was looked up.
     pub dns: Option<Duration>,
     pub connect: Option<Duration>,
-    /// The address that took the connection.
+    /// The address that took the connection; a parent's, where one is gone through.
     pub address: Option<SocketAddr>,
 }
 
@@ -56,6 +74,7 @@ pub enum Unreached {
     /// The way leads back to this process.
     Own(Loop),
     Dial(DialError),
+    Parent(Box<ParentError>),
 }
 
 /// A way that leads back to this process.
@@ -72,14 +91,18 @@ pub enum Lead {
     Name,
     /// `egress.connect_to`.
     ConnectTo,
+    /// `egress.proxy`.
+    Parent,
 }
 
 impl Egress {
-    /// Resolves, judges and dials. The address that was judged is the one that is dialled.
+    /// Resolves, judges and dials. The address that was judged is the one that is dialled. Behind a
+    /// parent proxy it is the parent's address that is dialled, and no name but its own is resolved.
     ///
     /// # Errors
     /// See [`Unreached`].
-    pub async fn reach(&self, target: &Target, own: &Own, trace: &mut Trace) -> Result<TcpStream, Unreached> {
+    pub async fn reach(&self, target: &Target, own: &Own, trace: &mut Trace) -> Result<Upstream, Unreached> {
+        let mut parent = None;
         let mut one = [SocketAddr::new(IpAddr::from([0; 4]), target.port)];
         let addresses: Cow<'_, [SocketAddr]> = if let Some(fixed) = self.connect_to(target) {
             if own.is(fixed) {
@@ -87,8 +110,11 @@ impl Egress {
             }
             one[0] = fixed;
             Cow::Borrowed(&one)
+        } else if let Some(through) = self.parent_for(&target.host) {
+            parent = Some(through);
+            Cow::Owned(self.addresses_of(through, target, own, trace).await?)
         } else {
-            let found = self.resolve(&target.host, trace).await?;
+            let found = self.resolve(&target.host, trace).await.map_err(Unreached::Dns)?;
             let mut fit = found.iter().filter_map(|address| self.vet(*address, target.port, own).ok());
             match (fit.next(), found.len()) {
                 (Some(only), 1) => {
@@ -103,9 +129,48 @@ impl Egress {
         let dialled = Instant::now();
         let connected = dial(&addresses, &self.source_address, self.connect_timeout).await;
         trace.connect = Some(dialled.elapsed());
-        let (stream, address) = connected.map_err(Unreached::Dial)?;
+        let failed = |error| match parent {
+            None => Unreached::Dial(error),
+            Some(parent) => of(parent, Failure::Dial(error)),
+        };
+        let (stream, address) = connected.map_err(failed)?;
         trace.address = Some(address);
-        Ok(stream)
+        let Some(parent) = parent else { return Ok(Upstream::Tcp(stream)) };
+        let limit = self.connect_timeout;
+        // A box, for few need this and its state is large.
+        let opened = Box::pin(parent.open(stream, target, (dialled + limit).into(), limit)).await;
+        trace.connect = Some(dialled.elapsed());
+        opened.map_err(|failure| of(parent, failure))
+    }
+
+    /// The parent proxy through which a host is reached.
+    fn parent_for(&self, host: &Host) -> Option<&Parent> {
+        self.parent.as_ref().filter(|parent| parent.takes(host))
+    }
+
+    /// Where to dial a parent. It is the administrator's own and may be anywhere, but for here.
+    async fn addresses_of(
+        &self,
+        parent: &Parent,
+        target: &Target,
+        own: &Own,
+        trace: &mut Trace,
+    ) -> Result<Vec<SocketAddr>, Unreached> {
+        // What needs no resolving is judged as ever.
+        if let Host::Ip(address) = target.host {
+            address::judge(address, &self.allow_private).map_err(Unreached::Barred)?;
+        }
+        let url = parent.url();
+        let found = self.resolve(&url.host, trace).await;
+        let found = found.map_err(|error| of(parent, Failure::Dns(error)))?;
+        let all = found.iter().map(|address| SocketAddr::new(address.to_canonical(), url.port));
+        let (here, there): (Vec<_>, Vec<_>) = all.partition(|address| own.is(*address));
+        match here.first() {
+            Some(address) if there.is_empty() => {
+                Err(Unreached::Own(Loop { address: *address, by: Lead::Parent }))
+            }
+            _ => Ok(there),
+        }
     }
 
     /// The address that `egress.connect_to` puts in place of a target.
@@ -115,7 +180,7 @@ impl Egress {
         self.connect_to.iter().find(fits).map(|(.., to)| *to)
     }
 
-    async fn resolve(&self, host: &Host, trace: &mut Trace) -> Result<Arc<[IpAddr]>, Unreached> {
+    async fn resolve(&self, host: &Host, trace: &mut Trace) -> Result<Arc<[IpAddr]>, ResolveError> {
         let name = match host {
             Host::Ip(address) => return Ok(Arc::from([*address])),
             Host::Name(name) => name,
@@ -128,7 +193,7 @@ impl Egress {
         let asked = Instant::now();
         let answer = self.resolver.lookup(name).await;
         trace.dns = Some(asked.elapsed());
-        answer.map_err(Unreached::Dns)
+        answer
     }
 
     /// The address to dial for one that a name has, if it may be dialled.
@@ -158,4 +223,8 @@ impl Egress {
             Unreached::Dns(ResolveError::Answer { rcode: "NOERROR", why })
         })
     }
+}
+
+fn of(parent: &Parent, failure: Failure) -> Unreached {
+    Unreached::Parent(Box::new(parent.error(failure)))
 }

@@ -23,11 +23,8 @@ pub struct Record {
     pub id: u64,
     pub target: Target,
     pub snapshot: Arc<Snapshot>,
-    pub upstream: Option<SocketAddr>,
-    /// How far it got: `decide dns connect hello relay`.
-    pub stage: &'static str,
-    pub dns: Option<Duration>,
-    pub connect: Option<Duration>,
+    /// How far it got; behind the way to the target its stages are `hello` and `relay`.
+    pub trace: Trace,
     pub detail: Option<Box<str>>,
     client: SocketAddr,
     certificate: Option<Arc<str>>,
@@ -51,10 +48,7 @@ impl Record {
             id,
             target,
             snapshot: snapshot.clone(),
-            upstream: None,
-            stage: "decide",
-            dns: None,
-            connect: None,
+            trace: Trace::default(),
             would_deny: None,
             detail: None,
             client: peer.address,
@@ -84,12 +78,10 @@ impl Record {
         self.snapshot.series(self.rule)
     }
 
-    /// Takes over how far the way to the target was gone, to its end or not.
-    pub fn reached(&mut self, trace: Trace, gate: &Gate) {
-        let Trace { stage, dns, connect, address } = trace;
-        (self.stage, self.dns, self.connect, self.upstream) = (stage, dns, connect, address);
+    /// Counts the look-up on the way to the target, where there was one.
+    pub fn resolved(&self, gate: &Gate) {
         // What was known already is no look-up.
-        if let Some(took) = dns.filter(|took| !took.is_zero()) {
+        if let Some(took) = self.trace.dns.filter(|took| !took.is_zero()) {
             gate.metrics.dns.observe(took.as_secs_f64());
         }
     }
@@ -108,7 +100,7 @@ impl Record {
         if self.live {
             self.series().category.duration.observe(lived.as_secs_f64());
         }
-        let stage = (outcome != Outcome::Ok).then_some(self.stage);
+        let stage = (outcome != Outcome::Ok).then_some(self.trace.stage);
         self.write(
             gate,
             Line { outcome: Some(outcome), by: Some(by), stage, moved, lived, ..Line::default() },
@@ -149,7 +141,7 @@ impl Record {
             target: Some(Asked::Target(&self.target)),
             domain: rule.map(|r| r.pattern.as_str()).or(unlisted),
             category: rule.map(|r| r.category.as_str()).or(unlisted),
-            upstream: self.upstream,
+            upstream: self.trace.address,
             outcome: line.outcome.map(Outcome::as_str),
             reason: line.reason,
             ended_by: line.by,
@@ -157,8 +149,8 @@ impl Record {
             sent: line.moved[0],
             received: line.moved[1],
             duration_ms: Millis(line.lived),
-            dns_ms: self.dns.map(Millis),
-            connect_ms: self.connect.map(Millis),
+            dns_ms: self.trace.dns.map(Millis),
+            connect_ms: self.trace.connect.map(Millis),
             would_deny: self.would_deny,
             client_cert: self.certificate.as_deref(),
             detail: line.why.as_deref().or(self.detail.as_deref()),

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use crate::address::{Barred, Special};
+use crate::egress::failure::{Failure, ParentError};
 use crate::egress::{Lead, Loop, Unreached};
 use crate::net::dialer::DialError;
 use crate::net::resolver::ResolveError;
@@ -96,6 +97,8 @@ pub enum Refusal {
     Draining,
     Dns(ResolveError),
     Dial(DialError),
+    /// No tunnel through the parent proxy.
+    Parent(Box<ParentError>),
 }
 
 impl From<Unreached> for Refusal {
@@ -105,6 +108,7 @@ impl From<Unreached> for Refusal {
             Unreached::Barred(barred) => Self::PrivateAddress(barred),
             Unreached::Own(way) => Self::Own(way),
             Unreached::Dial(error) => Self::Dial(error),
+            Unreached::Parent(error) => Self::Parent(error),
         }
     }
 }
@@ -141,6 +145,11 @@ impl Refusal {
             Self::Draining => Denial::Draining,
             Self::Dns(_) => return Account::Dns,
             Self::Dial(_) => return Account::Connect,
+            Self::Parent(error) => match error.failure {
+                Failure::Dns(_) => return Account::Dns,
+                Failure::Dial(DialError::Exhausted(_)) => Denial::Overload,
+                _ => return Account::Connect,
+            },
         })
     }
 
@@ -154,7 +163,7 @@ impl Refusal {
     }
 
     /// The HTTP status, and the error type of RFC 9209 §2.3.
-    pub fn status(&self) -> (u16, &'static str, &'static str) {
+    pub fn status(&self) -> Status {
         match self {
             Self::Policy { .. } | Self::Client(_) | Self::Method(_) => {
                 (403, "Forbidden", "http_request_denied")
@@ -163,15 +172,21 @@ impl Refusal {
             Self::Malformed(_) => (400, "Bad Request", "http_request_error"),
             Self::HeaderSize { .. } => (431, "Request Header Fields Too Large", "http_request_error"),
             Self::HeaderTimeout => (408, "Request Timeout", "http_request_error"),
-            Self::Overload(_) | Self::Dial(DialError::Exhausted(_)) => {
-                (503, "Service Unavailable", "connection_limit_reached")
-            }
+            Self::Overload(_) => EXHAUSTED,
             Self::Draining => (503, "Service Unavailable", "proxy_internal_response"),
-            Self::Dns(ResolveError::Timeout) => (504, "Gateway Timeout", "dns_timeout"),
-            Self::Dns(_) => (502, "Bad Gateway", "dns_error"),
-            Self::Dial(DialError::Timeout(_)) => (504, "Gateway Timeout", "connection_timeout"),
-            Self::Dial(DialError::Refused(_)) => (502, "Bad Gateway", "connection_refused"),
-            Self::Dial(DialError::Unreachable(..)) => (502, "Bad Gateway", "destination_ip_unroutable"),
+            Self::Dns(error) => of_dns(error),
+            Self::Dial(error) => of_dial(error),
+            Self::Parent(error) => match &error.failure {
+                Failure::Dns(error) => of_dns(error),
+                Failure::Dial(error) => of_dial(error),
+                Failure::Silent(_) => (504, "Gateway Timeout", "connection_timeout"),
+                Failure::Refused { .. } => (502, "Bad Gateway", "connection_refused"),
+                Failure::Tls { certificate: true, .. } => (502, "Bad Gateway", "tls_certificate_error"),
+                Failure::Tls { .. } => (502, "Bad Gateway", "tls_protocol_error"),
+                Failure::Lost(_) => (502, "Bad Gateway", "connection_terminated"),
+                Failure::Oversized => (502, "Bad Gateway", "http_response_header_section_size"),
+                Failure::Foreign(_) => (502, "Bad Gateway", "http_protocol_error"),
+            },
         }
     }
 
@@ -179,8 +194,17 @@ impl Refusal {
     pub fn proxy_status(&self, name: &str) -> String {
         let (_, _, error) = self.status();
         let mut field = format!("{}; error={error}; details=\"{}\"", item(name), self.reason());
-        if let Self::Dns(ResolveError::Answer { rcode, .. }) = self {
-            let _ = write!(field, "; rcode=\"{rcode}\"");
+        let parent = if let Self::Parent(error) = self { Some(&error.failure) } else { None };
+        match (self, parent) {
+            (Self::Dns(ResolveError::Answer { rcode, .. }), _)
+            | (_, Some(Failure::Dns(ResolveError::Answer { rcode, .. }))) => {
+                let _ = write!(field, "; rcode=\"{rcode}\"");
+            }
+            // RFC 9209 section 2.1.4.
+            (_, Some(Failure::Refused { status, .. })) => {
+                let _ = write!(field, "; received-status={status}");
+            }
+            _ => {}
         }
         field
     }
@@ -212,6 +236,7 @@ impl Refusal {
                 match by {
                     Lead::Name => "the name resolves",
                     Lead::ConnectTo => "egress.connect_to leads",
+                    Lead::Parent => "egress.proxy leads",
                 }
             ),
             Self::Malformed(what) => what.clone(),
@@ -223,6 +248,7 @@ impl Refusal {
             Self::Draining => "this proxy is shutting down".into(),
             Self::Dns(error) => format!("DNS look-up failed: {error}"),
             Self::Dial(error) => error.to_string(),
+            Self::Parent(error) => error.to_string(),
         }
     }
 
@@ -264,6 +290,9 @@ impl Refusal {
                 "check the DNS answer: a proxy that reaches itself goes round until it has no socket left"
                     .into()
             }
+            Self::Own(Loop { by: Lead::Parent, .. }) => {
+                "correct egress.proxy: the parent is another proxy, nearer to the internet".into()
+            }
             Self::Own(Loop { by: Lead::ConnectTo, .. }) => {
                 "correct the address in egress.connect_to: it is one that this proxy listens on".into()
             }
@@ -286,6 +315,7 @@ impl Refusal {
                 "check from this machine that dns.servers, or those of the system, know the name".into()
             }
             Self::Dial(_) => "check this machine's firewall for outgoing TCP to this address".into(),
+            Self::Parent(error) => error.remedy().into(),
         }
     }
 
@@ -298,6 +328,26 @@ impl Refusal {
             self.why(),
             self.remedy(target)
         )
+    }
+}
+
+type Status = (u16, &'static str, &'static str);
+
+const EXHAUSTED: Status = (503, "Service Unavailable", "connection_limit_reached");
+
+fn of_dns(error: &ResolveError) -> Status {
+    match error {
+        ResolveError::Timeout => (504, "Gateway Timeout", "dns_timeout"),
+        _ => (502, "Bad Gateway", "dns_error"),
+    }
+}
+
+fn of_dial(error: &DialError) -> Status {
+    match error {
+        DialError::Exhausted(_) => EXHAUSTED,
+        DialError::Timeout(_) => (504, "Gateway Timeout", "connection_timeout"),
+        DialError::Refused(_) => (502, "Bad Gateway", "connection_refused"),
+        DialError::Unreachable(..) => (502, "Bad Gateway", "destination_ip_unroutable"),
     }
 }
 

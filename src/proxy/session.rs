@@ -5,8 +5,10 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures_util::future::Either;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
@@ -21,7 +23,7 @@ use super::routes;
 use super::shown;
 use crate::address;
 use crate::config::TlsCheck;
-use crate::egress::Trace;
+use crate::egress::Upstream;
 use crate::metrics::{Listener, Outcome};
 use crate::net::scratch;
 use crate::policy::Decision;
@@ -249,7 +251,7 @@ pub(super) fn admit(peer: &Peer, snapshot: &Snapshot) -> Result<(), Refusal> {
 /// An allowed target with its connection.
 pub struct Opened {
     pub record: Box<Record>,
-    pub upstream: TcpStream,
+    pub upstream: Upstream,
 }
 
 /// A target that gets no tunnel; without a refusal the client has left meanwhile.
@@ -311,15 +313,15 @@ pub async fn open(
     if refusal.is_some() {
         return Err(Refused { refusal, record });
     }
-    let mut trace = Trace::default();
+    let Record { target, trace, .. } = &mut *record;
     // A box of its own, gone before the answer: see `negotiate`.
-    let reaching = Box::pin(snapshot.egress.reach(&record.target, &gate.own, &mut trace));
+    let reaching = Box::pin(snapshot.egress.reach(target, &gate.own, trace));
     let reached = tokio::select! {
         biased;
         reached = reaching => reached.map_err(|why| Some(Refusal::from(why))),
         () = gone => Err(None),
     };
-    record.reached(trace, gate);
+    record.resolved(gate);
     match reached {
         Ok(upstream) => Ok(Opened { record, upstream }),
         Err(refusal) => Err(Refused { refusal, record }),
@@ -327,8 +329,8 @@ pub async fn open(
 }
 
 /// A tunnel whose ClientHello, if one is asked for, has passed.
-pub struct Tunnel<C> {
-    relay: Relay<C>,
+pub struct Tunnel<C, U = TcpStream> {
+    relay: Relay<C, U>,
     record: Box<Record>,
     gate: Arc<Gate>,
     _busy: Busy,
@@ -367,24 +369,51 @@ fn connect<C: Wire>(
     }
 }
 
+/// Guards the beginning of a tunnel to whichever kind of far end.
+///
+/// A tunnel over TLS to a parent proxy is also run here, to its end: its state is large anyway, and
+/// all others would keep room for it. No `async fn`: that would hold the arguments twice.
+pub fn guard<C: Wire>(
+    client: C,
+    upstream: Upstream,
+    record: Box<Record>,
+    gate: Arc<Gate>,
+    snapshot: &Arc<Snapshot>,
+    held: Vec<u8>,
+    busy: Busy,
+) -> impl Future<Output = Option<Box<Tunnel<C>>>> + Send {
+    match upstream {
+        Upstream::Tcp(upstream) => Either::Left(hold(client, upstream, record, gate, snapshot, held, busy)),
+        Upstream::Tls(upstream) => {
+            let guarded = Box::pin(hold(client, upstream, record, gate, snapshot, held, busy));
+            Either::Right(Box::pin(async {
+                if let Some(tunnel) = guarded.await {
+                    tunnel.run().await;
+                }
+                None
+            }))
+        }
+    }
+}
+
 /// Holds the first bytes until they are judged; what passes goes upstream unchanged.
 #[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice")]
-pub fn guard<C: Wire>(
+fn hold<C: Wire, U: Wire>(
     mut client: C,
-    upstream: TcpStream,
+    mut upstream: U,
     mut record: Box<Record>,
     gate: Arc<Gate>,
     snapshot: &Arc<Snapshot>,
     mut held: Vec<u8>,
     busy: Busy,
-) -> impl Future<Output = Option<Box<Tunnel<C>>>> + Send {
+) -> impl Future<Output = Option<Box<Tunnel<C, U>>>> + Send {
     async move {
         let check = snapshot.tls;
         if check == TlsCheck::Off {
-            record.stage = "relay";
+            record.trace.stage = "relay";
             return Some(Tunnel::new(Relay::new(client, upstream, &held, 0), record, gate, busy));
         }
-        record.stage = "hello";
+        record.trace.stage = "hello";
         let deadline = tokio::time::Instant::now() + snapshot.limits.header_timeout;
         let mut sent = 0;
         let mut judge = hello::Judge::default();
@@ -392,6 +421,7 @@ pub fn guard<C: Wire>(
         while verdict == Verdict::Incomplete {
             let host = &record.target.host;
             let read = poll_fn(|cx| {
+                let mut sending = Context::from_waker(cx.waker());
                 scratch::poll_read(&mut client, cx, |bytes| {
                     if bytes.is_empty() {
                         return None;
@@ -405,7 +435,11 @@ pub fn guard<C: Wire>(
                         }
                     };
                     if verdict == Verdict::Pass {
-                        sent = upstream.try_write(bytes).unwrap_or(0);
+                        sent = match upstream.poll_send(&mut sending, bytes) {
+                            Poll::Ready(Ok(sent)) => sent,
+                            // The relay meets the same error, and knows what follows from it.
+                            Poll::Ready(Err(_)) | Poll::Pending => 0,
+                        };
                     }
                     held.extend_from_slice(&bytes[sent..]);
                     Some(verdict)
@@ -447,14 +481,14 @@ pub fn guard<C: Wire>(
             }
             record.report(outcome.as_str(), &gate);
         }
-        record.stage = "relay";
+        record.trace.stage = "relay";
         Some(Tunnel::new(Relay::new(client, upstream, &held, sent as u64), record, gate, busy))
     }
 }
 
-impl<C: Wire> Tunnel<C> {
+impl<C: Wire, U: Wire> Tunnel<C, U> {
     /// In a box: a task that waits for a shift holds a pointer instead of three copies' room.
-    fn new(relay: Relay<C>, record: Box<Record>, gate: Arc<Gate>, busy: Busy) -> Box<Self> {
+    fn new(relay: Relay<C, U>, record: Box<Record>, gate: Arc<Gate>, busy: Busy) -> Box<Self> {
         Box::new(Self { relay, record, gate, _busy: busy })
     }
 

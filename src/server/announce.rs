@@ -30,6 +30,7 @@ pub(super) fn starting(config: &Config, snapshot: &Snapshot, warnings: &[String]
         tracing::warn!(event = "policy_warning", "{warning}");
     }
     remark(config, &snapshot.policy);
+    parent(snapshot);
     let wanted = (config.limits.connections as u64).saturating_mul(2) + 200;
     if let Some(files) = files.filter(|f| *f < wanted) {
         tracing::warn!(
@@ -48,6 +49,22 @@ pub(super) fn remark(config: &Config, policy: &Policy) {
             Remark::Warning(text) => tracing::warn!(event = "pac_warning", "{text}"),
             Remark::Note(text) => tracing::info!(event = "pac_note", "{text}"),
         }
+    }
+}
+
+/// Says that targets are reached through a parent proxy, and what that means.
+pub(super) fn parent(snapshot: &Snapshot) {
+    let Some(parent) = &snapshot.egress.parent else { return };
+    let hosts: Vec<&str> = parent.only().iter().map(|pattern| pattern.as_str()).collect();
+    let hosts = if hosts.is_empty() { "all hosts".to_owned() } else { hosts.join(", ") };
+    tracing::info!(
+        event = "parent",
+        parent = %parent.url(),
+        %hosts,
+        "{hosts} are reached through the parent proxy, which resolves their names: no address of theirs is judged here"
+    );
+    if let Some(warning) = parent.warnings() {
+        tracing::warn!(event = "parent", parent = %parent.url(), "{warning}");
     }
 }
 

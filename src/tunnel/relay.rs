@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::pipe::Pipe;
 use super::wire::{Pulse, Wire};
-use crate::net::{scratch, sockopt};
+use crate::net::scratch;
 
 /// A read of at least this much means bulk: the next one goes through a pipe.
 const BULK: usize = 32 * 1024;
@@ -149,9 +149,9 @@ pub trait Meter: Sync {
 }
 
 /// The two ends and what is under way between them.
-pub struct Relay<C> {
+pub struct Relay<C, U = TcpStream> {
     client: C,
-    upstream: TcpStream,
+    upstream: U,
     /// From the client, and from upstream.
     flows: [Flow; 2],
     /// Of the task that the directions wait in.
@@ -162,11 +162,12 @@ pub struct Relay<C> {
     broken: Option<Side>,
 }
 
-impl<C: Wire> Relay<C> {
+impl<C: Wire, U: Wire> Relay<C, U> {
     /// `early` are bytes of the client's that were read already, behind `sent` that have gone on.
-    pub fn new(client: C, upstream: TcpStream, early: &[u8], sent: u64) -> Self {
+    pub fn new(client: C, upstream: U, early: &[u8], sent: u64) -> Self {
         let mut flows = [Flow::new(early), Flow::new(&[])];
         flows[0].moved = sent;
+        flows[0].unflushed = U::BUFFERS && sent > 0;
         Self {
             client,
             upstream,
@@ -371,7 +372,7 @@ impl<C: Wire> Relay<C> {
     /// Resets both ends.
     pub fn abort(&mut self) {
         self.client.reset();
-        sockopt::reset_on_close(&self.upstream);
+        self.upstream.reset();
     }
 
     async fn linger(&mut self) {

@@ -24,6 +24,7 @@ mod life;
 mod limits;
 mod manager;
 mod pac;
+mod parent;
 mod reload;
 mod requests;
 mod resumption;

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::net::sockopt;
 
 /// Longer than anything here takes unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,48 @@
+//! The kind of `egress.proxy`. Apart from the others, because what is written there by mistake may
+//! hold a password, which no message repeats.
+
+use figment::value::Value;
+use serde_json::{Value as Json, json};
+
+use super::kind::Kind;
+use super::reading::{Reading, as_text};
+use crate::egress::url::ParentUrl;
+
+/// The URL of a parent proxy, or `""` for none.
+pub(super) struct OptionalParent;
+
+impl Kind for OptionalParent {
+    type Value = Option<ParentUrl>;
+
+    fn read(&self, key: &str, value: &Value, reading: &mut Reading<'_>) -> Option<Self::Value> {
+        const EXPECTED: &str = r#"expected "http://HOST:PORT" or "https://HOST:PORT""#;
+        let text = as_text(value).unwrap_or_default();
+        let why = match text.trim() {
+            "" if matches!(value, Value::String(..)) => return Some(None),
+            "" => EXPECTED.to_owned(),
+            text => match ParentUrl::parse(text) {
+                Ok(url) => return Some(Some(url)),
+                Err(why) => format!("{why}; {EXPECTED}"),
+            },
+        };
+        reading.fault(key, &Value::String(value.tag(), without_secret(&text)), why);
+        None
+    }
+
+    fn write(&self, value: &Self::Value) -> toml::Value {
+        toml::Value::String(value.as_ref().map_or_else(String::new, ToString::to_string))
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": "^$|^[Hh][Tt][Tt][Pp][Ss]?://[^@/?#]+:[0-9]+/?$" })
+    }
+}
+
+/// What stands before the last `@` is left out, but for the scheme.
+fn without_secret(text: &str) -> String {
+    match (text.rsplit_once('@'), text.split_once("://")) {
+        (Some((_, host)), Some((scheme, _))) if !scheme.contains('@') => format!("{scheme}://...@{host}"),
+        (Some((_, host)), _) => format!("...@{host}"),
+        _ => text.to_owned(),
+    }
+}

@@ -1,0 +1,321 @@
+//! What a parent proxy answers to a CONNECT, bounded in size, and read to the byte: what follows a
+//! 200 belongs to the tunnel and stays where it is. Of a refusal, its words.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use httparse::{ParserConfig, Response, Status};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use super::failure::Failure;
+
+/// Longest head, interim answers before it included.
+const HEAD: usize = 16 * 1024;
+const FIELDS: usize = 100;
+/// What is read of a refusal's body, and for how long: enough for a sentence.
+const BODY: usize = 8 * 1024;
+const BODY_TIME: Duration = Duration::from_secs(1);
+/// Longest text of a parent's that is passed on, in characters.
+const WORDS: usize = 300;
+/// What one look takes at most.
+const LOOK: usize = 2048;
+
+/// A stream that can be looked at before it is read.
+pub(super) trait Look: Send {
+    /// Waits for bytes, shows them, and reads as many as `take` says. The number of bytes shown; 0
+    /// is the end of the stream.
+    fn look(
+        &mut self,
+        take: impl FnOnce(&[u8]) -> usize + Send,
+    ) -> impl Future<Output = io::Result<usize>> + Send;
+}
+
+impl Look for TcpStream {
+    async fn look(&mut self, take: impl FnOnce(&[u8]) -> usize + Send) -> io::Result<usize> {
+        let mut buffer = [0; LOOK];
+        let shown = self.peek(&mut buffer).await?;
+        let taken = take(&buffer[..shown]);
+        // They are there, so that this waits for nothing.
+        self.read_exact(&mut buffer[..taken]).await?;
+        Ok(shown)
+    }
+}
+
+impl Look for TlsStream<TcpStream> {
+    async fn look(&mut self, take: impl FnOnce(&[u8]) -> usize + Send) -> io::Result<usize> {
+        let bytes = self.fill_buf().await?;
+        let (shown, taken) = (bytes.len(), take(bytes));
+        self.consume(taken);
+        Ok(shown)
+    }
+}
+
+/// Reads an answer up to the end of its head where it is a 200, else up to some of its body.
+/// `secrets` are left out of what is passed on.
+///
+/// # Errors
+/// With the refusal, or with what was wrong with the answer.
+pub(super) async fn read(from: &mut impl Look, secrets: &[&str]) -> Result<(), Failure> {
+    let mut seen = 0;
+    loop {
+        let head = read_head(from, &mut seen).await?;
+        match head.status {
+            200..=299 => return Ok(()),
+            // Interim answers (RFC 9110 section 15.2); there is nothing to switch to here.
+            100 | 102..=199 => {}
+            status => {
+                let body = read_body(from, &head).await;
+                let words = words(&head, &body, secrets);
+                return Err(Failure::Refused { status, words, offers: head.offers });
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Head {
+    status: u16,
+    reason: String,
+    length: Option<usize>,
+    chunked: bool,
+    html: bool,
+    /// The schemes of `Proxy-Authenticate`.
+    offers: Vec<String>,
+}
+
+async fn read_head(from: &mut impl Look, seen: &mut usize) -> Result<Head, Failure> {
+    let mut bytes = Vec::new();
+    loop {
+        let mut parsed = Ok(None);
+        let shown = from.look(|chunk| {
+            let before = bytes.len();
+            bytes.extend_from_slice(chunk);
+            // A head in single bytes is parsed at the ends of its lines only.
+            if before < LOOK || chunk.contains(&b'\n') {
+                parsed = parse(&bytes);
+            }
+            match &parsed {
+                Ok(Some((_, length))) => length - before,
+                _ => chunk.len(),
+            }
+        });
+        let shown = shown.await.map_err(|error| Failure::Lost(error.to_string()))?;
+        match parsed {
+            Ok(Some((_, length))) if *seen + length > HEAD => return Err(Failure::Oversized),
+            Ok(Some((head, length))) => {
+                *seen += length;
+                return Ok(head);
+            }
+            Err(failure) => return Err(failure),
+            Ok(None) if *seen + bytes.len() > HEAD => return Err(Failure::Oversized),
+            Ok(None) if shown > 0 => {}
+            Ok(None) if bytes.is_empty() => {
+                return Err(Failure::Lost("it closed the connection without an answer".into()));
+            }
+            Ok(None) => return Err(Failure::Lost("it closed the connection within its answer".into())),
+        }
+    }
+}
+
+/// The head at the beginning of these bytes and its length; none while it may still become one.
+///
+/// Nothing of it goes on to a client, so that a sloppy one does no harm.
+fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Failure> {
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
+    let mut response = Response::new(&mut []);
+    let mut parser = ParserConfig::default();
+    parser.allow_spaces_after_header_name_in_responses(true);
+    parser.allow_obsolete_multiline_headers_in_responses(true);
+    parser.ignore_invalid_headers_in_responses(true);
+    match parser.parse_response_with_uninit_headers(&mut response, bytes, &mut fields) {
+        Ok(Status::Complete(length)) => Ok(Some((understand(&response), length))),
+        Ok(Status::Partial) => Ok(None),
+        Err(httparse::Error::TooManyHeaders) => Err(Failure::Oversized),
+        Err(_) => Err(Failure::Foreign(match bytes {
+            [0x15 | 0x16, 3, ..] => "TLS, so that egress.proxy begins with https://".into(),
+            _ => format!("\"{}\"", printable(&String::from_utf8_lossy(bytes), 40)),
+        })),
+    }
+}
+
+fn understand(response: &Response<'_, '_>) -> Head {
+    let mut head = Head {
+        status: response.code.unwrap_or_default(),
+        reason: response.reason.unwrap_or_default().to_owned(),
+        ..Head::default()
+    };
+    for field in response.headers.iter() {
+        let value = String::from_utf8_lossy(field.value);
+        let value = value.trim();
+        match field.name.to_ascii_lowercase().as_str() {
+            "content-length" => head.length = value.parse().ok(),
+            "transfer-encoding" => head.chunked = value.to_ascii_lowercase().ends_with("chunked"),
+            // Squid's page says why far down; this says it in a word.
+            "x-squid-error" => head.reason = format!("{} ({value})", head.reason),
+            "content-type" => head.html = value.to_ascii_lowercase().contains("html"),
+            "proxy-authenticate" => {
+                let scheme: String = value.chars().take_while(char::is_ascii_alphanumeric).take(20).collect();
+                head.offers.push(scheme);
+            }
+            _ => {}
+        }
+    }
+    head
+}
+
+/// The beginning of the body, as far as it comes soon.
+async fn read_body(from: &mut impl Look, head: &Head) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let whole = |bytes: &[u8]| match (head.chunked, head.length) {
+        (true, _) => dechunked(bytes).1,
+        (false, Some(length)) => bytes.len() >= length,
+        (false, None) => false,
+    };
+    let reading = async {
+        while bytes.len() < BODY && !whole(&bytes) {
+            let look = from.look(|chunk| {
+                bytes.extend_from_slice(chunk);
+                chunk.len()
+            });
+            if !matches!(look.await, Ok(1..)) {
+                break;
+            }
+        }
+    };
+    // A refusal without its words is as good a refusal.
+    let _ = tokio::time::timeout(BODY_TIME, reading).await;
+    if head.chunked { dechunked(&bytes).0 } else { bytes }
+}
+
+/// What chunks hold (RFC 9112 section 7.1), as far as they are there, and whether that is all.
+fn dechunked(mut bytes: &[u8]) -> (Vec<u8>, bool) {
+    let mut held = Vec::new();
+    loop {
+        match httparse::parse_chunk_size(bytes) {
+            Ok(Status::Complete((_, 0))) => return (held, true),
+            Ok(Status::Complete((start, size))) => {
+                let rest = bytes.get(start..).unwrap_or_default();
+                let size = usize::try_from(size).unwrap_or(usize::MAX);
+                held.extend_from_slice(&rest[..size.min(rest.len())]);
+                // The line end behind the chunk.
+                let Some(next) = size.checked_add(2).and_then(|size| rest.get(size..)) else {
+                    return (held, false);
+                };
+                bytes = next;
+            }
+            Ok(Status::Partial) => return (held, false),
+            Err(_) => return (held, true),
+        }
+    }
+}
+
+/// Reason and text of a refusal in one harmless line.
+fn words(head: &Head, body: &[u8], secrets: &[&str]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let text = match head.html || text.trim_start().starts_with('<') {
+        true => without_tags(&text),
+        false => text.into_owned(),
+    };
+    let mut all = head.reason.clone();
+    if !text.trim().is_empty() {
+        all = format!("{all}: {text}");
+    }
+    // Some proxies print the request that they refuse.
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        all = all.replace(secret, "...");
+    }
+    printable(&all, WORDS)
+}
+
+/// One line of printable characters, cut short.
+fn printable(text: &str, longest: usize) -> String {
+    let spaced = text.replace(|c: char| c.is_control(), " ");
+    let mut line = String::new();
+    for word in spaced.split_whitespace() {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    let cut = line.chars().count() > longest;
+    let mut shown = String::new();
+    for c in line.chars().take(longest) {
+        match c {
+            '"' | '\'' | '\\' => shown.push(c),
+            _ => shown.extend(c.escape_debug()),
+        }
+    }
+    if cut {
+        shown.push_str("...");
+    }
+    shown
+}
+
+/// The text of a page of HTML: no tags, no styles, no scripts, no title, which says it once more.
+fn without_tags(page: &str) -> String {
+    let mut text = String::new();
+    let mut rest = page;
+    while let Some((before, tag)) = rest.split_once('<') {
+        text.push_str(before);
+        text.push(' ');
+        let lower = tag.to_ascii_lowercase();
+        let is = |name: &&&str| {
+            lower
+                .strip_prefix(**name)
+                .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
+        };
+        let end = match ["head", "style", "script"].iter().find(is) {
+            Some(name) => lower.find(&format!("</{name}")).map(|at| at + 1),
+            None if lower.starts_with("!--") => lower.find("-->").map(|at| at + 2),
+            None => Some(0),
+        };
+        rest = end.and_then(|end| tag[end..].split_once('>')).map_or("", |(_, rest)| rest);
+    }
+    text.push_str(rest);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_words_of_a_page_are_its_text() {
+        let page = "<!DOCTYPE html><html><head><title>ERROR</title><style><!-- a { b: c } --></style>\
+                    <script>if (a > b) {}</script></head><!-- <p>no</p> -->\n<body><h1>Access\u{1b}[31m   Denied</h1>\
+                    by \u{202e}rule 7</body></html>";
+        let head = Head { reason: "Forbidden".into(), ..Head::default() };
+        assert_eq!(words(&head, page.as_bytes(), &[]), "Forbidden: Access [31m Denied by \\u{202e}rule 7");
+        assert_eq!(words(&head, b"", &[]), "Forbidden");
+        assert_eq!(words(&head, b"you sent me:pw", &["bWU6cHc=", "me:pw", "pw"]), "Forbidden: you sent ...");
+        assert_eq!(words(&head, &[b'x'; 500], &[]).len(), WORDS + 3);
+    }
+
+    #[test]
+    fn chunks_are_put_together() {
+        let all = b"5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n";
+        assert_eq!(dechunked(all), (b"hello world".to_vec(), true));
+        for cut in 0..all.len() - 5 {
+            let (held, whole) = dechunked(&all[..cut]);
+            assert!(b"hello world".starts_with(&held) && !whole, "{cut}: {held:?}");
+        }
+        assert!(dechunked(b"ffffffffffffffff\r\nx").0.starts_with(b"x"));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics_and_words_are_one_short_line(body: Vec<u8>, html: bool, chunked: bool) {
+            let head = Head { html, chunked, ..Head::default() };
+            let body = if chunked { dechunked(&body).0 } else { body };
+            let words = words(&head, &body, &["secret"]);
+            prop_assert!(!words.chars().any(char::is_control));
+            prop_assert!(words.chars().count() <= 10 * WORDS + 3);
+            let _ = (parse(&body), without_tags(&String::from_utf8_lossy(&body)));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Why no tunnel came about through a parent proxy, and what an administrator does about it. No I/O.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::url::ParentUrl;
+use crate::net::dialer::DialError;
+use crate::net::resolver::ResolveError;
+
+/// Why no tunnel came about through a parent proxy.
+#[derive(Debug)]
+pub struct ParentError {
+    pub url: ParentUrl,
+    /// Whether it was sent a user and a password.
+    pub authenticated: bool,
+    pub failure: Failure,
+}
+
+/// What went wrong with a parent proxy.
+#[derive(Debug)]
+pub enum Failure {
+    Dns(ResolveError),
+    Dial(DialError),
+    /// No TLS with it; `certificate` where its certificate was the fault.
+    Tls {
+        certificate: bool,
+        why: String,
+    },
+    /// No whole answer within this time, which began with the dial.
+    Silent(Duration),
+    /// The connection ended before its answer was whole.
+    Lost(String),
+    /// The head of its answer is too large.
+    Oversized,
+    /// It speaks something else than HTTP/1: this.
+    Foreign(String),
+    Refused {
+        status: u16,
+        /// Reason phrase and text, in one printable line.
+        words: String,
+        /// The schemes of its `Proxy-Authenticate`.
+        offers: Vec<String>,
+    },
+}
+
+impl ParentError {
+    /// What an administrator does next.
+    pub fn remedy(&self) -> &'static str {
+        match &self.failure {
+            Failure::Dns(_) => "check the name in egress.proxy, and dns.servers, from this machine",
+            Failure::Dial(DialError::Exhausted(_)) => {
+                "raise LimitNOFILE, or set egress.source_address if local ports ran out"
+            }
+            Failure::Dial(_) => "check egress.proxy, and the firewall between this machine and the parent",
+            Failure::Tls { .. } => "check egress.proxy and egress.proxy_ca against the parent's listener",
+            Failure::Silent(_) => {
+                "the parent or what is behind it is slow; the limit is egress.connect_timeout"
+            }
+            Failure::Lost(_) => "look into the parent's log; it may not let this machine in",
+            Failure::Oversized | Failure::Foreign(_) => "check scheme and port in egress.proxy",
+            Failure::Refused { status: 407, .. } if self.authenticated => {
+                "correct user:password in the file of egress.proxy_credentials, and reload"
+            }
+            Failure::Refused { status: 407, .. } => {
+                "write user:password into a file, name it in egress.proxy_credentials, and reload"
+            }
+            Failure::Refused { .. } => {
+                "ask for this host at the parent proxy, whose log has the request, or leave it out of egress.proxy_for"
+            }
+        }
+    }
+}
+
+impl fmt::Display for ParentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the parent proxy {}", self.url)?;
+        match &self.failure {
+            Failure::Dns(error) => write!(f, ": DNS look-up failed: {error}"),
+            Failure::Dial(error) => write!(f, ": {error}"),
+            Failure::Tls { why, .. } => write!(f, ": no TLS: {why}"),
+            Failure::Silent(limit) => {
+                write!(f, " took the connection and gave no whole answer within {limit:?}")
+            }
+            Failure::Lost(how) => write!(f, " gave no answer: {how}"),
+            Failure::Oversized => f.write_str(" answered with too large a header"),
+            Failure::Foreign(what) => write!(f, " doesn't speak HTTP/1.1: it answered {what}"),
+            Failure::Refused { status, words, offers } => {
+                write!(f, " answered {status}")?;
+                if !words.is_empty() {
+                    write!(f, " {words}")?;
+                }
+                match (status, self.authenticated) {
+                    (407, true) => {
+                        f.write_str("; the user and password of egress.proxy_credentials don't pass")?
+                    }
+                    (407, false) => f.write_str(
+                        "; it wants a user and password, and egress.proxy_credentials is not set",
+                    )?,
+                    _ => {}
+                }
+                let basic = offers.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic"));
+                if *status == 407 && !offers.is_empty() && !basic {
+                    write!(f, "; it offers {}, and only Basic is spoken here", offers.join(", "))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}

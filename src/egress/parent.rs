@@ -1,0 +1,270 @@
+//! A parent proxy, `egress.proxy`: a tunnel through it is asked for by CONNECT, over TCP or TLS. It
+//! resolves the target's name, so that nothing is known here of the target's addresses.
+
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use rustix::fs::OFlags;
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig, InvalidMessage, RootCertStore};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+use zeroize::Zeroizing;
+
+use super::Upstream;
+use super::answer::{self, Look};
+use super::failure::{Failure, ParentError};
+use super::secure::SecureWire;
+use super::url::ParentUrl;
+use crate::policy::Pattern;
+use crate::target::{Host, Target};
+use crate::tls;
+
+/// What is known of a parent proxy from the configuration.
+pub struct Options<'a> {
+    pub url: ParentUrl,
+    /// Which hosts go through it; none: all.
+    pub only: Vec<Pattern>,
+    /// A file with `user:password`.
+    pub credentials: Option<&'a Path>,
+    /// Authorities for its certificate, PEM; none: those of the system.
+    pub ca: Option<&'a Path>,
+}
+
+/// A parent proxy in force.
+pub struct Parent {
+    url: ParentUrl,
+    only: Vec<Pattern>,
+    credentials: Option<Credentials>,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+impl Parent {
+    /// Reads the files that a parent needs.
+    ///
+    /// # Errors
+    /// In words, with the key and the file; never with what a file of credentials holds.
+    pub fn load(options: Options<'_>) -> Result<Self, String> {
+        let Options { url, only, credentials, ca } = options;
+        let credentials = credentials
+            .map(|path| {
+                Credentials::read(path)
+                    .map_err(|why| format!("egress.proxy_credentials: {} {why}", path.display()))
+            })
+            .transpose()?;
+        let tls = if url.https { Some(secured(&url, ca)?) } else { None };
+        Ok(Self { url, only, credentials, tls })
+    }
+
+    pub fn url(&self) -> &ParentUrl {
+        &self.url
+    }
+
+    /// The hosts that go through it; none: all.
+    pub fn only(&self) -> &[Pattern] {
+        &self.only
+    }
+
+    /// What an administrator should hear of it.
+    pub fn warnings(&self) -> Option<&str> {
+        self.credentials.as_ref()?.warning.as_deref()
+    }
+
+    /// Whether a host goes through it.
+    pub(super) fn takes(&self, host: &Host) -> bool {
+        self.only.is_empty() || self.only.iter().any(|pattern| pattern.matches(host))
+    }
+
+    pub(super) fn error(&self, failure: Failure) -> ParentError {
+        ParentError { url: self.url.clone(), authenticated: self.credentials.is_some(), failure }
+    }
+
+    /// Asks a parent that took a connection for a tunnel to `target`. What comes behind its 200 is
+    /// left in the stream.
+    ///
+    /// # Errors
+    /// At `deadline`, which is `limit` after the dial began, at the latest.
+    pub(super) async fn open(
+        &self,
+        stream: TcpStream,
+        target: &Target,
+        deadline: Instant,
+        limit: Duration,
+    ) -> Result<Upstream, Failure> {
+        let opening = async {
+            let Some((connector, name)) = &self.tls else {
+                let mut stream = stream;
+                self.ask(&mut stream, target).await?;
+                return Ok(Upstream::Tcp(stream));
+            };
+            let stream = connector.connect(name.clone(), stream).await;
+            let mut stream = Box::new(stream.map_err(|error| no_tls(&error))?);
+            self.ask(&mut *stream, target).await?;
+            Ok(Upstream::Tls(SecureWire(stream)))
+        };
+        timeout_at(deadline, opening).await.unwrap_or(Err(Failure::Silent(limit)))
+    }
+
+    async fn ask<S: Look + AsyncWriteExt + Unpin>(
+        &self,
+        stream: &mut S,
+        target: &Target,
+    ) -> Result<(), Failure> {
+        let version = crate::VERSION;
+        let mut request = Zeroizing::new(format!(
+            "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: ccpgate/{version}\r\nVia: 1.1 ccpgate\r\n"
+        ));
+        if let Some(credentials) = &self.credentials {
+            request.push_str("Proxy-Authorization: Basic ");
+            request.push_str(&credentials.encoded);
+            request.push_str("\r\n");
+        }
+        request.push_str("\r\n");
+        // One that has closed may have said why before: that shows in reading.
+        if stream.write_all(request.as_bytes()).await.is_ok() {
+            let _ = stream.flush().await;
+        }
+        let secrets = self.credentials.as_ref().map(Credentials::secrets);
+        answer::read(stream, secrets.as_ref().map_or(&[][..], |secrets| secrets)).await
+    }
+}
+
+/// User and password. Neither is ever shown.
+struct Credentials {
+    plain: Zeroizing<String>,
+    /// As Basic authentication sends them (RFC 7617).
+    encoded: Zeroizing<String>,
+    warning: Option<String>,
+}
+
+impl Credentials {
+    fn read(path: &Path) -> Result<Self, String> {
+        const LONGEST: u64 = 1024;
+        let unreadable = |error| format!("can't be read: {error}");
+        // Without NONBLOCK, opening a named pipe would wait for a writer.
+        let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err("is not a regular file, nor a link to one".into());
+        }
+        let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
+        file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() as u64 > LONGEST {
+            return Err(format!("has more than {LONGEST} bytes, must hold user:password in one line"));
+        }
+        let mut made = Self::parse(&bytes)?;
+        let mode = metadata.mode() & 0o7777;
+        if mode & 0o007 != 0 {
+            made.warning = Some(format!(
+                "egress.proxy_credentials: {} has mode {mode:04o}, open to every user of this machine: run chmod o-rwx",
+                path.display()
+            ));
+        }
+        Ok(made)
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let text = std::str::from_utf8(bytes).map_err(|_| "is not text in UTF-8")?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let line = text.strip_suffix('\n').unwrap_or(text);
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        if line.contains(char::is_control) {
+            return Err(
+                "has more than one line or control characters, must hold user:password in one line".into()
+            );
+        }
+        match line.split_once(':') {
+            Some((user, _)) if !user.is_empty() => Ok(Self {
+                plain: Zeroizing::new(line.to_owned()),
+                encoded: Zeroizing::new(BASE64.encode(line.as_bytes())),
+                warning: None,
+            }),
+            _ => Err("holds no user:password".into()),
+        }
+    }
+
+    fn secrets(&self) -> [&str; 3] {
+        let password = self.plain.split_once(':').map_or("", |(_, password)| password);
+        [&self.encoded, &self.plain, password]
+    }
+}
+
+/// What a TLS connection to a parent is made with.
+fn secured(url: &ParentUrl, ca: Option<&Path>) -> Result<(TlsConnector, ServerName<'static>), String> {
+    let mut roots = RootCertStore::empty();
+    if let Some(path) = ca {
+        let fault = |why: String| format!("egress.proxy_ca: {} {why}", path.display());
+        let text = std::fs::read(path).map_err(|error| fault(format!("can't be read: {error}")))?;
+        for certificate in tls::pem::certificates(&text).map_err(|error| fault(error.to_string()))? {
+            let added = roots.add(certificate);
+            added.map_err(|error| fault(format!("holds a certificate that is no authority: {error}")))?;
+        }
+    } else {
+        let found = rustls_native_certs::load_native_certs();
+        let (added, _) = roots.add_parsable_certificates(found.certs);
+        if added == 0 {
+            let why = found.errors.first().map_or(String::new(), |error| format!(" ({error})"));
+            return Err(format!(
+                "egress.proxy: this machine has no certificates of authorities{why}: name a file in egress.proxy_ca"
+            ));
+        }
+    }
+    let name = match &url.host {
+        Host::Ip(address) => ServerName::from(*address),
+        Host::Name(name) => ServerName::try_from(name.to_string())
+            .map_err(|_| format!("egress.proxy: no certificate can name {name}"))?,
+    };
+    let builder = ClientConfig::builder_with_provider(tls::config::provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("egress.proxy: {error}"))?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok((TlsConnector::from(Arc::new(config)), name))
+}
+
+/// A failed handshake in words that lead to its cause.
+fn no_tls(error: &std::io::Error) -> Failure {
+    use rustls::Error;
+    let of_certificate = |why: String| Failure::Tls { certificate: true, why };
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => of_certificate(
+            "its certificate is from an authority that is unknown here: name that in egress.proxy_ca".into(),
+        ),
+        Some(Error::InvalidCertificate(why)) => of_certificate(format!("its certificate: {why}")),
+        Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => Failure::Tls {
+            certificate: false,
+            why: "it speaks no TLS on this port: egress.proxy may have to begin with http://".into(),
+        },
+        Some(other) => Failure::Tls { certificate: false, why: other.to_string() },
+        None => Failure::Lost(format!("{error}, within the TLS handshake")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_one_line_and_never_told() {
+        for text in ["agent:S3cret", "agent:S3cret\n", "agent:S3cret\r\n", "\u{feff}agent:S3cret\n"] {
+            let read = Credentials::parse(text.as_bytes()).ok().unwrap();
+            assert_eq!(*read.encoded, "YWdlbnQ6UzNjcmV0", "{text:?}");
+        }
+        // A password may be empty and have colons; RFC 7617 forbids them in the user alone.
+        assert_eq!(Credentials::parse(b"a:b:c").ok().unwrap().secrets()[2], "b:c");
+        for text in
+            [&b""[..], b"S3cret", b":S3cret", b"a:S3cret\nb:c\n", b"a:S3\tcret", b"a:S3cret\xff", b"\n"]
+        {
+            let Err(why) = Credentials::parse(text) else { panic!("{text:?}") };
+            assert!(!why.contains("S3"), "{why}");
+        }
+    }
+}
