@@ -22,12 +22,11 @@ impl Own {
     /// list, and system calls only where the port is one of this process's own.
     pub fn is(&self, address: SocketAddr) -> bool {
         let own = self.0.load();
-        let mut listeners = own.iter().filter(|listener| listener.port() == address.port()).peekable();
-        if listeners.peek().is_none() {
-            return false;
-        }
-        let listeners: Vec<IpAddr> = listeners.map(SocketAddr::ip).collect();
-        address::reached_by(address.ip()).any(|to| listeners.iter().any(|listener| leads(to, *listener)))
+        let listeners = || own.iter().filter(|listener| listener.port() == address.port());
+        // Before anything else: mostly there is none.
+        listeners().next().is_some()
+            && address::reached_by(address.ip())
+                .any(|to| listeners().any(|listener| leads(to, listener.ip())))
     }
 }
 
