@@ -18,11 +18,11 @@ fn is_credential(file: &Path, own: Option<&OsStr>) -> bool {
     file.starts_with(ALL) || own.is_some_and(|own| !own.is_empty() && file.starts_with(own))
 }
 
-/// Says what could not be looked at, and who will.
-pub(super) fn not_checked(files: &[PathBuf]) -> String {
+/// Says which files (`what`) could not be looked at, and who will.
+pub(super) fn not_checked(what: &str, files: &[PathBuf]) -> String {
     let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     format!(
-        "the TLS files aren't checked, since only the service may read {}; it reads them at its start and \
+        "{what} aren't checked, since only the service may read {}; it reads them at its start and \
          reload, and its log says what is wrong with them",
         files.join(", ")
     )

@@ -165,7 +165,7 @@ fn tls_files(config: &Config) -> Result<(), Failure> {
     let kept: Vec<_> =
         Material::files(config).into_iter().filter(|file| credentials::is_kept(file)).collect();
     if !kept.is_empty() {
-        tell(format_args!("warning: {}", credentials::not_checked(&kept)));
+        tell(format_args!("warning: {}", credentials::not_checked("the TLS files", &kept)));
         return Ok(());
     }
     let material = Material::load(config).map_err(|problems| Failure::Usage(problems.join("\nccpgate: ")))?;
@@ -177,9 +177,15 @@ fn tls_files(config: &Config) -> Result<(), Failure> {
 
 /// Reads what the parent proxy needs, for the same reason.
 fn parent_files(config: &Config, plan: &Plan) -> Result<(), Failure> {
+    let files = [&config.egress.proxy_credentials, &config.egress.proxy_ca].into_iter().flatten();
+    let kept: Vec<_> = files.filter(|file| credentials::is_kept(file)).cloned().collect();
+    if config.egress.proxy.is_some() && !kept.is_empty() {
+        tell(format_args!("warning: {}", credentials::not_checked("the files of egress.proxy", &kept)));
+        return Ok(());
+    }
     let parent = plan.parent(config).map_err(Failure::Usage)?;
     if let Some(warning) = parent.as_ref().and_then(|parent| parent.warnings()) {
-        eprintln!("ccpgate: warning: {warning}");
+        tell(format_args!("warning: {warning}"));
     }
     Ok(())
 }

@@ -391,6 +391,10 @@ fn no_command_shows_a_password() {
             assert!(told.contains("egress.proxy_credentials") && !told.contains("S3cret"), "{told}");
         }
     }
+    // What systemd gives to the service alone is no reason to refuse a reload.
+    let kept = config("http://p:1", "proxy_credentials = \"/run/credentials/none.service/parent\"\n");
+    let told = ccpgate(Some(&kept), &["config", "check"]).expect(0).stderr;
+    assert!(told.contains("egress.proxy") && told.contains("only the service may read"), "{told}");
     // What has no effect is said.
     let alone = "[egress]\nproxy_for = [\"*.example.com\"]\n";
     let told = ccpgate(Some(alone), &["config", "check"]).expect(0).stderr;
