@@ -14,6 +14,7 @@ use prometheus::{
 
 use crate::policy::{Category, Rule};
 use crate::proxy::refusal::Denial;
+use crate::tls::HandshakeFailure;
 
 /// How a tunnel that the policy let through ended: the label `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +133,7 @@ pub struct Metrics {
     pub admin_accept_errors: IntCounter,
     pub tls_full: IntCounter,
     pub tls_resumed: IntCounter,
+    tls_failures: [IntCounter; HandshakeFailure::ALL.len()],
     pub tls_resumed_age: Histogram,
     pub tls_sessions: IntGauge,
     certificate_expiry: GaugeVec,
@@ -236,6 +238,11 @@ impl Metrics {
             counters("ccpgate_accept_errors_total", "Failures to accept a connection.", &["listener"]);
         let handshakes =
             counters("ccpgate_tls_handshakes_total", "Completed TLS handshakes with clients.", &["resumed"]);
+        let failures = counters(
+            "ccpgate_tls_handshake_failures_total",
+            "TLS handshakes with clients that failed, by cause.",
+            &["cause"],
+        );
         let reloads = counters("ccpgate_reloads_total", "Reloads of the configuration.", &["result"]);
         for result in ["ok", "error"] {
             reloads.with_label_values(&[result]);
@@ -276,6 +283,7 @@ impl Metrics {
             admin_accept_errors: accept_errors.with_label_values(&["admin"]),
             tls_full: handshakes.with_label_values(&["false"]),
             tls_resumed: handshakes.with_label_values(&["true"]),
+            tls_failures: HandshakeFailure::ALL.map(|cause| failures.with_label_values(&[cause.as_str()])),
             tls_resumed_age: histogram(
                 "ccpgate_tls_resumed_age_seconds",
                 "Age of the TLS sessions that clients resumed, since their full handshake.",
@@ -341,6 +349,10 @@ impl Metrics {
 
     pub fn denied(&self, denial: Denial) {
         self.denied[denial as usize].inc();
+    }
+
+    pub fn tls_failed(&self, cause: HandshakeFailure) {
+        self.tls_failures[cause as usize].inc();
     }
 
     pub fn reported(&self, reason: &str) {

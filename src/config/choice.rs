@@ -86,6 +86,13 @@ words! {
         /// Any bytes.
         Off = "off",
     }
+    /// `tls.alpn`: protocols of the HTTPS listener.
+    Alpn {
+        /// HTTP/2.
+        H2 = "h2",
+        /// HTTP/1.1, and HTTP/1.0.
+        Http11 = "http/1.1",
+    }
     /// `log.format`.
     LogFormat {
         /// Lines for people.

@@ -25,7 +25,7 @@ mod source;
 use figment::Figment;
 use figment::value::Value;
 
-pub use choice::{Feature, Level, LogFormat, Mode, SignIn, TlsCheck, Wildcards};
+pub use choice::{Alpn, Feature, Level, LogFormat, Mode, SignIn, TlsCheck, Wildcards};
 pub use endpoint::{Advertised, HostPort};
 pub use load::{Loaded, Sources, load, log_format};
 pub use problem::{ConfigErrors, Position, Problem};

@@ -11,7 +11,7 @@ use figment::value::Value;
 use ipnet::IpNet;
 use serde_json::{Map, Value as Json, json};
 
-use super::choice::{Feature, Level, LogFormat, Mode, SignIn, TlsCheck, Wildcards};
+use super::choice::{Alpn, Feature, Level, LogFormat, Mode, SignIn, TlsCheck, Wildcards};
 use super::direct::direct;
 use super::endpoint::{self, Advertised, HostPort};
 use super::kind::{FilePath, Flag, Kind, OptionalPath, Size, Span, Text, Whole, one_of, text};
@@ -159,6 +159,8 @@ section! {
         certificate: PathBuf = FilePath;
         /// The private key of the certificate, PEM.
         key: PathBuf = FilePath;
+        /// What the HTTPS listener offers, in the order of its preference; `["http/1.1"]`: no HTTP/2.
+        alpn: Vec<Alpn> = list_of_some(one_of::<Alpn>());
         /// Certification authorities, PEM; set: clients must show a certificate from one of them.
         client_ca: Option<PathBuf> = OptionalPath;
         /// Files of ticket keys shared by all replicas; the first encrypts, all decrypt.

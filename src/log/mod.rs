@@ -5,6 +5,7 @@
 pub mod access;
 pub(crate) mod journald;
 pub mod last;
+pub mod sample;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -22,6 +23,9 @@ const BUFFER: usize = 4 << 20;
 /// Lines of this long are written together: one system call, and one wake-up, for all of them.
 const GATHER: Duration = Duration::from_millis(5);
 
+/// Lines of libraries in a second: what makes them write is mostly somebody on the network.
+const OF_LIBRARIES: u32 = 20;
+
 #[derive(Default)]
 struct Pending {
     bytes: Vec<u8>,
@@ -35,6 +39,7 @@ struct Shared {
     dropped: IntCounter,
     /// Lines go to the journal, which wants them in its own form.
     journal: bool,
+    libraries: sample::Rate,
 }
 
 /// The way into the buffer; cheap to clone.
@@ -59,8 +64,13 @@ impl Sink {
     }
 
     fn new(mut out: impl Write + Send + 'static, dropped: IntCounter, journal: bool) -> io::Result<Self> {
-        let shared =
-            Arc::new(Shared { pending: Mutex::default(), changed: Condvar::new(), dropped, journal });
+        let shared = Arc::new(Shared {
+            pending: Mutex::default(),
+            changed: Condvar::new(),
+            dropped,
+            journal,
+            libraries: sample::Rate::new(OF_LIBRARIES),
+        });
         let of_thread = shared.clone();
         thread::Builder::new().name("log".into()).spawn(move || write_out(&of_thread, &mut out))?;
         Ok(Self(shared))
@@ -119,11 +129,13 @@ fn write_out(shared: &Shared, out: &mut impl Write) {
 }
 
 /// Collects one line of `tracing`'s and hands it over whole.
-pub struct Line(Sink, Vec<u8>);
+pub struct Line(Option<Sink>, Vec<u8>);
 
 impl Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.1.extend_from_slice(bytes);
+        if self.0.is_some() {
+            self.1.extend_from_slice(bytes);
+        }
         Ok(bytes.len())
     }
 
@@ -134,7 +146,9 @@ impl Write for Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        self.0.push(&self.1);
+        if let Some(sink) = &self.0 {
+            sink.push(&self.1);
+        }
     }
 }
 
@@ -142,7 +156,15 @@ impl<'a> MakeWriter<'a> for Sink {
     type Writer = Line;
 
     fn make_writer(&'a self) -> Line {
-        Line(self.clone(), Vec::with_capacity(256))
+        Line(Some(self.clone()), Vec::with_capacity(256))
+    }
+
+    fn make_writer_for(&'a self, metadata: &tracing::Metadata<'_>) -> Line {
+        if metadata.target().starts_with("ccpgate") || self.0.libraries.fits() {
+            return self.make_writer();
+        }
+        self.0.dropped.inc();
+        Line(None, Vec::new())
     }
 }
 
@@ -155,9 +177,18 @@ impl tracing_subscriber::fmt::time::FormatTime for Utc {
     }
 }
 
+/// From which level on libraries are heard. What they say at `warn` is about single bytes of single
+/// clients (the h2 crate writes a line for each frame that it finds odd), so it has to be asked for.
+const fn libraries(level: Level) -> &'static str {
+    match level {
+        Level::Debug | Level::Trace => "warn",
+        _ => "error",
+    }
+}
+
 /// Sends `tracing`'s events to `sink` from now on. Call once in a process.
 pub fn install(sink: &Sink, format: LogFormat, level: Level) {
-    let filter = EnvFilter::new(format!("warn,ccpgate={level}"));
+    let filter = EnvFilter::new(format!("{},ccpgate={level}", libraries(level)));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(sink.clone())

@@ -1,10 +1,11 @@
 //! What all connections share: the configuration in force, limits, metrics, the log, the drain.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use pin_project_lite::pin_project;
@@ -16,11 +17,9 @@ use super::admission::Admission;
 use super::routes::Seldom;
 use crate::egress::own::Own;
 use crate::log::access::AccessLog;
+use crate::log::sample::{Sampler, Verdict};
 use crate::metrics::Metrics;
 use crate::snapshot::{Limits, Snapshot};
-
-/// Denials that get a line of their own in a second; a flood is counted, and said in one line.
-const DENIAL_LINES: u32 = 500;
 
 pub struct Gate {
     current: ArcSwap<Snapshot>,
@@ -32,15 +31,8 @@ pub struct Gate {
     busy: Arc<Counter>,
     /// Where the process listens, so that it never tunnels to itself.
     pub own: Own,
-    denials: Denials,
+    denials: Sampler,
     pub(super) wrong_pac: Seldom,
-}
-
-struct Denials {
-    since: Instant,
-    second: AtomicU64,
-    written: AtomicU32,
-    left_out: AtomicU64,
 }
 
 impl Gate {
@@ -56,12 +48,7 @@ impl Gate {
             ids: AtomicU64::new(seed ^ u64::from(std::process::id()).rotate_left(40)),
             busy: Arc::default(),
             own: Own::default(),
-            denials: Denials {
-                since: Instant::now(),
-                second: AtomicU64::new(0),
-                written: AtomicU32::new(0),
-                left_out: AtomicU64::new(0),
-            },
+            denials: Sampler::default(),
             wrong_pac: Seldom::default(),
         })
     }
@@ -112,21 +99,14 @@ impl Gate {
         self.busy.count.load(Ordering::Acquire)
     }
 
-    /// Whether this denial gets a line of its own.
-    pub fn log_denial(&self) -> bool {
-        let (d, now) = (&self.denials, self.denials.since.elapsed().as_secs());
-        if d.second.swap(now, Ordering::Relaxed) != now {
-            d.written.store(0, Ordering::Relaxed);
-            let left_out = d.left_out.swap(0, Ordering::Relaxed);
-            if left_out > 0 {
-                tracing::warn!(event = "denials_left_out", lines = left_out, "left out lines about denials");
-            }
+    /// Whether a denial, or another failure that a client can cause without end, gets a line of its
+    /// own. A flood is counted, and said in one line.
+    pub fn log_denial(&self, client: IpAddr) -> bool {
+        let Verdict { write, left_out } = self.denials.judge(client);
+        if left_out > 0 {
+            tracing::warn!(event = "denials_left_out", lines = left_out, "left out lines about denials");
         }
-        let fits = d.written.fetch_add(1, Ordering::Relaxed) < DENIAL_LINES;
-        if !fits {
-            d.left_out.fetch_add(1, Ordering::Relaxed);
-        }
-        fits
+        write
     }
 }
 

@@ -12,6 +12,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::AsyncRead;
 
+use super::recognise::{Spoken, recognise};
+use crate::metrics::Listener;
 use crate::net::scratch;
 
 /// As many fields as hyper allows by default; a browser sends about ten with a CONNECT.
@@ -139,7 +141,7 @@ pub fn judge(bytes: &[u8], limit: usize) -> Option<Head> {
         Ok(httparse::Status::Partial) if bytes.len() > limit => Some(Head::Bad(HeadError::TooLarge)),
         Ok(httparse::Status::Partial) => None,
         Err(httparse::Error::TooManyHeaders) => Some(Head::Bad(HeadError::TooLarge)),
-        Err(error) => Some(Head::Bad(HeadError::Malformed(recognise(bytes, error)))),
+        Err(error) => Some(Head::Bad(HeadError::Malformed(in_words(bytes, error)))),
     }
 }
 
@@ -181,20 +183,10 @@ fn understand(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<Reques
     Ok(understood)
 }
 
-/// Says what a stranger on this port probably wanted: a wrong word in a PAC file is the commonest
-/// mistake in the field.
-fn recognise(bytes: &[u8], error: httparse::Error) -> String {
-    match bytes {
-        [0x16, 3, ..] => {
-            "a TLS handshake on the plain listener: the PAC file says HTTPS where it should say PROXY".into()
-        }
-        [4 | 5, ..] => "a SOCKS greeting: this is an HTTP proxy, the PAC file should say PROXY".into(),
-        [b'P', b'R', b'I', b' ', ..] => "HTTP/2 without TLS is not served".into(),
-        [b'S', b'S', b'H', b'-', ..] => "an SSH greeting".into(),
-        [b'P', b'R', b'O', b'X', b'Y', b' ', ..] => {
-            "a PROXY protocol line: a load balancer adds it, switch it off".into()
-        }
-        _ => format!("the request can't be parsed: {error}"),
+fn in_words(bytes: &[u8], error: httparse::Error) -> String {
+    match recognise(bytes) {
+        Ok(Spoken::Http) | Err(_) => format!("the request can't be parsed: {error}"),
+        Ok(spoken) => spoken.on(Listener::Http).to_owned(),
     }
 }
 

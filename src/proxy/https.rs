@@ -6,20 +6,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
-use rustls::HandshakeKind;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use super::admission::Permit;
 use super::gate::Gate;
+use super::h2;
+use super::handshake::shake_hands;
 use super::listener::Service;
 use super::session::{self, Peer};
-use super::{h2, refusal};
 use crate::metrics::Listener;
 use crate::net::sockopt;
-use crate::tls::client::subject;
 use crate::tls::material::Serving;
 use crate::tunnel::pipe::Pipe;
 use crate::tunnel::wire::{Pulse, Wire};
@@ -33,8 +32,16 @@ impl Service for Https {
 
     async fn serve(self, stream: TcpStream, mut peer: Peer, permit: Permit, gate: Arc<Gate>) {
         // Boxes: what one step needs is freed before the connection idles for a shift.
-        let Some(wire) = Box::pin(handshake(stream, &self.0, &mut peer, &gate)).await else { return };
-        if wire.0.get_ref().1.alpn_protocol() == Some(b"h2") {
+        let Some(stream) = Box::pin(shake_hands(stream, &self.0, &mut peer, &gate)).await else { return };
+        let mut wire = TlsWire(stream);
+        let mut http2 = wire.0.get_ref().1.alpn_protocol() == Some(b"h2");
+        if http2 {
+            let first = Box::pin(timeout(gate.limits().header_timeout, wire.begins_http2())).await;
+            // Else it left, or has nothing to say.
+            let Ok(Ok(begins)) = first else { return };
+            http2 = begins;
+        }
+        if http2 {
             Box::pin(h2::serve(wire, peer, permit, gate)).await;
         } else {
             session::serve(wire, peer, permit, gate).await;
@@ -42,81 +49,28 @@ impl Service for Https {
     }
 }
 
-async fn handshake(
-    stream: TcpStream,
-    serving: &ArcSwap<Serving>,
-    peer: &mut Peer,
-    gate: &Gate,
-) -> Option<TlsWire> {
-    let serving = serving.load_full();
-    let snapshot = gate.snapshot();
-    let limit = snapshot.limits.header_timeout;
-    let (config, tickets) = match serving.template.per_connection() {
-        Ok(made) => made,
-        Err(error) => {
-            tracing::error!(event = "tls_failed", %error, "can't make a TLS configuration");
-            return None;
-        }
-    };
-    // Who will be refused has no session to come back with, and pushes no agent's out of the store.
-    if session::admit(peer, &snapshot).is_err() {
-        tickets.give_none();
-    }
-    let client = peer.address;
-    let stream = match tokio::time::timeout(limit, TlsAcceptor::from(config).accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            let (error, remedied) = in_words(&error);
-            // Port scans and cancelled tabs end here every day. What an administrator can put right
-            // is said aloud, as far as the log takes denials.
-            if remedied && gate.log_denial() {
-                tracing::warn!(event = "handshake_failed", %client, %error, "TLS handshake failed");
-            } else {
-                tracing::debug!(event = "handshake_failed", %client, %error, "TLS handshake failed");
-            }
-            return None;
-        }
-        Err(_) => {
-            tracing::debug!(event = "handshake_failed", %client, "TLS handshake not finished in time");
-            return None;
-        }
-    };
-    let connection = stream.get_ref().1;
-    if let Err(error) = serving.template.judge(connection) {
-        tracing::warn!(event = "client_certificate", %client, %error, "refused a resumed session");
-        return None;
-    }
-    let kind = connection.handshake_kind();
-    match kind {
-        Some(HandshakeKind::Resumed) => gate.metrics.tls_resumed.inc(),
-        _ => gate.metrics.tls_full.inc(),
-    }
-    if let Some(age) = tickets.resumed_age(kind) {
-        gate.metrics.tls_resumed_age.observe(age as f64);
-    }
-    peer.certificate = connection.peer_certificates().and_then(subject).map(Into::into);
-    Some(TlsWire(Box::new(stream)))
-}
-
-/// Says what a stranger on this port probably wanted, and whether an administrator can remedy it.
-fn in_words(error: &io::Error) -> (String, bool) {
-    use rustls::{Error, InvalidMessage};
-    let text = refusal::escaped(&error.to_string());
-    match error.get_ref().and_then(|e| e.downcast_ref::<Error>()) {
-        Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
-            ("plain HTTP on the TLS listener: the PAC file says PROXY where it should say HTTPS".into(), true)
-        }
-        Some(Error::NoCertificatesPresented) => {
-            ("the client shows no certificate, and tls.client_ca asks for one".into(), true)
-        }
-        Some(Error::InvalidCertificate(_)) => (format!("the client's certificate: {text}"), true),
-        _ => (text, false),
-    }
-}
+/// What an HTTP/2 client says first (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 /// A TLS connection as an end of a tunnel. In a box: its state is over a kilobyte, and every step
 /// up to the tunnel hands it on.
 pub struct TlsWire(Box<TlsStream<TcpStream>>);
+
+impl TlsWire {
+    /// Whether the first bytes are those of HTTP/2; they stay where they are. Programs in Go agree on
+    /// HTTP/2 with a proxy and then speak HTTP/1.1, which shows before anything is due from us.
+    ///
+    /// # Errors
+    /// When the client leaves before its first byte.
+    async fn begins_http2(&mut self) -> io::Result<bool> {
+        let first = self.0.fill_buf().await?;
+        if first.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let seen = first.len().min(PREFACE.len());
+        Ok(first[..seen] == PREFACE[..seen])
+    }
+}
 
 impl AsyncRead for TlsWire {
     fn poll_read(
@@ -125,6 +79,12 @@ impl AsyncRead for TlsWire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match Pin::new(&mut *self.0).poll_read(cx, buffer) {
+            // What TLS itself has to answer, such as a request to negotiate anew, goes out now: a quiet
+            // tunnel may write nothing for hours.
+            Poll::Pending if self.0.get_ref().1.wants_write() => {
+                let _ = Pin::new(&mut *self.0).poll_flush(cx)?;
+                Poll::Pending
+            }
             // Browsers close without close_notify every day: an end like any other, for what is
             // inside has TLS of its own and knows a truncation when it sees one.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),

@@ -112,7 +112,7 @@ impl Record {
         let outcome = match refusal.account() {
             Account::Denied(denial) => {
                 gate.metrics.denied(denial);
-                if gate.log_denial() {
+                if gate.log_denial(self.client.ip()) {
                     let (reason, why) = (Some(refusal.reason()), Some(refusal.why()));
                     let lived = self.started.elapsed();
                     self.write(gate, Line { reason, why, lived, ..Line::default() });
@@ -206,7 +206,7 @@ pub fn denied(
     if let Account::Denied(denial) = refusal.account() {
         gate.metrics.denied(denial);
     }
-    if snapshot.access && gate.log_denial() {
+    if snapshot.access && gate.log_denial(peer.address.ip()) {
         gate.access.write(&Access {
             time: jiff::Timestamp::now(),
             event: "denied",

@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite as suite};
+use rustls::server::ClientHello;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, ServerConfig};
 use rustls::{Error, ServerConnection, SupportedCipherSuite, SupportedProtocolVersion, version};
 
+use super::alpn::{self, Offer};
 use super::certificate::Resolver;
 use super::client::{self, ClientAuthority, ClientCertificateError};
 use super::seal::Context;
 use super::ticket::{ConnTickets, Shift, TICKETS};
 use super::window::ClockTime;
+use crate::config::Alpn;
 
 /// The oldest TLS version spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub struct TemplateOptions {
     pub client_authority: Option<Arc<ClientAuthority>>,
     /// The oldest TLS version.
     pub floor: VersionFloor,
+    /// The protocols offered, in the order of preference.
+    pub alpn: Vec<Alpn>,
 }
 
 /// A configuration for any number of connections.
@@ -86,11 +91,16 @@ impl Template {
         Ok(Self { options, provider, config })
     }
 
+    /// What a client with this hello is offered. A `stranger` is one outside `proxy.clients`.
+    pub fn offer(&self, hello: &ClientHello<'_>, stranger: bool) -> Offer {
+        Offer::to(&self.config.alpn_protocols, hello, stranger)
+    }
+
     /// The configuration for one connection, to be dropped with its handshake, and its tickets, to
     /// be asked for [`ConnTickets::resumed_age`] when the handshake has ended, and dropped.
     ///
     /// Must not be used for a second connection: it would inherit the first one's birthday.
-    pub fn per_connection(&self) -> Result<(Arc<ServerConfig>, Arc<ConnTickets>), Error> {
+    pub fn per_connection(&self, offer: Offer) -> Result<(Arc<ServerConfig>, Arc<ConnTickets>), Error> {
         let shift = Arc::clone(&self.options.shift);
         let (mut config, tickets) = match &self.options.client_authority {
             None => (self.config.clone(), ConnTickets::new(shift, Context::ANONYMOUS)),
@@ -101,6 +111,7 @@ impl Template {
                 (build(&self.provider, &self.options, verifier)?, tickets)
             }
         };
+        offer.apply(&mut config.alpn_protocols);
         config.ticketer = tickets.clone();
         config.session_storage = tickets.clone();
         Ok((Arc::new(config), tickets))
@@ -132,7 +143,7 @@ fn build(
         .with_protocol_versions(options.floor.versions())?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(options.resolver.clone());
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = alpn::identifiers(&options.alpn);
     config.ignore_client_order = true;
     // A replayed CONNECT would open a second tunnel.
     config.max_early_data_size = 0;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{ClientAuthority, Identity, Resolver, Shift, SystemClock, Template, TemplateOptions};
 use super::{TicketKeys, VersionFloor, Window};
-use crate::config::Config;
+use crate::config::{Alpn, Config};
 
 /// Everything that is read from files.
 pub struct Material {
@@ -14,6 +14,7 @@ pub struct Material {
     authority: Option<Arc<ClientAuthority>>,
     keys: Option<TicketKeys>,
     window: Window,
+    alpn: Vec<Alpn>,
 }
 
 impl Material {
@@ -40,9 +41,13 @@ impl Material {
         let window = Window::of_shift(shift.length, shift.breaks, shift.lunch)
             .map_err(|error| problems.push(format!("shift: {error}")));
         match (identity, authority, keys, window) {
-            (Ok(identity), Ok(authority), Ok(keys), Ok(window)) => {
-                Ok(Self { identity, authority: authority.map(Arc::new), keys, window })
-            }
+            (Ok(identity), Ok(authority), Ok(keys), Ok(window)) => Ok(Self {
+                identity,
+                authority: authority.map(Arc::new),
+                keys,
+                window,
+                alpn: tls.alpn.clone(),
+            }),
             _ => Err(problems),
         }
     }
@@ -104,12 +109,13 @@ pub fn begin(material: Material, sessions: usize) -> Result<(Arc<Shift>, Serving
 /// # Errors
 /// As of [`Template::new`]; then nothing has changed.
 pub fn follow(shift: &Arc<Shift>, material: Material) -> Result<Serving, rustls::Error> {
-    let Material { identity, authority, keys, window } = material;
+    let Material { identity, authority, keys, window, alpn } = material;
     let template = Template::new(TemplateOptions {
         shift: shift.clone(),
         resolver: Resolver::new(&identity),
         client_authority: authority.clone(),
         floor: VersionFloor::Tls12,
+        alpn,
     })?;
     let shared_keys = keys.is_some();
     shift.set_keys(keys);

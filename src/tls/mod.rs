@@ -5,9 +5,11 @@
 //! the ticket keys. A [`Template`] is built at start and at each reload over that one `Shift`. Each
 //! accepted connection gets its own cheap configuration from [`Template::per_connection`].
 
+mod alpn;
 pub mod certificate;
 pub mod client;
 pub mod config;
+pub mod failure;
 pub mod keys;
 pub mod material;
 pub mod pem;
@@ -17,9 +19,11 @@ pub mod ticket;
 pub mod watch;
 pub mod window;
 
+pub use alpn::Offer;
 pub use certificate::{CertificateError, Identity, Resolver};
 pub use client::{ClientAuthority, ClientCertificateError};
 pub use config::{Template, TemplateOptions, VersionFloor};
+pub use failure::HandshakeFailure;
 pub use keys::{KeyFileError, TicketKeys};
 pub use seal::Context;
 pub use session::SessionStore;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ccpgate::tls::{ManualClock, Shift, Window};
+use ccpgate::tls::{ManualClock, Offer, Shift, Window};
 use rustls::server::ProducesTickets;
 
 use super::support::{Ca, MORNING, Replica, WINDOW};
@@ -27,7 +27,7 @@ fn a_session_takes_less_than_a_kibibyte() {
     replica.ask_for(None);
     let before = resident();
     for _ in 0..SESSIONS {
-        let (_, tickets) = replica.template.per_connection().unwrap();
+        let (_, tickets) = replica.template.per_connection(Offer::All).unwrap();
         // Two tickets of a session without a client certificate.
         Arc::clone(&tickets).encrypt(&[7; 120]).unwrap();
         tickets.encrypt(&[8; 120]).unwrap();
@@ -38,13 +38,13 @@ fn a_session_takes_less_than_a_kibibyte() {
     assert!(each < 1024, "{each} bytes a session");
     // As many on top: the store stays at its capacity, and its memory near it.
     for _ in 0..SESSIONS {
-        replica.template.per_connection().unwrap().1.encrypt(&[7; 120]).unwrap();
+        replica.template.per_connection(Offer::All).unwrap().1.encrypt(&[7; 120]).unwrap();
     }
-    let (config, tickets) = replica.template.per_connection().unwrap();
+    let (config, tickets) = replica.template.per_connection(Offer::All).unwrap();
     let newest = config.ticketer.encrypt(&[9; 120]).unwrap();
     drop(tickets);
     assert!(replica.shift.store().len() <= SESSIONS);
-    let (_, tickets) = replica.template.per_connection().unwrap();
+    let (_, tickets) = replica.template.per_connection(Offer::All).unwrap();
     assert!(tickets.decrypt(&newest).is_some(), "the newest resumes");
     let total = resident() - before;
     println!("{total} bytes with as many junk sessions on top");

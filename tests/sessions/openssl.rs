@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use ccpgate::tls::ManualClock;
+use ccpgate::tls::{ManualClock, Offer};
 use rustls::{ServerConnection, StreamOwned};
 
 use super::support::{Ca, MORNING, Replica};
@@ -26,7 +26,7 @@ fn one_ticket_serves_six_connections_at_once() {
         let connections: Vec<_> = (0..14)
             .map(|_| {
                 let (stream, _) = listener.accept().unwrap();
-                let (config, _) = replica.template.per_connection().unwrap();
+                let (config, _) = replica.template.per_connection(Offer::All).unwrap();
                 std::thread::spawn(move || {
                     let server = ServerConnection::new(config).unwrap();
                     let mut tls = StreamOwned::new(server, stream);

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ccpgate::config::Alpn;
 use ccpgate::tls::{
-    ClientAuthority, ConnTickets, Identity, ManualClock, Resolver, Shift, Template, TemplateOptions,
+    ClientAuthority, ConnTickets, Identity, ManualClock, Offer, Resolver, Shift, Template, TemplateOptions,
     TicketKeys, VersionFloor, Window, config,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -116,6 +117,7 @@ fn template(
         resolver: resolver.clone(),
         client_authority,
         floor: VersionFloor::Tls12,
+        alpn: vec![Alpn::H2, Alpn::Http11],
     })
     .unwrap()
 }
@@ -180,7 +182,7 @@ impl Browser {
     pub fn try_meet(&self, replica: &Replica, name: &'static str) -> Result<Met, rustls::Error> {
         let name = ServerName::try_from(name).unwrap();
         let mut client = ClientConnection::new(self.config.clone(), name)?;
-        let (config, tickets): (_, Arc<ConnTickets>) = replica.template.per_connection()?;
+        let (config, tickets): (_, Arc<ConnTickets>) = replica.template.per_connection(Offer::All)?;
         let mut server = ServerConnection::new(config)?;
         while client.wants_write() || server.wants_write() {
             let mut bytes = Vec::new();
