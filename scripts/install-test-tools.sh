@@ -8,6 +8,7 @@ set -euo pipefail
 wanted=(
     "cc gcc"                  # aws-lc-rs and the JavaScript engine of the PAC tests build C
     "chromium chromium"       # the browser test
+    "firefox-esr firefox-esr" # the same, for what is Firefox's own
     "promtool prometheus"     # checks /metrics and deploy/prometheus-alerts.yml
     "curl curl"               # the command that the README tells people to try
     "openssl openssl"         # certs/make-test-ca.sh

@@ -64,6 +64,8 @@ pub enum TargetError {
     Ipv6,
     #[error("a path follows the host; write the host alone or a whole URL such as https://host/path")]
     Path,
+    #[error("a scheme before the host; expected host:port alone")]
+    SchemeBeforeHost,
     #[error("the scheme is not one of http, https, ws, wss")]
     Scheme,
     #[error("the host is not a valid internationalised name")]
@@ -209,6 +211,9 @@ fn split(authority: &[u8]) -> Result<(Host, Option<&[u8]>), TargetError> {
         Some(colon) => (&authority[..colon], Some(&authority[colon + 1..])),
         None => (authority, None),
     };
+    if port.is_some_and(|port| port.starts_with(b"//")) {
+        return Err(TargetError::SchemeBeforeHost);
+    }
     // `user:password@host` has a colon before the host.
     if port.is_some_and(|port| port.contains(&b'@')) {
         return Err(TargetError::Userinfo);

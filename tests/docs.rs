@@ -233,7 +233,8 @@ fn refusals() -> Vec<Refusal> {
         Reason::ALL.into_iter().map(|reason| Refusal::Policy { reason, rule: None }).collect();
     all.extend([
         Refusal::Client(address),
-        Refusal::Method("GET".into()),
+        Refusal::Method { method: "GET".into(), https: false },
+        Refusal::Method { method: "GET".into(), https: true },
         Refusal::PrivateAddress(judge("10.0.0.1".parse().unwrap(), &[]).unwrap_err()),
         Refusal::Own(Loop { address, by: Lead::Name }),
         Refusal::Own(Loop { address, by: Lead::ConnectTo }),

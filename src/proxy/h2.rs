@@ -238,10 +238,18 @@ pub struct H2Wire {
     ended: bool,
 }
 
+/// `ConnectionAborted` is a hang-up: browsers close a tunnel's stream with CANCEL, and their whole
+/// connection without a word about its streams.
 fn failed(error: ::h2::Error) -> io::Error {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     match error.reason() {
-        Some(_) => io::ErrorKind::ConnectionReset.into(),
-        None => error.into_io().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()),
+        Some(Reason::CANCEL | Reason::NO_ERROR) => ConnectionAborted.into(),
+        Some(_) => ConnectionReset.into(),
+        None => match error.into_io() {
+            Some(error) if matches!(error.kind(), BrokenPipe | UnexpectedEof) => ConnectionAborted.into(),
+            Some(error) => error,
+            None => ConnectionReset.into(),
+        },
     }
 }
 

@@ -83,7 +83,11 @@ pub enum Refusal {
         rule: Option<String>,
     },
     Client(SocketAddr),
-    Method(String),
+    /// A request for a whole URL; `https` where that is one for TLS.
+    Method {
+        method: String,
+        https: bool,
+    },
     /// The name has no address that may be dialled.
     PrivateAddress(Barred),
     /// The way to the target leads back to this proxy.
@@ -136,7 +140,7 @@ impl Refusal {
         Account::Denied(match self {
             Self::Policy { reason, .. } => (*reason).into(),
             Self::Client(_) => Denial::Client,
-            Self::Method(_) => Denial::Method,
+            Self::Method { .. } => Denial::Method,
             Self::PrivateAddress(_) | Self::Own(_) => Denial::PrivateAddress,
             Self::Malformed(_) => Denial::Malformed,
             Self::HeaderSize { .. } => Denial::HeaderSize,
@@ -165,7 +169,7 @@ impl Refusal {
     /// The HTTP status, and the error type of RFC 9209 §2.3.
     pub fn status(&self) -> Status {
         match self {
-            Self::Policy { .. } | Self::Client(_) | Self::Method(_) => {
+            Self::Policy { .. } | Self::Client(_) | Self::Method { .. } => {
                 (403, "Forbidden", "http_request_denied")
             }
             Self::PrivateAddress(_) | Self::Own(_) => (403, "Forbidden", "destination_ip_prohibited"),
@@ -227,7 +231,7 @@ impl Refusal {
                 "the target is an IP address, and only names are allowed".into()
             }
             Self::Client(client) => format!("proxy.clients does not include {}", client.ip()),
-            Self::Method(method) => {
+            Self::Method { method, .. } => {
                 format!("{method} of an absolute URL; this proxy only tunnels with CONNECT")
             }
             Self::PrivateAddress(barred) => format!("the name resolves to {barred}"),
@@ -271,7 +275,10 @@ impl Refusal {
             Self::Client(client) => {
                 format!("if this client may use the proxy, add {} to proxy.clients", client.ip())
             }
-            Self::Method(_) => {
+            Self::Method { https: true, .. } => {
+                "this client asks for https:// without CONNECT: update it, or set it to tunnel https through the proxy".into()
+            }
+            Self::Method { .. } => {
                 "plain http:// is not for this proxy: let the PAC file choose what goes through it".into()
             }
             Self::PrivateAddress(Barred { special: Special::Metadata, .. }) => {

@@ -23,7 +23,11 @@ pub(super) fn serve(
     snapshot: &Snapshot,
 ) -> Result<Plain<'static>, Refusal> {
     if !request.target.starts_with('/') {
-        return Err(Refusal::Method(escaped(&request.method)));
+        let asks_for = |scheme: &str| {
+            request.target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        };
+        let https = asks_for("https://") || asks_for("wss://");
+        return Err(Refusal::Method { method: escaped(&request.method), https });
     }
     let get = matches!(&*request.method, "GET" | "HEAD");
     Ok(match target::path(&request.target) {

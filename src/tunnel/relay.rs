@@ -252,6 +252,15 @@ impl<C: Wire, U: Wire> Relay<C, U> {
                 Poll::Ready(Ok(())) => {
                     self.first_end.get_or_insert(from);
                 }
+                Poll::Ready(Err(Failed::Source(error)))
+                    if self.broken.is_none()
+                        && is_hang_up(&error)
+                        && self.flows[from.other() as usize].phase == Phase::Ended =>
+                {
+                    // The other side was done and this one knew it: nobody waits for anything.
+                    self.flows[from as usize].phase = Phase::Ended;
+                    self.first_end.get_or_insert(from.other());
+                }
                 Poll::Ready(Err(Failed::Source(error))) => {
                     return Poll::Ready(match self.broken {
                         Some(side) => End::Reset(side),
@@ -260,7 +269,16 @@ impl<C: Wire, U: Wire> Relay<C, U> {
                 }
                 Poll::Ready(Err(Failed::Sink(error))) => {
                     let side = from.other();
+                    let done = self.flows[side as usize].phase == Phase::Ended;
                     let flow = &mut self.flows[from as usize];
+                    let only_its_end_was_left = flow.phase == Phase::Ending && !flow.stuck();
+                    if done && only_its_end_was_left && !is_vanished(&error) {
+                        // It had closed in order and has taken every byte; that it doesn't wait for a
+                        // farewell is no reset.
+                        flow.phase = Phase::Ended;
+                        self.first_end.get_or_insert(from);
+                        continue;
+                    }
                     flow.phase = Phase::Broken;
                     flow.backlog = None;
                     // The other direction has ended already: nothing of that side is outstanding.
@@ -268,7 +286,7 @@ impl<C: Wire, U: Wire> Relay<C, U> {
                         return Poll::Ready(ending(side, &error));
                     }
                     self.broken = Some(side);
-                    let told = error.kind() == io::ErrorKind::ConnectionReset;
+                    let told = is_hang_up(&error) || error.kind() == io::ErrorKind::ConnectionReset;
                     self.flows[side as usize].doubt = if told { Doubt::Reset } else { Doubt::Ask };
                     // What that side had sent before is read and delivered first.
                     cx.waker().wake_by_ref();
@@ -395,6 +413,12 @@ enum Failed {
 fn is_vanished(error: &io::Error) -> bool {
     use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
     matches!(error.kind(), TimedOut | HostUnreachable | NetworkUnreachable)
+}
+
+/// The client of a stream has no more use for it, or has closed the connection that it was on. While
+/// the other side goes on, that is a reset.
+fn is_hang_up(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionAborted
 }
 
 fn ending(side: Side, error: &io::Error) -> End {

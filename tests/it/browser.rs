@@ -1,9 +1,10 @@
-//! A real browser: Chromium fetches the PAC file, loads the Contact Control Panel's address and
+//! Real browsers, Chromium and Firefox: Chromium fetches the PAC file, loads the Contact Control Panel's address and
 //! talks over a WebSocket, both through tunnels; a host off the list goes past the proxy. The far
 //! end is one local TLS server with a certificate that only this browser accepts.
 
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -169,6 +170,59 @@ fn a_browser_speaks_http2_to_the_https_proxy_and_resumes_its_session() {
     assert!(tunnels.len() > clients.len(), "{tunnels:?}");
 }
 
+/// WebSockets to the page's own host, beside the idle tunnel that the page came through, and to another.
+const SOCKETS: &str = r#"<!doctype html><title>loading</title><link rel="icon" href="data:,"><script>
+const report = text => fetch("/result?" + encodeURIComponent(text));
+const talk = (host, text) => new Promise(said => {
+  const socket = new WebSocket("wss://" + host + "/");
+  socket.onerror = () => said("failed");
+  socket.onopen = () => socket.send(text);
+  socket.onmessage = event => { socket.close(); said(event.data); };
+});
+(async () => {
+  const got = [];
+  for (let round = 0; round < 5; round++) {
+    got.push(await talk("acme.my.connect.aws", "own " + round));
+    got.push(await talk("rtc1.connect-telecom.us-west-2.amazonaws.com", "other " + round));
+    await fetch("/again").then(answer => answer.text());
+  }
+  report(got.join(", "));
+})();
+</script>"#;
+
+/// As it comes, and with HTTP/2 left out for everybody.
+#[test]
+fn firefox_opens_its_websockets_through_the_https_proxy() {
+    if !have("firefox-esr") || !have("certutil") {
+        return;
+    }
+    for tls in ["", "alpn = [\"http/1.1\"]\n"] {
+        let secured = Secured::new();
+        let (config, _) = secured.authority.server(&[PAGE, SOCKET]);
+        let (say, results) = channel();
+        let site = site(config, SOCKETS, say);
+        let rest = format!(
+            "{}\n{}",
+            secured.section(tls),
+            site.for_targets(&[&format!("{PAGE}:443"), &format!("{SOCKET}:443")])
+        );
+        let proxy = Proxy::start(&format!("[policy]\ntls = \"sni\"\n{rest}"));
+        // Nothing but the HTTPS listener: Firefox would fall back to the plain one.
+        let alone = format!("advertise = [\"https://127.0.0.1:{}\"]", proxy.https().port());
+        proxy.reload(&format!("[policy]\ntls = \"sni\"\n[proxy]\n{alone}\n{rest}"), "ok");
+        let firefox = Browser::firefox(&proxy, &secured.path("ca.pem"));
+        let result = match results.recv_timeout(8 * PATIENCE) {
+            Ok(result) => result,
+            Err(_) => panic!("Firefox reported nothing; its log:\n{}", firefox.log()),
+        };
+        let talks: Vec<_> = (0..5).flat_map(|n| [format!("own {n}"), format!("other {n}")]).collect();
+        assert_eq!(result, talks.join(", "));
+        drop(firefox);
+        let metrics = proxy.metrics();
+        assert_eq!(metrics.sum("ccpgate_tls_handshake_failures_total"), 0.0, "{}", metrics.text);
+    }
+}
+
 /// The page, the WebSocket, the off-list host and the place to report to, told apart by the request.
 fn site(config: Arc<ServerConfig>, script: &'static str, say: Sender<String>) -> Upstream {
     let say = Mutex::new(say);
@@ -272,7 +326,7 @@ fn decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Chromium with a new profile, killed with all its processes at the end.
+/// Chromium or Firefox with a new profile, killed with all its processes at the end.
 pub struct Browser {
     child: Child,
     profile: TempDir,
@@ -329,6 +383,54 @@ impl Browser {
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg(format!("https://{PAGE}/ccp-v2"))
             .env("HOME", profile.path())
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { child, profile }
+    }
+
+    /// Firefox, whose profile trusts this CA alone beside its own.
+    fn firefox(proxy: &Proxy, ca: &Path) -> Self {
+        let profile = tempfile::tempdir().unwrap();
+        let database = format!("sql:{}", profile.path().display());
+        for arguments in
+            [&["-N", "--empty-password"][..], &["-A", "-n", "test", "-t", "C,,", "-i", ca.to_str().unwrap()]]
+        {
+            let ran = Command::new("certutil").arg("-d").arg(&database).args(arguments).output().unwrap();
+            assert!(ran.status.success(), "certutil: {}", String::from_utf8_lossy(&ran.stderr));
+        }
+        let mut preferences = format!(
+            "user_pref(\"network.proxy.type\", 2);\n\
+             user_pref(\"network.proxy.autoconfig_url\", \"http://{}/proxy.pac\");\n\
+             user_pref(\"services.settings.server\", \"data:,\");\n",
+            proxy.http()
+        );
+        // It would call home; nothing here may leave the machine.
+        for quiet in [
+            "app.update.enabled",
+            "browser.safebrowsing.malware.enabled",
+            "browser.safebrowsing.phishing.enabled",
+            "browser.shell.checkDefaultBrowser",
+            "datareporting.policy.dataSubmissionEnabled",
+            "dom.push.enabled",
+            "extensions.update.enabled",
+            "network.captive-portal-service.enabled",
+            "network.connectivity-service.enabled",
+            "toolkit.telemetry.enabled",
+        ] {
+            preferences.push_str(&format!("user_pref(\"{quiet}\", false);\n"));
+        }
+        std::fs::write(profile.path().join("user.js"), preferences).unwrap();
+        let log = std::fs::File::create(profile.path().join("stderr")).unwrap();
+        let child = Command::new("firefox-esr")
+            .args(["--headless", "--no-remote", "--profile"])
+            .arg(profile.path())
+            .arg(format!("https://{PAGE}/ccp-v2"))
+            .env("HOME", profile.path())
+            .env("MOZ_CRASHREPORTER_DISABLE", "1")
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -701,3 +701,38 @@ async fn a_stalled_tunnel_does_not_hold_up_the_other_59() {
         assert!(after.1 < bound, "{kind}: p99 {} µs, {} µs before the stall", after.1, before.1);
     }
 }
+
+/// Browsers hang up with CANCEL: behind the end of its upstream that is an orderly end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_tab_that_hangs_up_behind_the_end_of_its_upstream_ends_ok() {
+    for reason in [Some(Reason::CANCEL), Some(Reason::NO_ERROR), None] {
+        let secured = Secured::new();
+        let upstream = Upstream::finishes_first(b"farewell".to_vec());
+        let proxy = secured.start(&upstream, "", "");
+        let mut browser = H2::connect(&proxy, &secured.agent()).await;
+        let mut tab = browser.tunnel(TARGET).await;
+        assert_eq!(tab.read_to_end().await.unwrap(), b"farewell");
+        match reason {
+            Some(reason) => tab.reset(reason),
+            // The whole browser goes.
+            None => {
+                drop(tab);
+                browser.leave();
+            }
+        }
+        let line = proxy.access_line("tunnel", TARGET);
+        assert_eq!(
+            (&line["outcome"], &line["ended_by"]),
+            (&"ok".into(), &"upstream".into()),
+            "{reason:?} {line}"
+        );
+    }
+    // Any other reset is one.
+    let secured = Secured::new();
+    let upstream = Upstream::finishes_first(b"farewell".to_vec());
+    let proxy = secured.start(&upstream, "", "");
+    let mut tab = H2::connect(&proxy, &secured.agent()).await.tunnel(TARGET).await;
+    assert_eq!(tab.read_to_end().await.unwrap(), b"farewell");
+    tab.reset(Reason::INTERNAL_ERROR);
+    assert_eq!(proxy.access_line("tunnel", TARGET)["outcome"], "client_reset");
+}

@@ -176,7 +176,10 @@ async fn what_is_not_a_connect_is_answered_the_same() {
 async fn clients_and_limits_count_on_the_tls_listener_too() {
     let (upstream, secured) = (Upstream::echo(), Secured::new());
     let elsewhere = secured.start(&upstream, "", "[proxy]\nclients = [\"192.0.2.0/24\"]");
-    let mut stranger = H2::connect(&elsewhere, &secured.agent()).await;
+    // One that could speak HTTP/1.1 would have to.
+    let builder = h2::client::Builder::new();
+    let agent = secured.agent();
+    let mut stranger = H2::connect_offering(elsewhere.https(), &agent, &builder, &["h2"]).await;
     let second = ask_h2(&mut stranger, connect_request(TARGET)).await;
     let first = ask_h1(secured.agent().connect(&elsewhere), &connect_request(TARGET));
     assert_eq!(first.proxy_status.as_deref(), Some("ccpgate; error=http_request_denied; details=\"client\""));

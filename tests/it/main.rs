@@ -16,6 +16,7 @@ mod direct;
 mod drain;
 mod fidelity;
 mod figures;
+mod first_bytes;
 mod h2;
 mod hello;
 mod https;

@@ -40,7 +40,17 @@ impl H2 {
     }
 
     pub async fn connect_with(address: SocketAddr, agent: &Agent, builder: &Builder) -> Self {
-        let agent = agent.clone().alpn(&["h2", "http/1.1"]);
+        Self::connect_offering(address, agent, builder, &["h2", "http/1.1"]).await
+    }
+
+    /// The same with these protocols on offer, of which HTTP/2 must be chosen.
+    pub async fn connect_offering(
+        address: SocketAddr,
+        agent: &Agent,
+        builder: &Builder,
+        protocols: &[&str],
+    ) -> Self {
+        let agent = agent.clone().alpn(protocols);
         let stream = soon("a connection", TcpStream::connect(address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let local = stream.local_addr().unwrap();
@@ -82,6 +92,11 @@ impl H2 {
     /// Streams that the proxy allows at once, as far as it has said.
     pub fn allowed_streams(&self) -> usize {
         self.requests.current_max_send_streams()
+    }
+
+    /// Closes the connection without a word.
+    pub fn leave(self) {
+        self.driver.abort();
     }
 
     /// The connection's end.
