@@ -137,6 +137,7 @@ pub struct Metrics {
     pub tls_resumed_age: Histogram,
     pub tls_sessions: IntGauge,
     certificate_expiry: GaugeVec,
+    certificate_not_before: GaugeVec,
     reloads: IntCounterVec,
     pub reload_successful: IntGauge,
     pub tls_files_successful: IntGauge,
@@ -295,6 +296,11 @@ impl Metrics {
                 "When the listener's certificate expires, in seconds since 1970.",
                 &["certificate"],
             ),
+            certificate_not_before: gauges(
+                "ccpgate_certificate_not_before_timestamp_seconds",
+                "When the validity of the listener's certificate begins, in seconds since 1970.",
+                &["certificate"],
+            ),
             reloads,
             reload_successful: gauge(
                 "ccpgate_config_last_reload_successful",
@@ -367,11 +373,13 @@ impl Metrics {
         self.tls_files_successful.set(i64::from(tls_files));
     }
 
-    /// The certificate in use, if any, and when it expires, in seconds since 1970. One that is no
+    /// The certificate in use, if any, and from when until when it is valid, in seconds since 1970. One that is no
     /// longer used must not go on alarming anybody.
-    pub fn certificate(&self, certificate: Option<(&str, i64)>) {
+    pub fn certificate(&self, certificate: Option<(&str, i64, i64)>) {
         self.certificate_expiry.reset();
-        if let Some((file, expiry)) = certificate {
+        self.certificate_not_before.reset();
+        if let Some((file, begins, expiry)) = certificate {
+            self.certificate_not_before.with_label_values(&[file]).set(begins as f64);
             self.certificate_expiry.with_label_values(&[file]).set(expiry as f64);
         }
     }

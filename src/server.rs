@@ -309,7 +309,8 @@ impl Server {
     fn watch_tls(&self, watch: Watch, watching: CancellationToken, serving: &Serving) {
         warn_of(serving);
         let (file, end) = serving.certificate();
-        self.gate.metrics.certificate(Some((&file, end as i64)));
+        let begins = serving.certificate_begins();
+        self.gate.metrics.certificate(Some((&file, begins as i64, end as i64)));
         let expires =
             jiff::Timestamp::from_second(end as i64).map_or_else(|_| end.to_string(), |t| t.to_string());
         tracing::info!(

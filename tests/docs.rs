@@ -132,7 +132,7 @@ fn every_key_is_described_with_its_default() {
 fn families() -> BTreeMap<String, (String, BTreeSet<String>)> {
     let metrics = Metrics::new();
     let _series = metrics.unlisted();
-    metrics.certificate(Some(("proxy.pem", 0)));
+    metrics.certificate(Some(("proxy.pem", 0, 0)));
     let text = String::from_utf8(metrics.render()).unwrap();
     let mut families = BTreeMap::new();
     for line in text.lines() {

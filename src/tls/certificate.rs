@@ -13,21 +13,46 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
 use thiserror::Error;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
+use x509_parser::public_key::PublicKey;
 use zeroize::Zeroizing;
 
 use super::pem::{self, PemError};
 
-/// A warning is due this long before the end of a certificate.
-pub const WARN_BEFORE: u64 = 30 * 24 * 3600;
+/// A warning is due this long before the end of a certificate, or in the last third of its life, where
+/// that is later: one of 47 days, or of one, is renewed by then.
+const WARN_BEFORE: u64 = 30 * 24 * 3600;
+
+/// RSA keys of fewer bits are refused by the TLS library and by browsers.
+const RSA_BITS: usize = 2048;
+
+/// From when until when a certificate is valid, seconds since the epoch; dates before 1970 count as 1970.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Life {
+    pub(super) start: u64,
+    pub(super) end: u64,
+}
+
+impl Life {
+    pub(super) fn of(certificate: &X509Certificate<'_>) -> Self {
+        let start = u64::try_from(certificate.validity().not_before.timestamp()).unwrap_or(0);
+        Self { start, end: ends_at(certificate) }
+    }
+
+    /// The first second at which its end is worth a warning.
+    pub(super) fn warned_from(self) -> u64 {
+        self.end - WARN_BEFORE.min(self.end.saturating_sub(self.start) / 3).min(self.end)
+    }
+}
 
 /// A chain and its key that belong together.
 #[derive(Debug)]
 pub struct Identity {
     path: PathBuf,
     certified: Arc<CertifiedKey>,
-    not_after: u64,
-    chain_not_after: u64,
+    life: Life,
+    /// Of the certificate in the chain whose end is to be told of first.
+    shortest: Life,
     has_names: bool,
 }
 
@@ -38,16 +63,20 @@ impl Identity {
         let refuse = |file: &Path, problem| CertificateError::new(file, problem);
         let text = read(chain)?;
         let certificates = pem::certificates(&text).map_err(|e| refuse(chain, e.into()))?;
-        let mut ends = Vec::with_capacity(certificates.len());
+        let mut lives = Vec::with_capacity(certificates.len());
         for (index, der) in certificates.iter().enumerate() {
             let number = index + 1;
             let parsed =
                 parse(der).ok_or_else(|| refuse(chain, CertificateProblem::Unreadable { number }))?;
-            ends.push(ends_at(&parsed));
+            lives.push(Life::of(&parsed));
         }
-        let (Some(&not_after), Some(&chain_not_after)) = (ends.first(), ends.iter().min()) else {
+        let shortest = lives.iter().min_by_key(|life| life.warned_from());
+        let (Some(&life), Some(&shortest)) = (lives.first(), shortest) else {
             return Err(refuse(chain, PemError::NoCertificate.into()));
         };
+        if let Some(leaf) = parse(&certificates[0]) {
+            check_leaf(&leaf).map_err(|problem| refuse(chain, problem))?;
+        }
         let has_names = parse(&certificates[0]).is_some_and(|leaf| {
             matches!(leaf.subject_alternative_name(), Ok(Some(names)) if !names.value.general_names.is_empty())
         });
@@ -73,13 +102,7 @@ impl Identity {
             }
             Err(e) => return Err(refuse(chain, CertificateProblem::Key(e))),
         }
-        Ok(Self {
-            path: chain.to_owned(),
-            certified: Arc::new(certified),
-            not_after,
-            chain_not_after,
-            has_names,
-        })
+        Ok(Self { path: chain.to_owned(), certified: Arc::new(certified), life, shortest, has_names })
     }
 
     /// The chain's file, the label of `ccpgate_certificate_expiry_timestamp_seconds`.
@@ -89,7 +112,12 @@ impl Identity {
 
     /// End of the leaf's validity, seconds since the epoch.
     pub fn not_after(&self) -> u64 {
-        self.not_after
+        self.life.end
+    }
+
+    /// Beginning of the leaf's validity, seconds since the epoch.
+    pub fn not_before(&self) -> u64 {
+        self.life.start
     }
 
     /// What an administrator should hear at start, at every reload and once a day: the end is
@@ -102,12 +130,9 @@ impl Identity {
                 "certificate {path}: has no subject alternative name, browsers will refuse it: issue one with the names that the PAC file uses"
             ));
         }
-        let (what, end) = if self.chain_not_after < self.not_after {
-            ("an intermediate in it", self.chain_not_after)
-        } else {
-            ("it", self.not_after)
-        };
-        if let Some(when) = expiry_in_words(end, now) {
+        let leaf = self.shortest.warned_from() == self.life.warned_from();
+        let what = if leaf { "it" } else { "an intermediate in it" };
+        if let Some(when) = expiry_in_words(self.shortest, now) {
             warnings.push(format!(
                 "certificate {path}: {what} {when}: replace the files, they are picked up by themselves"
             ));
@@ -116,14 +141,27 @@ impl Identity {
     }
 }
 
-/// "expires in 12 days", "has expired"; `None` while there are more than 30 days left.
-pub(super) fn expiry_in_words(end: u64, now: u64) -> Option<String> {
-    match end.checked_sub(now) {
+/// "expires in 12 days", "has expired"; `None` while there is no need to say so.
+pub(super) fn expiry_in_words(life: Life, now: u64) -> Option<String> {
+    match life.end.checked_sub(now) {
         None | Some(0) => Some("has expired".to_owned()),
-        Some(left) if left > WARN_BEFORE => None,
+        Some(_) if now < life.warned_from() => None,
         Some(left) if left < 2 * 86_400 => Some(format!("expires in {} hours", left / 3600)),
         Some(left) => Some(format!("expires in {} days", left / 86_400)),
     }
+}
+
+/// What the TLS library would refuse in words of its own.
+fn check_leaf(leaf: &X509Certificate<'_>) -> Result<(), CertificateProblem> {
+    if leaf.version() != X509Version::V3 {
+        return Err(CertificateProblem::Version { version: leaf.version().0.saturating_add(1) });
+    }
+    if let Ok(PublicKey::RSA(key)) = leaf.public_key().parsed()
+        && key.key_size() < RSA_BITS
+    {
+        return Err(CertificateProblem::ShortKey { bits: key.key_size() });
+    }
+    Ok(())
 }
 
 /// Hands rustls the certificate in force. Replacing it leaves live connections and sessions alone.
@@ -177,6 +215,12 @@ pub(super) enum CertificateProblem {
     Pem(#[from] PemError),
     #[error("certificate {number} of the file is not a valid X.509 certificate")]
     Unreadable { number: usize },
+    #[error(
+        "is an X.509 version {version} certificate, TLS needs version 3: issue it with extensions, such as a subject alternative name"
+    )]
+    Version { version: u32 },
+    #[error("its RSA key has {bits} bits, at least {RSA_BITS} are needed: make a new key and certificate")]
+    ShortKey { bits: usize },
     #[error("can't be used: {0}")]
     Key(TlsError),
     #[error("does not belong to the certificate in {}", chain.display())]
@@ -278,7 +322,25 @@ mod tests {
     }
 
     #[test]
-    fn warns_from_thirty_days_before_the_end() {
+    fn warns_in_the_last_thirty_days_or_the_last_third() {
+        const DAY: u64 = 86_400;
+        let end = 1_900_000_000;
+        let life = |days: u64| Life { start: end - days * DAY, end };
+        for (days, from) in [(365, 30), (91, 30), (90, 30), (47, 47 / 3), (6, 2), (3, 1)] {
+            let due = life(days).warned_from();
+            assert!(end - due >= from * DAY && end - due <= (from + 1) * DAY, "{days} days: {}", end - due);
+            assert_eq!(expiry_in_words(life(days), due - 1), None, "{days} days");
+            assert!(expiry_in_words(life(days), due).unwrap().starts_with("expires in"), "{days} days");
+        }
+        assert_eq!(expiry_in_words(life(1), end - 8 * 3600), Some("expires in 8 hours".into()));
+        assert_eq!(expiry_in_words(life(1), end), Some("has expired".into()));
+        // One whose dates are the wrong way round, and the oldest there can be.
+        assert_eq!(Life { start: 20, end: 10 }.warned_from(), 10);
+        assert_eq!(Life { start: 0, end: 0 }.warned_from(), 0);
+    }
+
+    #[test]
+    fn says_what_is_near_its_end() {
         let (c, k) = issue(&["proxy.corp.example"]);
         let files = files(&c, &k);
         let identity = load(&files).unwrap();

@@ -14,7 +14,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use thiserror::Error;
 
-use super::certificate::{CertificateError, CertificateProblem, ends_at, expiry_in_words, parse, read};
+use super::certificate::{CertificateError, CertificateProblem, Life, ends_at, expiry_in_words, parse, read};
 use super::pem;
 use super::seal::Context;
 use super::ticket::ConnTickets;
@@ -27,7 +27,8 @@ pub struct ClientAuthority {
     verifier: Arc<dyn ClientCertVerifier>,
     context: Context,
     path: String,
-    not_after: u64,
+    /// Of the CA whose end is to be told of first.
+    shortest: Option<Life>,
 }
 
 impl ClientAuthority {
@@ -36,17 +37,18 @@ impl ClientAuthority {
         let refuse = |problem| CertificateError::new(path, problem);
         let certificates = pem::certificates(&read(path)?).map_err(|e| refuse(e.into()))?;
         let mut roots = RootCertStore::empty();
-        let mut not_after = u64::MAX;
+        let mut lives = Vec::new();
         for (index, der) in certificates.iter().enumerate() {
             let number = index + 1;
             let parsed = parse(der).ok_or_else(|| refuse(CertificateProblem::Unreadable { number }))?;
-            not_after = not_after.min(ends_at(&parsed));
+            lives.push(Life::of(&parsed));
             roots.add(der.clone()).map_err(|e| refuse(CertificateProblem::Authority(e.to_string())))?;
         }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
             .map_err(|e| refuse(CertificateProblem::Authority(e.to_string())))?;
-        Ok(Self { verifier, context: context(&certificates), path: path.display().to_string(), not_after })
+        let shortest = lives.into_iter().min_by_key(|life| life.warned_from());
+        Ok(Self { verifier, context: context(&certificates), path: path.display().to_string(), shortest })
     }
 
     /// What sessions made under these CAs are bound to. The same CAs in another order, or with
@@ -57,7 +59,8 @@ impl ClientAuthority {
 
     /// What an administrator should hear at start and at every reload: a CA's end is near.
     pub fn warnings(&self, now: u64) -> Vec<String> {
-        expiry_in_words(self.not_after, now)
+        self.shortest
+            .and_then(|life| expiry_in_words(life, now))
             .map(|when| format!("client_ca {}: a certificate in it {when}", self.path))
             .into_iter()
             .collect()

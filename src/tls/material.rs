@@ -72,6 +72,11 @@ impl Serving {
         (self.identity.path().display().to_string(), self.identity.not_after())
     }
 
+    /// The beginning of that validity.
+    pub fn certificate_begins(&self) -> u64 {
+        self.identity.not_before()
+    }
+
     /// What an administrator should hear of it now.
     pub fn warnings(&self) -> Vec<String> {
         warnings(&self.identity, self.authority.as_deref(), self.shared_keys)

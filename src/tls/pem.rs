@@ -19,16 +19,59 @@ pub enum PemError {
         "holds no private key, must have a section BEGIN PRIVATE KEY, BEGIN EC PRIVATE KEY or BEGIN RSA PRIVATE KEY"
     )]
     NoKey,
+    /// What an editor, a tool or a hand made of it.
+    #[error("{0}")]
+    Form(&'static str),
     /// A passphrase would be needed.
     #[error("holds an encrypted private key: decrypt it with openssl pkey -in FILE -out NEW")]
     EncryptedKey,
 }
 
+/// What is wrong with the form of a file, beside what it holds.
+fn form(text: &[u8]) -> Result<(), PemError> {
+    let is = |what| Err(PemError::Form(what));
+    match text {
+        [0xef, 0xbb, 0xbf, ..] => {
+            return is("begins with a byte order mark (BOM): save it as UTF-8 without one");
+        }
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            return is("is UTF-16 text: save it as UTF-8 without a byte order mark");
+        }
+        [0x30, 0x80..=0x84, ..] => {
+            return is(
+                "is binary (DER or PKCS #12): make PEM of it with openssl x509 -inform der, openssl pkey -inform der or openssl pkcs12 -nodes",
+            );
+        }
+        _ => {}
+    }
+    let mut lines = text.split(|b| *b == b'\n');
+    if lines.any(|line| {
+        line.first().is_some_and(|b| matches!(b, b' ' | b'\t')) && begins(line.trim_ascii_start())
+    }) {
+        return is("is indented: remove the blanks before its lines");
+    }
+    Ok(())
+}
+
+fn begins(line: &[u8]) -> bool {
+    line.starts_with(b"-----BEGIN ")
+}
+
+fn has(text: &[u8], marker: &[u8]) -> bool {
+    memchr::memmem::find(text, marker).is_some()
+}
+
 /// All certificates of a PEM text, in its order; at least one.
 pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    form(text)?;
     let found: Vec<_> =
         rustls_pemfile::certs(&mut &*text).collect::<Result<_, _>>().map_err(PemError::Syntax)?;
     if found.is_empty() {
+        if has(text, b"-----BEGIN CERTIFICATE REQUEST-----") {
+            return Err(PemError::Form(
+                "holds a certificate request: send it to the CA, and put the certificate here",
+            ));
+        }
         return Err(PemError::NoCertificate);
     }
     Ok(found)
@@ -36,16 +79,18 @@ pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemErro
 
 /// The first private key of a PEM text.
 pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
+    form(text)?;
+    // Of the old form the header tells, of the new one the name of the section.
+    if has(text, b"-----BEGIN ENCRYPTED PRIVATE KEY") || has(text, b"\nProc-Type: 4,ENCRYPTED") {
+        return Err(PemError::EncryptedKey);
+    }
     match rustls_pemfile::private_key(&mut &*text).map_err(PemError::Syntax)? {
         Some(key) => Ok(key),
-        None if is_encrypted(text) => Err(PemError::EncryptedKey),
+        None if has(text, b"-----BEGIN PUBLIC KEY-----") => {
+            Err(PemError::Form("holds a public key, the private one belongs here"))
+        }
         None => Err(PemError::NoKey),
     }
-}
-
-fn is_encrypted(text: &[u8]) -> bool {
-    let marker = b"BEGIN ENCRYPTED PRIVATE KEY";
-    text.windows(marker.len()).any(|w| w == marker)
 }
 
 #[cfg(test)]
@@ -58,7 +103,29 @@ mod tests {
         assert!(matches!(private_key(b"junk").unwrap_err(), PemError::NoKey));
         let encrypted = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
         assert!(matches!(private_key(encrypted).unwrap_err(), PemError::EncryptedKey));
+        let old = b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+        assert!(matches!(private_key(old).unwrap_err(), PemError::EncryptedKey));
         let cut = b"-----BEGIN CERTIFICATE-----\nAAAA\n";
         assert!(certificates(cut).is_err());
+    }
+
+    #[test]
+    fn says_what_became_of_the_form() {
+        let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(certificates(pem.as_bytes()).is_ok());
+        let utf16: Vec<u8> = "\u{feff}-----BEGIN".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for (text, words) in [
+            (format!("\u{feff}{pem}").into_bytes(), "byte order mark"),
+            (pem.replace("-----B", "  -----B").into_bytes(), "indented"),
+            (format!("chain: |\n\t{}", pem.replace('\n', "\n\t")).into_bytes(), "indented"),
+            (utf16, "UTF-16"),
+            (vec![0x30, 0x82, 1, 2], "DER"),
+            (pem.replace("CERTIFICATE", "CERTIFICATE REQUEST").into_bytes(), "certificate request"),
+        ] {
+            let error = certificates(&text).unwrap_err().to_string();
+            assert!(error.contains(words), "{words}: {error}");
+        }
+        let public = pem.replace("CERTIFICATE", "PUBLIC KEY");
+        assert!(private_key(public.as_bytes()).unwrap_err().to_string().contains("public key"));
     }
 }
