@@ -313,7 +313,7 @@ impl Metrics {
             draining: gauge("ccpgate_draining", "Whether the process is draining after SIGTERM."),
             log_dropped: counter(
                 "ccpgate_log_lines_dropped_total",
-                "Log lines lost because the log was stuck.",
+                "Log lines lost because the log was stuck, or because libraries wrote too many.",
             ),
             registry,
         };

@@ -192,7 +192,7 @@ fn every_metric_is_described_with_its_type_and_labels() {
     expect_nothing(names_in(&source).into_iter().filter(|n| !page.contains(n)).map(str::to_owned).collect());
 
     assert_eq!(about_metrics(&page.replacen("| `ccpgate_draining` |", "| `ccpgate_drain` |", 1)).len(), 1);
-    assert_eq!(about_metrics(&page.replace("| gauge | `certificate` |", "| counter | |")).len(), 2);
+    assert_eq!(about_metrics(&page.replace("| gauge | `certificate` |", "| counter | |")).len(), 4);
     assert_eq!(about_metrics(&page.replace("`process_open_fds`, ", "")).len(), 1);
 }
 
