@@ -28,7 +28,7 @@ use crate::proxy::beat;
 use crate::proxy::gate::Gate;
 use crate::proxy::https::Https;
 use crate::proxy::listener::{Http, Stop, accept_all};
-use crate::snapshot::{Plan, Snapshot};
+use crate::snapshot::{self, Plan, Snapshot};
 use crate::tls::Shift;
 use crate::tls::material::{self, Material, Serving};
 use crate::tls::watch::Watch;
@@ -92,7 +92,7 @@ struct Ready {
 
 fn load(sources: &Sources) -> Result<Ready, ServeError> {
     let loaded = config::load(sources)?;
-    let plan = Plan::new(&loaded)?;
+    let plan = Plan::new(&loaded);
     Ok(Ready { config: loaded.config, plan })
 }
 
@@ -220,7 +220,7 @@ impl Server {
     ) -> Result<Self, ServeError> {
         let Ready { config, plan } = loaded;
         let material = tls_material(&config)?;
-        let parent = plan.parent(&config).map_err(ServeError::Parent)?;
+        let parent = snapshot::parent(&config).map_err(ServeError::Parent)?;
         let listeners = Listeners::new(cores());
         let change = listeners.prepare(&config)?;
         let advertise = advertised(&config, &change.addresses());
@@ -383,7 +383,7 @@ impl Server {
         let material = tls_material(&config).map_err(|error| (error, unusable))?;
         // Whatever can fail comes first; then nothing has changed.
         let failed = |error| (error, failed);
-        let parent = plan.parent(&config).map_err(|error| failed(ServeError::Parent(error)))?;
+        let parent = snapshot::parent(&config).map_err(|error| failed(ServeError::Parent(error)))?;
         let change = self.listeners.prepare(&config).map_err(failed)?;
         let advertise = advertised(&config, &change.addresses());
         let warnings = plan.warnings.clone();

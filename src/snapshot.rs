@@ -10,12 +10,12 @@ use tokio::runtime::Handle;
 
 use crate::advertise::Advertise;
 use crate::catalogue;
-use crate::config::{Config, ConfigErrors, Loaded, Mode, TlsCheck};
+use crate::config::{Config, Loaded, Mode, TlsCheck};
 use crate::egress::Egress;
 use crate::egress::parent::{self, Parent};
 use crate::metrics::{Metrics, RuleSeries};
 use crate::net::resolver::Resolver;
-use crate::policy::{Breadth, Generation, Pattern, Policy, Protocol, Reason, Rule, RuleId};
+use crate::policy::{Pattern, Policy, Protocol, Reason, Rule, RuleId};
 use crate::target::{Host, Target};
 use crate::tunnel::relay::Patience;
 
@@ -27,64 +27,25 @@ pub struct Plan {
     /// Where the configuration came from, to be shown.
     pub source: String,
     connect_to: Vec<(Pattern, u16, SocketAddr)>,
-    /// Which hosts go through a parent proxy; none: all.
-    proxy_for: Vec<Pattern>,
 }
 
 impl Plan {
-    /// Resolves the allow list and everything that names hosts.
-    ///
-    /// # Errors
-    /// All problems at once, each naming its key and where it was written.
-    pub fn new(loaded: &Loaded) -> Result<Self, ConfigErrors> {
-        let Loaded { config, provenance, .. } = loaded;
-        let mut problems = Vec::new();
-        let resolved = catalogue::resolve(&config.connect).unwrap_or_else(|errors| {
-            for error in errors {
-                let (key, text) = (error.key(), error.to_string());
-                let message = text.strip_prefix(key).and_then(|t| t.strip_prefix(": ")).unwrap_or(&text);
-                problems.push(provenance.problem(key, None, message));
-            }
-            catalogue::Resolved::default()
-        });
-        let mut pattern = |key: String, text: &str| {
-            Pattern::parse(text)
-                .map_err(|error| problems.push(provenance.problem(&key, Some(text), error.to_string())))
-                .ok()
-        };
-        let (mut rules, mut warnings) = (resolved.rules, resolved.warnings);
+    /// Resolves the allow list, and orders what was read.
+    #[must_use]
+    pub fn new(loaded: &Loaded) -> Self {
+        let config = &loaded.config;
+        let catalogue::Resolved { mut rules, mut warnings } = catalogue::resolve(&config.connect);
         for (i, allow) in config.allow.iter().enumerate() {
-            let Some(pattern) = pattern(format!("allow[{i}].pattern"), &allow.pattern) else { continue };
-            if let Some(why) = pattern.too_broad() {
-                warnings.push(format!("allow[{i}].pattern {pattern} is very broad: {why}"));
+            if let Some(why) = allow.pattern.too_broad() {
+                warnings.push(format!("allow[{i}].pattern {} is very broad: {why}", allow.pattern));
             }
-            rules.push(Rule {
-                pattern,
-                ports: allow.ports.clone(),
-                protocol: Protocol::Tcp,
-                category: allow.category,
-                generation: Generation::Current,
-                breadth: Breadth::Tenant,
-                carries: "what [[allow]] adds".into(),
-                agent_sees: "whatever needs this host fails; the configuration added it".into(),
-                source: "[[allow]]".into(),
-            });
+            rules.push(Rule::added(allow.pattern.clone(), allow.ports.clone(), allow.category));
         }
-        let deny = config.policy.deny.iter().enumerate();
-        let deny = deny.filter_map(|(i, text)| pattern(format!("policy.deny[{i}]"), text)).collect();
         let egress = &config.egress;
-        let redirections = egress.connect_to.iter();
-        let mut connect_to: Vec<_> = redirections
-            .filter_map(|(from, to)| {
-                let key = format!("egress.connect_to.\"{from}\"");
-                pattern(key, &from.host).map(|pattern| (pattern, from.port, *to))
-            })
-            .collect();
+        let mut connect_to: Vec<_> =
+            egress.connect_to.iter().map(|(from, to)| (from.pattern.clone(), from.port, *to)).collect();
         // The most specific first: an exact name, then the longest pattern.
         connect_to.sort_by_key(|(p, ..)| (!p.is_exact(), std::cmp::Reverse(p.as_str().len())));
-        let through = egress.proxy_for.iter().enumerate();
-        let proxy_for =
-            through.filter_map(|(i, text)| pattern(format!("egress.proxy_for[{i}]"), text)).collect();
         let alone = [
             ("proxy_for", !egress.proxy_for.is_empty()),
             ("proxy_credentials", egress.proxy_credentials.is_some()),
@@ -93,32 +54,26 @@ impl Plan {
         for (key, _) in alone.iter().filter(|(_, set)| *set && egress.proxy.is_none()) {
             warnings.push(format!("egress.{key} has no effect: egress.proxy names no parent proxy"));
         }
-        if problems.is_empty() {
-            let file = loaded.file.as_ref();
-            let source = file.map_or("the embedded default".to_owned(), |f| f.display().to_string());
-            Ok(Self { policy: Policy::new(rules, deny), warnings, source, connect_to, proxy_for })
-        } else {
-            Err(ConfigErrors { problems })
-        }
+        let file = loaded.file.as_ref();
+        let source = file.map_or("the embedded default".to_owned(), |f| f.display().to_string());
+        Self { policy: Policy::new(rules, config.policy.deny.clone()), warnings, source, connect_to }
     }
 }
 
-impl Plan {
-    /// The parent proxy of a configuration, with the files that it names.
-    ///
-    /// # Errors
-    /// In words, with the key and the file.
-    pub fn parent(&self, config: &Config) -> Result<Option<Parent>, String> {
-        let egress = &config.egress;
-        let Some(url) = egress.proxy.clone() else { return Ok(None) };
-        Parent::load(parent::Options {
-            url,
-            only: self.proxy_for.clone(),
-            credentials: egress.proxy_credentials.as_deref(),
-            ca: egress.proxy_ca.as_deref(),
-        })
-        .map(Some)
-    }
+/// The parent proxy of a configuration, with the files that it names.
+///
+/// # Errors
+/// In words, with the key and the file.
+pub fn parent(config: &Config) -> Result<Option<Parent>, String> {
+    let egress = &config.egress;
+    let Some(url) = egress.proxy.clone() else { return Ok(None) };
+    Parent::load(parent::Options {
+        url,
+        only: egress.proxy_for.clone(),
+        credentials: egress.proxy_credentials.as_deref(),
+        ca: egress.proxy_ca.as_deref(),
+    })
+    .map(Some)
 }
 
 /// Limits in numbers and time.

@@ -74,7 +74,7 @@ fn the_example_sets_every_key() {
     assert_eq!(config.shift.lunch, Duration::from_secs(75 * 60));
     assert_eq!(config.log.format, LogFormat::Json);
     let (redirect, to) = config.egress.connect_to.first_key_value().unwrap();
-    assert_eq!((redirect.host.as_str(), redirect.port), ("*.crm.example", 8443));
+    assert_eq!((redirect.pattern.as_str(), redirect.port), ("*.crm.example", 8443));
     assert_eq!(*to, address("10.9.0.20:8443"));
 
     let shown = loaded.to_json();

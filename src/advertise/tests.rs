@@ -7,7 +7,7 @@ use crate::snapshot::Plan;
 fn loaded(set: &[&str]) -> (Loaded, Plan) {
     let set = set.iter().map(|flag| (*flag).to_owned()).collect();
     let loaded = load(&Sources { set, ..Sources::default() }).unwrap_or_else(|error| panic!("{error}"));
-    let plan = Plan::new(&loaded).unwrap_or_else(|error| panic!("{error}"));
+    let plan = Plan::new(&loaded);
     (loaded, plan)
 }
 

@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use super::check::Chosen;
 use super::resolve::{gives_way, names, needs};
+use super::values::Chosen;
 use super::{Catalogue, ConnectChoice, Endpoint, Region, Wildcards, catalogue};
 use crate::policy::{Category, Pattern, Protocol};
 use crate::target::Host;

@@ -4,10 +4,10 @@
 //! of it for one configuration, [`find_elsewhere`] finds what a denied host belongs to, [`render`]
 //! prints rules. No I/O, no clock; nothing here decides whether a target is allowed.
 
-mod check;
 mod elsewhere;
 mod render;
 mod resolve;
+mod values;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -17,10 +17,10 @@ use serde::Deserialize;
 use crate::policy::{Breadth, Category, Generation, Protocol};
 
 pub use crate::config::{Connect as ConnectChoice, Feature, SignIn, Wildcards};
-pub use check::CatalogueError;
 pub use elsewhere::{Elsewhere, Need, find_elsewhere, find_elsewhere_given};
 pub use render::{Format, render};
 pub use resolve::{Resolved, resolve};
+pub use values::{alias, bucket, region};
 
 /// The embedded catalogue, parsed at first use.
 pub fn catalogue() -> &'static Catalogue {

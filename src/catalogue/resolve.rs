@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::check::Chosen;
+use super::values::Chosen;
 use super::{
-    Catalogue, CatalogueError, ConnectChoice, Endpoint, Feature, Instances, Need, Region, RegionList, SignIn,
-    Wildcards, catalogue,
+    Catalogue, ConnectChoice, Endpoint, Feature, Instances, Need, Region, RegionList, SignIn, Wildcards,
+    catalogue,
 };
 use crate::policy::{Breadth, Generation, Pattern, Protocol, Rule};
 
@@ -21,16 +21,14 @@ pub struct Resolved {
     pub warnings: Vec<String>,
 }
 
-/// Resolves `[connect]` to rules.
-///
-/// # Errors
-/// Every value that cannot be meant, all at once, each naming its key.
-pub fn resolve(connect: &ConnectChoice) -> Result<Resolved, Vec<CatalogueError>> {
+/// Resolves `[connect]` to rules. Its values are as [`region`](super::region), [`alias`](super::alias)
+/// and [`bucket`](super::bucket) give them: what they refuse names no endpoint.
+#[must_use]
+pub fn resolve(connect: &ConnectChoice) -> Resolved {
     let catalogue = catalogue();
-    let chosen = Chosen::check(catalogue, connect)?;
+    let chosen = Chosen::of(connect);
     let mut rules: BTreeMap<(String, Protocol), Rule> = BTreeMap::new();
     let mut open: Vec<Open> = Vec::new();
-    let mut errors = Vec::new();
     for row in catalogue.endpoints.iter().filter(|row| !row.retired) {
         let mut shared = Open { row, names: BTreeSet::new(), unlisted: BTreeSet::new() };
         for (&code, &region) in chosen.regions.iter().filter(|(code, _)| row.holds_in(code)) {
@@ -45,16 +43,8 @@ pub fn resolve(connect: &ConnectChoice) -> Result<Resolved, Vec<CatalogueError>>
                         shared.unlisted.insert(code);
                     }
                 }
-                let pattern = match Pattern::parse(&name) {
-                    Ok(pattern) => pattern,
-                    Err(error) => {
-                        // The rows themselves parse, tests try all: it is the alias or the bucket,
-                        // a label that looks like punycode and is none.
-                        let key = name_key(row);
-                        errors.push(CatalogueError::Name { key, value: name, reason: error.to_string() });
-                        continue;
-                    }
-                };
+                // Tests try every row, with every alias and bucket that the readers take.
+                let Ok(pattern) = Pattern::parse(&name) else { continue };
                 let rule = rule(catalogue, row, pattern, unlisted);
                 rules.entry((name, row.protocol)).and_modify(|old| merge(old, &rule)).or_insert(rule);
             }
@@ -63,13 +53,10 @@ pub fn resolve(connect: &ConnectChoice) -> Result<Resolved, Vec<CatalogueError>>
             open.push(shared);
         }
     }
-    if !errors.is_empty() {
-        return Err(errors);
-    }
     let mut rules: Vec<Rule> = rules.into_values().collect();
     // The map is sorted by pattern and protocol, and the sort is stable.
     rules.sort_by_key(|rule| rule.category);
-    Ok(Resolved { rules, warnings: warnings(&chosen, &open) })
+    Resolved { rules, warnings: warnings(&chosen, &open) }
 }
 
 /// What would have to change in `choice` for `row` to be on the list in `region`, apart from the
@@ -138,15 +125,6 @@ pub(crate) fn names(row: &Endpoint, code: &str, region: &Region, chosen: &Chosen
     }
     names.iter_mut().for_each(|name| name.make_ascii_lowercase());
     names
-}
-
-/// The key that a row's names are made of.
-fn name_key(row: &Endpoint) -> &'static str {
-    if row.patterns.iter().any(|pattern| pattern.contains("{bucket}")) {
-        "connect.attachment_buckets"
-    } else {
-        "connect.instances"
-    }
 }
 
 fn rule(catalogue: &Catalogue, row: &Endpoint, pattern: Pattern, unlisted: bool) -> Rule {

@@ -21,7 +21,7 @@ fn acme(regions: &[&str]) -> ConnectChoice {
 }
 
 fn list(choice: &ConnectChoice) -> Resolved {
-    resolve(choice).unwrap_or_else(|errors| panic!("{errors:#?}"))
+    resolve(choice)
 }
 
 fn patterns(choice: &ConnectChoice) -> BTreeSet<String> {
@@ -303,7 +303,7 @@ fn every_row_is_reachable_and_every_pattern_parses() {
     let choice =
         ConnectChoice { instances: strings(&["acme", "*"]), features: Feature::ALL.to_vec(), ..acme(&["*"]) };
     let got = patterns(&choice);
-    let chosen = Chosen::check(catalogue, &choice).unwrap_or_else(|errors| panic!("{errors:#?}"));
+    let chosen = Chosen::of(&choice);
     for row in &catalogue.endpoints {
         for (code, region) in catalogue.offered().filter(|(code, _)| row.holds_in(code)) {
             for name in names(row, code, region, &chosen) {
@@ -335,7 +335,7 @@ proptest! {
         features in proptest::sample::subsequence(Feature::ALL.to_vec(), 0..=6),
     ) {
         let wildcards = if narrow { Wildcards::Narrow } else { Wildcards::Documented };
-        let instances = strings(if any { &["*"] } else { &["acme", "Acme-2"] });
+        let instances = strings(if any { &["*"] } else { &["acme", "acme-2"] });
         let choice = ConnectChoice {
             regions, instances, attachment_buckets: strings(&["acme-files"]), media, legacy, signin, features, wildcards,
         };
@@ -356,10 +356,18 @@ proptest! {
     }
 
     #[test]
-    fn no_alias_or_bucket_panics(text in "\\PC{0,80}") {
-        let choice = ConnectChoice {
-            instances: vec![text.clone()], attachment_buckets: vec![text], ..ConnectChoice::default()
+    fn whatever_the_readers_take_names_its_endpoint(
+        alias in "\\PC{0,70}|[a-zA-Z0-9-]{1,63}|xn--[a-z]{3}|[0-9.]{1,9}",
+        bucket in "\\PC{0,70}|[a-z0-9.-]{3,63}|(a[.]){30}abc",
+    ) {
+        let read: Vec<String> = super::super::alias(&alias).into_iter().collect();
+        let buckets: Vec<String> = super::super::bucket(&bucket).into_iter().collect();
+        let named = read.len() + buckets.len();
+        let choice = |instances, attachment_buckets| ConnectChoice {
+            instances, attachment_buckets, regions: strings(&["us-west-2"]), legacy: false, ..ConnectChoice::default()
         };
-        let _ = resolve(&choice);
+        let with = list(&choice(read, buckets)).rules.len();
+        let without = list(&choice(Vec::new(), Vec::new())).rules.len();
+        prop_assert_eq!(with, without + named);
     }
 }

@@ -18,7 +18,7 @@ use crate::config::{self, Config, Loaded, LogFormat, Sources};
 use crate::log::journald;
 use crate::notify;
 use crate::server::ServeError;
-use crate::snapshot::Plan;
+use crate::snapshot::{self, Plan};
 use crate::tls::material::Material;
 use args::{Args, Command, ConfigCommand};
 
@@ -118,10 +118,10 @@ fn dispatch(command: &Command, sources: &Sources) -> Result<(), Failure> {
         }
         Command::Config { command } => match command {
             ConfigCommand::Check => {
-                let (loaded, plan) = plan(sources)?;
+                let loaded = checked(sources)?;
+                let plan = Plan::new(&loaded);
+                warn(&plan.warnings);
                 remark(&loaded.config, &plan);
-                tls_files(&loaded.config)?;
-                parent_files(&loaded.config, &plan)?;
                 say(&report::checked(&loaded.config, &plan))
             }
             ConfigCommand::Show { json } => {
@@ -140,10 +140,8 @@ fn dispatch(command: &Command, sources: &Sources) -> Result<(), Failure> {
 /// Loads and resolves the configuration; its warnings go to standard error.
 fn plan(sources: &Sources) -> Result<(Loaded, Plan), Failure> {
     let loaded = config::load(sources).map_err(|e| Failure::Usage(e.to_string()))?;
-    let plan = Plan::new(&loaded).map_err(|e| Failure::Usage(e.to_string()))?;
-    for warning in &plan.warnings {
-        tell(format_args!("warning: {warning}"));
-    }
+    let plan = Plan::new(&loaded);
+    warn(&plan.warnings);
     Ok((loaded, plan))
 }
 
@@ -157,8 +155,17 @@ fn remark(config: &Config, plan: &Plan) {
     }
 }
 
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        tell(format_args!("warning: {warning}"));
+    }
+}
+
 /// Reads what the TLS listener would, so that a reload after a clean check succeeds.
-fn tls_files(config: &Config) -> Result<(), Failure> {
+///
+/// # Errors
+/// Every problem with the files.
+fn tls_files(config: &Config) -> Result<(), Vec<String>> {
     if config.tls.listen.is_empty() {
         return Ok(());
     }
@@ -168,26 +175,45 @@ fn tls_files(config: &Config) -> Result<(), Failure> {
         tell(format_args!("warning: {}", credentials::not_checked("the TLS files", &kept)));
         return Ok(());
     }
-    let material = Material::load(config).map_err(|problems| Failure::Usage(problems.join("\nccpgate: ")))?;
-    for warning in material.warnings() {
+    for warning in Material::load(config)?.warnings() {
         tell(format_args!("warning: {warning}"));
     }
     Ok(())
 }
 
 /// Reads what the parent proxy needs, for the same reason.
-fn parent_files(config: &Config, plan: &Plan) -> Result<(), Failure> {
+fn parent_files(config: &Config) -> Result<(), Vec<String>> {
     let files = [&config.egress.proxy_credentials, &config.egress.proxy_ca].into_iter().flatten();
     let kept: Vec<_> = files.filter(|file| credentials::is_kept(file)).cloned().collect();
     if config.egress.proxy.is_some() && !kept.is_empty() {
         tell(format_args!("warning: {}", credentials::not_checked("the files of egress.proxy", &kept)));
         return Ok(());
     }
-    let parent = plan.parent(config).map_err(Failure::Usage)?;
+    let parent = snapshot::parent(config).map_err(|problem| vec![problem])?;
     if let Some(warning) = parent.as_ref().and_then(|parent| parent.warnings()) {
         tell(format_args!("warning: {warning}"));
     }
     Ok(())
+}
+
+/// Loads the configuration and reads the files it names: the problems of both at once.
+fn checked(sources: &Sources) -> Result<Loaded, Failure> {
+    let usage = |problems: Vec<String>| Failure::Usage(problems.join("\nccpgate: "));
+    match config::load(sources) {
+        Ok(loaded) => {
+            let files = [tls_files(&loaded.config), parent_files(&loaded.config)];
+            let problems: Vec<String> = files.into_iter().filter_map(Result::err).flatten().collect();
+            if problems.is_empty() { Ok(loaded) } else { Err(usage(problems)) }
+        }
+        Err(errors) => {
+            let mut problems = vec![errors.to_string()];
+            for (section, files) in [("tls", tls_files as fn(&Config) -> _), ("egress", parent_files)] {
+                let rest = errors.rest_if_sound(section);
+                problems.extend(rest.and_then(|config| files(config).err()).into_iter().flatten());
+            }
+            Err(usage(problems))
+        }
+    }
 }
 
 fn pretty(value: &serde_json::Value) -> String {

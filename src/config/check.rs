@@ -10,11 +10,17 @@ use super::{Config, notation};
 /// A TLS 1.3 ticket may not live longer (RFC 8446 section 4.6.1).
 const LONGEST_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// All the problems between the keys of a configuration.
-pub(super) fn together(config: &Config, provenance: &Provenance) -> Vec<Problem> {
+/// All the problems between the keys of a configuration. What rests on a key that is wrong by
+/// itself, and so has a default here that nobody wrote, is not judged.
+pub(super) fn together(config: &Config, provenance: &Provenance, wrong: &[Problem]) -> Vec<Problem> {
+    let sound = |keys: &[&str]| !keys.iter().any(|key| wrong.iter().any(|problem| problem.concerns(key)));
     let mut problems = Vec::new();
-    shift_window(config, provenance, &mut problems);
-    listeners(config, provenance, &mut problems);
+    if sound(&["shift.length", "shift.breaks", "shift.lunch"]) {
+        shift_window(config, provenance, &mut problems);
+    }
+    if sound(&["proxy.listen", "tls.listen", "admin.listen"]) {
+        listeners(config, provenance, &mut problems);
+    }
     problems
 }
 

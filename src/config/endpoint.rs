@@ -5,7 +5,9 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use super::notation::{is_host, port};
+use super::notation::port;
+use crate::policy::Pattern;
+use crate::target::Host;
 
 /// A proxy that the PAC file names: an entry of `proxy.advertise`.
 ///
@@ -27,17 +29,16 @@ impl fmt::Display for Advertised {
     }
 }
 
-/// A key of `egress.connect_to`: a host pattern, not yet validated as one, and a port.
+/// A key of `egress.connect_to`: the targets that are dialled elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HostPort {
-    /// A host pattern as the user wrote it, without brackets round an IPv6 address.
-    pub host: String,
+pub struct PatternPort {
+    pub pattern: Pattern,
     pub port: u16,
 }
 
-impl fmt::Display for HostPort {
+impl fmt::Display for PatternPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&join(&self.host, self.port))
+        f.write_str(&join(self.pattern.as_str(), self.port))
     }
 }
 
@@ -45,34 +46,75 @@ fn join(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// `proxy1.corp:3128`, `https://proxy1.corp:3129`.
+/// `proxy1.corp:3128`, `https://proxy1.corp:3129`; the scheme in any letter case (RFC 3986
+/// section 3.1).
 pub(super) fn advertised(text: &str) -> Result<Advertised, String> {
     let (https, rest) = match text.split_once("://") {
-        Some(("https", rest)) => (true, rest),
-        Some(("http", rest)) => (false, rest),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
         Some((scheme, _)) => return Err(format!("unknown scheme {scheme:?}")),
         None => (false, text),
     };
-    let HostPort { host, port } = host_port(rest, is_host)?;
-    Ok(Advertised { https, host, port })
+    match host_port(rest) {
+        Ok((host, port)) => Ok(Advertised { https, host, port }),
+        Err(why) => Err(offer(&why, meant(text).filter(|meant| meant != text && advertised(meant).is_ok()))),
+    }
 }
 
-/// A key of `egress.connect_to`; the pattern itself is read by the policy.
-pub(super) fn pattern_port(text: &str) -> Result<HostPort, String> {
-    host_port(text, |host| !host.is_empty() && host.chars().all(|c| !c.is_whitespace() && c != ':'))
+/// The entry that was probably meant by a word of a PAC file, or by a URL with more than a proxy
+/// in it.
+fn meant(text: &str) -> Option<String> {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => ("https://", rest),
+        Some((_, rest)) => ("", rest),
+        None => match text.split_once(' ') {
+            Some((word, rest)) if word.eq_ignore_ascii_case("https") => ("https://", rest.trim()),
+            Some((_, rest)) => ("", rest.trim()),
+            None => ("", text),
+        },
+    };
+    let authority = rest.split(['/', '?', '#', ';']).next()?.trim();
+    let (host, port) = host_port(authority.rsplit('@').next()?).ok()?;
+    Some(format!("{scheme}{}", join(&host, port)))
 }
 
-fn host_port(text: &str, is_host: fn(&str) -> bool) -> Result<HostPort, String> {
+fn offer(why: &str, meant: Option<String>) -> String {
+    match meant {
+        Some(meant) => format!("{why}, did you mean {meant:?}?"),
+        None => why.to_owned(),
+    }
+}
+
+/// A key of `egress.connect_to`.
+pub(super) fn pattern_port(text: &str) -> Result<PatternPort, String> {
+    let (pattern, digits) = text.rsplit_once(':').ok_or("the port is missing")?;
+    let port = port(digits)?;
+    match Pattern::parse(pattern) {
+        Ok(pattern) => Ok(PatternPort { pattern, port }),
+        Err(error) => {
+            // What is missing from a correction here is the port.
+            let write = error.corrections().iter().map(|write| format!("\"{write}:{port}\""));
+            let write = write.collect::<Vec<_>>().join(" or ");
+            let why = error.reason();
+            Err(if write.is_empty() { why } else { format!("{why}, write {write}") })
+        }
+    }
+}
+
+fn host_port(text: &str) -> Result<(String, u16), String> {
     let (host, digits) = text.rsplit_once(':').ok_or("the port is missing")?;
     let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(inner) => {
             let address = inner.parse::<Ipv6Addr>();
             address.map_err(|_| format!("{inner:?} is not an IPv6 address"))?.to_string()
         }
-        None if is_host(host) => host.to_owned(),
+        None if Host::parse(host.as_bytes()).is_ok() => host.to_owned(),
+        None if text.parse::<Ipv6Addr>().is_ok() => {
+            return Err("an IPv6 address stands in brackets, as in \"[::1]:3128\"".to_owned());
+        }
         None => return Err(format!("{host:?} is not a host")),
     };
-    Ok(HostPort { host, port: port(digits)? })
+    Ok((host, port(digits)?))
 }
 
 /// What FindProxyForURL may return: results separated by `;`, brought into one form.
@@ -88,7 +130,8 @@ pub(super) fn pac_result(text: &str) -> Result<String, String> {
         results.push(match (keyword.as_str(), proxy) {
             ("DIRECT", None) => keyword,
             ("PROXY" | "HTTP" | "HTTPS" | "SOCKS" | "SOCKS4" | "SOCKS5", Some(proxy)) => {
-                format!("{keyword} {}", host_port(proxy, is_host)?)
+                let (host, port) = host_port(proxy)?;
+                format!("{keyword} {}", join(&host, port))
             }
             ("", None) => return Err("a result is empty".to_owned()),
             _ => return Err(format!("{:?} is not a PAC result", result.trim())),
@@ -109,6 +152,16 @@ mod tests {
         assert!(proxy.https);
         assert_eq!(proxy.to_string(), "https://proxy1.corp:3129");
         assert_eq!(advertised("[::1]:3128").unwrap().to_string(), "[::1]:3128");
+        assert_eq!(advertised("HTTPS://proxy1.corp:3129"), Ok(proxy));
+        for (wrong, meant) in [
+            ("https://proxy1.corp:3129/", "https://proxy1.corp:3129"),
+            ("HTTPS proxy1.corp:3129", "https://proxy1.corp:3129"),
+            ("PROXY proxy1.corp:3128; DIRECT", "proxy1.corp:3128"),
+            ("http://agent:secret@proxy1.corp:3128", "proxy1.corp:3128"),
+        ] {
+            let said = advertised(wrong).unwrap_err();
+            assert!(said.ends_with(&format!("did you mean {meant:?}?")), "{wrong}: {said}");
+        }
         for wrong in ["p", "p:0", "p\";alert(1)//:1", "ftp://p:1", "https://p:1/", "::1:3128", ":1"] {
             assert!(advertised(wrong).is_err(), "{wrong}");
         }

@@ -11,6 +11,7 @@ use serde_json::{Value as Json, json};
 
 use super::choice::Words;
 use super::notation;
+use super::problem::sentence;
 use super::reading::{Reading, as_text};
 
 /// How the value of a key is written.
@@ -47,14 +48,13 @@ impl<T> Kind for Text<T> {
 
     fn read(&self, key: &str, value: &Value, reading: &mut Reading<'_>) -> Option<T> {
         let Some(text) = as_text(value) else {
-            reading.fault(key, value, format!("expected {}", self.expects));
+            reading.fault(key, value, sentence("", self.expects));
             return None;
         };
         match (self.parse)(text.trim()) {
             Ok(read) => Some(read),
             Err(why) => {
-                let gap = if why.is_empty() { "" } else { "; " };
-                reading.fault(key, value, format!("{why}{gap}expected {}", self.expects));
+                reading.fault(key, value, sentence(&why, self.expects));
                 None
             }
         }
@@ -78,14 +78,14 @@ impl Kind for Span {
     type Value = Duration;
 
     fn read(&self, key: &str, value: &Value, reading: &mut Reading<'_>) -> Option<Duration> {
-        const EXPECTED: &str = r#"expected a duration such as "90s", "8h" or "1h 30m""#;
+        const EXPECTS: &str = r#"a duration such as "90s", "8h" or "1h 30m""#;
         let text = as_text(value).unwrap_or_default();
         let why = match notation::duration(text.trim()) {
             Ok(Duration::ZERO) if !self.zero => "must be longer than nothing".to_owned(),
             Ok(duration) => return Some(duration),
             Err(why) => why,
         };
-        reading.fault(key, value, format!("{why}; {EXPECTED}"));
+        reading.fault(key, value, sentence(&why, EXPECTS));
         None
     }
 

@@ -8,8 +8,8 @@ use figment::value::Value;
 use serde_json::{Value as Json, json};
 
 use super::kind::Kind;
-use super::problem::quoted;
-use super::reading::{Reading, as_text};
+use super::problem::{quoted, sentence};
+use super::reading::{Reading, as_text, shown};
 
 /// A list without duplicates. In the environment and after `--set` also a string with commas.
 pub(super) struct List<K> {
@@ -23,6 +23,29 @@ pub(super) fn list<K>(item: K) -> List<K> {
 
 pub(super) fn list_of_some<K>(item: K) -> List<K> {
     List { item, least: 1 }
+}
+
+impl<K: Kind<Value: PartialEq>> List<K> {
+    /// The list that was probably meant by a single value, or by several in one string; none
+    /// unless each of them is a valid item.
+    fn meant(&self, key: &str, value: &Value, reading: &mut Reading<'_>) -> Option<String> {
+        let pieces = match value {
+            Value::String(tag, text) => text
+                .split([',', ';', ' '])
+                .filter(|piece| !piece.is_empty())
+                .map(|piece| Value::String(*tag, piece.to_owned()))
+                .collect(),
+            Value::Num(..) => vec![value.clone()],
+            _ => return None,
+        };
+        let list = Value::Array(value.tag(), pieces);
+        let problems = reading.problems.len();
+        let read = self.read(key, &list, reading);
+        reading.problems.truncate(problems);
+        let list = shown(&list);
+        // A list that is shortened in messages can't be copied from them.
+        read.filter(|read| !read.is_empty() && !list.contains('…')).map(|_| list)
+    }
 }
 
 impl<K: Kind<Value: PartialEq>> Kind for List<K> {
@@ -40,7 +63,7 @@ impl<K: Kind<Value: PartialEq>> Kind for List<K> {
                 &split
             }
             _ => {
-                let hint = as_text(value).map(|text| format!(", did you mean [{text:?}]?"));
+                let hint = self.meant(key, value, reading).map(|list| format!(", did you mean {list}?"));
                 reading.fault(key, value, format!("expected a list{}", hint.unwrap_or_default()));
                 return None;
             }
@@ -107,9 +130,8 @@ impl<T: Ord + fmt::Display, K: Kind> Kind for Table<T, K> {
                     None
                 }
                 Err(why) => {
-                    let gap = if why.is_empty() { "" } else { "; " };
-                    let message = format!("{why}{gap}expected {} as key", self.expects);
-                    reading.fault(&place, item, message);
+                    let expects = format!("{} as key", self.expects);
+                    reading.fault(&place, item, sentence(&why, &expects));
                     None
                 }
             };

@@ -2,7 +2,9 @@
 //! Unknown keys end here, each with its suggestion; values are judged after the layers merge, so
 //! that a stronger layer can replace a wrong value.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use figment::value::{Dict, Map, Value};
 use figment::{Error, Metadata, Profile, Provider};
@@ -26,10 +28,15 @@ impl Layer {
     pub fn document(source: Source, text: &str, problems: &mut Vec<Problem>) -> Self {
         let mut layer = Self { source, dict: Dict::new(), positions: BTreeMap::new() };
         let (document, errors) = DeTable::parse_recoverable(text);
+        let (twice, errors): (Vec<_>, Vec<_>) =
+            errors.into_iter().partition(|error| error.message() == "duplicate key");
+        // A key that is written twice spoils nothing but itself: the rest is read all the same.
         if errors.is_empty() {
             let mut outline = Outline { lines: Lines::of(text), positions: &mut layer.positions };
             layer.dict = outline.table("", document.get_ref());
             layer.keep_known(problems);
+            let spans = twice.iter().filter_map(toml::de::Error::span).collect();
+            problems.extend(layer.written_twice(text, spans));
         }
         problems.extend(errors.iter().map(|error| Problem {
             source: layer.source.clone(),
@@ -48,6 +55,37 @@ impl Layer {
         let mut outline = Outline { lines: Lines::of(text), positions: &mut layer.positions };
         layer.dict = outline.table("", document.get_ref());
         layer
+    }
+
+    /// The keys at these places were written before. Where, shows once they have other names: then
+    /// each stands beside the first that it repeats.
+    fn written_twice(&self, text: &str, spans: Vec<Range<usize>>) -> Vec<Problem> {
+        let probe = |at: usize| format!("--second-{at}--");
+        let mut renamed = text.to_owned();
+        let mut places: Vec<(usize, &Range<usize>)> = spans.iter().enumerate().collect();
+        places.sort_by_key(|(_, span)| Reverse(span.start));
+        for (at, span) in places {
+            renamed.replace_range(span.clone(), &probe(at));
+        }
+        let mut positions = BTreeMap::new();
+        let (document, _) = DeTable::parse_recoverable(&renamed);
+        Outline { lines: Lines::of(&renamed), positions: &mut positions }.table("", document.get_ref());
+        let problem = |(at, span): (usize, &Range<usize>)| {
+            let name = unquoted(&text[span.clone()]).unwrap_or_default();
+            let ends = |key: &&String| key.trim_end_matches('"').ends_with(&probe(at));
+            let key = positions.keys().find(ends).map_or(name.clone(), |key| key.replace(&probe(at), &name));
+            let first = positions
+                .get(&key)
+                .map_or(String::new(), |first| format!(", the first time in line {}", first.line));
+            Problem {
+                source: self.source.clone(),
+                position: Some(Position::of(text, span.start)),
+                key: Some(key),
+                value: None,
+                message: format!("written twice{first}: keep one of the two"),
+            }
+        };
+        spans.iter().enumerate().map(problem).collect()
     }
 
     /// A variable `CCPGATE_SECTION__KEY`; none where the name is not of this form.

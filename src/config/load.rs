@@ -73,8 +73,9 @@ pub struct Loaded {
 ///
 /// # Errors
 ///
-/// An unreadable file, wrong TOML, unknown keys, wrong values: all of them at once, except that
-/// a file with wrong syntax is not looked at further.
+/// An unreadable file, wrong TOML, unknown keys, keys written twice, wrong values, values that
+/// don't fit together: all of them at once, except that a file with wrong syntax is not looked at
+/// further.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     let mut problems = Vec::new();
     let mut layers = vec![Layer::document(Source::Default, DEFAULT, &mut problems)];
@@ -101,16 +102,19 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     let figment = layers.into_iter().fold(Figment::new(), Figment::merge);
     let provenance = Provenance { positions, ..Provenance::default() };
     let mut reading = Reading { figment: &figment, provenance, problems };
-    let config = Config::read(&figment, &mut reading);
+    // The embedded default itself has nothing to fall back on, and no mistake.
+    let default = (*sources != Sources::default()).then(Config::default);
+    let config = Config::read(&figment, &mut reading, default.as_ref());
     let Reading { provenance, mut problems, .. } = reading;
     if let Some(config) = &config {
-        problems.extend(check::together(config, &provenance));
+        let together = check::together(config, &provenance, &problems);
+        problems.extend(together);
     }
     // In the order of the layers, and within the file from top to bottom.
     problems.sort_by(|a, b| (&a.source, a.position).cmp(&(&b.source, b.position)));
     match config {
         Some(config) if problems.is_empty() => Ok(Loaded { config, file: sources.file.clone(), provenance }),
-        _ => Err(ConfigErrors { problems }),
+        rest => Err(ConfigErrors { problems, rest: rest.map(Box::new) }),
     }
 }
 

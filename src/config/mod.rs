@@ -26,7 +26,7 @@ use figment::Figment;
 use figment::value::Value;
 
 pub use choice::{Alpn, Feature, Level, LogFormat, Mode, SignIn, TlsCheck, Wildcards};
-pub use endpoint::{Advertised, HostPort};
+pub use endpoint::{Advertised, PatternPort};
 pub use load::{Loaded, Sources, load, log_format};
 pub use problem::{ConfigErrors, Position, Problem};
 pub use schema::schema;
@@ -59,13 +59,16 @@ macro_rules! config {
                 vec![$(($Section::NAME, $Section::KEYS),)+ (Allow::NAME, Allow::KEYS)]
             }
 
-            fn read(figment: &Figment, reading: &mut Reading<'_>) -> Option<Self> {
+            /// Reads all keys. Those that are wrong are reported, and have the value of `default`, so
+            /// that what rests on the others can still be judged; none without a default.
+            fn read(figment: &Figment, reading: &mut Reading<'_>, default: Option<&Self>) -> Option<Self> {
                 // All sections are read before any of them gives up, so that all problems show.
-                $(let $field = read_section::<$Section>(figment, reading);)+
+                $(let $field = read_section::<$Section>(figment, reading, default.map(|all| &all.$field));)+
                 let allow = match figment.find_value(Allow::NAME) {
                     Ok(value) => sections::read_allow(&value, reading),
                     Err(_) => Some(Vec::new()),
                 };
+                let allow = allow.or_else(|| default.map(|all| all.allow.clone()));
                 Some(Self { $($field: $field?,)+ allow: allow? })
             }
 
@@ -97,13 +100,13 @@ config! {
     log: Log,
 }
 
-fn read_section<S: Section>(figment: &Figment, reading: &mut Reading<'_>) -> Option<S> {
+fn read_section<S: Section>(figment: &Figment, reading: &mut Reading<'_>, default: Option<&S>) -> Option<S> {
     // The embedded default has every section, and layers with anything but a table in its place
     // are refused before they are merged.
     let Ok(Value::Dict(tag, dict)) = figment.find_value(S::NAME) else {
         return None;
     };
-    S::read(&Table { key: S::NAME.to_owned(), dict: &dict, tag }, reading)
+    S::read(&Table { key: S::NAME.to_owned(), dict: &dict, tag }, reading, default)
 }
 
 impl Default for Config {

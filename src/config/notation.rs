@@ -7,11 +7,19 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use crate::policy::Pattern;
+use crate::target::{Host, ends_in_number};
+
 /// `90s`, `8h`, `1h 30m`. At most a year, so that no deadline overflows the clock.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
-    if !text.is_empty() && text != "0" && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(format!("the unit is missing, did you mean \"{text}s\"?"));
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let seconds = format!("{text}s");
+        return match duration(&seconds) {
+            Ok(Duration::ZERO) if text == "0" => Ok(Duration::ZERO),
+            Ok(Duration::ZERO) | Err(_) => Err("the unit is missing".to_owned()),
+            Ok(_) => Err(format!("the unit is missing, did you mean {seconds:?}?")),
+        };
     }
     let duration = humantime::parse_duration(text).map_err(|_| String::new())?;
     if duration > LONGEST {
@@ -69,7 +77,7 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let plain = |read: SocketAddr| SocketAddr::new(read.ip().to_canonical(), read.port());
     text.parse().map(plain).map_err(|_| match text.rsplit_once(':') {
         _ if text.parse::<IpAddr>().is_ok() => "the port is missing".to_owned(),
-        Some((host, _)) if !host.is_empty() && is_host(host) && host.parse::<IpAddr>().is_err() => {
+        Some((host, _)) if host_name(host).is_ok() => {
             "names are not looked up here, only IP addresses are".to_owned()
         }
         _ => String::new(),
@@ -127,23 +135,20 @@ fn unmapped(network: IpNet) -> Result<IpNet, String> {
     Err(format!("the prefix of an IPv4-mapped network has 96 bits at least, {meant}"))
 }
 
-/// Letters, digits, `-`, `_` in labels of 1 to 63 bytes; IPv4 addresses are of that form, too.
-pub(super) fn is_host(text: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-    };
-    text.len() <= 253 && text.split('.').all(label)
-}
-
-/// A name of a host, in lower case and without a trailing dot. Names beyond ASCII become A-labels.
+/// A host name in normal form, in A-labels; an address, or what C libraries read as one, is none.
 pub(super) fn host_name(text: &str) -> Result<String, String> {
     let ascii = idna::domain_to_ascii(text).map_err(|_| String::new())?;
-    let name = ascii.strip_suffix('.').unwrap_or(&ascii).to_ascii_lowercase();
-    if name.parse::<IpAddr>().is_ok() {
-        return Err("an IP address is not a name".to_owned());
+    match Host::parse(ascii.as_bytes()) {
+        Ok(Host::Name(name)) if !ends_in_number(&name) => Ok(name.into()),
+        Ok(_) => Err("an IP address is not a name".to_owned()),
+        Err(_) if text.is_empty() => Err(String::new()),
+        Err(why) => Err(why.to_string()),
     }
-    if is_host(&name) { Ok(name) } else { Err(String::new()) }
+}
+
+/// A host pattern.
+pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
+    Pattern::parse(text).map_err(|error| error.to_string())
 }
 
 /// One or more printable ASCII characters, none of them blank at either end: what a
@@ -155,49 +160,6 @@ pub(super) fn printable(text: &str) -> Result<String, String> {
         _ if text.len() > 100 => Err("too long".to_owned()),
         _ if !text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) => Err(String::new()),
         _ => Ok(text.to_owned()),
-    }
-}
-
-/// A region as AWS writes it, or `*`. Whether Amazon Connect is there, the catalogue knows.
-pub(super) fn region(text: &str) -> Result<String, String> {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if text == "*" || (text.contains('-') && text.bytes().all(plain)) {
-        Ok(text.to_owned())
-    } else {
-        Err(String::new())
-    }
-}
-
-/// The alias of an instance, or `*`; lower case, as in host names.
-pub(super) fn instance(text: &str) -> Result<String, String> {
-    if text.contains('.') {
-        return Err("the alias is the first label of the instance's host name".to_owned());
-    }
-    if text == "*" || (is_host(text) && !text.contains('_')) {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err(String::new())
-    }
-}
-
-/// The name of an S3 bucket: 3 to 63 lower-case letters, digits, dots and hyphens ("General
-/// purpose bucket naming rules" in the Amazon S3 User Guide).
-pub(super) fn bucket(text: &str) -> Result<String, String> {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let label = |label: &str| !label.is_empty() && label.bytes().all(plain);
-    if (3..=63).contains(&text.len()) && text.split('.').all(label) {
-        Ok(text.to_owned())
-    } else {
-        Err(String::new())
-    }
-}
-
-/// A host pattern as it stands; the policy reads it.
-pub(super) fn pattern(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        Err(String::new())
-    } else {
-        Ok(text.to_owned())
     }
 }
 

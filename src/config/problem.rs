@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde_json::{Value as Json, json};
 
+use super::Config;
 use super::source::Source;
 
 /// One thing that is wrong.
@@ -58,6 +59,16 @@ impl<'a> Lines<'a> {
     }
 }
 
+impl Problem {
+    /// Whether it is about this key, a part of it, or, for a section's name, a key of it. A problem
+    /// without a key is about everything.
+    pub(super) fn concerns(&self, key: &str) -> bool {
+        self.key.as_deref().is_none_or(|named| {
+            named.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.source)?;
@@ -77,9 +88,17 @@ impl fmt::Display for Problem {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors {
     pub problems: Vec<Problem>,
+    pub(super) rest: Option<Box<Config>>,
 }
 
 impl ConfigErrors {
+    /// What else can be judged: the configuration with defaults in place of all that is wrong.
+    /// None where a key of `section` is wrong.
+    #[must_use]
+    pub fn rest_if_sound(&self, section: &str) -> Option<&Config> {
+        self.rest.as_deref().filter(|_| self.problems.iter().all(|problem| !problem.concerns(section)))
+    }
+
     /// An array of objects with the parts of each problem; null for what it lacks.
     pub fn to_json(&self) -> Json {
         let object = |problem: &Problem| {
@@ -98,7 +117,7 @@ impl ConfigErrors {
 
 impl From<Problem> for ConfigErrors {
     fn from(problem: Problem) -> Self {
-        Self { problems: vec![problem] }
+        Self { problems: vec![problem], rest: None }
     }
 }
 
@@ -115,6 +134,16 @@ impl fmt::Display for ConfigErrors {
 }
 
 impl std::error::Error for ConfigErrors {}
+
+/// Why a value is wrong, if there is more to say than that it is, and what would be valid.
+pub(super) fn sentence(why: &str, expects: &str) -> String {
+    match why {
+        "" => format!("expected {expects}"),
+        // After a question nothing can follow but a sentence of its own.
+        _ if why.ends_with('?') => format!("{why} Expected {expects}"),
+        _ => format!("{why}; expected {expects}"),
+    }
+}
 
 /// A value from outside for a message: quoted, escaped, at most 60 characters.
 pub(super) fn quoted(text: &str) -> String {
@@ -152,6 +181,13 @@ mod tests {
         assert_eq!(Position::of("ab\nö=x", 0), Position { line: 1, column: 1 });
         assert_eq!(Position::of("ab\nö=x", 6), Position { line: 2, column: 3 });
         assert_eq!(Position::of("ab", 99), Position { line: 1, column: 3 });
+    }
+
+    #[test]
+    fn a_message_has_no_gap_where_a_part_is_missing() {
+        assert_eq!(sentence("", "a host"), "expected a host");
+        assert_eq!(sentence("too long", "a host"), "too long; expected a host");
+        assert_eq!(sentence("did you mean \"5s\"?", "a span"), "did you mean \"5s\"? Expected a span");
     }
 
     #[test]

@@ -13,15 +13,16 @@ use serde_json::{Map, Value as Json, json};
 
 use super::choice::{Alpn, Feature, Level, LogFormat, Mode, SignIn, TlsCheck, Wildcards};
 use super::direct::direct;
-use super::endpoint::{self, Advertised, HostPort};
+use super::endpoint::{self, Advertised, PatternPort};
 use super::kind::{FilePath, Flag, Kind, OptionalPath, Size, Span, Text, Whole, one_of, text};
 use super::kind_of_many::{self, Or, StarOr, list, list_of_some};
 use super::notation;
 use super::parent::OptionalParent;
 use super::reading::{Reading, Table};
+use crate::catalogue;
 use crate::egress::url::ParentUrl;
 use crate::pac::Direct;
-use crate::policy::Category;
+use crate::policy::{Category, Pattern};
 
 /// What is known of a section besides its values.
 pub(super) struct About {
@@ -36,7 +37,8 @@ pub(super) trait Section: Sized {
     const NAME: &'static str;
     const KEYS: &'static [&'static str];
     fn about() -> About;
-    fn read(table: &Table<'_>, reading: &mut Reading<'_>) -> Option<Self>;
+    /// Reports every key that is wrong, and gives it the value of `default`; none without one.
+    fn read(table: &Table<'_>, reading: &mut Reading<'_>, default: Option<&Self>) -> Option<Self>;
     /// Key and value, in the order of the documentation.
     fn write(&self) -> Vec<(&'static str, toml::Value)>;
 }
@@ -65,9 +67,11 @@ macro_rules! section {
                 }
             }
 
-            fn read(table: &Table<'_>, reading: &mut Reading<'_>) -> Option<Self> {
+            fn read(table: &Table<'_>, reading: &mut Reading<'_>, default: Option<&Self>) -> Option<Self> {
                 // All keys are read before any of them gives up, so that all problems show.
-                $(let $field = reading.key(table, stringify!($field), &$kind);)+
+                $(let $field = reading
+                    .key(table, stringify!($field), &$kind)
+                    .or_else(|| default.map(|all| all.$field.clone()));)+
                 Some(Self { $($field: $field?),+ })
             }
 
@@ -82,11 +86,11 @@ section! {
     /// The instances of Amazon Connect that agents work with.
     "connect" Connect {
         /// AWS regions of the instances, or `["*"]` for all.
-        regions: Vec<String> = StarOr(list_of_some(text(r#"a region such as "us-west-2", or "*""#, notation::region)));
+        regions: Vec<String> = StarOr(list_of_some(text(r#"a region such as "us-west-2", or "*""#, catalogue::region)));
         /// Aliases of the instances (the first label of their host names), or `["*"]` for any.
-        instances: Vec<String> = StarOr(list_of_some(text(r#"an alias of letters, digits and hyphens, or "*""#, notation::instance)));
+        instances: Vec<String> = StarOr(list_of_some(text(r#"an alias of 1 to 63 letters, digits and inner hyphens, or "*""#, catalogue::alias)));
         /// S3 buckets that hold attachments.
-        attachment_buckets: Vec<String> = list(text("the name of an S3 bucket", notation::bucket));
+        attachment_buckets: Vec<String> = list(text("the name of an S3 bucket: 3 to 63 lower-case letters, digits, dots and inner hyphens", catalogue::bucket));
         /// Whether agents take calls in the browser; `false`: a media-less CCP, no TURN endpoints.
         media: bool = Flag;
         /// Whether names that AWS has replaced are let through as well.
@@ -104,7 +108,7 @@ section! {
     /// Anything else that agents need, such as the identity provider; one table for each pattern.
     "allow" Allow {
         /// A host, or a pattern: `*` within a label, `*.` in front for one or more labels.
-        pattern: String = HOST_PATTERN;
+        pattern: Pattern = HOST_PATTERN;
         /// The ports that may be connected to.
         ports: Vec<u16> = Or(list_of_some(PORT), || vec![443]);
         /// What the host is used for, as metrics and lists group it.
@@ -118,7 +122,7 @@ section! {
         /// `enforce`: refuse; `report`: let through and count what the policy would deny.
         mode: Mode = one_of::<Mode>();
         /// Host patterns that win over every allow rule.
-        deny: Vec<String> = list(HOST_PATTERN);
+        deny: Vec<Pattern> = list(HOST_PATTERN);
         /// What the first bytes in a tunnel must be: `sni`: a ClientHello naming the CONNECT host; `tls`: any ClientHello; `off`: any bytes.
         tls: TlsCheck = one_of::<TlsCheck>();
     }
@@ -206,7 +210,7 @@ section! {
         /// Private networks that a name may resolve into.
         allow_private: Vec<IpNet> = list(NETWORK);
         /// Where to connect to in place of a host pattern and port, like curl's `--connect-to`.
-        connect_to: BTreeMap<HostPort, SocketAddr> = kind_of_many::Table {
+        connect_to: BTreeMap<PatternPort, SocketAddr> = kind_of_many::Table {
             expects: r#""HOST-PATTERN:PORT""#,
             entry: endpoint::pattern_port,
             item: text(r#"an IP address and port such as "127.0.0.1:8443""#, notation::remote_address),
@@ -216,7 +220,7 @@ section! {
         /// A parent proxy to reach targets through, `http://HOST:PORT` or `https://HOST:PORT`; `""`: none.
         proxy: Option<ParentUrl> = OptionalParent;
         /// Host patterns that go through the parent proxy; empty: all hosts.
-        proxy_for: Vec<String> = list(HOST_PATTERN);
+        proxy_for: Vec<Pattern> = list(HOST_PATTERN);
         /// A file with `user:password` for the parent proxy.
         proxy_credentials: Option<PathBuf> = OptionalPath;
         /// Certification authorities, PEM, for a parent proxy over https; `""`: those of the system.
@@ -275,10 +279,10 @@ const SOME_TIME: Span = Span { zero: false };
 /// Far beyond any machine, and small enough for every counter and allocation size.
 const COUNT: Whole<usize> = Whole { least: 1, most: 100_000_000 };
 const PORT: Whole<u16> = Whole { least: 1, most: u16::MAX };
-const HOST_PATTERN: Text<String> = Text {
+const HOST_PATTERN: Text<Pattern> = Text {
     expects: r#"a host or a pattern such as "*.example.com""#,
     parse: notation::pattern,
-    write: String::clone,
+    write: Pattern::to_string,
 };
 const LISTEN: Text<SocketAddr> = Text {
     expects: r#"an IP address and port such as "127.0.0.1:3128" or "[::1]:3128""#,
@@ -306,7 +310,7 @@ pub(super) fn read_allow(value: &Value, reading: &mut Reading<'_>) -> Option<Vec
         reading.record(&key, item);
         match item {
             Value::Dict(tag, dict) => {
-                read.push(Allow::read(&Table { key, dict, tag: *tag }, reading));
+                read.push(Allow::read(&Table { key, dict, tag: *tag }, reading, None));
             }
             _ => {
                 reading.fault(&key, item, EXPECTED.to_owned());

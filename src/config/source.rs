@@ -107,6 +107,6 @@ mod tests {
         assert_eq!(at("egress.connect_to.\"[::1]:1\""), (file, Some(6)));
         assert_eq!(at("egress.connect_to.\"d:1\""), (Source::Set, None));
         assert_eq!(at("proxy.name"), (Source::Default, None));
-        assert_eq!(Config::default().policy.deny, Vec::<String>::new());
+        assert_eq!(Config::default().policy.deny, Vec::new());
     }
 }

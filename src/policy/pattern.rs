@@ -19,42 +19,81 @@ pub struct Pattern {
     exact: Option<Host>,
 }
 
-/// Why a text is not a pattern. Where there is a likely correction, the message contains it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PatternError {
-    #[error("pattern is empty; expected a host such as \"login.idp.example\"")]
-    Empty,
-    #[error("pattern {text:?} is a URL, and patterns are hosts; write {write:?}")]
-    Url { text: String, write: String },
-    #[error("pattern {text:?} has a path, and patterns are hosts; write {write:?}")]
-    Path { text: String, write: String },
-    #[error("pattern {text:?} is an address range, and a pattern names single addresses; list each one")]
-    Range { text: String },
-    #[error(
-        "pattern {text:?} has a port, and ports stand beside it; write {write:?} with `ports = [{port}]`"
-    )]
-    Port { text: String, write: String, port: String },
-    #[error("pattern {text:?} has user information; write {write:?}")]
-    Userinfo { text: String, write: String },
-    #[error(
-        "pattern {text:?}: `**` is not known; a leading `*.` already covers one or more labels, so write {write:?}"
-    )]
-    DoubleStar { text: String, write: String },
-    #[error("pattern {text:?} is too broad: {why}; name the host or its domain, as in \"*.idp.example\"")]
-    TooBroad { text: String, why: &'static str },
-    #[error("pattern {text:?}: `{}` cannot stand in a pattern; valid are letters, digits, `-`, `_`, dots and `*`", .character.escape_default())]
-    Character { text: String, character: char },
-    #[error(
-        "pattern {text:?}: `*` cannot stand in a label with characters outside ASCII; write the label in punycode (xn--)"
-    )]
-    StarInUnicode { text: String },
-    #[error(
-        "pattern {text:?} ends in a number without being an address; write an IPv4 address as four decimal numbers, without `*`"
-    )]
-    Numeric { text: String },
-    #[error("pattern {text:?}: {cause}")]
-    Host { text: String, cause: TargetError },
+/// Why a text is not a pattern, and what was probably meant. Printed, it says both; what the text
+/// was is left to the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PatternError {
+    cause: Cause,
+    write: Vec<String>,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Cause {
+    #[error("it is empty")]
+    Empty,
+    #[error("this is a URL, and patterns are hosts")]
+    Url,
+    #[error("it has a path, and patterns are hosts")]
+    Path,
+    #[error("this is an address range, and a pattern names single addresses: list each one")]
+    Range,
+    #[error("it has a port, and ports stand beside it")]
+    Port(Option<u16>),
+    #[error("it has user information, and patterns are hosts")]
+    Userinfo,
+    #[error("a leading dot is not known here")]
+    LeadingDot,
+    #[error("`**` is not known, and a leading `*.` already covers one or more labels")]
+    DoubleStar,
+    #[error("it is too broad, it names no domain")]
+    TooBroad,
+    #[error("`{}` cannot stand in a pattern; valid are letters, digits, `-`, `_`, dots and `*`", .0.escape_default())]
+    Character(char),
+    #[error("`*` cannot stand in a label with characters outside ASCII: spell the label in punycode (xn--)")]
+    StarInUnicode,
+    #[error(
+        "it ends in a number without being an address: an IPv4 address is four decimal numbers, without `*`"
+    )]
+    Numeric,
+    #[error("{0}")]
+    Host(TargetError),
+}
+
+impl PatternError {
+    /// Why, without what was meant.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        self.cause.to_string()
+    }
+
+    /// The patterns that may have been meant; each of them parses.
+    #[must_use]
+    pub fn corrections(&self) -> &[String] {
+        &self.write
+    }
+}
+
+impl fmt::Display for PatternError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.cause)?;
+        match &self.write[..] {
+            [one] => write!(f, ", write {one:?}")?,
+            [below, itself] => {
+                write!(
+                    f,
+                    ", write {below:?} for the names below it, {itself:?} for that name itself, or both"
+                )?;
+            }
+            _ => return Ok(()),
+        }
+        match self.cause {
+            Cause::Port(Some(port)) => write!(f, " with `ports = [{port}]`"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for PatternError {}
 
 impl Pattern {
     /// Reads a pattern and brings it into normal form.
@@ -63,8 +102,12 @@ impl Pattern {
     /// See [`PatternError`].
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let text = text.trim();
+        Self::read(text).map_err(|cause| PatternError { write: meant(text), cause })
+    }
+
+    fn read(text: &str) -> Result<Self, Cause> {
         if text.is_empty() {
-            return Err(PatternError::Empty);
+            return Err(Cause::Empty);
         }
         if let Some(address) = ipv6(text) {
             return Ok(Self::exact(Host::Ip(address.into())));
@@ -72,16 +115,16 @@ impl Pattern {
         refuse_what_is_not_a_host(text)?;
         let name = to_ascii(text)?;
         let name = name.strip_suffix('.').unwrap_or(&name).to_ascii_lowercase();
-        if name.chars().all(|c| c == '*') {
-            return Err(PatternError::TooBroad { text: text.to_owned(), why: "it names no domain" });
+        if name.contains('*') && name.chars().all(|c| matches!(c, '*' | '.')) {
+            return Err(Cause::TooBroad);
         }
-        check_labels(text, &name)?;
+        check_labels(&name)?;
         if let Ok(address) = name.parse::<Ipv4Addr>() {
             return Ok(Self::exact(Host::Ip(address.into())));
         }
         let all_digits = name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'.' | b'*'));
         if ends_in_number(&name) || all_digits {
-            return Err(PatternError::Numeric { text: text.to_owned() });
+            return Err(Cause::Numeric);
         }
         if name.contains('*') {
             return Ok(Self { text: name.into(), exact: None });
@@ -218,52 +261,74 @@ fn ipv6(text: &str) -> Option<Ipv6Addr> {
     inner.parse().ok()
 }
 
-/// URLs, paths, ports and user information, each with the entry that was probably meant.
-fn refuse_what_is_not_a_host(text: &str) -> Result<(), PatternError> {
-    let owned = text.to_owned();
+/// The parts of what may be an address bar's text.
+struct Parts<'a> {
+    scheme: bool,
+    host: &'a str,
+    port: Option<&'a str>,
+}
+
+fn parts(text: &str) -> Parts<'_> {
     let (scheme, rest) = match text.split_once("://") {
         Some((_, rest)) => (true, rest),
         None => (false, text.strip_prefix("//").unwrap_or(text)),
     };
-    let authority = rest.split(['/', '\\', '#']).next().unwrap_or(rest);
+    let authority = rest.split(['/', '\\', '#', '?']).next().unwrap_or(rest);
     let host_port = authority.rsplit('@').next().unwrap_or(authority);
     let (host, port) = match host_port.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (host, Some(port)),
         _ => (host_port, None),
     };
-    let write = host.strip_suffix('.').unwrap_or(host).to_lowercase();
+    Parts { scheme, host, port }
+}
+
+/// The patterns that were probably meant by a text that is none: what is left without scheme,
+/// user, port, path, doubled stars and dots. A leading dot stands elsewhere for a domain with all
+/// names below it, which are two patterns here.
+fn meant(text: &str) -> Vec<String> {
+    let mut host = parts(text).host.trim_end_matches('.').to_lowercase();
+    while host.contains("**") {
+        host = host.replace("**", "*");
+    }
+    let dotted = host.starts_with('.');
+    let labels: Vec<&str> = host.split('.').filter(|label| !label.is_empty()).collect();
+    let plain = labels.join(".");
+    let candidates =
+        if dotted && !plain.starts_with('*') { vec![format!("*.{plain}"), plain] } else { vec![plain] };
+    candidates.into_iter().filter(|write| write != text && Pattern::read(write).is_ok()).collect()
+}
+
+/// URLs, paths, ports and user information, and what other lists write for a domain.
+fn refuse_what_is_not_a_host(text: &str) -> Result<(), Cause> {
+    let Parts { scheme, host, port } = parts(text);
     if scheme {
-        return Err(PatternError::Url { text: owned, write });
+        return Err(Cause::Url);
     }
     if text.contains('/') {
         let (before, after) = text.split_once('/').unwrap_or((text, ""));
         let address = before.parse::<Ipv4Addr>().is_ok() || ipv6(before).is_some();
-        if address && after.parse::<u8>().is_ok() {
-            return Err(PatternError::Range { text: owned });
-        }
-        return Err(PatternError::Path { text: owned, write });
+        return Err(if address && after.parse::<u8>().is_ok() { Cause::Range } else { Cause::Path });
     }
     if text.contains('@') {
-        return Err(PatternError::Userinfo { text: owned, write });
+        return Err(Cause::Userinfo);
     }
     if let Some(port) = port
         && (host.starts_with('[') || !host.contains(':'))
     {
-        let port = if port.is_empty() { "443" } else { port }.to_owned();
-        return Err(PatternError::Port { text: owned, write, port });
+        let port = if port.is_empty() { "443" } else { port };
+        return Err(Cause::Port(port.parse().ok().filter(|port| *port != 0)));
     }
     if text.contains("**") {
-        let mut write = text.to_lowercase();
-        while write.contains("**") {
-            write = write.replace("**", "*");
-        }
-        return Err(PatternError::DoubleStar { text: owned, write });
+        return Err(Cause::DoubleStar);
+    }
+    if text.strip_prefix('.').is_some_and(|rest| !rest.is_empty() && !rest.starts_with('.')) {
+        return Err(Cause::LeadingDot);
     }
     Ok(())
 }
 
 /// U-labels become A-labels, label by label, so that a label with a `*` is left alone.
-fn to_ascii(text: &str) -> Result<Cow<'_, str>, PatternError> {
+fn to_ascii(text: &str) -> Result<Cow<'_, str>, Cause> {
     if text.is_ascii() {
         return Ok(Cow::Borrowed(text));
     }
@@ -278,36 +343,35 @@ fn to_ascii(text: &str) -> Result<Cow<'_, str>, PatternError> {
             continue;
         }
         if label.contains('*') {
-            return Err(PatternError::StarInUnicode { text: text.to_owned() });
+            return Err(Cause::StarInUnicode);
         }
         let ascii = idna::domain_to_ascii_cow(label.as_bytes(), idna::AsciiDenyList::STD3)
-            .map_err(|_| PatternError::Host { text: text.to_owned(), cause: TargetError::Idna })?;
+            .map_err(|_| Cause::Host(TargetError::Idna))?;
         // Compatibility mapping can make ASCII punctuation out of other characters: a wide `＊`
         // must not become a star.
         if let Some(character) = ascii.chars().find(|&c| !c.is_ascii_alphanumeric() && c != '-') {
-            return Err(PatternError::Character { text: text.to_owned(), character });
+            return Err(Cause::Character(character));
         }
         name.push_str(&ascii);
     }
     Ok(Cow::Owned(name))
 }
 
-fn check_labels(text: &str, name: &str) -> Result<(), PatternError> {
-    let wrong = |cause| PatternError::Host { text: text.to_owned(), cause };
+fn check_labels(name: &str) -> Result<(), Cause> {
     if let Some(character) =
         name.chars().find(|&c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '*')))
     {
-        return Err(PatternError::Character { text: text.to_owned(), character });
+        return Err(Cause::Character(character));
     }
     if name.len() > MAX_NAME {
-        return Err(wrong(TargetError::NameTooLong));
+        return Err(Cause::Host(TargetError::NameTooLong));
     }
     for label in name.split('.') {
         if label.is_empty() {
-            return Err(wrong(TargetError::EmptyLabel));
+            return Err(Cause::Host(TargetError::EmptyLabel));
         }
         if label.bytes().filter(|&byte| byte != b'*').count() > MAX_LABEL {
-            return Err(wrong(TargetError::LabelTooLong));
+            return Err(Cause::Host(TargetError::LabelTooLong));
         }
     }
     Ok(())

@@ -93,3 +93,22 @@ pub struct Rule {
     /// Where the fact comes from: an AWS page, or the configuration key.
     pub source: String,
 }
+
+impl Rule {
+    /// A rule that the configuration adds to those of the catalogue: TCP, and the customer's own
+    /// until somebody knows better.
+    #[must_use]
+    pub fn added(pattern: super::Pattern, ports: Vec<u16>, category: Category) -> Self {
+        Self {
+            pattern,
+            ports,
+            protocol: Protocol::Tcp,
+            category,
+            generation: Generation::Current,
+            breadth: Breadth::Tenant,
+            carries: "what [[allow]] adds".to_owned(),
+            agent_sees: "whatever needs this host fails; the configuration added it".to_owned(),
+            source: "[[allow]]".to_owned(),
+        }
+    }
+}

@@ -60,7 +60,15 @@ fn refused_with_the_correction() {
         ("b\u{fc}*.example", "punycode"),
         ("\u{ff0a}.example.com", "internationalised"),
         ("a..b", "empty label"),
-        (".a.b", "empty label"),
+        (".a.b", "write \"*.a.b\" for the names below it, \"a.b\" for that name itself, or both"),
+        (".idp.example/", "write \"*.idp.example\" for the names below it, \"idp.example\""),
+        (".example.com:443", "write \"*.example.com\" for the names below it, \"example.com\""),
+        ("https://.idp.example/", "write \"*.idp.example\" for the names below it"),
+        ("*.*", "too broad"),
+        ("..", "empty label"),
+        ("a..b", "write \"a.b\""),
+        ("x.example:99999", "write \"x.example\""),
+        ("https://127.1/", "a URL, and patterns are hosts"),
         ("127.1", "ends in a number"),
         ("0x7f000001", "ends in a number"),
         ("*.0.0.1", "ends in a number"),
@@ -71,6 +79,19 @@ fn refused_with_the_correction() {
     let long = "a".repeat(64);
     assert!(normal(&format!("{long}.example")).contains("63"));
     assert!(normal(&"abc.".repeat(100)).contains("253"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn every_correction_is_a_pattern(text in "\\PC{0,40}|(https?://|//|)(u@|)[.*]{0,3}[a-z0-9.*-]{0,12}(:[0-9]{0,6}|)(/[a-z?*]{0,3}|)") {
+        if let Err(error) = Pattern::parse(&text) {
+            for write in error.corrections() {
+                proptest::prop_assert!(Pattern::parse(write).is_ok(), "{} for {}", write, text);
+                let quoted = format!("{:?}", write);
+                proptest::prop_assert!(error.to_string().contains(&quoted));
+            }
+        }
+    }
 }
 
 #[test]
