@@ -4,24 +4,14 @@
 
 use std::hint::black_box;
 
-use ccpgate::policy::{Breadth, Category, Generation, Pattern, Policy, Protocol, Rule};
+use ccpgate::policy::{Category, Pattern, Policy, Rule};
 use ccpgate::target::Target;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 fn policy(patterns: impl IntoIterator<Item = String>, deny: &[&str]) -> Policy {
     let rules = patterns
         .into_iter()
-        .map(|pattern| Rule {
-            pattern: Pattern::parse(&pattern).expect("a pattern"),
-            ports: vec![443],
-            protocol: Protocol::Tcp,
-            category: Category::Api,
-            generation: Generation::Current,
-            breadth: Breadth::Service,
-            carries: String::new(),
-            agent_sees: String::new(),
-            source: String::new(),
-        })
+        .map(|pattern| Rule::added(Pattern::parse(&pattern).expect("a pattern"), vec![443], Category::Api))
         .collect();
     let deny = deny.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect();
     Policy::new(rules, deny)

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use ccpgate::config::{Sources, TlsCheck, load};
 use ccpgate::pac;
-use ccpgate::policy::{Breadth, Category, Decision, Generation, Pattern, Policy, Protocol, Rule};
+use ccpgate::policy::{Category, Decision, Pattern, Policy, Rule};
 use ccpgate::proxy::head::{self, Head};
 use ccpgate::snapshot::Plan;
 use ccpgate::target::{Host, Target};
@@ -144,17 +144,7 @@ pub fn config(data: &[u8]) {
 pub fn pac(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let patterns: Vec<Pattern> = text.lines().take(50).filter_map(|line| Pattern::parse(line).ok()).collect();
-    let rules = patterns.iter().map(|pattern| Rule {
-        pattern: pattern.clone(),
-        ports: vec![443],
-        protocol: Protocol::Tcp,
-        category: Category::Extra,
-        generation: Generation::Current,
-        breadth: Breadth::Tenant,
-        carries: String::new(),
-        agent_sees: String::new(),
-        source: String::new(),
-    });
+    let rules = patterns.iter().map(|pattern| Rule::added(pattern.clone(), vec![443], Category::Extra));
     let policy = Policy::new(rules.collect(), Vec::new());
     let proxy = text.lines().last().unwrap_or_default().to_owned();
     // Every other pattern is direct as well, and two proxies of one row make lanes.

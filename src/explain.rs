@@ -6,7 +6,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::policy::{Category, Decision, Nearest, Policy, Reason, Rule};
+use crate::catalogue::Elsewhere;
+use crate::policy::{By, Category, Decision, Nearest, Policy, Protocol, Reason, Rule};
 use crate::target::Target;
 
 /// What an agent notices when the browser is refused a host that no rule describes.
@@ -27,6 +28,11 @@ pub struct Explanation {
     pub rule: Option<String>,
     /// Of that rule; null for a deny pattern.
     pub category: Option<Category>,
+    /// How the endpoint is reached: `tcp` through the proxy, `udp` past any proxy. Of the rule, or of
+    /// what the catalogue knows about the host; null where neither is known.
+    pub protocol: Option<Protocol>,
+    /// The ports of that endpoint.
+    pub ports: Option<Vec<u16>>,
     /// What the agent notices when this target fails.
     pub agent_sees: Option<String>,
     /// For a denial: the rule that may have been meant.
@@ -46,10 +52,10 @@ pub enum Verdict {
 }
 
 impl Explanation {
-    /// Explains what the policy says about the target. `elsewhere` is a sentence from the
-    /// catalogue, such as which region or feature would cover the host.
+    /// Explains what the policy says about the target. `elsewhere` is what the catalogue knows of a
+    /// host that the configuration leaves out.
     #[must_use]
-    pub fn new(policy: &Policy, target: &Target, elsewhere: Option<&str>) -> Self {
+    pub fn new(policy: &Policy, target: &Target, elsewhere: Option<&Elsewhere>) -> Self {
         let base = Self {
             target: target.to_string(),
             decision: Verdict::Denied,
@@ -58,7 +64,9 @@ impl Explanation {
             category: None,
             agent_sees: None,
             nearest: None,
-            elsewhere: elsewhere.map(str::to_owned),
+            protocol: None,
+            ports: None,
+            elsewhere: elsewhere.map(ToString::to_string),
             detail: None,
         };
         match policy.decide(target) {
@@ -66,33 +74,37 @@ impl Explanation {
                 decision: Verdict::Allowed,
                 rule: Some(rule.pattern.to_string()),
                 category: Some(rule.category),
+                protocol: Some(rule.protocol),
+                ports: Some(rule.ports.clone()),
                 agent_sees: words(&rule.agent_sees),
                 detail: Some(describe(rule)),
                 ..base
             },
-            Decision::Denied { reason, rule } => {
+            Decision::Denied { reason, by } => {
                 let nearest = policy.nearest(target);
-                let by_pattern =
-                    |pattern: &str| policy.rules().iter().find(|known| known.pattern.as_str() == pattern);
-                let named = match reason {
-                    Reason::DenyRule => None,
-                    _ => rule.and_then(by_pattern),
+                let named = match by {
+                    Some(By::Rule(_, rule)) => Some(rule),
+                    Some(By::Deny(_)) | None => None,
                 };
-                // A host that resembles a rule is likely to carry what that rule carries.
-                let resembled = match reason {
-                    Reason::DenyRule => {
-                        policy.rules().iter().find(|known| known.pattern.matches(&target.host))
+                // The host of one of these rules carries what the rule says; the catalogue's own
+                // row is about this very host, and so says more than a rule that it is near to.
+                let near = nearest.as_ref().and_then(|near| policy.rule(near.same?));
+                let (protocol, ports, agent_sees) = match (named, elsewhere, near) {
+                    (None, Some(row), _) => {
+                        (Some(row.protocol), Some(row.ports.to_vec()), words(row.agent_sees))
                     }
-                    _ => nearest.as_ref().and_then(|near| by_pattern(&near.rule)),
+                    (Some(rule), ..) | (None, None, Some(rule)) => {
+                        (Some(rule.protocol), Some(rule.ports.clone()), words(&rule.agent_sees))
+                    }
+                    (None, None, None) => (None, None, None),
                 };
                 Self {
                     reason: Some(reason.as_str()),
-                    rule: rule.map(str::to_owned),
+                    rule: by.map(|by| by.pattern().to_string()),
                     category: named.map(|rule| rule.category),
-                    agent_sees: named
-                        .or(resembled)
-                        .and_then(|rule| words(&rule.agent_sees))
-                        .or_else(|| Some(NO_TUNNEL.to_owned())),
+                    protocol,
+                    ports,
+                    agent_sees: agent_sees.or_else(|| Some(NO_TUNNEL.to_owned())),
                     nearest,
                     detail: Some(meaning(reason).to_owned()),
                     ..base
@@ -165,19 +177,16 @@ fn meaning(reason: Reason) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Breadth, Generation, Pattern, Protocol};
+    use crate::catalogue::{ConnectChoice, find_elsewhere_given};
+    use crate::policy::Pattern;
 
     fn rule(pattern: &str, port: u16, protocol: Protocol, agent_sees: &str) -> Rule {
         Rule {
-            pattern: Pattern::parse(pattern).unwrap(),
-            ports: vec![port],
             protocol,
-            category: Category::Signalling,
-            generation: Generation::Current,
-            breadth: Breadth::Tenant,
             carries: "softphone signalling".to_owned(),
             agent_sees: agent_sees.to_owned(),
             source: "allow".to_owned(),
+            ..Rule::added(Pattern::parse(pattern).unwrap(), vec![port], Category::Signalling)
         }
     }
 
@@ -202,6 +211,8 @@ mod tests {
                 "reason": null,
                 "rule": "*.my.connect.aws",
                 "category": "signalling",
+                "protocol": "tcp",
+                "ports": [443],
                 "agent_sees": "the panel stays white",
                 "nearest": null,
                 "elsewhere": null,
@@ -216,6 +227,8 @@ mod tests {
                 "reason": "port",
                 "rule": "*.my.connect.aws",
                 "category": "signalling",
+                "protocol": "tcp",
+                "ports": [443],
                 "agent_sees": "the panel stays white",
                 "nearest": {
                     "rule": "*.my.connect.aws",
@@ -238,6 +251,49 @@ mod tests {
         let literal = explained("10.0.0.1");
         assert_eq!((literal.reason, literal.rule), (Some("ip_literal"), None));
         assert_eq!(literal.agent_sees.as_deref(), Some(NO_TUNNEL));
+    }
+
+    #[test]
+    fn a_rule_of_the_same_text_over_another_protocol_says_nothing() {
+        let rules = vec![
+            rule("turn*.example.com", 3478, Protocol::Udp, "no sound"),
+            rule("turn*.example.com", 443, Protocol::Tcp, "the test page fails"),
+        ];
+        let policy = Policy::new(rules, Vec::new());
+        let said = Explanation::new(&policy, &Target::parse_human("turn1.example.com:8443").unwrap(), None);
+        assert_eq!(said.agent_sees.as_deref(), Some("the test page fails"));
+        assert_eq!((said.protocol, said.ports), (Some(Protocol::Tcp), Some(vec![443])));
+    }
+
+    #[test]
+    fn what_the_catalogue_knows_beats_what_merely_resembles() {
+        let choice = ConnectChoice { regions: vec!["eu-central-1".to_owned()], ..ConnectChoice::default() };
+        let policy = Policy::new(crate::catalogue::resolve(&choice).rules, Vec::new());
+        let said = |text: &str| {
+            let target = Target::parse_human(text).unwrap();
+            let row = find_elsewhere_given(&target.host.to_string(), &choice);
+            Explanation::new(&policy, &target, row.as_ref())
+        };
+        let turn = said("turn:TurnNlb-d76454ac48d20c1e.elb.us-east-1.amazonaws.com:3478?transport=udp");
+        assert_eq!((turn.protocol, turn.ports), (Some(Protocol::Udp), Some(vec![3478])));
+        assert!(turn.agent_sees.unwrap().contains("softphone"));
+        assert!(turn.elsewhere.unwrap().contains("UDP 3478 past any proxy"));
+        for host in ["portal.sso.eu-central-1.amazonaws.com", "assets.sso-portal.eu-central-1.amazonaws.com"]
+        {
+            let said = said(host);
+            assert!(said.agent_sees.as_deref().unwrap().contains("access portal"), "{said}");
+            assert!(
+                said.elsewhere.as_deref().unwrap().contains("\"identity-center\" in connect.signin"),
+                "{said}"
+            );
+            assert_eq!(said.nearest, None, "{said}");
+        }
+        // Nothing is known of these, so nothing is said that another service's rule says.
+        assert_eq!(said("acme.lambda.eu-central-1.amazonaws.com").agent_sees.as_deref(), Some(NO_TUNNEL));
+        for own in ["eu-central-1.console.aws.amazon.com", "signin.aws.amazon.com", "eu-central-1.signin.aws"]
+        {
+            assert!(said(own).is_allowed(), "{own}");
+        }
     }
 
     #[test]

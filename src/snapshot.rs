@@ -15,7 +15,7 @@ use crate::egress::Egress;
 use crate::egress::parent::{self, Parent};
 use crate::metrics::{Metrics, RuleSeries};
 use crate::net::resolver::Resolver;
-use crate::policy::{Pattern, Policy, Protocol, Reason, Rule, RuleId};
+use crate::policy::{Breadth, Pattern, Policy, Protocol, Reason, Rule, RuleId};
 use crate::target::{Host, Target};
 use crate::tunnel::relay::Patience;
 
@@ -36,10 +36,17 @@ impl Plan {
         let config = &loaded.config;
         let catalogue::Resolved { mut rules, mut warnings } = catalogue::resolve(&config.connect);
         for (i, allow) in config.allow.iter().enumerate() {
-            if let Some(why) = allow.pattern.too_broad() {
+            let mut rule = Rule::added(allow.pattern.clone(), allow.ports.clone(), allow.category);
+            if let Some(why) = catalogue::open_to_strangers(&allow.pattern) {
+                rule.breadth = Breadth::Shared;
+                warnings.push(format!(
+                    "open to strangers: allow[{i}].pattern {}; {why}; name the hosts that agents need",
+                    allow.pattern
+                ));
+            } else if let Some(why) = allow.pattern.too_broad() {
                 warnings.push(format!("allow[{i}].pattern {} is very broad: {why}", allow.pattern));
             }
-            rules.push(Rule::added(allow.pattern.clone(), allow.ports.clone(), allow.category));
+            rules.push(rule);
         }
         let egress = &config.egress;
         let mut connect_to: Vec<_> =

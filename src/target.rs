@@ -66,7 +66,7 @@ pub enum TargetError {
     Path,
     #[error("a scheme before the host; expected host:port alone")]
     SchemeBeforeHost,
-    #[error("the scheme is not one of http, https, ws, wss")]
+    #[error("the scheme is not one of http, https, ws, wss, turn, turns, stun, stuns")]
     Scheme,
     #[error("the host is not a valid internationalised name")]
     Idna,
@@ -86,13 +86,18 @@ impl Target {
     }
 
     /// Reads what an administrator types: `host`, `host:port` or an http, https, ws or wss URL,
-    /// whose path is dropped. The port is 443 where none is given, whatever the scheme. Names in
+    /// whose path is dropped, or a turn, turns, stun or stuns URI, as panels log them. The port is
+    /// 443 where none is given, for the last four that of the scheme. Names in
     /// other scripts become A-labels; an IPv6 address needs no brackets when it stands alone.
     ///
     /// # Errors
     /// Says which part is malformed; see [`TargetError`].
     pub fn parse_human(text: &str) -> Result<Self, TargetError> {
         let text = text.trim();
+        let (text, default) = match ice_server(text) {
+            Some((rest, port)) => (rest, port),
+            None => (text, DEFAULT_PORT),
+        };
         let authority = match text.split_once("://") {
             Some((scheme, rest)) => {
                 if !["http", "https", "ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
@@ -104,7 +109,7 @@ impl Target {
             None => text,
         };
         if let Ok(address) = authority.parse::<Ipv6Addr>() {
-            return Ok(Self { host: Host::Ip(address.into()), port: DEFAULT_PORT });
+            return Ok(Self { host: Host::Ip(address.into()), port: default });
         }
         if authority.contains('@') {
             return Err(TargetError::Userinfo);
@@ -121,7 +126,7 @@ impl Target {
                 .map_err(|_| TargetError::Idna)?;
             (parse_host(name.as_bytes())?, port)
         };
-        let port = port.map_or(Ok(DEFAULT_PORT), parse_port)?;
+        let port = port.map_or(Ok(default), parse_port)?;
         Ok(Self { host, port })
     }
 }
@@ -178,6 +183,20 @@ impl fmt::Display for Host {
             Self::Ip(address) => address.fmt(f),
         }
     }
+}
+
+/// The host, port and default port of a `turn:` or `stun:` URI as panels log them (RFC 7064, RFC
+/// 7065): `turn:host:3478?transport=udp`. `turn:443` is a host called turn.
+fn ice_server(text: &str) -> Option<(&str, u16)> {
+    let (scheme, rest) = text.split_once(':')?;
+    let port = match scheme.to_ascii_lowercase().as_str() {
+        "turn" | "stun" => 3478,
+        "turns" | "stuns" => 5349,
+        _ => return None,
+    };
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    let authority = rest.split('?').next().unwrap_or(rest);
+    (!authority.bytes().all(|byte| byte.is_ascii_digit())).then_some((authority, port))
 }
 
 /// Whether the last label is a number to the WHATWG URL parser: digits, or `0x` and hex digits

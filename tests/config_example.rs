@@ -48,7 +48,7 @@ fn the_default_serves_loopback_alone() {
     assert_eq!(config.admin.listen, address("127.0.0.1:9128"));
     assert_eq!(config.policy.tls, TlsCheck::Sni);
     assert_eq!(config.policy.mode, Mode::Enforce);
-    assert_eq!(config.connect.signin, SignIn::ALL);
+    assert_eq!(config.connect.signin, [SignIn::Password, SignIn::Saml]);
     assert_eq!(config.limits.request_header, 16 * 1024);
     assert_eq!(config.limits.idle_timeout, Duration::ZERO);
     assert_eq!(config.limits.drain, Duration::from_secs(10 * 3600));

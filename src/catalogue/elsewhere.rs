@@ -40,6 +40,12 @@ pub struct Elsewhere {
     pub note: Option<&'static str>,
 }
 
+impl Elsewhere {
+    fn is_retired(&self) -> bool {
+        catalogue().endpoint(self.id).is_some_and(|row| row.retired)
+    }
+}
+
 impl fmt::Display for Elsewhere {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.pattern)?;
@@ -48,9 +54,16 @@ impl fmt::Display for Elsewhere {
         } else if let Some(region) = self.region {
             write!(f, " ({region})")?;
         }
+        if self.protocol == Protocol::Udp {
+            let ports: Vec<String> = self.ports.iter().map(u16::to_string).collect();
+            write!(f, ", UDP {} past any proxy", ports.join(", "))?;
+        }
         for (at, Need { key, value }) in self.needs.iter().enumerate() {
             let and = if at == 0 { ", " } else { " and " };
             match *key {
+                "allow" if !self.is_retired() => {
+                    write!(f, "{and}which [[allow]] with {value:?} lets through")?
+                }
                 "allow" => {
                     write!(f, "{and}which AWS no longer lists; an [[allow]] entry would let it through")?
                 }
@@ -120,7 +133,35 @@ pub fn find_elsewhere_given(host: &str, choice: &ConnectChoice) -> Option<Elsewh
             }
         }
     }
-    best.map(|(_, found)| found)
+    best.map(|(_, found)| found).or_else(|| somewhere(catalogue, &name, host))
+}
+
+/// A name of a service that also runs in Regions where Connect doesn't, such as IAM Identity Center
+/// in eu-west-1: the sign-in group doesn't bring it, since its names follow `connect.regions`.
+fn somewhere(catalogue: &'static Catalogue, name: &Host, host: &str) -> Option<Elsewhere> {
+    let rows = catalogue.endpoints.iter().filter(|row| row.anywhere);
+    for row in rows {
+        let found = row.patterns.iter().find(|pattern| {
+            let any = pattern.replace("{region}", "*").to_ascii_lowercase();
+            Pattern::parse(&any).is_ok_and(|any| any.matches(name))
+        });
+        let Some(pattern) = found else { continue };
+        let regional = host.split('.').any(|label| crate::policy::is_region(label));
+        return regional.then(|| Elsewhere {
+            id: &row.id,
+            pattern: format!("{pattern} of a Region that connect.regions can't name"),
+            category: row.category,
+            protocol: row.protocol,
+            ports: &row.ports,
+            region: None,
+            key: "allow",
+            value: host.to_owned(),
+            needs: vec![Need { key: "allow", value: host.to_owned() }],
+            agent_sees: &row.agent_sees,
+            note: row.note.as_deref(),
+        });
+    }
+    None
 }
 
 fn is_chosen(choice: &ConnectChoice, code: &str) -> bool {
@@ -223,6 +264,15 @@ mod tests {
             ("signal.m1.ue1.app.chime.aws", "video", "connect.features", "video"),
             ("eu-central-1.signin.aws.amazon.com", "saml-signin", "connect.regions", "eu-central-1"),
             ("signin.aws.amazon.com", "saml-signin-global", "connect.signin", "saml"),
+            ("d-1234567890.awsapps.com", "identity-center-portal", "connect.signin", "identity-center"),
+            ("portal.sso.eu-central-1.amazonaws.com", "identity-center", "connect.regions", "eu-central-1"),
+            ("assets.sso-portal.us-west-2.amazonaws.com", "identity-center", "connect.regions", "us-west-2"),
+            (
+                "portal.sso.eu-west-1.amazonaws.com",
+                "identity-center",
+                "allow",
+                "portal.sso.eu-west-1.amazonaws.com",
+            ),
             ("x.awsglobalaccelerator.com", "globalaccelerator", "allow", "x.awsglobalaccelerator.com"),
             ("pics.s3.dualstack.us-east-1.amazonaws.com", "signin-assets", "connect.regions", "us-east-1"),
             ("acme.govcloud.connect.aws", "instance-gov", "connect.regions", "us-gov-west-1"),

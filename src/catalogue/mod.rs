@@ -7,6 +7,7 @@
 mod elsewhere;
 mod render;
 mod resolve;
+mod shared;
 mod values;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub use crate::config::{Connect as ConnectChoice, Feature, SignIn, Wildcards};
 pub use elsewhere::{Elsewhere, Need, find_elsewhere, find_elsewhere_given};
 pub use render::{Format, render};
 pub use resolve::{Resolved, resolve};
+pub use shared::open_to_strangers;
 pub use values::{alias, bucket, region};
 
 /// The embedded catalogue, parsed at first use.
@@ -140,6 +142,8 @@ pub struct Endpoint {
     pub gives_way_to: Option<String>,
     #[serde(default)]
     pub retired: bool,
+    #[serde(default)]
+    pub anywhere: bool,
     pub ports: Vec<u16>,
     pub protocol: Protocol,
     pub generation: Generation,

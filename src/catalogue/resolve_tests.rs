@@ -179,6 +179,29 @@ fn sign_in_chooses_its_pages() {
         ["eu-west-2.signin.aws.amazon.com", "signin.aws.amazon.com", "eu-west-2.console.aws.amazon.com"];
     has(&only(SignIn::Password), &password, &saml);
     has(&only(SignIn::Saml), &saml, &password);
+    let portal = [
+        "d-*.awsapps.com",
+        "*.sso.eu-west-2.amazonaws.com",
+        "*.sso-portal.eu-west-2.amazonaws.com",
+        "oidc.eu-west-2.amazonaws.com",
+        "eu-west-2.signin.aws",
+        "ssoins-*.eu-west-2.portal.amazonaws.com",
+    ];
+    has(&acme(&["eu-west-2"]), &[], &portal);
+    let identity_center = only(SignIn::IdentityCenter);
+    has(&identity_center, &portal, &password);
+    has(&identity_center, &saml, &[]);
+    let resolved = list(&identity_center);
+    let breadth =
+        |name: &str| resolved.rules.iter().find(|rule| rule.pattern.as_str() == name).map(|r| r.breadth);
+    assert_eq!(breadth("d-*.awsapps.com"), Some(Breadth::Shared));
+    assert_eq!(breadth("*.sso.eu-west-2.amazonaws.com"), Some(Breadth::Service));
+    assert!(resolved.warnings.iter().any(|line| line.contains("d-*.awsapps.com")), "{:?}", resolved.warnings);
+    has(
+        &ConnectChoice { signin: vec![SignIn::IdentityCenter], ..acme(&["us-gov-west-1"]) },
+        &["start.us-gov-home.awsapps.com", "*.sso.us-gov-west-1.amazonaws.com"],
+        &["d-*.awsapps.com"],
+    );
     has(
         &acme(&["us-east-1"]),
         &["signin.aws.amazon.com", "us-east-1.console.aws.amazon.com"],
@@ -300,8 +323,12 @@ fn features_add_their_groups() {
 fn every_row_is_reachable_and_every_pattern_parses() {
     let mut left: BTreeSet<String> = BTreeSet::new();
     let catalogue = catalogue();
-    let choice =
-        ConnectChoice { instances: strings(&["acme", "*"]), features: Feature::ALL.to_vec(), ..acme(&["*"]) };
+    let choice = ConnectChoice {
+        instances: strings(&["acme", "*"]),
+        features: Feature::ALL.to_vec(),
+        signin: SignIn::ALL.to_vec(),
+        ..acme(&["*"])
+    };
     let got = patterns(&choice);
     let chosen = Chosen::of(&choice);
     for row in &catalogue.endpoints {
@@ -331,7 +358,7 @@ proptest! {
         media in any::<bool>(),
         legacy in any::<bool>(),
         narrow in any::<bool>(),
-        signin in proptest::sample::subsequence(SignIn::ALL.to_vec(), 0..=2),
+        signin in proptest::sample::subsequence(SignIn::ALL.to_vec(), 0..=3),
         features in proptest::sample::subsequence(Feature::ALL.to_vec(), 0..=6),
     ) {
         let wildcards = if narrow { Wildcards::Narrow } else { Wildcards::Documented };

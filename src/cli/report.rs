@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Failure, say};
-use crate::catalogue::find_elsewhere_given;
+use crate::catalogue::{Elsewhere, find_elsewhere_given};
 use crate::config::Config;
 use crate::explain::{Explanation, Verdict};
 use crate::policy::Protocol;
@@ -21,7 +21,7 @@ pub fn explain(config: &Config, plan: &Plan, targets: &[String], json: bool) -> 
     }
     let explained: Vec<Explanation> = parsed
         .iter()
-        .map(|target| Explanation::new(&plan.policy, target, elsewhere(config, target).as_deref()))
+        .map(|target| Explanation::new(&plan.policy, target, elsewhere(config, target).as_ref()))
         .collect();
     if json {
         let value = match &explained[..] {
@@ -37,9 +37,9 @@ pub fn explain(config: &Config, plan: &Plan, targets: &[String], json: bool) -> 
 }
 
 /// What the catalogue knows of a host that the configuration leaves out.
-fn elsewhere(config: &Config, target: &Target) -> Option<String> {
+fn elsewhere(config: &Config, target: &Target) -> Option<Elsewhere> {
     let Host::Name(name) = &target.host else { return None };
-    find_elsewhere_given(name, &config.connect).map(|found| found.to_string())
+    find_elsewhere_given(name, &config.connect)
 }
 
 /// What `config check` says of a sound configuration.

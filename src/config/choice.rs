@@ -47,6 +47,8 @@ words! {
         Password = "password",
         /// An identity provider of the company.
         Saml = "saml",
+        /// The AWS access portal of IAM Identity Center.
+        IdentityCenter = "identity-center",
     }
     /// `connect.features`: optional groups of endpoints.
     Feature {

@@ -4,7 +4,7 @@ mod direct;
 mod lanes;
 
 use super::*;
-use crate::policy::{Breadth, Category, Decision, Generation, Rule};
+use crate::policy::{Category, Decision, Rule};
 use crate::target::Target;
 use proptest::prelude::*;
 
@@ -12,17 +12,7 @@ const ON: &str = "HTTPS proxy1.corp:3129; PROXY proxy1.corp:3128";
 const OFF: &str = "DIRECT";
 
 fn rule(pattern: &str, ports: &[u16], protocol: Protocol) -> Rule {
-    Rule {
-        pattern: Pattern::parse(pattern).unwrap(),
-        ports: ports.to_vec(),
-        protocol,
-        category: Category::Extra,
-        generation: Generation::Current,
-        breadth: Breadth::Service,
-        carries: String::new(),
-        agent_sees: String::new(),
-        source: "test".to_owned(),
-    }
+    Rule { protocol, ..Rule::added(Pattern::parse(pattern).unwrap(), ports.to_vec(), Category::Extra) }
 }
 
 fn policy(patterns: &[&str]) -> Policy {

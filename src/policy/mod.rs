@@ -9,6 +9,8 @@ mod pattern;
 mod rule;
 
 pub use nearest::Nearest;
+pub(crate) use nearest::is_region;
+pub(crate) use pattern::label_matches;
 pub use pattern::{Pattern, PatternError};
 pub use rule::{Breadth, Category, Generation, Protocol, Rule};
 
@@ -63,9 +65,29 @@ pub enum Decision<'a> {
     Allowed(RuleId, &'a Rule),
     Denied {
         reason: Reason,
-        /// The deny pattern that matches, or the best rule whose ports differ.
-        rule: Option<&'a str>,
+        /// What of the policy made the decision; nothing for what no pattern matches.
+        by: Option<By<'a>>,
     },
+}
+
+/// What a denial rests on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum By<'a> {
+    /// The deny pattern that matches.
+    Deny(&'a Pattern),
+    /// The best rule that matches the host; its ports differ.
+    Rule(RuleId, &'a Rule),
+}
+
+impl<'a> By<'a> {
+    /// The pattern that matches.
+    #[must_use]
+    pub const fn pattern(self) -> &'a Pattern {
+        match self {
+            Self::Deny(pattern) => pattern,
+            Self::Rule(_, rule) => &rule.pattern,
+        }
+    }
 }
 
 /// The rules and deny patterns in force, indexed.
@@ -120,7 +142,7 @@ impl Policy {
         if let Some(id) = denied.id() {
             return Decision::Denied {
                 reason: Reason::DenyRule,
-                rule: Some(self.deny[id as usize].as_str()),
+                by: Some(By::Deny(&self.deny[id as usize])),
             };
         }
         let (mut allowed, mut other_port) = (Best::default(), Best::default());
@@ -140,12 +162,12 @@ impl Policy {
         if let Some(id) = other_port.id() {
             return Decision::Denied {
                 reason: Reason::Port,
-                rule: Some(self.rules[id as usize].pattern.as_str()),
+                by: Some(By::Rule(RuleId(id), &self.rules[id as usize])),
             };
         }
         Decision::Denied {
             reason: if target.host.is_literal() { Reason::IpLiteral } else { Reason::NoRule },
-            rule: None,
+            by: None,
         }
     }
 
@@ -155,7 +177,7 @@ impl Policy {
     pub fn nearest(&self, target: &Target) -> Option<Nearest> {
         match self.decide(target) {
             Decision::Allowed(..) => None,
-            Decision::Denied { reason, rule } => nearest::find(self, target, reason, rule),
+            Decision::Denied { reason, by } => nearest::find(self, target, reason, by),
         }
     }
 }

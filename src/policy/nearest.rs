@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use serde::Serialize;
 
 use super::pattern::label_matches;
-use super::{Pattern, Policy, Protocol, Reason, Rule};
+use super::{Breadth, By, Pattern, Policy, Protocol, Reason, Rule, RuleId};
 use crate::target::{Host, Target};
 
 /// Labels that differ by this many edits or fewer look like a slip of the keyboard.
@@ -21,23 +21,29 @@ pub struct Nearest {
     pub rule: String,
     /// Why it does not apply, in one sentence without a full stop.
     pub why: String,
+    /// The allow rule whose traffic a host like this carries: the one that matches it, or that it
+    /// differs from by a slip of the keyboard, its depth or its Region. None for what merely
+    /// resembles one.
+    #[serde(skip)]
+    pub same: Option<RuleId>,
 }
 
-/// `rule` is what the decision named: a deny pattern, or the rule whose ports differ.
-pub(super) fn find(policy: &Policy, target: &Target, reason: Reason, rule: Option<&str>) -> Option<Nearest> {
+/// `by` is what the decision rests on.
+pub(super) fn find(policy: &Policy, target: &Target, reason: Reason, by: Option<By<'_>>) -> Option<Nearest> {
     match reason {
-        Reason::DenyRule => Some(Nearest { rule: rule?.to_owned(), why: denied_although(policy, target) }),
+        Reason::DenyRule => Some(denied_although(policy, target, by?.pattern())),
         Reason::Port => {
             // A UDP rule with this very port says more than a TCP rule without it.
-            let udp = udp_rule(policy, target).filter(|udp| udp.ports.contains(&target.port));
+            let udp = udp_rule(policy, target).filter(|(_, udp)| udp.ports.contains(&target.port));
             if let Some(udp) = udp {
                 return Some(past_the_proxy(udp));
             }
-            let rule = rule?;
-            let ports = ports_of(policy, target, rule);
+            let Some(By::Rule(id, rule)) = by else { return None };
+            let ports = ports_of(policy, target);
             Some(Nearest {
-                rule: rule.to_owned(),
+                rule: rule.pattern.to_string(),
                 why: format!("it matches the host, and is for {ports}, not {}", target.port),
+                same: Some(id),
             })
         }
         Reason::NoRule | Reason::IpLiteral => {
@@ -53,40 +59,46 @@ pub(super) fn find(policy: &Policy, target: &Target, reason: Reason, rule: Optio
     }
 }
 
-fn denied_although(policy: &Policy, target: &Target) -> String {
-    let allowed =
-        policy.rules.iter().find(|rule| rule.protocol == Protocol::Tcp && rule.pattern.matches(&target.host));
-    match allowed {
-        Some(rule) => format!("this deny pattern matches the host, and wins over the rule {}", rule.pattern),
+fn denied_although(policy: &Policy, target: &Target, deny: &Pattern) -> Nearest {
+    let allowed = numbered(policy)
+        .find(|(_, rule)| rule.protocol == Protocol::Tcp && rule.pattern.matches(&target.host));
+    let why = match allowed {
+        Some((_, rule)) => {
+            format!("this deny pattern matches the host, and wins over the rule {}", rule.pattern)
+        }
         None => "this deny pattern matches the host, and no rule does".to_owned(),
-    }
+    };
+    Nearest { rule: deny.to_string(), why, same: allowed.map(|(id, _)| id) }
 }
 
-fn udp_rule<'a>(policy: &'a Policy, target: &Target) -> Option<&'a Rule> {
-    policy
-        .rules
-        .iter()
-        .filter(|rule| rule.protocol == Protocol::Udp && rule.pattern.matches(&target.host))
-        .max_by_key(|rule| rule.ports.contains(&target.port))
+fn numbered(policy: &Policy) -> impl Iterator<Item = (RuleId, &Rule)> {
+    (0..).map(RuleId).zip(&policy.rules)
 }
 
-fn past_the_proxy(rule: &Rule) -> Nearest {
+fn udp_rule<'a>(policy: &'a Policy, target: &Target) -> Option<(RuleId, &'a Rule)> {
+    numbered(policy)
+        .filter(|(_, rule)| rule.protocol == Protocol::Udp && rule.pattern.matches(&target.host))
+        .max_by_key(|(_, rule)| rule.ports.contains(&target.port))
+}
+
+fn past_the_proxy((id, rule): (RuleId, &Rule)) -> Nearest {
     Nearest {
         rule: rule.pattern.to_string(),
         why: format!(
             "voice goes over UDP {} past the proxy; the firewall must let it through",
             list(&rule.ports)
         ),
+        same: Some(id),
     }
 }
 
 /// The ports of all TCP rules that match the host, since any of them would have done.
-fn ports_of(policy: &Policy, target: &Target, rule: &str) -> String {
+fn ports_of(policy: &Policy, target: &Target) -> String {
     let mut ports: Vec<u16> = policy
         .rules
         .iter()
         .filter(|known| known.protocol == Protocol::Tcp)
-        .filter(|known| known.pattern.as_str() == rule || known.pattern.matches(&target.host))
+        .filter(|known| known.pattern.matches(&target.host))
         .flat_map(|known| known.ports.iter().copied())
         .collect();
     ports.sort_unstable();
@@ -102,7 +114,7 @@ fn list(ports: &[u16]) -> String {
 
 /// `::ffff:192.0.2.1` where the rule has `192.0.2.1`, or the reverse.
 fn other_notation(policy: &Policy, plain: &Host) -> Option<Nearest> {
-    let rule = policy.rules.iter().find(|rule| {
+    let (id, rule) = numbered(policy).find(|(_, rule)| {
         rule.protocol == Protocol::Tcp
             && matches!(rule.pattern.as_host(), Some(Host::Ip(address))
                 if Host::Ip(address.to_canonical()) == *plain)
@@ -110,66 +122,103 @@ fn other_notation(policy: &Policy, plain: &Host) -> Option<Nearest> {
     Some(Nearest {
         rule: rule.pattern.to_string(),
         why: "an address matches only in the notation that the rule has".to_owned(),
+        same: Some(id),
     })
 }
 
 /// The name that resembles one of the patterns most.
 fn similar(policy: &Policy, name: &str) -> Option<Nearest> {
-    policy
-        .rules
-        .iter()
-        .filter(|rule| rule.protocol == Protocol::Tcp)
-        .filter_map(|rule| Some((compare(&rule.pattern, name)?, rule)))
-        .min_by_key(|((distance, _), rule)| (*distance, Reverse(rule.pattern.as_str().len())))
-        .map(|((_, why), rule)| Nearest { rule: rule.pattern.to_string(), why })
+    numbered(policy)
+        .filter(|(_, rule)| rule.protocol == Protocol::Tcp)
+        .filter_map(|(id, rule)| Some((compare(rule, name)?, id, rule)))
+        .min_by_key(|(found, _, rule)| (found.distance, Reverse(rule.pattern.as_str().len())))
+        .map(|(found, id, rule)| Nearest {
+            rule: rule.pattern.to_string(),
+            why: found.why,
+            same: found.same.then_some(id),
+        })
 }
 
-/// How far the name is from the pattern, smaller being nearer, and what differs. None for names
-/// that have too little in common to be a help.
-fn compare(pattern: &Pattern, name: &str) -> Option<(usize, String)> {
+/// How a name compares to a pattern.
+struct Likeness {
+    /// Smaller is nearer.
+    distance: usize,
+    why: String,
+    /// Whether the name stands for the same service as the pattern.
+    same: bool,
+}
+
+/// How the name differs from the pattern of a rule. None for names that have too little in common
+/// to be a help, and for those of another service: in AWS's names most labels are the same for all
+/// services (`sso.eu-central-1.amazonaws.com`, `execute-api.eu-central-1.amazonaws.com`).
+fn compare(rule: &Rule, name: &str) -> Option<Likeness> {
+    let pattern = &rule.pattern;
     let (tail, deep) = match pattern.as_str().strip_prefix("*.") {
         Some(tail) => (tail, true),
         None => (pattern.as_str(), false),
     };
     let wanted: Vec<&str> = tail.rsplit('.').collect();
     let found: Vec<&str> = name.rsplit('.').collect();
-    let mut differing = wanted.iter().zip(&found).filter(|(wanted, found)| !label_matches(wanted, found));
+    let pairs = || wanted.iter().zip(&found).enumerate();
+    let mut differing = pairs().filter(|(_, (wanted, found))| !label_matches(wanted, found));
     let first_difference = differing.next();
     if differing.next().is_some() {
         return None;
     }
-    let in_common = wanted
-        .iter()
-        .zip(&found)
-        .filter(|(wanted, found)| **wanted != "*" && label_matches(wanted, found))
-        .count();
+    let in_common =
+        pairs().filter(|(_, (wanted, found))| **wanted != "*" && label_matches(wanted, found)).count();
     let missing = (wanted.len() + usize::from(deep)).saturating_sub(found.len());
     let surplus = if deep { 0 } else { found.len().saturating_sub(wanted.len()) };
-    match first_difference {
-        None if in_common < 2 => None,
+    let (distance, same, why) = match first_difference {
+        None if in_common < 2 => return None,
         None if deep && missing == 1 => {
-            Some((0, format!("`*.` stands for one or more labels, so the bare {name} is not covered")))
+            (0, true, format!("`*.` stands for one or more labels, so the bare {name} is not covered"))
         }
         None if missing > 0 => {
-            Some((missing, format!("the pattern has {} more than {name}", labels(missing))))
+            (missing, false, format!("the pattern has {} more than {name}", labels(missing)))
         }
         None if pattern.is_exact() => {
-            Some((surplus, "it covers that name alone, not the names below it".to_owned()))
+            (surplus, true, "it covers that name alone, not the names below it".to_owned())
         }
-        None => Some((
-            surplus,
-            format!("`*` stays within one label, and the target has {} more", labels(surplus)),
-        )),
+        None => {
+            let why = format!("`*` stays within one label, and the target has {} more", labels(surplus));
+            (surplus, true, why)
+        }
         // A label that differs, in a name that is longer or shorter as well, is another name.
-        Some(_) if missing + surplus > 0 => None,
-        Some((wanted, found)) => {
+        Some(_) if missing + surplus > 0 => return None,
+        Some((at, (wanted, found))) => {
             let edits = strsim::osa_distance(wanted, found);
-            let typo = edits <= TYPO && edits < wanted.len().min(found.len()) && in_common >= 1;
-            (typo || in_common >= 2).then(|| {
-                let distance = if typo { edits } else { 2 + edits };
-                (distance, format!("the target has {found:?} where the rule has {wanted:?}"))
-            })
+            let typo = edits <= TYPO && edits * 2 < wanted.len().min(found.len()) && in_common >= 1;
+            let region = is_region(wanted) && is_region(found) && in_common >= 2;
+            // Of names that are one customer's own, the first label is the customer's.
+            let neighbour = rule.breadth == Breadth::Tenant
+                && pattern.is_exact()
+                && at + 1 == pattern.as_str().split('.').count()
+                && in_common >= 2;
+            if !(typo || region || neighbour) {
+                return None;
+            }
+            let distance = if typo { edits } else { 2 + edits };
+            let why = format!("the target has {found:?} where the rule has {wanted:?}");
+            (distance, typo || region, why)
         }
+    };
+    Some(Likeness { distance, why, same })
+}
+
+/// Whether a label has the form of an AWS Region's code, as in `eu-central-1`, `us-gov-west-1`.
+pub(crate) fn is_region(label: &str) -> bool {
+    let parts: Vec<&str> = label.split('-').collect();
+    let letters = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
+    match &parts[..] {
+        [area, middle @ .., number] => {
+            area.len() == 2
+                && letters(area)
+                && (1..=2).contains(&middle.len())
+                && middle.iter().all(letters)
+                && matches!(number.as_bytes(), [b'1'..=b'9'])
+        }
+        _ => false,
     }
 }
 

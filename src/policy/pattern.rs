@@ -234,7 +234,7 @@ impl std::str::FromStr for Pattern {
 }
 
 /// Whether one label matches one label of a pattern: greedy, with one step back to the last `*`.
-pub(super) fn label_matches(pattern: &str, label: &str) -> bool {
+pub(crate) fn label_matches(pattern: &str, label: &str) -> bool {
     let (pattern, label) = (pattern.as_bytes(), label.as_bytes());
     let (mut p, mut l) = (0, 0);
     let mut retry = None;

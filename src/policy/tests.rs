@@ -6,17 +6,7 @@ use proptest::prelude::*;
 use std::net::IpAddr;
 
 fn rule(pattern: &str, ports: &[u16], protocol: Protocol) -> Rule {
-    Rule {
-        pattern: Pattern::parse(pattern).unwrap(),
-        ports: ports.to_vec(),
-        protocol,
-        category: Category::Extra,
-        generation: Generation::Current,
-        breadth: Breadth::Service,
-        carries: String::new(),
-        agent_sees: String::new(),
-        source: "test".to_owned(),
-    }
+    Rule { protocol, ..Rule::added(Pattern::parse(pattern).unwrap(), ports.to_vec(), Category::Extra) }
 }
 
 fn policy(patterns: &[&str], deny: &[&str]) -> Policy {
@@ -126,7 +116,8 @@ fn exact_then_longest_then_first() {
     ));
     assert!(matches!(
         policy.decide(&target("xyz.a.example.com:1")),
-        Decision::Denied { reason: Reason::Port, rule: Some("xyz.a.example.com") }
+        Decision::Denied { reason: Reason::Port, by: Some(By::Rule(_, rule)) }
+            if rule.pattern.as_str() == "xyz.a.example.com"
     ));
 }
 
@@ -136,10 +127,10 @@ fn deny_patterns_name_themselves() {
     for (text, expected) in
         [("x.zip:443", "*.zip"), ("a.b.example.com:443", "*.b.example.com"), ("192.0.2.1:443", "192.0.2.1")]
     {
-        assert_eq!(
+        assert!(matches!(
             policy.decide(&target(text)),
-            Decision::Denied { reason: Reason::DenyRule, rule: Some(expected) }
-        );
+            Decision::Denied { reason: Reason::DenyRule, by: Some(By::Deny(deny)) } if deny.as_str() == expected
+        ));
     }
 }
 
@@ -190,6 +181,27 @@ fn nearest_rule() {
             (Some(found), Some((rule, part))) if found.rule == rule && found.why.contains(part) => {}
             _ => panic!("{text}: expected {expected:?}, got {nearest:?}"),
         }
+    }
+}
+
+#[test]
+fn another_service_is_not_near() {
+    let policy = policy(
+        &["*.execute-api.eu-central-1.amazonaws.com", "participant.connect.eu-central-1.amazonaws.com"],
+        &[],
+    );
+    for host in [
+        "portal.sso.eu-central-1.amazonaws.com",
+        "assets.sso-portal.eu-central-1.amazonaws.com",
+        "acme.lambda.eu-central-1.amazonaws.com",
+        "participant.chime.eu-central-1.amazonaws.com",
+    ] {
+        assert_eq!(policy.nearest(&target(&format!("{host}:443"))), None, "{host}");
+    }
+    // The same service in another Region, and a slip of the keyboard, are.
+    for host in ["participant.connect.us-west-2.amazonaws.com", "a.execute-appi.eu-central-1.amazonaws.com"] {
+        let near = policy.nearest(&target(&format!("{host}:443"))).expect(host);
+        assert!(near.same.is_some(), "{host}: {near:?}");
     }
 }
 
@@ -289,7 +301,7 @@ proptest! {
             let target = target(&format!("{host}:{port}"));
             let decided = match policy.decide(&target) {
                 Decision::Allowed(_, rule) => (None, Some(rule.pattern.to_string())),
-                Decision::Denied { reason, rule } => (Some(reason), rule.map(str::to_owned)),
+                Decision::Denied { reason, by } => (Some(reason), by.map(|by| by.pattern().to_string())),
             };
             prop_assert_eq!(decided, naive_verdict(&policy, &target), "{}", target);
             for rule in policy.rules() {

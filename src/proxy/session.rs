@@ -302,8 +302,8 @@ pub async fn open(
         Decision::Denied { reason, .. } if snapshot.lets_through(reason, &target) => {
             (None, Some(reason.as_str()), None)
         }
-        Decision::Denied { reason, rule } => {
-            (None, None, Some(Refusal::Policy { reason, rule: rule.map(str::to_owned) }))
+        Decision::Denied { reason, by } => {
+            (None, None, Some(Refusal::Policy { reason, rule: by.map(|by| by.pattern().to_string()) }))
         }
     };
     let mut record = Record::new(gate.next_id(), peer, target, snapshot, rule, started);

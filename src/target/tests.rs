@@ -230,3 +230,22 @@ proptest! {
         let _ = Target::parse_human(&text);
     }
 }
+
+#[test]
+fn ice_servers_are_read_as_panels_log_them() {
+    for (text, target) in [
+        (
+            "turn:TurnNlb-1.elb.us-west-2.amazonaws.com:3478?transport=udp",
+            "turnnlb-1.elb.us-west-2.amazonaws.com:3478",
+        ),
+        ("TURN:x.example", "x.example:3478"),
+        ("turns:x.example?transport=tcp", "x.example:5349"),
+        ("stun:[2001:db8::1]:19302", "[2001:db8::1]:19302"),
+        ("stuns://x.example", "x.example:5349"),
+        ("turn:443", "turn:443"),
+        ("turn.example:443", "turn.example:443"),
+    ] {
+        assert_eq!(Target::parse_human(text).map(|read| read.to_string()).as_deref(), Ok(target), "{text}");
+    }
+    assert!(Target::parse_human("turn:a b").is_err());
+}
