@@ -103,15 +103,18 @@ fn dispatch(command: &Command, sources: &Sources) -> Result<(), Failure> {
         Command::Serve => crate::server::serve(sources).map_err(Failure::Start),
         Command::Allowlist { format, json } => {
             let (_, plan) = plan(sources)?;
+            warn(&plan.warnings);
             let format = if *json { Format::Json } else { *format };
             say(&catalogue::render(plan.policy.rules(), format))
         }
         Command::Explain { targets, json } => {
             let (loaded, plan) = plan(sources)?;
-            report::explain(&loaded.config, &plan, targets, *json)
+            warn_in_short(&loaded.config, &plan);
+            report::explain(sources, &loaded.config, &plan, targets, *json)
         }
         Command::Pac => {
             let (loaded, plan) = plan(sources)?;
+            warn_in_short(&loaded.config, &plan);
             remark(&loaded.config, &plan);
             let advertise = Advertise::from_config(&loaded.config);
             say(&advertise.standing(&plan.policy).map_err(Failure::Usage)?)
@@ -119,13 +122,15 @@ fn dispatch(command: &Command, sources: &Sources) -> Result<(), Failure> {
         Command::Config { command } => match command {
             ConfigCommand::Check => {
                 let loaded = checked(sources)?;
+                note_sources(sources);
                 let plan = Plan::new(&loaded);
                 warn(&plan.warnings);
                 remark(&loaded.config, &plan);
                 say(&report::checked(&loaded.config, &plan))
             }
             ConfigCommand::Show { json } => {
-                let (loaded, _) = plan(sources)?;
+                let (loaded, plan) = plan(sources)?;
+                warn_in_short(&loaded.config, &plan);
                 say(&if *json { pretty(&loaded.to_json()) } else { loaded.to_toml() })
             }
             ConfigCommand::Schema => say(&pretty(&config::schema())),
@@ -137,11 +142,12 @@ fn dispatch(command: &Command, sources: &Sources) -> Result<(), Failure> {
     }
 }
 
-/// Loads and resolves the configuration; its warnings go to standard error.
+/// Loads and resolves the configuration, and says by what the command answers where that could
+/// surprise.
 fn plan(sources: &Sources) -> Result<(Loaded, Plan), Failure> {
     let loaded = config::load(sources).map_err(|e| Failure::Usage(e.to_string()))?;
+    note_sources(sources);
     let plan = Plan::new(&loaded);
-    warn(&plan.warnings);
     Ok((loaded, plan))
 }
 
@@ -155,9 +161,32 @@ fn remark(config: &Config, plan: &Plan) {
     }
 }
 
+fn note_sources(sources: &Sources) {
+    if let Some(surprise) = sources.surprise() {
+        tell(surprise);
+    }
+}
+
+/// Warnings where they are news: with the list, with a check, and at start.
 fn warn(warnings: &[String]) {
     for warning in warnings {
         tell(format_args!("warning: {warning}"));
+    }
+}
+
+/// One line where the answer is about something else; any instance is named in any case.
+fn warn_in_short(config: &Config, plan: &Plan) {
+    let (any, count) = (config.connect.instances.iter().any(|alias| alias == "*"), plan.warnings.len());
+    match (any, count) {
+        (_, 0) => {}
+        (true, 1) => tell(r#"warning: connect.instances = ["*"] is open to any AWS customer"#),
+        (true, _) => tell(format_args!(
+            "warning: connect.instances = [\"*\"] is open to any AWS customer; this and {} more: \
+             ccpgate config check",
+            count - 1
+        )),
+        (false, 1) => tell(format_args!("warning: {}", plan.warnings[0])),
+        (false, _) => tell(format_args!("{count} warnings about the allow list: ccpgate config check")),
     }
 }
 

@@ -1,17 +1,24 @@
 //! The texts of the commands' results; each function answers one command.
 
+use serde::Serialize;
 use serde_json::json;
 
 use super::{Failure, say};
 use crate::catalogue::{Elsewhere, find_elsewhere_given};
-use crate::config::Config;
+use crate::config::{Config, Sources};
 use crate::explain::{Explanation, Verdict};
 use crate::policy::Protocol;
 use crate::snapshot::Plan;
 use crate::target::{Host, Target};
 
 /// Explains each target; a denied one makes the answer negative.
-pub fn explain(config: &Config, plan: &Plan, targets: &[String], json: bool) -> Result<(), Failure> {
+pub fn explain(
+    sources: &Sources,
+    config: &Config,
+    plan: &Plan,
+    targets: &[String],
+    json: bool,
+) -> Result<(), Failure> {
     let mut parsed = Vec::with_capacity(targets.len());
     for text in targets {
         let target = Target::parse_human(text).map_err(|error| {
@@ -24,9 +31,14 @@ pub fn explain(config: &Config, plan: &Plan, targets: &[String], json: bool) -> 
         .map(|target| Explanation::new(&plan.policy, target, elsewhere(config, target).as_ref()))
         .collect();
     if json {
+        let configuration = Configuration {
+            file: sources.file.as_ref().map(|file| file.display().to_string()),
+            variables: sources.env.iter().map(|(name, _)| name.as_str()).collect(),
+        };
+        let answer = |explanation| Answer { explanation, configuration: &configuration };
         let value = match &explained[..] {
-            [only] => serde_json::to_string_pretty(only),
-            all => serde_json::to_string_pretty(all),
+            [only] => serde_json::to_string_pretty(&answer(only)),
+            all => serde_json::to_string_pretty(&all.iter().map(answer).collect::<Vec<_>>()),
         };
         say(&value.map_err(|e| Failure::Usage(e.to_string()))?)?;
     } else {
@@ -34,6 +46,22 @@ pub fn explain(config: &Config, plan: &Plan, targets: &[String], json: bool) -> 
         say(&texts.join("\n"))?;
     }
     if explained.iter().any(|e| e.decision == Verdict::Denied) { Err(Failure::Negative) } else { Ok(()) }
+}
+
+/// An explanation, and by what configuration it holds.
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(flatten)]
+    explanation: &'a Explanation,
+    configuration: &'a Configuration<'a>,
+}
+
+#[derive(Serialize)]
+struct Configuration<'a> {
+    /// The file that was read; null: the embedded default.
+    file: Option<String>,
+    /// The names of the variables that count.
+    variables: Vec<&'a str>,
 }
 
 /// What the catalogue knows of a host that the configuration leaves out.

@@ -35,6 +35,28 @@ pub struct Sources {
 }
 
 impl Sources {
+    /// By what a command answers, where that could surprise: the file of the working directory,
+    /// which comes before the one in /etc that the service reads, or variables. None where it is
+    /// what was named or what everybody expects.
+    #[must_use]
+    pub fn surprise(&self) -> Option<String> {
+        let [here, installed] = USUAL_FILES.map(Path::new);
+        let mut said = Vec::new();
+        if self.file.as_deref() == Some(here) {
+            let hides =
+                if exists(installed) { format!(", not {}", installed.display()) } else { String::new() };
+            said.push(format!("{} of this folder{hides}", here.display()));
+        }
+        match &self.env[..] {
+            [] => {}
+            few @ ([_] | [_, _] | [_, _, _]) => {
+                said.push(few.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", "));
+            }
+            many => said.push(format!("{} variables CCPGATE_SECTION__KEY of the environment", many.len())),
+        }
+        (!said.is_empty()).then(|| format!("answers by {}", said.join(" and ")))
+    }
+
     /// The sources of this process: the file that `-c` or `CCPGATE_CONFIG` names, else the first
     /// of `./ccpgate.toml` and `/etc/ccpgate/ccpgate.toml` that exists, else none; the variables
     /// of the environment; the `--set` flags.
@@ -42,11 +64,6 @@ impl Sources {
         let named = config_flag.or_else(|| {
             std::env::var_os("CCPGATE_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from)
         });
-        // What exists but cannot be read is an error to be seen, not a reason to look further.
-        let exists = |path: &Path| match std::fs::metadata(path) {
-            Ok(_) => true,
-            Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
-        };
         let usual = || USUAL_FILES.map(PathBuf::from).into_iter().find(|path| exists(path));
         // A value that is not UTF-8 keeps its replacement characters, by which loading knows it.
         let lossy = |text: OsString| text.to_string_lossy().into_owned();
@@ -57,6 +74,14 @@ impl Sources {
             .collect();
         env.sort();
         Self { file: named.or_else(usual), env, set }
+    }
+}
+
+/// What exists but cannot be read is an error to be seen, not a reason to look further.
+fn exists(path: &Path) -> bool {
+    match std::fs::metadata(path) {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
     }
 }
 

@@ -64,6 +64,87 @@ fn allowlist_as_table_and_text() {
 }
 
 #[test]
+fn an_entry_that_strangers_can_serve_is_shared_and_warned_of() {
+    let config = "[connect]\ninstances = [\"acme\"]\n[[allow]]\npattern = \"*.github.io\"\n\
+                  [[allow]]\npattern = \"*.amazonaws.com\"\n[[allow]]\npattern = \"acme.awsapps.com\"\nports = [8443]\n";
+    let ran = ccpgate(Some(config), &["allowlist", "--format", "json"]).expect(0);
+    let json = ran.json();
+    let breadth = |pattern: &str| {
+        let rules = json.as_array().unwrap().iter();
+        rules.filter(|rule| rule["pattern"] == pattern).map(|rule| rule["breadth"].clone()).next_back()
+    };
+    assert_eq!(breadth("*.github.io"), Some("shared".into()));
+    assert_eq!(breadth("*.amazonaws.com"), Some("shared".into()));
+    assert_eq!(breadth("acme.awsapps.com"), Some("tenant".into()));
+    for command in [&["allowlist"][..], &["config", "check"]] {
+        let said = ccpgate(Some(config), command).expect(0).stderr;
+        assert!(said.contains("allow[0].pattern *.github.io"), "{said}");
+        assert!(said.contains("allow[1].pattern *.amazonaws.com"), "{said}");
+        assert!(!said.contains("allow[2]"), "{said}");
+    }
+}
+
+#[test]
+fn an_answer_is_not_buried_under_warnings() {
+    for command in [&["explain", "tools.connect.aws"][..], &["pac"], &["config", "show"]] {
+        let said = ccpgate(None, command).expect(0).stderr;
+        assert_eq!(said.lines().count(), 1, "{command:?}: {said}");
+        assert!(said.contains("connect.instances = [\"*\"]"), "{command:?}: {said}");
+    }
+}
+
+#[test]
+fn an_answer_says_by_which_file_and_variables() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("ccpgate.toml"), CONFIG).unwrap();
+    let run = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let ran = std::process::Command::new(env!("CARGO_BIN_EXE_ccpgate"))
+            .args(arguments)
+            .current_dir(folder.path())
+            .env_clear()
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        (String::from_utf8(ran.stdout).unwrap(), String::from_utf8(ran.stderr).unwrap())
+    };
+    let mode = [("CCPGATE_POLICY__MODE", "report")];
+    for command in
+        [&["explain", "tools.connect.aws"][..], &["allowlist"], &["config", "check"], &["config", "show"]]
+    {
+        let (_, said) = run(command, &mode);
+        let first = said.lines().next().unwrap_or_default();
+        assert!(first.starts_with("ccpgate: answers by ccpgate.toml of this folder"), "{command:?}: {said}");
+        assert!(first.ends_with("CCPGATE_POLICY__MODE"), "{command:?}: {said}");
+    }
+    let (json, _) = run(&["explain", "--json", "tools.connect.aws"], &mode);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["configuration"]["file"], "ccpgate.toml");
+    assert_eq!(json["configuration"]["variables"], serde_json::json!(["CCPGATE_POLICY__MODE"]));
+    // A file that was named by its path surprises nobody.
+    let (_, said) = run(&["explain", "tools.connect.aws", "-c", "./ccpgate.toml"], &[]);
+    assert!(!said.contains("answers by"), "{said}");
+}
+
+#[test]
+fn a_check_tells_mistakes_in_keys_and_in_files_at_once() {
+    let config = "[limits]\ndrain = \"soon\"\n[policy]\ndeny = [\".bad.example\"]\n\
+                  [tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = \"missing.pem\"\n";
+    let said = ccpgate(Some(config), &["config", "check"]).expect(2).stderr;
+    for part in ["limits.drain = \"soon\": expected a duration", "write \"*.bad.example\"", "missing.pem"] {
+        assert!(said.contains(part), "no {part} in: {said}");
+    }
+}
+
+#[test]
+fn explain_reads_the_address_of_a_media_server() {
+    let target = "turn:turnnlb-d76454ac48d20c1e.elb.us-east-1.amazonaws.com:3478?transport=udp";
+    let json = ccpgate(Some(CONFIG), &["explain", "--json", target]).expect(1).json();
+    assert_eq!((&json["protocol"], &json["ports"][0]), (&"udp".into(), &3478.into()), "{json}");
+    let json = ccpgate(Some(CONFIG), &["explain", "--json", "d-1234567890.awsapps.com"]).expect(1).json();
+    assert!(json["elsewhere"].as_str().unwrap().contains("identity-center"), "{json}");
+}
+
+#[test]
 fn any_instance_is_warned_of_on_stderr() {
     let config = "[connect]\nregions = [\"us-west-2\"]\ninstances = [\"*\"]\n";
     let ran = ccpgate(Some(config), &["allowlist", "--format", "json"]).expect(0);
