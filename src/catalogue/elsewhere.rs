@@ -146,7 +146,7 @@ fn somewhere(catalogue: &'static Catalogue, name: &Host, host: &str) -> Option<E
             Pattern::parse(&any).is_ok_and(|any| any.matches(name))
         });
         let Some(pattern) = found else { continue };
-        let regional = host.split('.').any(|label| crate::policy::is_region(label));
+        let regional = host.split('.').any(crate::policy::is_region);
         return regional.then(|| Elsewhere {
             id: &row.id,
             pattern: format!("{pattern} of a Region that connect.regions can't name"),

@@ -202,6 +202,29 @@ mod tests {
         load(&Sources { file: None, env: env.collect(), set: set.collect() })
     }
 
+    /// The values that a message offers in place of a wrong one, as TOML writes them.
+    fn corrections(message: &str) -> Vec<String> {
+        let mut offered = Vec::new();
+        for (lead, end) in [("did you mean ", "?"), ("write ", "; expected")] {
+            let Some((_, rest)) = message.split_once(lead) else { continue };
+            let part = rest.split(end).next().unwrap_or(rest);
+            if part.starts_with('[') {
+                offered.push(part.to_owned());
+            } else {
+                // What stands between backticks is a key or an example.
+                offered.extend(part.split('"').skip(1).step_by(2).map(|text| format!("{text:?}")));
+            }
+        }
+        offered
+    }
+
+    #[test]
+    fn corrections_are_found_in_messages() {
+        assert_eq!(corrections("a, did you mean \"5s\"? Expected b"), ["\"5s\""]);
+        assert_eq!(corrections("expected a list, did you mean [443]?"), ["[443]"]);
+        assert_eq!(corrections("a, write \"*.x\" for c, \"x\" for d; expected \"e\""), ["\"*.x\"", "\"x\""]);
+    }
+
     proptest! {
         #[test]
         fn any_value_of_any_key_is_judged(index in 0usize..200, value in "\\PC{0,30}|\\[\\PC{0,20}\\]") {
@@ -220,6 +243,53 @@ mod tests {
                         prop_assert_eq!(problems, Vec::new());
                     }
                     Err(errors) => prop_assert!(!errors.problems.is_empty()),
+                }
+            }
+        }
+
+        #[test]
+        fn every_correction_is_accepted_where_it_is_offered(
+            index in 0usize..200,
+            value in "(https?://|HTTPS://|PROXY |)[.*]{0,2}[a-z0-9-]{0,8}(\\.[a-z0-9*]{1,8}){0,3}(:[0-9]{0,5}|)(/[0-9a-z]{0,2}|)|[0-9]{1,12}|10\\.1\\.2\\.3/[0-9]{1,2}|us-w?e[a-z]{2}-?[12]|acme\\.(my\\.connect\\.aws|s3\\.amazonaws\\.com)",
+            shape in 0usize..3,
+        ) {
+            let keys: Vec<(String, &str)> = Config::keys()
+                .into_iter()
+                .flat_map(|(section, keys)| keys.iter().map(move |key| (section.to_owned(), *key)))
+                .filter(|(section, key)| (section.as_str(), *key) != ("dns", "hosts"))
+                .collect();
+            let (section, key) = &keys[index % keys.len()];
+            let problems = |value: &str| {
+                let table = match (section.as_str(), *key) {
+                    ("allow", "pattern") => format!("[[allow]]\npattern = {value}\n"),
+                    ("allow", _) => format!("[[allow]]\npattern = \"x.example\"\n{key} = {value}\n"),
+                    ("egress", "connect_to") => format!("[egress.connect_to]\n{value} = \"127.0.0.1:1\"\n"),
+                    _ => format!("[{section}]\n{key} = {value}\n"),
+                };
+                let file = tempfile::NamedTempFile::new().unwrap();
+                std::fs::write(file.path(), table).unwrap();
+                let loaded = load(&Sources { file: Some(file.path().to_owned()), ..Sources::default() });
+                                let problems = loaded.err().map(|errors| errors.problems).unwrap_or_default();
+                problems.into_iter().filter(|problem| problem.concerns(section)).collect::<Vec<_>>()
+            };
+            let written = match shape {
+                0 => format!("{value:?}"),
+                1 => format!("[{value:?}]"),
+                _ => if value.parse::<i64>().is_ok() && !value.starts_with('0') { value.clone() } else { format!("{value:?}") },
+            };
+            for problem in problems(&written) {
+                for offered in corrections(&problem.message) {
+                    let offered = match shape {
+                        1 => format!("[{offered}]"),
+                        _ => offered,
+                    };
+                    // What doesn't fit other keys is another matter than how a value is written.
+                    let left: Vec<String> = problems(&offered)
+                        .iter()
+                        .map(ToString::to_string)
+                        .filter(|text| !text.contains("takes this address") && !text.contains("length + breaks"))
+                        .collect();
+                    prop_assert_eq!(left, Vec::<String>::new(), "{} = {}: {}", key, written, problem.message);
                 }
             }
         }
