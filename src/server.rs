@@ -23,6 +23,7 @@ use crate::config::{self, Config, ConfigErrors, Sources};
 use crate::log::access::AccessLog;
 use crate::log::{self, Sink};
 use crate::metrics::Metrics;
+use crate::net::resolver::{self, Resolver};
 use crate::notify::{self, Manager};
 use crate::proxy::beat;
 use crate::proxy::gate::Gate;
@@ -55,8 +56,6 @@ const REMIND: Duration = Duration::from_secs(24 * 3600);
 pub enum ServeError {
     #[error(transparent)]
     Config(#[from] ConfigErrors),
-    #[error("dns.servers: the system's resolver configuration can't be used: {0}")]
-    Resolver(String),
     #[error("{key}: can't listen on {address}: {error}{hint}")]
     Bind { key: &'static str, address: SocketAddr, error: io::Error, hint: String },
     #[error("{0}")]
@@ -71,7 +70,7 @@ pub enum ServeError {
 
 impl ServeError {
     /// Whether the same start may succeed later, without anybody's change to a file: an address that
-    /// another process still holds, too few descriptors, a resolver's file that isn't there yet.
+    /// another process still holds, or too few descriptors.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Config(_) | Self::Tls(_) | Self::Parent(_) | Self::Provider(_) => false,
@@ -79,7 +78,7 @@ impl ServeError {
             Self::Bind { error, .. } => {
                 !matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
             }
-            Self::Resolver(_) | Self::Start(_) => true,
+            Self::Start(_) => true,
         }
     }
 }
@@ -225,8 +224,7 @@ impl Server {
         let change = listeners.prepare(&config)?;
         let advertise = advertised(&config, &change.addresses());
         let (warnings, sessions) = (plan.warnings.clone(), config.shift.sessions);
-        let snapshot = Snapshot::new(&config, plan, parent, advertise, &metrics, &Handle::current())
-            .map_err(ServeError::Resolver)?;
+        let snapshot = Snapshot::new(&config, plan, parent, advertise, &metrics, resolver(&config.dns));
         let access = AccessLog::new(sink.clone(), config.log.format);
         let gate = Gate::new(Arc::new(snapshot), metrics, access);
         let workers = start_workers(&gate)?;
@@ -369,6 +367,16 @@ impl Server {
         }
     }
 
+    /// The one that runs, cache and all, unless something in `[dns]` has changed.
+    fn resolver_for(&self, dns: &config::Dns) -> Resolver {
+        if *dns != self.config.dns {
+            return resolver(dns);
+        }
+        let running = self.gate.snapshot().egress.resolver.clone();
+        running.refresh();
+        running
+    }
+
     /// # Errors
     /// With the reason, and what has failed to load; nothing has changed then.
     async fn try_reload(&mut self, sources: &Sources) -> Result<(), (ServeError, Loads)> {
@@ -387,9 +395,8 @@ impl Server {
         let change = self.listeners.prepare(&config).map_err(failed)?;
         let advertise = advertised(&config, &change.addresses());
         let warnings = plan.warnings.clone();
-        let snapshot =
-            Snapshot::new(&config, plan, parent, advertise, &self.gate.metrics, &Handle::current())
-                .map_err(|error| failed(ServeError::Resolver(error)))?;
+        let resolver = self.resolver_for(&config.dns);
+        let snapshot = Snapshot::new(&config, plan, parent, advertise, &self.gate.metrics, resolver);
         self.follow_tls(material, config.shift.sessions).map_err(failed)?;
         let old = std::mem::replace(&mut self.config, config);
         if (old.log.format, old.log.level) != (self.config.log.format, self.config.log.level) {
@@ -532,6 +539,11 @@ fn advertised(config: &Config, listeners: &[(Kind, SocketAddr)]) -> Advertise {
     let of =
         |wanted| listeners.iter().filter(|(kind, _)| *kind == wanted).map(|(_, address)| *address).collect();
     Advertise { http: of(Kind::Http), https: of(Kind::Https), ..Advertise::from_config(config) }
+}
+
+fn resolver(dns: &config::Dns) -> Resolver {
+    let config::Dns { hosts, servers, timeout, edns } = dns.clone();
+    Resolver::new(resolver::Options { hosts, servers, timeout, edns }, Handle::current())
 }
 
 fn cores() -> usize {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tokio::runtime::Handle;
 
 use crate::advertise::Advertise;
 use crate::catalogue;
@@ -117,24 +116,18 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// `advertise` holds the addresses that the listeners really have (a configured port 0 is any).
-    ///
-    /// # Errors
-    /// When the system's resolver configuration is needed and can't be read.
     pub fn new(
         config: &Config,
         plan: Plan,
         parent: Option<Parent>,
         advertise: Advertise,
         metrics: &Metrics,
-        runtime: &Handle,
-    ) -> Result<Self, String> {
-        let resolver =
-            Resolver::new(&config.dns.hosts, &config.dns.servers, config.dns.timeout, runtime.clone())
-                .map_err(|e| e.to_string())?;
+        resolver: Resolver,
+    ) -> Self {
         let tcp = |rule: &Rule| rule.protocol == Protocol::Tcp;
         let rules = plan.policy.rules().iter();
         let series = rules.map(|rule| tcp(rule).then(|| metrics.rule(rule))).collect();
-        Ok(Self {
+        Self {
             name: config.proxy.name.clone(),
             report: config.policy.mode == Mode::Report,
             tls: config.policy.tls,
@@ -161,7 +154,7 @@ impl Snapshot {
             series,
             unlisted: metrics.unlisted(),
             policy: plan.policy,
-        })
+        }
     }
 
     /// The metric handles of a rule, or of what report mode lets through without one.

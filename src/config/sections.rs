@@ -197,8 +197,10 @@ section! {
         };
         /// DNS servers, port 53 unless given; empty: those of the system.
         servers: Vec<SocketAddr> = list(text(r#"an IP address with or without a port, such as "10.0.0.2" or "10.0.0.2:5353""#, notation::dns_server));
-        /// How long an answer may take.
+        /// How long one server may take.
         timeout: Duration = SOME_TIME;
+        /// Whether servers are asked with EDNS first; `false`: never.
+        edns: bool = Flag;
     }
 }
 

@@ -185,7 +185,7 @@ impl Egress {
             Host::Ip(address) => return Ok(Arc::from([*address])),
             Host::Name(name) => name,
         };
-        if let Some(found) = self.resolver.cached(name).await {
+        if let Some(found) = self.resolver.cached(name) {
             trace.dns = Some(Duration::ZERO);
             return Ok(found);
         }

@@ -1,183 +1,314 @@
-//! Names to addresses: fixed answers, `/etc/hosts`, then DNS, behind a cache that keeps each
+//! Names to addresses: fixed answers, the hosts file, then DNS, behind one cache that keeps each
 //! answer exactly as long as its TTL allows. Whether an address may be dialled is not judged here.
+//!
+//! A resolver follows the machine's files while it lives, and outlives every reload that leaves
+//! `[dns]` as it is. It needs nothing of the proxy.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError, NetError};
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
 use moka::Expiry;
-use moka::future::Cache;
+use moka::sync::Cache;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use super::dns::ResolveError;
+use super::dns::stub::{Found, Late, Stub, Told};
+use super::dns::system::{self, Files};
+use super::watch::Watch;
 
 /// Names in the cache; denied names are never resolved, so only allowed ones compete for it.
 const CACHED_NAMES: u64 = 10_000;
 /// An agent retries at once: a negative answer must not outlive the cause by much.
 const NEGATIVE_TTL: Duration = Duration::from_secs(5);
-/// Entries of the hosts file have no TTL of their own, and DNS answers rarely need a longer one.
+/// DNS answers rarely need a longer one.
 const POSITIVE_TTL: Duration = Duration::from_secs(3600);
+/// Names that are asked for at once; each has two sockets. Others wait for their turn.
+const AT_ONCE: usize = 100;
+/// How often the machine's files are looked at. A change is taken over when it is seen twice.
+const LOOK_AT_FILES: Duration = Duration::from_secs(1);
 
-/// Why a name has no address.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ResolveError {
-    #[error("no DNS server answered in time")]
-    Timeout,
-    /// The response code as RFC 9209 wants it in `rcode`, for example `NXDOMAIN`.
-    #[error("{rcode}: {why}")]
-    Answer { rcode: &'static str, why: String },
-    #[error("the DNS servers can't be reached: {0}")]
-    Transport(String),
+/// `[dns]` of the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Fixed answers by name in normal form.
+    pub hosts: BTreeMap<String, Vec<IpAddr>>,
+    /// Empty: the system's.
+    pub servers: Vec<SocketAddr>,
+    /// What one server may take.
+    pub timeout: Duration,
+    /// Whether servers are asked with EDNS first.
+    pub edns: bool,
 }
 
+type Resolved = Result<Arc<[IpAddr]>, ResolveError>;
+
 #[derive(Clone)]
-struct Answer {
-    addresses: Arc<[IpAddr]>,
+struct Entry {
+    known: Resolved,
     valid_until: Instant,
+}
+
+impl Entry {
+    fn new(known: Resolved, ttl: Duration) -> Self {
+        Self { known, valid_until: Instant::now() + ttl }
+    }
 }
 
 struct UntilTtl;
 
-impl Expiry<Box<str>, Answer> for UntilTtl {
-    fn expire_after_create(&self, _: &Box<str>, answer: &Answer, now: Instant) -> Option<Duration> {
-        Some(answer.valid_until.saturating_duration_since(now))
+impl Expiry<Box<str>, Entry> for UntilTtl {
+    fn expire_after_create(&self, _: &Box<str>, entry: &Entry, now: Instant) -> Option<Duration> {
+        Some(entry.valid_until.saturating_duration_since(now))
     }
+
+    fn expire_after_update(
+        &self,
+        name: &Box<str>,
+        entry: &Entry,
+        now: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        self.expire_after_create(name, entry, now)
+    }
+}
+
+/// What names resolve with, until a file of the machine changes. Each has a cache of its own, so
+/// that a look-up that was under way leaves nothing behind in the next one.
+struct Sources {
+    /// Fixed answers and the hosts file.
+    hosts: HashMap<Box<str>, Arc<[IpAddr]>>,
+    servers: Vec<SocketAddr>,
+    stub: Stub,
+    cache: Cache<Box<str>, Entry>,
+    /// Look-ups under way: all who want a name share one.
+    flights: Mutex<HashMap<Box<str>, Shared<BoxFuture<'static, Resolved>>>>,
 }
 
 /// Cheap to clone; all clones share one cache.
 #[derive(Clone)]
-pub struct Resolver {
-    fixed: Arc<BTreeMap<Box<str>, Arc<[IpAddr]>>>,
-    cache: Cache<Box<str>, Answer>,
-    dns: Arc<TokioResolver>,
-    timeout: Duration,
+pub struct Resolver(Arc<Inner>);
+
+struct Inner {
+    options: Options,
+    files: Files,
+    sources: ArcSwap<Sources>,
+    places: Arc<Semaphore>,
     /// Look-ups run here, so that they end well when the tunnel that asked goes away, and the
     /// DNS sockets belong to a runtime that outlives every worker.
     runtime: Handle,
+    /// Ends the following.
+    _following: DropGuard,
 }
 
 impl Resolver {
-    /// `hosts` are fixed answers by name in normal form; without `servers` the system's are used.
-    ///
-    /// # Errors
-    /// When the system's resolver configuration is needed and can't be read.
-    pub fn new(
-        hosts: &BTreeMap<String, Vec<IpAddr>>,
-        servers: &[SocketAddr],
-        timeout: Duration,
-        runtime: Handle,
-    ) -> Result<Self, NetError> {
-        let provider = TokioRuntimeProvider::default();
-        let mut builder = if servers.is_empty() {
-            TokioResolver::builder(provider)?
-        } else {
-            TokioResolver::builder_with_config(given(servers), provider)
-        };
-        tune(builder.options_mut(), timeout);
-        let dns = Arc::new(builder.build()?);
-        let fixed =
-            hosts.iter().map(|(name, to)| (name.to_ascii_lowercase().into(), to.clone().into())).collect();
-        let cache = Cache::builder().max_capacity(CACHED_NAMES).expire_after(UntilTtl).build();
-        Ok(Self { fixed: Arc::new(fixed), cache, dns, timeout, runtime })
+    /// Begins to follow the machine's files on `runtime`, where look-ups run as well.
+    pub fn new(options: Options, runtime: Handle) -> Self {
+        Self::with_files(options, Files::default(), runtime)
     }
 
-    /// What is known without waiting: a fixed answer or a cached one.
-    pub async fn cached(&self, name: &str) -> Option<Arc<[IpAddr]>> {
-        if let Some(fixed) = self.fixed.get(name) {
-            return Some(fixed.clone());
+    fn with_files(options: Options, files: Files, runtime: Handle) -> Self {
+        let mut followed = vec![files.hosts.clone()];
+        if options.servers.is_empty() {
+            followed.push(files.servers.clone());
         }
-        Some(Box::pin(self.cache.get(name)).await?.addresses)
+        // Older than the reading, so that a change in between is noticed.
+        let watch = Watch::new(followed);
+        let (sources, remarks) = read(&options, &files, None);
+        warn(&remarks);
+        let following = CancellationToken::new();
+        let inner = Arc::new(Inner {
+            options,
+            files,
+            sources: ArcSwap::from_pointee(sources),
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            runtime: runtime.clone(),
+            _following: following.clone().drop_guard(),
+        });
+        let followed = Arc::downgrade(&inner);
+        let take_over = move |_: &[_]| {
+            if let Some(inner) = followed.upgrade() {
+                // Files may lie on a network.
+                tokio::task::spawn_blocking(move || inner.take_over());
+            }
+        };
+        runtime.spawn(async move {
+            tokio::select! {
+                () = following.cancelled() => {}
+                () = watch.run(LOOK_AT_FILES, take_over) => {}
+            }
+        });
+        Self(inner)
+    }
+
+    /// Looks at the machine's files now. It does so by itself every few seconds.
+    pub fn refresh(&self) {
+        self.0.take_over();
+    }
+
+    /// What is known without waiting: a fixed answer, one of the hosts file or a cached one.
+    pub fn cached(&self, name: &str) -> Option<Arc<[IpAddr]>> {
+        let sources = self.0.sources.load();
+        if let Some(known) = sources.hosts.get(name) {
+            return Some(known.clone());
+        }
+        sources.cache.get(name)?.known.ok()
     }
 
     /// All addresses of `name`, which is absolute and in normal form. Concurrent look-ups of one
     /// name share one query.
     ///
     /// # Errors
-    /// See [`ResolveError`]; after `dns.timeout` for each server at the latest.
+    /// See [`ResolveError`]; after twice `dns.timeout` at the latest.
     pub async fn lookup(&self, name: &str) -> Result<Arc<[IpAddr]>, ResolveError> {
-        let query = self.clone().query(name.into());
-        // Boxed: a look-up is rare and its state large, and every tunnel would keep room for it.
-        let answer = Box::pin(self.cache.try_get_with(name.into(), query)).await;
-        answer.map(|a| a.addresses).map_err(|e| (*e).clone())
-    }
-
-    async fn query(self, name: Box<str>) -> Result<Answer, ResolveError> {
-        // The whole look-up is bounded as well: a server that is mute, then its TCP, then the next.
-        let whole = self.timeout.saturating_mul(2);
-        let dns = self.dns.clone();
-        // The dot makes the name absolute: no search list may widen the policy.
-        let task = self.runtime.spawn(async move { dns.lookup_ip(format!("{name}.")).await });
-        let found = match tokio::time::timeout(whole, task).await {
-            Err(_) => return Err(ResolveError::Timeout),
-            Ok(Err(join)) => return Err(ResolveError::Transport(join.to_string())),
-            Ok(Ok(result)) => result.map_err(explain)?,
-        };
-        let addresses: Arc<[IpAddr]> = found.iter().collect();
-        if addresses.is_empty() {
-            return Err(ResolveError::Answer { rcode: "NOERROR", why: "the name has no address".into() });
+        let sources = self.0.sources.load_full();
+        if let Some(known) = sources.hosts.get(name) {
+            return Ok(known.clone());
         }
-        Ok(Answer { addresses, valid_until: found.valid_until() })
+        // RFC 6761 §6.3: these never go to a server.
+        if name == "localhost" || name.ends_with(".localhost") {
+            return Ok(Arc::new([IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)]));
+        }
+        let flight = {
+            let mut flights = sources.flights();
+            match flights.get(name) {
+                Some(flight) => flight.clone(),
+                // A flight that has landed left its answer before it left the list.
+                None => match sources.cache.get(name) {
+                    Some(entry) => return entry.known,
+                    None => {
+                        let flight = self.0.take_off(sources.clone(), name);
+                        flights.insert(name.into(), flight.clone());
+                        flight
+                    }
+                },
+            }
+        };
+        flight.await
     }
 }
 
-fn given(servers: &[SocketAddr]) -> ResolverConfig {
-    let server = |address: &SocketAddr| {
-        let at_port = |mut connection: ConnectionConfig| {
-            connection.port = address.port();
-            connection
+impl Sources {
+    fn flights(&self) -> MutexGuard<'_, HashMap<Box<str>, Shared<BoxFuture<'static, Resolved>>>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks DNS, and keeps what it says. The second family of an answer may come late.
+    async fn resolve(&self, name: &str, places: &Semaphore) -> (Resolved, Option<(Entry, Late)>) {
+        let deadline = tokio::time::Instant::now() + self.stub.whole();
+        let Ok(Ok(_place)) = tokio::time::timeout_at(deadline, places.acquire()).await else {
+            return (Err(ResolveError::Timeout), None);
         };
-        let mut config = NameServerConfig::udp_and_tcp(address.ip());
-        config.connections = config.connections.into_iter().map(at_port).collect();
-        config
+        let (entry, late) = match self.stub.lookup(name, deadline).await {
+            Ok(Found::Addresses { addresses, ttl, late }) => {
+                let entry =
+                    Entry::new(Ok(addresses.into()), POSITIVE_TTL.min(Duration::from_secs(ttl.into())));
+                (entry, late)
+            }
+            Ok(Found::Nothing { exists, ttl }) => {
+                let (rcode, why) = match exists {
+                    true => ("NOERROR", "the name has no address"),
+                    false => ("NXDOMAIN", "the name does not exist"),
+                };
+                let ttl = NEGATIVE_TTL.min(Duration::from_secs(ttl.unwrap_or(0).into()));
+                (Entry::new(Err(ResolveError::Answer { rcode, why: why.into() }), ttl), None)
+            }
+            Err(error) => return (Err(error), None),
+        };
+        self.cache.insert(name.into(), entry.clone());
+        (entry.known.clone(), late.map(|late| (entry, late)))
+    }
+
+    /// Adds the second family to an answer that went ahead without it.
+    async fn complete(&self, name: &str, entry: Entry, late: Late) {
+        if let (Ok(addresses), Ok(Told::Addresses(more, ttl))) = (entry.known, late.await) {
+            let both = addresses.iter().copied().chain(more).collect();
+            let valid_until = entry.valid_until.min(Instant::now() + Duration::from_secs(ttl.into()));
+            self.cache.insert(name.into(), Entry { known: Ok(both), valid_until });
+        }
+    }
+}
+
+/// Takes a flight off the list, however it ends.
+struct Landing {
+    sources: Arc<Sources>,
+    name: Box<str>,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.sources.flights().remove(&self.name);
+    }
+}
+
+impl Inner {
+    /// The future for all who wait; the work is a task that goes on without them.
+    fn take_off(&self, sources: Arc<Sources>, name: &str) -> Shared<BoxFuture<'static, Resolved>> {
+        let places = self.places.clone();
+        let landing = Landing { sources, name: name.into() };
+        let task = self.runtime.spawn(async move {
+            let (resolved, late) = landing.sources.resolve(&landing.name, &places).await;
+            if let Some((entry, late)) = late {
+                let (sources, name) = (landing.sources.clone(), landing.name.clone());
+                tokio::spawn(async move { sources.complete(&name, entry, late).await });
+            }
+            drop(landing);
+            resolved
+        });
+        let flight =
+            async move { task.await.unwrap_or_else(|e| Err(ResolveError::Transport(e.to_string()))) };
+        flight.boxed().shared()
+    }
+
+    /// Reads the machine's files, and puts what changed in force.
+    fn take_over(&self) {
+        let before = self.sources.load_full();
+        let (sources, remarks) = read(&self.options, &self.files, Some(&before.stub));
+        if sources.servers == before.servers && sources.hosts == before.hosts {
+            return;
+        }
+        let servers = shown(&sources.servers);
+        self.sources.store(Arc::new(sources));
+        tracing::info!(
+            event = "resolver_changed",
+            %servers,
+            "the machine's resolver or hosts file has changed and is followed; the DNS cache is empty"
+        );
+        warn(&remarks);
+    }
+}
+
+fn warn(remarks: &[String]) {
+    for remark in remarks {
+        tracing::warn!(event = "resolver_warning", "{remark}");
+    }
+}
+
+fn shown(servers: &[SocketAddr]) -> String {
+    servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// What the options and the machine's files say, and what an administrator should know about them.
+fn read(options: &Options, files: &Files, before: Option<&Stub>) -> (Sources, Vec<String>) {
+    let (servers, mut remarks) = match options.servers.is_empty() {
+        true => system::servers(&files.servers),
+        false => (options.servers.clone(), Vec::new()),
     };
-    ResolverConfig::from_parts(None, Vec::new(), servers.iter().map(server).collect())
+    let (hosts, remark) = system::hosts(&files.hosts);
+    remarks.extend(remark);
+    let fixed = options.hosts.iter().map(|(name, to)| (name.to_ascii_lowercase().into(), to.clone()));
+    let hosts = hosts.into_iter().chain(fixed).map(|(name, to)| (name, Arc::from(to))).collect();
+    let stub = Stub::new(&servers, options.timeout, options.edns, before);
+    let cache = Cache::builder().max_capacity(CACHED_NAMES).expire_after(UntilTtl).build();
+    (Sources { hosts, servers, stub, cache, flights: Mutex::default() }, remarks)
 }
 
-fn tune(options: &mut ResolverOpts, timeout: Duration) {
-    options.timeout = timeout;
-    options.attempts = 1;
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    options.use_hosts_file = ResolveHosts::Always;
-    options.try_tcp_on_error = true;
-    options.edns0 = true;
-    options.cache_size = 1024;
-    options.negative_max_ttl = Some(NEGATIVE_TTL);
-    options.positive_max_ttl = Some(POSITIVE_TTL);
-}
-
-fn explain(error: NetError) -> ResolveError {
-    match error {
-        NetError::Timeout => ResolveError::Timeout,
-        NetError::Dns(DnsError::NoRecordsFound(none)) => {
-            let rcode = code(none.response_code);
-            let why = match rcode {
-                "NXDOMAIN" => "the name does not exist",
-                "NOERROR" => "the name has no address",
-                _ => "the DNS server could not answer",
-            };
-            ResolveError::Answer { rcode, why: why.into() }
-        }
-        NetError::Dns(DnsError::ResponseCode(rcode)) => {
-            ResolveError::Answer { rcode: code(rcode), why: "the DNS server could not answer".into() }
-        }
-        other => ResolveError::Transport(other.to_string()),
-    }
-}
-
-fn code(code: hickory_resolver::proto::op::ResponseCode) -> &'static str {
-    use hickory_resolver::proto::op::ResponseCode;
-    match code {
-        ResponseCode::NoError => "NOERROR",
-        ResponseCode::FormErr => "FORMERR",
-        ResponseCode::ServFail => "SERVFAIL",
-        ResponseCode::NXDomain => "NXDOMAIN",
-        ResponseCode::NotImp => "NOTIMP",
-        ResponseCode::Refused => "REFUSED",
-        _ => "OTHER",
-    }
-}
+#[cfg(test)]
+#[path = "resolver_tests.rs"]
+mod tests;

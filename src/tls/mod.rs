@@ -16,9 +16,9 @@ pub mod pem;
 mod seal;
 pub mod session;
 pub mod ticket;
-pub mod watch;
 pub mod window;
 
+pub use crate::net::watch;
 pub use alpn::Offer;
 pub use certificate::{CertificateError, Identity, Resolver};
 pub use client::{ClientAuthority, ClientCertificateError};

@@ -1,0 +1,114 @@
+//! What is remembered of a DNS server from one question to the next, for all who ask it. Nothing is
+//! sent here.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a server is asked without EDNS before it is tried again.
+const WITHOUT_EDNS: Duration = Duration::from_secs(600);
+/// How long a silent server has less time before it gets all of it again.
+const IN_DISGRACE: Duration = Duration::from_secs(30);
+/// The time of a server that was silent before, while there is another one to ask.
+const SHORT: Duration = Duration::from_millis(500);
+
+/// A server, and how it behaved.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it listens, over UDP and TCP.
+    pub address: SocketAddr,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    without_edns_until: Option<Instant>,
+    silent_until: Option<Instant>,
+    heard: Option<Instant>,
+}
+
+impl Server {
+    /// A server of which nothing is known yet.
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, memory: Mutex::default() }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It answered something.
+    pub fn heard(&self) {
+        let mut memory = self.memory();
+        memory.heard = Some(Instant::now());
+        if memory.silent_until.take().is_some() {
+            tracing::info!(event = "dns_server_back", server = %self.address, "the DNS server answers again");
+        }
+    }
+
+    /// It let its time pass, which began then. It may have answered other questions meanwhile.
+    pub fn let_pass(&self, began: Instant) {
+        let mut memory = self.memory();
+        if memory.heard.is_some_and(|heard| heard >= began) {
+            return;
+        }
+        let known = memory.silent_until.replace(Instant::now() + IN_DISGRACE).is_some();
+        if !known {
+            tracing::warn!(
+                event = "dns_server_silent",
+                server = %self.address,
+                "the DNS server does not answer; until it does, the next one waits for it no longer than {SHORT:?}"
+            );
+        }
+    }
+
+    /// How long it may take, of the time that is its due.
+    pub fn patience(&self, due: Duration) -> Duration {
+        let silent = self.memory().silent_until.is_some_and(|until| Instant::now() < until);
+        if silent { due.min(SHORT) } else { due }
+    }
+
+    /// Whether it may be asked with EDNS.
+    pub fn takes_edns(&self) -> bool {
+        self.memory().without_edns_until.is_none_or(|until| until <= Instant::now())
+    }
+
+    /// It answers only what comes without EDNS.
+    pub fn spare_edns(&self) {
+        let known = self.memory().without_edns_until.replace(Instant::now() + WITHOUT_EDNS).is_some();
+        if !known {
+            tracing::info!(
+                event = "dns_server_without_edns",
+                server = %self.address,
+                "the DNS server answers only queries without EDNS, and gets such ones"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DUE: Duration = Duration::from_secs(3);
+
+    #[test]
+    fn silence_shortens_its_time_until_it_is_heard() {
+        let server = Server::new("192.0.2.1:53".parse().unwrap());
+        assert_eq!(server.patience(DUE), DUE);
+        server.let_pass(Instant::now());
+        assert_eq!(server.patience(DUE), SHORT);
+        assert_eq!(server.patience(SHORT / 2), SHORT / 2);
+        server.heard();
+        assert_eq!(server.patience(DUE), DUE);
+    }
+
+    #[test]
+    fn a_server_that_answers_others_is_not_silent() {
+        let server = Server::new("192.0.2.1:53".parse().unwrap());
+        let began = Instant::now();
+        server.heard();
+        server.let_pass(began);
+        assert_eq!(server.patience(DUE), DUE);
+    }
+}

@@ -1,0 +1,242 @@
+//! The order in which servers are asked, and what two families of addresses make of a name.
+//!
+//! Both families are asked of one server, side by side, as glibc does: one server, one view of the
+//! name. The next server is asked where this one gave no address and was not definite about both.
+//! Unlike glibc, an address in one family does not wait for the other: see [`GRACE`].
+
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use tokio::time::{Instant, timeout};
+
+use super::answer::{Family, Question, Said};
+use super::server::Server;
+use super::{Failure, ResolveError, exchange};
+
+/// RFC 8305 §3: the family that has an address waits so long for the other.
+const GRACE: Duration = Duration::from_millis(50);
+/// Answers that end in an alias and say nothing of it are followed so often.
+const MAX_FOLLOWED: usize = 8;
+
+/// The servers, and how they are asked.
+#[derive(Debug)]
+pub struct Stub {
+    servers: Vec<Arc<Server>>,
+    timeout: Duration,
+    edns: bool,
+}
+
+/// What DNS knows of a name.
+pub enum Found {
+    /// One address at least.
+    Addresses {
+        /// Of both families, in no order.
+        addresses: Vec<IpAddr>,
+        /// How long all of them hold, in seconds.
+        ttl: u32,
+        /// The rest of the look-up, where one family came alone.
+        late: Option<Late>,
+    },
+    /// Definitely nothing.
+    Nothing {
+        /// False for NXDOMAIN.
+        exists: bool,
+        /// How long that holds, in seconds, where the answer says so.
+        ttl: Option<u32>,
+    },
+}
+
+/// One family's answer, still awaited; bounded by the time of its server.
+pub type Late = Pin<Box<dyn Future<Output = Heard> + Send>>;
+
+/// What one server says about one family.
+pub type Heard = Result<Told, Failure>;
+
+/// A definite answer about one family.
+#[derive(Debug)]
+pub enum Told {
+    /// Addresses, one at least, and for how many seconds they hold.
+    Addresses(Vec<IpAddr>, u32),
+    /// None of this family: whether the name exists, and for how many seconds that holds.
+    Nothing(bool, Option<u32>),
+}
+
+impl Stub {
+    /// Servers that were known `before` are remembered as they were.
+    pub fn new(servers: &[SocketAddr], timeout: Duration, edns: bool, before: Option<&Self>) -> Self {
+        let known = |address: &SocketAddr| {
+            before.and_then(|stub| stub.servers.iter().find(|server| server.address == *address)).cloned()
+        };
+        let server = |address| known(address).unwrap_or_else(|| Arc::new(Server::new(*address)));
+        Self { servers: servers.iter().map(server).collect(), timeout, edns }
+    }
+
+    /// How long a look-up may take over all its servers.
+    pub fn whole(&self) -> Duration {
+        self.timeout.saturating_mul(2)
+    }
+
+    /// Asks the servers for `name`, which is absolute, until `deadline`.
+    ///
+    /// # Errors
+    /// The most telling one of all servers, when none was definite.
+    pub async fn lookup(&self, name: &str, deadline: Instant) -> Result<Found, ResolveError> {
+        let (Some(four), Some(six)) = (Question::new(name, Family::V4), Question::new(name, Family::V6))
+        else {
+            let why = "a name that DNS can't hold".into();
+            return Err(ResolveError::Answer { rcode: "NXDOMAIN", why });
+        };
+        let mut told: Option<Failure> = None;
+        let mut turns = self.turns().into_iter().peekable();
+        while let Some((server, patience)) = turns.next() {
+            let began = Instant::now();
+            let until = deadline.min(began + patience);
+            if until <= began {
+                break;
+            }
+            let questions = [four.clone(), six.clone()];
+            match self.at(&server, questions, until, turns.peek().is_none()).await {
+                Ok(found) => return Ok(found),
+                Err(failure) => {
+                    if failure == Failure::Timeout {
+                        server.let_pass(began.into_std());
+                    }
+                    tracing::debug!(server = %server.address, name, ?failure, "DNS");
+                    told = Some(told.map_or(failure.clone(), |before| before.or_better(failure)));
+                }
+            }
+        }
+        Err(told.unwrap_or(Failure::Timeout).into())
+    }
+
+    /// Who is asked, for how long: in the order written. One that was silent the last time has less
+    /// time, while there are others; it gets the rest of it when they don't help.
+    fn turns(&self) -> Vec<(Arc<Server>, Duration)> {
+        let count = u32::try_from(self.servers.len()).unwrap_or(u32::MAX).max(1);
+        let due = self.timeout.min(self.whole() / count);
+        let turn = |server: &Arc<Server>| {
+            let patience = if count > 1 { server.patience(due) } else { due };
+            (server.clone(), patience)
+        };
+        let mut turns: Vec<_> = self.servers.iter().map(turn).collect();
+        let again: Vec<_> =
+            turns.iter().filter(|(_, patience)| *patience < due).map(|(s, _)| (s.clone(), due)).collect();
+        turns.extend(again);
+        turns
+    }
+
+    /// Both families at one server. `last`: there is no other to turn to.
+    async fn at(
+        &self,
+        server: &Arc<Server>,
+        [four, six]: [Question; 2],
+        until: Instant,
+        last: bool,
+    ) -> Result<Found, Failure> {
+        let ask = |question| -> Late { Box::pin(family(server.clone(), question, self.edns, until)) };
+        let (first, mut rest, four_first) = match select(ask(four), ask(six)).await {
+            Either::Left((first, rest)) => (first, rest, true),
+            Either::Right((first, rest)) => (first, rest, false),
+        };
+        let wait = match &first {
+            Ok(Told::Addresses(..)) => true,
+            Ok(Told::Nothing(..)) => false,
+            Err(_) => !last,
+        };
+        let second = if wait { timeout(GRACE, &mut rest).await.ok() } else { Some(rest.as_mut().await) };
+        match (first, second) {
+            (Ok(Told::Addresses(addresses, ttl)), None) => {
+                Ok(Found::Addresses { addresses, ttl, late: Some(rest) })
+            }
+            (Err(failure), None) => Err(failure),
+            (first, None) => unreachable!("{first:?} waits for the other family"),
+            (first, Some(second)) if four_first => both(first, second),
+            (first, Some(second)) => both(second, first),
+        }
+    }
+}
+
+/// What the answers of both families say together.
+fn both(four: Heard, six: Heard) -> Result<Found, Failure> {
+    let addresses = |addresses, ttl| Ok(Found::Addresses { addresses, ttl, late: None });
+    match (four, six) {
+        (Ok(Told::Addresses(mut four, ttl)), Ok(Told::Addresses(six, its))) => {
+            four.extend(six);
+            addresses(four, ttl.min(its))
+        }
+        (Ok(Told::Addresses(found, ttl)), _) | (_, Ok(Told::Addresses(found, ttl))) => addresses(found, ttl),
+        (Ok(Told::Nothing(exists, ttl)), Ok(Told::Nothing(_, its))) => {
+            let ttl = ttl.zip(its).map(|(a, b)| a.min(b)).or(ttl).or(its);
+            Ok(Found::Nothing { exists, ttl })
+        }
+        // The name itself doesn't exist (RFC 8020). Of AAAA alone some servers say that of any name.
+        (Ok(Told::Nothing(false, ttl)), Err(_)) => Ok(Found::Nothing { exists: false, ttl }),
+        (Err(failure), Ok(Told::Nothing(..))) | (Ok(Told::Nothing(..)), Err(failure)) => Err(failure),
+        (Err(four), Err(six)) => Err(four.or_better(six)),
+    }
+}
+
+/// One family's answer at one server, along aliases of which an answer says nothing.
+async fn family(server: Arc<Server>, mut question: Question, edns: bool, until: Instant) -> Heard {
+    let mut least = u32::MAX;
+    for _ in 0..MAX_FOLLOWED {
+        match exchange::ask(&server, &question, edns, until).await? {
+            Said::Addresses(addresses, ttl) => return Ok(Told::Addresses(addresses, ttl.min(least))),
+            Said::Nothing { exists, ttl } => return Ok(Told::Nothing(exists, ttl.map(|ttl| ttl.min(least)))),
+            Said::Alias(to, ttl) => {
+                least = least.min(ttl);
+                question.name = to;
+            }
+            Said::Failed(failure) => return Err(failure),
+        }
+    }
+    Err(Failure::Circle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(3);
+
+    fn stub(count: u8) -> Stub {
+        let servers: Vec<SocketAddr> = (0..count).map(|n| ([192, 0, 2, n], 53).into()).collect();
+        Stub::new(&servers, TIMEOUT, true, None)
+    }
+
+    fn patience(stub: &Stub) -> Vec<(usize, Duration)> {
+        let at =
+            |server: &Arc<Server>| stub.servers.iter().position(|s| s.address == server.address).unwrap();
+        stub.turns().iter().map(|(server, patience)| (at(server), *patience)).collect()
+    }
+
+    #[test]
+    fn every_server_has_its_turn_within_the_whole() {
+        assert_eq!(patience(&stub(1)), [(0, TIMEOUT)]);
+        assert_eq!(patience(&stub(2)), [(0, TIMEOUT), (1, TIMEOUT)]);
+        let each = Duration::from_millis(1500);
+        assert_eq!(patience(&stub(4)), [(0, each), (1, each), (2, each), (3, each)]);
+    }
+
+    #[test]
+    fn a_silent_server_stays_in_its_place_with_less_time() {
+        let (two, one) = (stub(2), stub(1));
+        for stub in [&two, &one] {
+            stub.servers[0].let_pass(std::time::Instant::now());
+        }
+        let short = Duration::from_millis(500);
+        assert_eq!(patience(&two), [(0, short), (1, TIMEOUT), (0, TIMEOUT)]);
+        assert_eq!(patience(&one), [(0, TIMEOUT)]);
+    }
+
+    #[test]
+    fn servers_are_remembered_when_the_list_changes() {
+        let before = stub(2);
+        before.servers[1].let_pass(std::time::Instant::now());
+        let after = Stub::new(&[before.servers[1].address], TIMEOUT, true, Some(&before));
+        assert!(Arc::ptr_eq(&after.servers[0], &before.servers[1]));
+    }
+}
