@@ -28,6 +28,7 @@ mod pac;
 mod parent;
 mod reload;
 mod requests;
+mod resolving;
 mod resumption;
 mod secrets;
 mod support;

@@ -1,0 +1,228 @@
+//! DNS as a stub resolver speaks it: sick servers beside sound ones, answers that come late or
+//! never, servers without EDNS, packets that lie. What glibc makes of the same is in `dns_yardstick`.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use crate::support::{Dns, Proxy, Reply, Upstream, eventually};
+
+const NAME: &str = "name.example";
+const LOOPBACK: &str = "[egress]\nallow_private = [\"127.0.0.1/32\", \"::1/128\"]";
+
+fn here() -> Reply {
+    Reply::addresses(&["127.0.0.1"])
+}
+
+fn config(servers: &[&Dns], timeout: &str, upstream: &Upstream, more: &str) -> String {
+    let servers: Vec<_> = servers.iter().map(|dns| dns.address().to_string()).collect();
+    let port = upstream.address().port();
+    format!(
+        "[[allow]]\npattern = \"*.{NAME}\"\nports = [{port}]\n[dns]\nservers = {servers:?}\ntimeout = \"{timeout}\"\n{more}\n{LOOPBACK}"
+    )
+}
+
+fn proxy(servers: &[&Dns], timeout: &str, upstream: &Upstream, more: &str) -> Proxy {
+    Proxy::start(&config(servers, timeout, upstream, more))
+}
+
+/// The status of a CONNECT to this name, and how long it took.
+fn connect(proxy: &Proxy, name: &str, upstream: &Upstream) -> (u16, Option<String>, Duration) {
+    let started = Instant::now();
+    let mut client = proxy.connect();
+    let answer = client.connect_target(&format!("{name}:{}", upstream.address().port()));
+    (answer.status, answer.field("proxy-status").map(Into::into), started.elapsed())
+}
+
+#[test]
+fn a_sick_server_beside_a_sound_one_costs_nothing() {
+    let upstream = Upstream::echo();
+    for sick in [
+        Reply::Failure,
+        Reply::Refused,
+        Reply::Code(1),
+        Reply::Code(4),
+        Reply::Code(9),
+        Reply::Bare(2),
+        Reply::Lame,
+        Reply::Bent(|packet| packet.truncate(packet.len() - 2), Box::new(here())),
+    ] {
+        let (first, second) = (Dns::start(), Dns::start());
+        first.set_otherwise(sick.clone());
+        second.set_otherwise(here());
+        for servers in [[&first, &second], [&second, &first]] {
+            let proxy = proxy(&servers, "60s", &upstream, "");
+            for n in 0..4 {
+                let (status, ..) = connect(&proxy, &format!("n{n}.{NAME}"), &upstream);
+                assert_eq!(status, 200, "{sick:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_first_servers_word_counts_and_the_second_never_hears_of_it() {
+    let upstream = Upstream::echo();
+    let (corporate, public) = (Dns::start(), Dns::start());
+    corporate.set_otherwise(Reply::Late(Duration::from_millis(30), Box::new(here())));
+    let both = proxy(&[&corporate, &public], "60s", &upstream, "");
+    assert_eq!(connect(&both, &format!("idp.{NAME}"), &upstream).0, 200);
+    assert_eq!(public.asked(), [""; 0]);
+    // The other way round it is no such name, and that is definite.
+    let reversed = proxy(&[&public, &corporate], "60s", &upstream, "");
+    let (status, field, _) = connect(&reversed, &format!("idp.{NAME}"), &upstream);
+    assert_eq!(status, 502);
+    assert!(field.unwrap().contains("rcode=\"NXDOMAIN\""));
+}
+
+#[test]
+fn one_family_does_not_wait_for_the_other() {
+    let upstream = Upstream::echo();
+    for swallowed in
+        [Reply::Mute, Reply::Late(Duration::from_secs(40), Box::new(Reply::Nothing)), Reply::Failure]
+    {
+        let dns = Dns::start();
+        dns.set_otherwise(Reply::split(here(), swallowed));
+        let (status, _, took) =
+            connect(&proxy(&[&dns], "30s", &upstream, ""), &format!("a.{NAME}"), &upstream);
+        assert_eq!(status, 200);
+        assert!(took < Duration::from_secs(10), "{took:?}");
+    }
+    // AAAA alone: the name has an address, which nobody listens on here.
+    let dns = Dns::start();
+    dns.set_otherwise(Reply::split(Reply::Mute, Reply::addresses(&["::1"])));
+    let (status, field, took) =
+        connect(&proxy(&[&dns], "30s", &upstream, ""), &format!("a.{NAME}"), &upstream);
+    assert_eq!(status, 502);
+    assert!(!field.unwrap().contains("dns"), "it was dialled");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
+fn the_late_family_joins_the_cache() {
+    let upstream = Upstream::echo();
+    let dns = Dns::start();
+    let late = Reply::Late(Duration::from_millis(300), Box::new(here()));
+    // Nobody listens on ::1; the address that works comes late.
+    dns.set_otherwise(Reply::split(late, Reply::addresses(&["::1"])));
+    let proxy = proxy(&[&dns], "30s", &upstream, "");
+    let name = format!("a.{NAME}");
+    assert_eq!(connect(&proxy, &name, &upstream).0, 502);
+    eventually("the other family", || (connect(&proxy, &name, &upstream).0 == 200).then_some(()));
+    assert_eq!(dns.asked().len(), 2, "one question for each family");
+}
+
+#[test]
+fn servers_without_edns_are_asked_without() {
+    let upstream = Upstream::echo();
+    for to_edns in [Reply::Mute, Reply::Code(1), Reply::Bare(1), Reply::Code(4), Reply::Failure] {
+        let dns = Dns::start();
+        dns.set_otherwise(Reply::edns(to_edns.clone(), here()));
+        let proxy = proxy(&[&dns], "6s", &upstream, "");
+        assert_eq!(connect(&proxy, &format!("one.{NAME}"), &upstream).0, 200, "{to_edns:?}");
+        assert!(dns.with_edns().contains(&true));
+        proxy.log_line("that it has no EDNS", |line| line["event"] == "dns_server_without_edns");
+        let before = dns.with_edns().len();
+        assert_eq!(connect(&proxy, &format!("two.{NAME}"), &upstream).0, 200, "{to_edns:?}");
+        let after = dns.with_edns().split_off(before);
+        assert!(!after.is_empty() && !after.contains(&true), "remembered: {after:?}");
+    }
+    let dns = Dns::start();
+    dns.set_otherwise(here());
+    let proxy = proxy(&[&dns], "6s", &upstream, "edns = false");
+    assert_eq!(connect(&proxy, &format!("one.{NAME}"), &upstream).0, 200);
+    assert!(!dns.with_edns().contains(&true), "switched off");
+}
+
+#[test]
+fn what_does_not_fit_comes_over_tcp() {
+    let upstream = Upstream::echo();
+    // 200 addresses, of which some are kept.
+    let many: Vec<_> = (0..200).map(|_| Ipv4Addr::LOCALHOST.into()).collect();
+    let dns = Dns::start();
+    dns.set_otherwise(Reply::Truncated(Box::new(Reply::Addresses(many))));
+    assert_eq!(connect(&proxy(&[&dns], "30s", &upstream, ""), &format!("a.{NAME}"), &upstream).0, 200);
+    // Without TCP the next server is asked.
+    let (udp_only, second) = (Dns::start_without_tcp(), Dns::start());
+    udp_only.set_otherwise(Reply::Truncated(Box::new(here())));
+    second.set_otherwise(here());
+    let proxy = proxy(&[&udp_only, &second], "30s", &upstream, "");
+    assert_eq!(connect(&proxy, &format!("a.{NAME}"), &upstream).0, 200);
+}
+
+#[test]
+fn packets_that_answer_something_else_are_not_heard() {
+    let upstream = Upstream::echo();
+    let bends: [fn(&mut Vec<u8>); 5] = [
+        |packet| packet[0] ^= 0x55,
+        // The question left out, the answer kept.
+        |packet| {
+            packet[5] = 0;
+            packet.drain(12..packet.len() - 16);
+        },
+        |packet| packet[13] ^= 1,
+        |packet| packet[2] &= 0x7f,
+        |packet| packet.truncate(5),
+    ];
+    for (at, bend) in bends.into_iter().enumerate() {
+        let (liar, honest) = (Dns::start(), Dns::start());
+        liar.set_otherwise(Reply::Bent(bend, Box::new(here())));
+        honest.set_otherwise(here());
+        let alone = proxy(&[&liar], "300ms", &upstream, "");
+        assert_eq!(connect(&alone, &format!("a.{NAME}"), &upstream).0, 504, "{at}");
+        let both = proxy(&[&liar, &honest], "300ms", &upstream, "");
+        assert_eq!(connect(&both, &format!("a.{NAME}"), &upstream).0, 200, "{at}");
+    }
+}
+
+#[test]
+fn a_silent_server_costs_its_time_once() {
+    let upstream = Upstream::echo();
+    let (silent, second) = (Dns::start(), Dns::start());
+    silent.set_otherwise(Reply::Mute);
+    second.set_otherwise(here());
+    let proxy = proxy(&[&silent, &second], "8s", &upstream, "");
+    let (status, _, took) = connect(&proxy, &format!("one.{NAME}"), &upstream);
+    assert!(status == 200 && took >= Duration::from_secs(7), "{status} {took:?}");
+    proxy.log_line("its silence", |line| line["event"] == "dns_server_silent");
+    let (status, _, took) = connect(&proxy, &format!("two.{NAME}"), &upstream);
+    assert!(status == 200 && took < Duration::from_secs(5), "{status} {took:?}");
+    // It is still the first to be asked.
+    silent.set_otherwise(here());
+    assert_eq!(connect(&proxy, &format!("three.{NAME}"), &upstream).0, 200);
+    proxy.log_line("its return", |line| line["event"] == "dns_server_back");
+}
+
+#[test]
+fn aliases_count_within_an_answer_and_nothing_beside_them() {
+    let upstream = Upstream::echo();
+    let dns = Dns::start();
+    let through = |to: &str| Reply::Through(to.into(), vec![Ipv4Addr::LOCALHOST.into()]);
+    dns.set(&format!("alias.{NAME}"), through("end.elsewhere"));
+    // An address of a name that nobody asked for, before the alias is changed to lead elsewhere.
+    let poison = |packet: &mut Vec<u8>| {
+        let at = packet.windows(4).rposition(|four| four == b"\x03end").unwrap();
+        packet[at + 1] = b'x';
+    };
+    dns.set(&format!("poison.{NAME}"), Reply::Bent(poison, Box::new(through("end.elsewhere"))));
+    let proxy = proxy(&[&dns], "5s", &upstream, "");
+    assert_eq!(connect(&proxy, &format!("alias.{NAME}"), &upstream).0, 200);
+    assert_eq!(connect(&proxy, &format!("poison.{NAME}"), &upstream).0, 502);
+}
+
+#[test]
+fn a_reload_that_leaves_dns_alone_keeps_the_cache() {
+    let upstream = Upstream::echo();
+    let dns = Dns::start();
+    dns.set_otherwise(here());
+    let same = config(&[&dns], "5s", &upstream, "");
+    let proxy = Proxy::start(&same);
+    let name = format!("a.{NAME}");
+    assert_eq!(connect(&proxy, &name, &upstream).0, 200);
+    let asked = dns.asked().len();
+    proxy.reload(&format!("{same}\n[limits]\nconnections = 100"), "ok");
+    assert_eq!(connect(&proxy, &name, &upstream).0, 200);
+    assert_eq!(dns.asked().len(), asked, "from the cache");
+    proxy.reload(&config(&[&dns], "6s", &upstream, ""), "ok");
+    assert_eq!(connect(&proxy, &name, &upstream).0, 200);
+    assert!(dns.asked().len() > asked, "another [dns], another cache");
+}
