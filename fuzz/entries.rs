@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 
 use ccpgate::config::{Sources, TlsCheck, load};
+use ccpgate::net::dns::answer::{self, Family, MAX_ADDRESSES, Question, Said};
 use ccpgate::pac;
 use ccpgate::policy::{Category, Decision, Pattern, Policy, Rule};
 use ccpgate::proxy::head::{self, Head};
@@ -26,6 +27,7 @@ pub const ALL: &[(&str, Entry)] = &[
     ("pac", pac),
     ("ticket_key", ticket_key),
     ("pem", pem),
+    ("dns_answer", dns_answer),
 ];
 
 /// The guard names the host that rustls, in the place of the server behind the tunnel, would see,
@@ -185,6 +187,31 @@ pub fn pem(data: &[u8]) {
     let certificates = pem::certificates(data);
     assert!(certificates.as_ref().is_ok_and(|found| !found.is_empty()) || certificates.is_err());
     assert!(begins || certificates.is_err() && pem::private_key(data).is_err());
+}
+
+/// An answer to a question that was asked has its id and repeats it, or says why not; its addresses
+/// are few, different, and of the family that was asked for.
+pub fn dns_answer(data: &[u8]) {
+    let id = data.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
+    for family in [Family::V4, Family::V6] {
+        let question = Question::new("name.example", family).expect("a name");
+        let Some(reply) = answer::read(data, &question, &[id]) else { continue };
+        assert_eq!(reply.id, id);
+        assert!(answer::read(data, &question, &[!id]).is_none(), "the answer to another question");
+        let asked = &question.packet(id, false)[12..];
+        let repeated = data[12..].get(..asked.len()).is_some_and(|q| q.eq_ignore_ascii_case(asked));
+        match reply.said {
+            Said::Failed(_) => {}
+            _ if !repeated => panic!("an answer to no question"),
+            Said::Addresses(addresses, ttl) => {
+                assert!((1..=MAX_ADDRESSES).contains(&addresses.len()) && ttl <= i32::MAX as u32);
+                assert!(addresses.iter().all(|a| a.is_ipv4() == (family == Family::V4)));
+                assert!(addresses.iter().enumerate().all(|(i, a)| !addresses[..i].contains(a)));
+            }
+            Said::Alias(to, _) => assert_ne!(to, question.name),
+            Said::Nothing { ttl, .. } => assert!(ttl.is_none_or(|ttl| ttl <= i32::MAX as u32)),
+        }
+    }
 }
 
 /// None when the machine has no room for it, which is not the parser's fault.

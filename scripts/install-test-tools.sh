@@ -16,6 +16,7 @@ wanted=(
     "haproxy haproxy"         # two replicas behind a load balancer
     "squid squid"             # a parent proxy
     "python3 python3"         # an OpenSSL client that uses one TLS session many times
+    "unshare util-linux"      # DNS tests with files and a port 53 of their own
     "prlimit util-linux"      # the test of file-descriptor exhaustion
     "systemctl systemd"       # the test of the units boots one,
     "systemd-nspawn systemd-container" # in a container of its own

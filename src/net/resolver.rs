@@ -308,7 +308,3 @@ fn read(options: &Options, files: &Files, before: Option<&Stub>) -> (Sources, Ve
     let cache = Cache::builder().max_capacity(CACHED_NAMES).expire_after(UntilTtl).build();
     (Sources { hosts, servers, stub, cache, flights: Mutex::default() }, remarks)
 }
-
-#[cfg(test)]
-#[path = "resolver_tests.rs"]
-mod tests;

@@ -13,6 +13,7 @@ mod cli;
 mod client_certificates;
 mod dialling;
 mod direct;
+mod dns_yardstick;
 mod drain;
 mod fidelity;
 mod figures;

@@ -99,7 +99,12 @@ impl Rcode {
 
     /// With the upper bits that an OPT record adds (RFC 6891 §6.1.3).
     fn extended(self, high: u8) -> Self {
-        if high == 0 { self } else { Self(ResponseCode::from(high, self.0.low())) }
+        match ResponseCode::from(high, self.0.low()) {
+            _ if high == 0 => self,
+            // Both are 16; signatures are not used here.
+            ResponseCode::BADSIG => Self(ResponseCode::BADVERS),
+            code => Self(code),
+        }
     }
 
     const fn is_answer(self) -> bool {

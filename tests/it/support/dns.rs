@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -41,8 +41,6 @@ pub enum Reply {
     Truncated(Box<Self>),
     /// The next reply, with its bytes changed.
     Bent(fn(&mut Vec<u8>), Box<Self>),
-    /// Addresses that last so many seconds.
-    Lasting(u32, Vec<IpAddr>),
 }
 
 /// How a question came.
@@ -121,16 +119,9 @@ impl Dns {
                         break;
                     }
                     let mut stream = stream.unwrap();
-                    stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
-                    let mut length = [0; 2];
-                    if stream.read_exact(&mut length).is_err() {
-                        continue;
-                    }
-                    let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
-                    if stream.read_exact(&mut query).is_err() {
-                        continue;
-                    }
-                    if let Some((pause, reply)) = of_thread.answer(&query, true) {
+                    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+                    // Both families may come over one connection.
+                    while let Some((pause, reply)) = of_thread.over_tcp(&mut stream) {
                         std::thread::sleep(pause);
                         let length = u16::try_from(reply.len()).unwrap().to_be_bytes();
                         let _ = stream.write_all(&[&length[..], &reply].concat());
@@ -195,7 +186,7 @@ impl Drop for Dns {
         self.shared.stopping.store(true, Ordering::SeqCst);
         if self.threads.len() > 1 {
             // Wakes the acceptor.
-            let _ = std::net::TcpStream::connect(self.address);
+            let _ = TcpStream::connect(self.address);
         }
         let ended = self.threads.drain(..).map(JoinHandle::join).all(|ended| ended.is_ok());
         assert!(ended || std::thread::panicking(), "the name server panicked");
@@ -208,6 +199,14 @@ const AAAA: u16 = 28;
 const SECONDS: u32 = 30;
 
 impl Shared {
+    fn over_tcp(&self, stream: &mut TcpStream) -> Option<(Duration, Vec<u8>)> {
+        let mut length = [0; 2];
+        stream.read_exact(&mut length).ok()?;
+        let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
+        stream.read_exact(&mut query).ok()?;
+        self.answer(&query, true)
+    }
+
     fn answer(&self, packet: &[u8], tcp: bool) -> Option<(Duration, Vec<u8>)> {
         let (name, end) = question(packet)?;
         let kind = u16::from_be_bytes(packet.get(end..end + 2)?.try_into().ok()?);
@@ -234,25 +233,24 @@ impl Reply {
             records.collect::<Vec<_>>()
         };
         let now = |packet| Some((Duration::ZERO, packet));
-        let message = |flags, code, records: &[_], ttl| now(message(packet, end, flags, code, records, ttl));
+        let message = |flags, code, records: &[_]| now(message(packet, end, flags, code, records));
         // Response, recursion desired.
         const FLAGS: u8 = 0x81;
         const AVAILABLE: u8 = 0x80;
         match self {
             Self::Mute => None,
-            Self::Addresses(of) => message(FLAGS, AVAILABLE, &addresses(of, ASKED), SECONDS),
-            Self::Lasting(ttl, of) => message(FLAGS, AVAILABLE, &addresses(of, ASKED), *ttl),
-            Self::Alias(to) => message(FLAGS, AVAILABLE, &[(ASKED.to_vec(), CNAME, wire_name(to))], SECONDS),
+            Self::Addresses(of) => message(FLAGS, AVAILABLE, &addresses(of, ASKED)),
+            Self::Alias(to) => message(FLAGS, AVAILABLE, &[(ASKED.to_vec(), CNAME, wire_name(to))]),
             Self::Through(to, of) => {
                 let mut records = vec![(ASKED.to_vec(), CNAME, wire_name(to))];
                 records.extend(addresses(of, &wire_name(to)));
-                message(FLAGS, AVAILABLE, &records, SECONDS)
+                message(FLAGS, AVAILABLE, &records)
             }
-            Self::Nothing => message(FLAGS, AVAILABLE, &[], SECONDS),
-            Self::Lame => message(FLAGS, 0, &[], SECONDS),
-            Self::Failure => message(FLAGS, AVAILABLE | 2, &[], SECONDS),
-            Self::Refused => message(FLAGS, AVAILABLE | 5, &[], SECONDS),
-            Self::Code(code) => message(FLAGS, AVAILABLE | code, &[], SECONDS),
+            Self::Nothing => message(FLAGS, AVAILABLE, &[]),
+            Self::Lame => message(FLAGS, 0, &[]),
+            Self::Failure => message(FLAGS, AVAILABLE | 2, &[]),
+            Self::Refused => message(FLAGS, AVAILABLE | 5, &[]),
+            Self::Code(code) => message(FLAGS, AVAILABLE | code, &[]),
             Self::Bare(code) => now([&packet[..2], &[FLAGS, AVAILABLE | code, 0, 0], &[0; 6]].concat()),
             Self::Late(pause, reply) => {
                 let (more, bytes) = reply.bytes(packet, end, query)?;
@@ -266,7 +264,7 @@ impl Reply {
                 let of_kind = if query.edns { with } else { without };
                 of_kind.bytes(packet, end, query)
             }
-            Self::Truncated(_) if !query.tcp => message(FLAGS | 2, AVAILABLE, &[], SECONDS),
+            Self::Truncated(_) if !query.tcp => message(FLAGS | 2, AVAILABLE, &[]),
             Self::Truncated(whole) => whole.bytes(packet, end, query),
             Self::Bent(bend, reply) => {
                 let (pause, mut bytes) = reply.bytes(packet, end, query)?;
@@ -278,14 +276,7 @@ impl Reply {
 }
 
 /// RFC 1035 §4.1: header, the question repeated, answers with their owners as they are.
-fn message(
-    query: &[u8],
-    end: usize,
-    flags: u8,
-    code: u8,
-    records: &[(Vec<u8>, u16, Vec<u8>)],
-    ttl: u32,
-) -> Vec<u8> {
+fn message(query: &[u8], end: usize, flags: u8, code: u8, records: &[(Vec<u8>, u16, Vec<u8>)]) -> Vec<u8> {
     let mut packet = query[..2].to_vec();
     packet.extend([flags, code, 0, 1]);
     packet.extend(u16::try_from(records.len()).unwrap().to_be_bytes());
@@ -295,7 +286,7 @@ fn message(
         packet.extend(owner);
         packet.extend(kind.to_be_bytes());
         packet.extend([0, 1]);
-        packet.extend(ttl.to_be_bytes());
+        packet.extend(SECONDS.to_be_bytes());
         packet.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
         packet.extend(data);
     }

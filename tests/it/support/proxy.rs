@@ -53,6 +53,12 @@ impl Proxy {
         Self::launch(Some(toml), command)
     }
 
+    /// The same by a command that runs what its arguments name, in surroundings of its own.
+    #[track_caller]
+    pub fn start_by(toml: &str, command: Command) -> Self {
+        Self::launch(Some(toml), command)
+    }
+
     #[track_caller]
     fn launch(toml: Option<&str>, command: Command) -> Self {
         Self::launch_with(toml, command, &[])
