@@ -2,7 +2,7 @@
 //!
 //! Both families are asked of one server, side by side, as glibc does: one server, one view of the
 //! name. The next server is asked where this one gave no address and was not definite about both.
-//! Unlike glibc, an address in one family does not wait for the other: see [`GRACE`].
+//! Unlike glibc, an address in one family does not wait for the other but 50 ms.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
