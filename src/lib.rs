@@ -1,6 +1,6 @@
 //! ccpgate: a forward HTTPS/CONNECT proxy for the egress of contact centres that run Amazon Connect.
 //!
-//! The pure core ([`target`], [`policy`], [`catalogue`], [`pac`], [`address`], [`explain`]) does no
+//! The pure core ([`target`], [`policy`], [`catalogue`], [`cause`], [`pac`], [`address`], [`explain`]) does no
 //! I/O. [`proxy`] is the data path, accept → admit → decide → dial → [`tunnel`] → record, on the
 //! rooms that do its I/O: [`egress`], [`net`], [`tunnel`]. [`config`] and [`snapshot`] turn text into what is in
 //! force; [`server`] is the life of the process; [`cli`] is what an administrator types.
@@ -9,6 +9,7 @@ pub mod address;
 pub mod admin;
 pub mod advertise;
 pub mod catalogue;
+pub mod cause;
 pub mod cli;
 pub mod config;
 pub mod egress;
