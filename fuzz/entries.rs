@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 
 use ccpgate::config::{Sources, TlsCheck, load};
+use ccpgate::explain::agent_log;
 use ccpgate::net::dns::answer::{self, Family, MAX_ADDRESSES, Question, Said};
 use ccpgate::pac;
 use ccpgate::policy::{Category, Decision, Pattern, Policy, Rule};
@@ -28,6 +29,7 @@ pub const ALL: &[(&str, Entry)] = &[
     ("ticket_key", ticket_key),
     ("pem", pem),
     ("dns_answer", dns_answer),
+    ("agent_log", agent_log),
 ];
 
 /// The guard names the host that rustls, in the place of the server behind the tunnel, would see,
@@ -210,6 +212,23 @@ pub fn dns_answer(data: &[u8]) {
             }
             Said::Alias(to, _) => assert_ne!(to, question.name),
             Said::Nothing { ttl, .. } => assert!(ttl.is_none_or(|ttl| ttl <= i32::MAX as u32)),
+        }
+    }
+}
+
+/// A log is refused with line and column, or gives a report whose failures are lines of it, in order,
+/// without a control character.
+pub fn agent_log(data: &[u8]) {
+    match agent_log::read::read(data) {
+        Err(why) => assert!(why.starts_with("line ") && why.contains("column "), "{why}"),
+        Ok(entries) => {
+            let read = entries.len();
+            let report = agent_log::report(entries, None);
+            assert_eq!(report.entries, read);
+            assert!(report.errors.iter().all(|e| e.lines > 0 && !e.text.chars().any(char::is_control)));
+            let lines: usize = report.errors.iter().map(|error| error.lines).sum();
+            assert!(lines <= read);
+            assert!(!report.to_string().is_empty() && serde_json::to_string(&report).is_ok());
         }
     }
 }

@@ -2,6 +2,10 @@
 //!
 //! Pure: it reads the policy and writes words. Names are not resolved and nothing is dialled.
 
+pub mod agent_log;
+pub mod fuzzy;
+pub mod symptom;
+
 use std::fmt;
 
 use serde::Serialize;

@@ -8,6 +8,7 @@ mod elsewhere;
 mod render;
 mod resolve;
 mod shared;
+mod symptoms;
 mod values;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub use elsewhere::{Elsewhere, Need, find_elsewhere, find_elsewhere_given};
 pub use render::{Format, render};
 pub use resolve::{Resolved, resolve};
 pub use shared::open_to_strangers;
+pub use symptoms::{Side, Story, Symptom, Text, symptoms};
 pub use values::{alias, bucket, region};
 
 /// The embedded catalogue, parsed at first use.
@@ -47,8 +49,6 @@ pub struct Catalogue {
     pub endpoints: Vec<Endpoint>,
     #[serde(rename = "address")]
     pub addresses: Vec<Address>,
-    #[serde(rename = "agent_error")]
-    pub agent_errors: Vec<AgentError>,
 }
 
 impl Catalogue {
@@ -229,25 +229,6 @@ pub enum Direction {
     Inbound,
 }
 
-/// A text that agents or the panel's log show, and which rows can cause it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AgentError {
-    pub text: String,
-    /// Ids of endpoints; empty when no single one is to blame.
-    pub endpoints: Vec<String>,
-    /// Seconds until the text appears.
-    pub after_s: Option<u32>,
-    /// False: the network has nothing to do with it.
-    #[serde(default = "yes")]
-    pub network: bool,
-    pub source: Vec<String>,
-}
-
-fn yes() -> bool {
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,15 +258,11 @@ mod tests {
         }
         let sources = catalogue.endpoints.iter().map(|row| &row.source);
         let sources = sources.chain(catalogue.addresses.iter().map(|row| &row.source));
-        let sources = sources.chain(catalogue.agent_errors.iter().map(|row| &row.source));
         for source in sources.chain([&catalogue.global.source]) {
             assert!(!source.is_empty());
             for id in source {
                 assert!(catalogue.sources.contains_key(id), "{id}");
             }
-        }
-        for id in catalogue.agent_errors.iter().flat_map(|row| &row.endpoints) {
-            assert!(catalogue.endpoint(id).is_some(), "{id}");
         }
         ids.sort_unstable();
         let rows = ids.len();

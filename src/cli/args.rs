@@ -18,6 +18,7 @@ pub const PLANNED: [&str; 4] = ["check", "rehearse", "ranges", "firewall"];
     max_term_width = 100,
     after_help = "Agents can't log in or take calls? Begin with:\n  \
                   ccpgate explain HOST     is this host allowed, and what does an agent see when it fails?\n  \
+                  ccpgate explain --symptom 'TEXT'  what does the agent's error mean?\n  \
                   ccpgate allowlist        everything that is allowed, and why\n  \
                   ccpgate config check     is the configuration sound?"
 )]
@@ -56,13 +57,23 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Say whether targets are allowed, by which rule or for which reason not.
+    /// Say whether targets are allowed, by which rule or for which reason not; or what an agent's
+    /// error means.
     ///
-    /// Exit code 1 when any of them is denied.
+    /// Exit code 1 when a target is denied, when nothing known matches the symptom, or when the log
+    /// speaks of the network or the proxy.
     Explain {
         /// host, host:port, or a URL; port 443 where none is given.
-        #[arg(required = true, value_name = "TARGET")]
+        #[arg(required_unless_present_any = ["symptom", "log"], value_name = "TARGET")]
         targets: Vec<String>,
+        /// What the agent's panel or its log says, typing errors and all: whose fault it is, what
+        /// decides between the readings, what to do.
+        #[arg(long, value_name = "TEXT", conflicts_with_all = ["targets", "log"], allow_hyphen_values = true)]
+        symptom: Option<String>,
+        /// The file that "Download logs" in the panel's settings gives: every failure in it, with its
+        /// time, whose fault it is, and why.
+        #[arg(long, value_name = "FILE", conflicts_with = "targets")]
+        log: Option<PathBuf>,
         /// An object, or an array of them for several targets.
         #[arg(long)]
         json: bool,

@@ -3,6 +3,8 @@
 
 mod args;
 mod credentials;
+mod explain_log;
+mod explain_symptom;
 mod report;
 
 use std::fmt;
@@ -107,7 +109,9 @@ fn dispatch(command: &Command, sources: &Sources) -> Result<(), Failure> {
             let format = if *json { Format::Json } else { *format };
             say(&catalogue::render(plan.policy.rules(), format))
         }
-        Command::Explain { targets, json } => {
+        Command::Explain { symptom: Some(text), json, .. } => explain_symptom::run(text, *json),
+        Command::Explain { log: Some(file), json, .. } => explain_log::run(file, *json),
+        Command::Explain { targets, json, .. } => {
             let (loaded, plan) = plan(sources)?;
             warn_in_short(&loaded.config, &plan);
             report::explain(sources, &loaded.config, &plan, targets, *json)

@@ -33,6 +33,7 @@ mod resolving;
 mod resumption;
 mod secrets;
 mod support;
+mod symptoms;
 mod systemd;
 mod targets;
 mod ticket_keys;

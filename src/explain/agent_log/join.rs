@@ -1,0 +1,223 @@
+//! An agent's failure beside the tunnels that the proxy saw of that desk at that second.
+//!
+//! Pure: whoever asks the running proxy fills in [`Tunnel`]; times of the desk are corrected before.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::catalogue::Side;
+use crate::policy::Category;
+
+/// A tunnel of the one client whose log is read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tunnel {
+    pub id: String,
+    /// Without the port.
+    pub host: String,
+    pub category: Category,
+    pub began: Timestamp,
+    /// The last byte in either direction.
+    pub moved: Timestamp,
+    /// None while it lives.
+    pub end: Option<End>,
+}
+
+/// How a tunnel ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct End {
+    pub at: Timestamp,
+    pub by: EndedBy,
+    /// The word of the label `outcome`.
+    pub outcome: String,
+}
+
+/// The word of `ended_by` in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    Client,
+    Upstream,
+    Proxy,
+}
+
+/// What the proxy's view adds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Joined {
+    pub side: Side,
+    pub sentence: String,
+    /// Ids of the tunnels that the sentence is about.
+    pub tunnels: Vec<String>,
+}
+
+/// How long before a failure an end may have caused it: the panel notices a dead WebSocket within
+/// 20 s, and tries again for 30.
+const BEFORE: SignedDuration = SignedDuration::from_secs(60);
+/// Clocks that were corrected by the panel's own measure still differ by this much.
+const SLACK: SignedDuration = SignedDuration::from_secs(2);
+/// A WebSocket of the panel has a heartbeat each 10 s, answered: longer silence is a dead line.
+const SILENT: SignedDuration = SignedDuration::from_secs(20);
+
+/// Judges a failure at `at` (by AWS's clock) in these categories, the likeliest first. None where
+/// the tunnels can say nothing: media goes past the proxy.
+#[must_use]
+pub fn join(at: Timestamp, categories: &[Category], tunnels: &[Tunnel]) -> Option<Joined> {
+    let wanted: Vec<Category> = categories.iter().copied().filter(|c| *c != Category::Media).collect();
+    let main = *wanted.first()?;
+    let near = |tunnel: &&Tunnel| {
+        let ended = tunnel.end.as_ref().is_some_and(|end| end.at < at - BEFORE);
+        tunnel.began <= at + SLACK && !ended && wanted.contains(&tunnel.category)
+    };
+    let mut near: Vec<&Tunnel> = tunnels.iter().filter(near).collect();
+    let Some(best) = pick(&mut near, at, &wanted) else {
+        let when = clock(at);
+        let main = main.as_str();
+        return Some(Joined {
+            side: Side::Proxy,
+            sentence: format!(
+                "no {main} tunnel of this desk existed at {when}: the browser went past the proxy; look at its PAC file"
+            ),
+            tunnels: Vec::new(),
+        });
+    };
+    let (side, what) = told(best, at);
+    let sentence = format!("this desk's tunnel to {} {what}", best.host);
+    Some(Joined { side, sentence, tunnels: vec![best.id.clone()] })
+}
+
+/// The tunnel that explains most: the likeliest category, there one that ended, there the last one.
+fn pick<'a>(near: &mut Vec<&'a Tunnel>, at: Timestamp, wanted: &[Category]) -> Option<&'a Tunnel> {
+    near.sort_by_key(|tunnel| {
+        let rank = wanted.iter().position(|c| *c == tunnel.category);
+        let ended = tunnel.end.as_ref().filter(|end| end.at <= at + SLACK);
+        (rank, ended.is_none(), std::cmp::Reverse(ended.map_or(tunnel.moved, |end| end.at)))
+    });
+    near.first().copied()
+}
+
+fn told(tunnel: &Tunnel, at: Timestamp) -> (Side, String) {
+    let moved = clock(tunnel.moved);
+    let Some(end) = tunnel.end.as_ref().filter(|end| end.at <= at + SLACK) else {
+        return match at.duration_since(tunnel.moved) >= SILENT {
+            true => {
+                (Side::Network, format!("was open and silent from {moved}: its line was cut without a word"))
+            }
+            false => (Side::Aws, format!("was open, and moved bytes at {moved}: the way was good")),
+        };
+    };
+    let when = clock(end.at);
+    let silent = match end.at.duration_since(tunnel.moved) >= SILENT {
+        true => format!("was silent from {moved} and "),
+        false => String::new(),
+    };
+    match (end.outcome.as_str(), end.by) {
+        ("dns", _) => (Side::Network, format!("failed at {when}: its name was not resolved")),
+        ("connect", _) => (Side::Network, format!("failed at {when}: the proxy could not connect")),
+        ("not_tls" | "sni_mismatch", _) => {
+            (Side::Desk, format!("was closed at {when}: it carried something else ({})", end.outcome))
+        }
+        ("upstream_reset", _) => (Side::Network, format!("{silent}was reset by AWS's side at {when}")),
+        ("client_reset", _) => (Side::Desk, format!("{silent}was reset by the desk's side at {when}")),
+        (_, EndedBy::Proxy) => {
+            (Side::Proxy, format!("{silent}was ended by the proxy at {when} ({})", end.outcome))
+        }
+        (_, EndedBy::Upstream) => (Side::Aws, format!("{silent}was closed by AWS's side at {when}")),
+        (_, EndedBy::Client) => (Side::Desk, format!("{silent}was closed by the desk at {when}")),
+    }
+}
+
+/// Hours, minutes and seconds, UTC.
+pub(super) fn clock(time: Timestamp) -> String {
+    time.strftime("%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(text: &str) -> Timestamp {
+        format!("2026-11-27T{text}Z").parse().unwrap()
+    }
+
+    fn tunnel(id: &str, category: Category, moved: &str, end: Option<(&str, EndedBy, &str)>) -> Tunnel {
+        Tunnel {
+            id: id.to_owned(),
+            host: "a.transport.connect.us-west-2.amazonaws.com".to_owned(),
+            category,
+            began: time("08:00:00"),
+            moved: time(moved),
+            end: end.map(|(at, by, outcome)| End { at: time(at), by, outcome: outcome.to_owned() }),
+        }
+    }
+
+    const WANTED: [Category; 2] = [Category::Signalling, Category::Telecom];
+
+    #[track_caller]
+    fn judged(tunnels: &[Tunnel]) -> (Side, String, String) {
+        let joined = join(time("09:03:11"), &WANTED, tunnels).unwrap();
+        (joined.side, joined.sentence, joined.tunnels.join(" "))
+    }
+
+    #[test]
+    fn a_silent_tunnel_that_was_reset() {
+        let (side, sentence, ids) = judged(&[
+            tunnel("live", Category::Login, "09:03:10", None),
+            tunnel(
+                "dead",
+                Category::Signalling,
+                "09:02:38",
+                Some(("09:03:02", EndedBy::Upstream, "upstream_reset")),
+            ),
+        ]);
+        assert_eq!((side, ids.as_str()), (Side::Network, "dead"));
+        assert_eq!(
+            sentence,
+            "this desk's tunnel to a.transport.connect.us-west-2.amazonaws.com was silent from 09:02:38Z \
+             and was reset by AWS's side at 09:03:02Z"
+        );
+    }
+
+    #[test]
+    fn no_tunnel_means_past_the_proxy() {
+        for tunnels in [
+            vec![],
+            vec![tunnel("login", Category::Login, "09:03:10", None)],
+            vec![tunnel("old", Category::Signalling, "08:10:00", Some(("08:10:00", EndedBy::Client, "ok")))],
+        ] {
+            let (side, sentence, ids) = judged(&tunnels);
+            assert_eq!((side, ids.as_str()), (Side::Proxy, ""));
+            assert!(sentence.contains("went past the proxy"), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn sides() {
+        let cases = [
+            (("09:03:05", None), Side::Aws),
+            (("09:02:11", None), Side::Network),
+            (("09:03:00", Some(("09:03:01", EndedBy::Proxy, "idle_timeout"))), Side::Proxy),
+            (("09:03:00", Some(("09:03:01", EndedBy::Proxy, "drained"))), Side::Proxy),
+            (("09:03:00", Some(("09:03:01", EndedBy::Client, "client_reset"))), Side::Desk),
+            (("09:03:00", Some(("09:03:01", EndedBy::Client, "ok"))), Side::Desk),
+            (("09:03:00", Some(("09:03:01", EndedBy::Upstream, "ok"))), Side::Aws),
+            (("09:03:00", Some(("09:03:01", EndedBy::Proxy, "connect"))), Side::Network),
+            // It ended after the failure, and was well until then.
+            (("09:03:10", Some(("09:05:00", EndedBy::Upstream, "upstream_reset"))), Side::Aws),
+        ];
+        for ((moved, end), side) in cases {
+            let (judged, sentence, _) = judged(&[tunnel("t", Category::Signalling, moved, end)]);
+            assert_eq!(judged, side, "{sentence}");
+        }
+    }
+
+    #[test]
+    fn the_likeliest_category_speaks() {
+        let telecom =
+            tunnel("telecom", Category::Telecom, "09:03:00", Some(("09:03:01", EndedBy::Client, "ok")));
+        let signalling = tunnel("signalling", Category::Signalling, "09:03:09", None);
+        assert_eq!(judged(&[telecom, signalling]).2, "signalling");
+    }
+
+    #[test]
+    fn media_goes_past_the_proxy() {
+        assert_eq!(join(time("09:03:11"), &[Category::Media], &[]), None);
+        assert_eq!(join(time("09:03:11"), &[], &[]), None);
+    }
+}
