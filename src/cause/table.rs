@@ -53,7 +53,7 @@ pub(super) const fn about(cause: Cause) -> About {
             definition: "the proxy on the way has no place left (503)",
             threshold: None,
             agent_sees: "it works for some agents and not for others, worst when a shift begins",
-            remedy: "raise that proxy's limits; in ccpgate limits.connections or limits.connections_per_client",
+            remedy: "raise that proxy's limits; here they are limits.connections or limits.connections_per_client",
             owner: Proxy,
             grade: Always(Failed),
         },
