@@ -60,14 +60,14 @@ pub fn explain(text: &str) -> Answer {
     let mut hits: Vec<Hit> = KNOWN.iter().filter_map(|row| row.hit(&asked)).collect();
     // What explains more of the text comes first; what it is only a part of, last.
     hits.sort_by(|a, b| b.rank().cmp(&a.rank()).then(b.similarity.total_cmp(&a.similarity)));
-    let rows: Vec<&Symptom> = hits.iter().filter(|hit| !hit.partial).map(|hit| hit.row).collect();
     let mut kept: Vec<Hit> = Vec::new();
     for hit in hits {
-        let overlapped = kept.iter().any(|better| better.rank() > hit.rank() && better.covers(&hit));
-        if !overlapped && !is_hidden(hit.row, &rows) {
+        if !kept.iter().any(|better| better.rank() > hit.rank() && better.covers(&hit)) {
             kept.push(hit);
         }
     }
+    let rows: Vec<&Symptom> = kept.iter().filter(|hit| !hit.partial).map(|hit| hit.row).collect();
+    kept.retain(|hit| !is_hidden(hit.row, &rows));
     Answer { schema_version: 1, symptom, matches: kept.into_iter().map(Match::from).collect(), cut }
 }
 

@@ -83,6 +83,12 @@ const WORDS: &[&str] = &[
     "network", "slow", "today", "screen", "keyboard", "password", "again", "number", "team", "question",
 ];
 
+/// Half of it looks like another row, which must not hide what explains the whole.
+#[test]
+fn a_worse_match_hides_nothing() {
+    assert_eq!(first("webrtc iyste error"), Some("webrtc-error"));
+}
+
 #[test]
 fn a_short_word_stands_alone() {
     for typed in ["other", "ohter", "othr", "otherr", "oter", "Othre.", "pther"] {
