@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 
 use ccpgate::config::{Sources, TlsCheck, load};
+use ccpgate::egress::dns::answer::{self, Family, MAX_ADDRESSES, Question, Said};
 use ccpgate::explain::agent_log;
-use ccpgate::net::dns::answer::{self, Family, MAX_ADDRESSES, Question, Said};
 use ccpgate::pac;
 use ccpgate::policy::{Category, Decision, Pattern, Policy, Rule};
 use ccpgate::proxy::head::{self, Head};
-use ccpgate::snapshot::Plan;
+use ccpgate::proxy::snapshot::Plan;
 use ccpgate::target::{Host, Target};
 use ccpgate::tls::{keys, pem};
 use ccpgate::tunnel::hello::{self, Verdict};

@@ -2,27 +2,23 @@
 //!
 //! The pure core ([`target`], [`policy`], [`catalogue`], [`cause`], [`pac`], [`address`], [`explain`]) does no
 //! I/O. [`proxy`] is the data path, accept → admit → decide → dial → [`tunnel`] → record, on the
-//! rooms that do its I/O: [`egress`], [`net`], [`tunnel`]. [`config`] and [`snapshot`] turn text into what is in
-//! force; [`server`] is the life of the process; [`cli`] is what an administrator types.
+//! rooms that do its I/O: [`egress`], [`net`], [`tunnel`]. [`journal`] is told what happens; [`config`] turns text into
+//! what is in force; [`serve`] is the life of the process; [`cli`] is what an administrator types.
 
 pub mod address;
 pub mod admin;
-pub mod advertise;
 pub mod catalogue;
 pub mod cause;
 pub mod cli;
 pub mod config;
 pub mod egress;
 pub mod explain;
-pub mod log;
-pub mod metrics;
+pub mod journal;
 pub mod net;
-mod notify;
 pub mod pac;
 pub mod policy;
 pub mod proxy;
-pub mod server;
-pub mod snapshot;
+pub mod serve;
 pub mod target;
 pub mod tls;
 pub mod tunnel;

@@ -19,8 +19,8 @@ use ccpgate::address::judge;
 use ccpgate::egress::failure::{Failure, ParentError};
 use ccpgate::egress::url::ParentUrl;
 use ccpgate::egress::{Lead, Loop};
-use ccpgate::metrics::{Metrics, Outcome};
-use ccpgate::net::{dialer::DialError, resolver::ResolveError};
+use ccpgate::egress::{dialer::DialError, resolver::ResolveError};
+use ccpgate::journal::metrics::{Metrics, Outcome};
 use ccpgate::policy::Reason;
 use ccpgate::proxy::refusal::{Denial, Limit, Refusal};
 use serde_json::Value;
@@ -190,7 +190,7 @@ fn every_metric_is_described_with_its_type_and_labels() {
     let families = families();
     assert!(families.len() > 25, "{families:?}");
     // A family that is registered and never rendered would escape the check above.
-    let source = read("src/metrics.rs");
+    let source = read("src/journal/metrics.rs");
     expect_nothing(names_in(&source).into_iter().filter(|n| !page.contains(n)).map(str::to_owned).collect());
 
     assert_eq!(about_metrics(&page.replacen("| `ccpgate_draining` |", "| `ccpgate_drain` |", 1)).len(), 1);
@@ -361,7 +361,7 @@ fn every_event_of_the_log_is_described() {
 
 #[test]
 fn every_key_of_an_access_line_is_described() {
-    let source = read("src/log/access.rs");
+    let source = read("src/journal/access.rs");
     let (_, body) = source.split_once("pub struct Access<'a> {").unwrap();
     let (body, _) = body.split_once("\n}").unwrap();
     let fields = body.lines().filter_map(|line| Some(line.trim().strip_prefix("pub ")?.split_once(':')?.0));

@@ -14,13 +14,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::advertise::{self, Advertise, Remark};
 use crate::catalogue::{self, Format};
 use crate::config::{self, Config, Loaded, LogFormat, Sources};
-use crate::log::journald;
-use crate::notify;
-use crate::server::ServeError;
-use crate::snapshot::{self, Plan};
+use crate::journal::journald;
+use crate::pac::proxies::{self, Advertise, Remark};
+use crate::proxy::snapshot::{self, Plan};
+use crate::serve::ServeError;
+use crate::serve::notify;
 use crate::tls::material::Material;
 use args::{Args, Command, ConfigCommand};
 
@@ -62,7 +62,7 @@ pub fn run() -> ExitCode {
         Failure::Start(error) => {
             let message = error.to_string();
             match config::log_format(&sources) {
-                LogFormat::Json => crate::log::last::start_failed(&message),
+                LogFormat::Json => crate::journal::last::start_failed(&message),
                 LogFormat::Text => {
                     let _ =
                         writeln!(io::stderr(), "{}", journald::last_words(&format!("ccpgate: {message}")));
@@ -89,7 +89,7 @@ fn refuse(error: &clap::Error) -> ! {
         && error.use_stderr()
         && config::log_format(&Sources::from_process(None, Vec::new())) == LogFormat::Json
     {
-        crate::log::last::start_failed(error.to_string().trim_end());
+        crate::journal::last::start_failed(error.to_string().trim_end());
         std::process::exit(error.exit_code());
     }
     // Help and version are results, and as such on standard output.
@@ -102,7 +102,7 @@ fn refuse(error: &clap::Error) -> ! {
 
 fn dispatch(command: &Command, sources: &Sources) -> Result<(), Failure> {
     match command {
-        Command::Serve => crate::server::serve(sources).map_err(Failure::Start),
+        Command::Serve => crate::serve::serve(sources).map_err(Failure::Start),
         Command::Allowlist { format, json } => {
             let (_, plan) = plan(sources)?;
             warn(&plan.warnings);
@@ -157,7 +157,7 @@ fn plan(sources: &Sources) -> Result<(Loaded, Plan), Failure> {
 
 /// What should be known of the PAC file, on standard error.
 fn remark(config: &Config, plan: &Plan) {
-    for remark in advertise::remarks(config, &plan.policy) {
+    for remark in proxies::remarks(config, &plan.policy) {
         match remark {
             Remark::Warning(text) => tell(format_args!("warning: {text}")),
             Remark::Note(text) => tell(format_args!("note: {text}")),

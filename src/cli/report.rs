@@ -8,7 +8,7 @@ use crate::catalogue::{Elsewhere, find_elsewhere_given};
 use crate::config::{Config, Sources};
 use crate::explain::{Explanation, Verdict};
 use crate::policy::Protocol;
-use crate::snapshot::Plan;
+use crate::proxy::snapshot::Plan;
 use crate::target::{Host, Target};
 
 /// Explains each target; a denied one makes the answer negative.

@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::url::ParentUrl;
-use crate::net::dialer::DialError;
-use crate::net::resolver::ResolveError;
+use crate::egress::dialer::DialError;
+use crate::egress::resolver::ResolveError;
 
 /// Why no tunnel came about through a parent proxy.
 #[derive(Debug)]

@@ -3,9 +3,12 @@
 //! proxy's way can.
 
 mod answer;
+pub mod dialer;
+pub mod dns;
 pub mod failure;
 pub mod own;
 pub mod parent;
+pub mod resolver;
 pub mod secure;
 pub mod url;
 
@@ -18,13 +21,13 @@ use ipnet::IpNet;
 use tokio::net::TcpStream;
 
 use crate::address::{self, Barred, Special};
-use crate::net::dialer::{DialError, dial};
-use crate::net::resolver::{ResolveError, Resolver};
 use crate::policy::Pattern;
 use crate::target::{Host, Target};
+use dialer::{DialError, dial};
 use failure::{Failure, ParentError};
 use own::Own;
 use parent::Parent;
+use resolver::{ResolveError, Resolver};
 use secure::SecureWire;
 
 /// The section `[egress]` in force, with the resolver.

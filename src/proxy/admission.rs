@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prometheus::IntGauge;
 
 use super::refusal::Limit;
-use crate::metrics::Listener;
+use crate::journal::metrics::Listener;
 
 const SHARDS: usize = 16;
 /// Connections over a limit that are still told so with a 503; those beyond are closed unheard,

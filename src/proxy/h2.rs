@@ -20,15 +20,15 @@ use tokio::time::MissedTickBehavior;
 
 use super::admission::Permit;
 use super::answer::Plain;
-use super::beat;
-use super::gate::Gate;
 use super::head;
 use super::refusal::Refusal;
 use super::routes;
 use super::session::{self, KEEP_ALIVE, Peer, admit, carry, guard, open};
+use super::shared::Shared;
 use super::shown;
-use crate::metrics::Outcome;
-use crate::snapshot::Snapshot;
+use super::timer;
+use crate::journal::metrics::Outcome;
+use crate::proxy::snapshot::Snapshot;
 use crate::tunnel::pipe::Pipe;
 use crate::tunnel::wire::{Pulse, Wire};
 
@@ -46,8 +46,8 @@ const EARLY_RESETS: usize = 50;
 const FIELD_OVERHEAD: usize = 32;
 
 /// Serves one connection until it ends; `permit` counts it.
-pub async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, gate: Arc<Gate>) {
-    let snapshot = gate.snapshot();
+pub async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, shared: Arc<Shared>) {
+    let snapshot = shared.snapshot();
     // The h2 crate answers larger ones by itself, without a word why; so it gets those alone that
     // are twice too large.
     let most = u32::try_from(snapshot.limits.request_header.saturating_mul(2)).unwrap_or(u32::MAX);
@@ -72,7 +72,7 @@ pub async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, gat
     loop {
         let next = tokio::select! {
             next = connection.accept() => next,
-            () = gate.drain.begun(), if !leaving => {
+            () = shared.drain.begun(), if !leaving => {
                 // GOAWAY: no new streams, live ones go on.
                 connection.graceful_shutdown();
                 leaving = true;
@@ -95,14 +95,14 @@ pub async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, gat
         match next {
             Some(Ok((request, respond))) => {
                 used = true;
-                beat::stir();
+                timer::stir();
                 let mut peer = peer.clone();
                 let place = match Arc::strong_count(&live) {
                     // The connection's own place serves one tunnel, as over HTTP/1.1.
                     1 => None,
-                    _ => Some(enter(&gate, &mut peer)),
+                    _ => Some(enter(&shared, &mut peer)),
                 };
-                let negotiation = negotiate(request, respond, peer, gate.clone());
+                let negotiation = negotiate(request, respond, peer, shared.clone());
                 tokio::spawn(carry(negotiation, (live.clone(), place)));
             }
             // The connection failed or ended; its streams learn that by themselves.
@@ -114,11 +114,11 @@ pub async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, gat
 
 /// Counts a further tunnel against `limits.connections` and `limits.connections_per_client`: it
 /// holds as much as a connection of its own would.
-fn enter(gate: &Gate, peer: &mut Peer) -> Permit {
-    let limits = gate.limits();
+fn enter(shared: &Shared, peer: &mut Peer) -> Permit {
+    let limits = shared.limits();
     let client = peer.address.ip();
     let (permit, over) =
-        gate.admission.enter_beside(client, limits.connections, limits.connections_per_client);
+        shared.admission.enter_beside(client, limits.connections, limits.connections_per_client);
     peer.over = peer.over.or(over);
     permit
 }
@@ -127,9 +127,9 @@ async fn negotiate(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     peer: Peer,
-    gate: Arc<Gate>,
+    shared: Arc<Shared>,
 ) -> Option<Box<session::Tunnel<H2Wire>>> {
-    let snapshot = gate.snapshot();
+    let snapshot = shared.snapshot();
     let admitted = admit(&peer, &snapshot);
     let (parts, body) = request.into_parts();
     let limit = snapshot.limits.request_header;
@@ -139,11 +139,11 @@ async fn negotiate(
     });
     if parts.method != Method::CONNECT {
         let asked = as_h1(&parts);
-        match admitted.and_then(|()| routes::serve(&asked, &peer, &gate, &snapshot)) {
+        match admitted.and_then(|()| routes::serve(&asked, &peer, &shared, &snapshot)) {
             Ok(answer) => send(&mut respond, &answer, parts.method == Method::HEAD),
             Err(refusal) => {
                 let target = shown::target(&asked.target);
-                let answer = session::denied(&peer, &gate, &snapshot, target.as_deref(), &refusal);
+                let answer = session::denied(&peer, &shared, &snapshot, target.as_deref(), &refusal);
                 send(&mut respond, &answer, parts.method == Method::HEAD);
             }
         }
@@ -155,34 +155,39 @@ async fn negotiate(
     let target = match session::asked(admitted, authority, announced) {
         Ok(target) => target,
         Err((refusal, target)) => {
-            let answer = session::denied(&peer, &gate, &snapshot, target.as_deref(), &refusal);
+            let answer = session::denied(&peer, &shared, &snapshot, target.as_deref(), &refusal);
             send(&mut respond, &answer, false);
             return None;
         }
     };
-    let busy = gate.busy();
+    let busy = shared.busy();
     let gone = async {
         let _ = poll_fn(|cx| respond.poll_reset(cx)).await;
     };
-    let opened = match open(&peer, &gate, &snapshot, target, pin!(gone)).await {
+    let opened = match open(&peer, &shared, &snapshot, target, pin!(gone)).await {
         Ok(opened) => opened,
         Err(refused) => {
-            refuse(&mut respond, refused, &gate, &snapshot);
+            refuse(&mut respond, refused, &shared, &snapshot);
             return None;
         }
     };
     let session::Opened { mut record, upstream } = opened;
     let Ok(send) = respond.send_response(Response::new(()), false) else {
-        record.ended(&gate, Outcome::ClientReset, "client", [0, 0]);
+        record.ended(&shared, Outcome::ClientReset, "client", [0, 0]);
         return None;
     };
     record.established();
     let wire = H2Wire { receive: body, send, rest: Bytes::new(), ended: false };
-    guard(wire, upstream, record, gate, &snapshot, Vec::new(), busy).await
+    guard(wire, upstream, record, shared, &snapshot, Vec::new(), busy).await
 }
 
-fn refuse(respond: &mut SendResponse<Bytes>, refused: session::Refused, gate: &Gate, snapshot: &Snapshot) {
-    if let Some(answer) = refused.account(gate, snapshot) {
+fn refuse(
+    respond: &mut SendResponse<Bytes>,
+    refused: session::Refused,
+    shared: &Shared,
+    snapshot: &Snapshot,
+) {
+    if let Some(answer) = refused.account(shared, snapshot) {
         send(respond, &answer, false);
     }
 }

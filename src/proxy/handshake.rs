@@ -14,11 +14,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::gate::Gate;
 use super::recognise::{self, More, Spoken, recognise};
 use super::refusal::{Refusal, escaped};
 use super::session::{self, Peer};
-use crate::metrics::Listener;
+use super::shared::Shared;
+use crate::journal::metrics::Listener;
 use crate::net::scratch;
 use crate::tls::HandshakeFailure as Cause;
 use crate::tls::client::subject;
@@ -62,20 +62,20 @@ pub(super) async fn shake_hands(
     stream: TcpStream,
     serving: &ArcSwap<Serving>,
     peer: &mut Peer,
-    gate: &Gate,
+    shared: &Shared,
 ) -> Option<Box<TlsStream<TcpStream>>> {
-    let deadline = Instant::now() + gate.limits().header_timeout;
-    let failed = match timeout_at(deadline, attempt(stream, serving, peer, gate)).await {
+    let deadline = Instant::now() + shared.limits().header_timeout;
+    let failed = match timeout_at(deadline, attempt(stream, serving, peer, shared)).await {
         Ok(Ok(made)) => return made,
         Ok(Err(failed)) => failed,
         Err(_) => Failed::of(Cause::Timeout, ""),
     };
     let Failed { cause, why: error, aloud, stream } = failed;
-    gate.metrics.tls_failed(cause);
+    shared.metrics.tls_failed(cause);
     let (client, cause) = (peer.address, cause.as_str());
     // Port scans and cancelled tabs end here every day. What an administrator can put right is said
     // aloud, as far as the log takes lines about this client.
-    if aloud && gate.log_denial(client.ip()) {
+    if aloud && shared.log_denial(client.ip()) {
         tracing::warn!(event = "handshake_failed", %client, cause, %error, "TLS handshake failed");
     } else {
         tracing::debug!(event = "handshake_failed", %client, cause, %error, "TLS handshake failed");
@@ -94,7 +94,7 @@ async fn attempt(
     stream: TcpStream,
     serving: &ArcSwap<Serving>,
     peer: &mut Peer,
-    gate: &Gate,
+    shared: &Shared,
 ) -> Result<Option<Box<TlsStream<TcpStream>>>, Failed> {
     let mut first = [0];
     match stream.peek(&mut first).await {
@@ -109,7 +109,7 @@ async fn attempt(
         Err(error) => return Err(Failed::new(&error, acceptor.take_io())),
     };
     drop(acceptor);
-    let (serving, snapshot) = (serving.load_full(), gate.snapshot());
+    let (serving, snapshot) = (serving.load_full(), shared.snapshot());
     let admitted = session::admit(peer, &snapshot);
     let stranger = matches!(admitted, Err(Refusal::Client(_)));
     let (config, tickets) = serving
@@ -127,8 +127,8 @@ async fn attempt(
         .map_err(|(error, stream)| Failed::new(&error, Some(stream)))?;
     let connection = stream.get_ref().1;
     if let Err(error) = serving.template.judge(connection) {
-        gate.metrics.tls_failed(Cause::ClientCertificateBad);
-        if gate.log_denial(peer.address.ip()) {
+        shared.metrics.tls_failed(Cause::ClientCertificateBad);
+        if shared.log_denial(peer.address.ip()) {
             let client = peer.address;
             tracing::warn!(event = "client_certificate", %client, %error, "refused a resumed session");
         }
@@ -136,11 +136,11 @@ async fn attempt(
     }
     let kind = connection.handshake_kind();
     match kind {
-        Some(HandshakeKind::Resumed) => gate.metrics.tls_resumed.inc(),
-        _ => gate.metrics.tls_full.inc(),
+        Some(HandshakeKind::Resumed) => shared.metrics.tls_resumed.inc(),
+        _ => shared.metrics.tls_full.inc(),
     }
     if let Some(age) = tickets.resumed_age(kind) {
-        gate.metrics.tls_resumed_age.observe(age as f64);
+        shared.metrics.tls_resumed_age.observe(age as f64);
     }
     peer.certificate = connection.peer_certificates().and_then(subject).map(Into::into);
     Ok(Some(Box::new(stream)))

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncRead;
 
 use super::recognise::{Spoken, recognise};
-use crate::metrics::Listener;
+use crate::journal::metrics::Listener;
 use crate::net::scratch;
 
 /// As many fields as hyper allows by default; a browser sends about ten with a CONNECT.

@@ -12,12 +12,12 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use super::admission::Permit;
-use super::gate::Gate;
 use super::h2;
 use super::handshake::shake_hands;
 use super::listener::Service;
 use super::session::{self, Peer};
-use crate::metrics::Listener;
+use super::shared::Shared;
+use crate::journal::metrics::Listener;
 use crate::net::sockopt;
 use crate::tls::material::Serving;
 use crate::tunnel::pipe::Pipe;
@@ -30,21 +30,21 @@ pub struct Https(pub Arc<ArcSwap<Serving>>);
 impl Service for Https {
     const LISTENER: Listener = Listener::Https;
 
-    async fn serve(self, stream: TcpStream, mut peer: Peer, permit: Permit, gate: Arc<Gate>) {
+    async fn serve(self, stream: TcpStream, mut peer: Peer, permit: Permit, shared: Arc<Shared>) {
         // Boxes: what one step needs is freed before the connection idles for a shift.
-        let Some(stream) = Box::pin(shake_hands(stream, &self.0, &mut peer, &gate)).await else { return };
+        let Some(stream) = Box::pin(shake_hands(stream, &self.0, &mut peer, &shared)).await else { return };
         let mut wire = TlsWire(stream);
         let mut http2 = wire.0.get_ref().1.alpn_protocol() == Some(b"h2");
         if http2 {
-            let first = Box::pin(timeout(gate.limits().header_timeout, wire.begins_http2())).await;
+            let first = Box::pin(timeout(shared.limits().header_timeout, wire.begins_http2())).await;
             // Else it left, or has nothing to say.
             let Ok(Ok(begins)) = first else { return };
             http2 = begins;
         }
         if http2 {
-            Box::pin(h2::serve(wire, peer, permit, gate)).await;
+            Box::pin(h2::serve(wire, peer, permit, shared)).await;
         } else {
-            session::serve(wire, peer, permit, gate).await;
+            session::serve(wire, peer, permit, shared).await;
         }
     }
 }

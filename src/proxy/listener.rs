@@ -15,11 +15,11 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
 use super::admission::Entrance;
-use super::beat;
-use super::gate::Gate;
 use super::session::{self, Peer};
+use super::shared::Shared;
+use super::timer;
 use crate::address;
-use crate::metrics::Listener;
+use crate::journal::metrics::Listener;
 use crate::net::accept::{Setbacks, is_one_clients};
 use crate::net::sockopt::prepare;
 
@@ -176,7 +176,7 @@ pub trait Service: Clone + Send + 'static {
         stream: TcpStream,
         peer: Peer,
         permit: super::admission::Permit,
-        gate: Arc<Gate>,
+        shared: Arc<Shared>,
     ) -> impl Future<Output = ()> + Send;
 }
 
@@ -192,14 +192,14 @@ impl Service for Http {
         stream: TcpStream,
         peer: Peer,
         permit: super::admission::Permit,
-        gate: Arc<Gate>,
+        shared: Arc<Shared>,
     ) -> impl Future<Output = ()> + Send {
-        session::serve(stream, peer, permit, gate)
+        session::serve(stream, peer, permit, shared)
     }
 }
 
 /// Accepts until `stop`, then what still waits in the queue, unless that is for others.
-pub async fn accept_all<S: Service>(listener: StdListener, service: S, gate: Arc<Gate>, stop: Stop) {
+pub async fn accept_all<S: Service>(listener: StdListener, service: S, shared: Arc<Shared>, stop: Stop) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "a worker can't watch its listener"),
@@ -215,10 +215,10 @@ pub async fn accept_all<S: Service>(listener: StdListener, service: S, gate: Arc
         match accepted {
             Ok((stream, address)) => {
                 setbacks.over();
-                admit(stream, address, local, service.clone(), &gate);
+                admit(stream, address, local, service.clone(), &shared);
             }
             Err(error) => {
-                gate.metrics.accept_errors[S::LISTENER as usize].inc();
+                shared.metrics.accept_errors[S::LISTENER as usize].inc();
                 if setbacks.pause(&error, S::LISTENER.as_str()).await && stop.is_told() {
                     return;
                 }
@@ -226,14 +226,14 @@ pub async fn accept_all<S: Service>(listener: StdListener, service: S, gate: Arc
         }
     }
     if !stop.leaves() {
-        accept_the_rest(listener, local, &service, &gate);
+        accept_the_rest(listener, local, &service, &shared);
     }
 }
 
 /// Accepts what waits in the queue of a listener that is about to close, so that nobody who connected
 /// is left without an answer. The kernel is asked: the event loop may not have heard yet of those who
 /// came last, and closing resets their connections.
-fn accept_the_rest<S: Service>(listener: TcpListener, local: SocketAddr, service: &S, gate: &Arc<Gate>) {
+fn accept_the_rest<S: Service>(listener: TcpListener, local: SocketAddr, service: &S, shared: &Arc<Shared>) {
     let Ok(listener) = listener.into_std() else { return };
     // Under load the queue never is empty, and the other workers wait for their turn.
     for _ in 0..2 * BACKLOG {
@@ -241,8 +241,8 @@ fn accept_the_rest<S: Service>(listener: TcpListener, local: SocketAddr, service
             Ok((stream, address)) => {
                 let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
                 match stream {
-                    Ok(stream) => admit(stream, address, local, service.clone(), gate),
-                    Err(_) => gate.metrics.accept_errors[S::LISTENER as usize].inc(),
+                    Ok(stream) => admit(stream, address, local, service.clone(), shared),
+                    Err(_) => shared.metrics.accept_errors[S::LISTENER as usize].inc(),
                 }
             }
             Err(error) if is_one_clients(&error) => {}
@@ -256,24 +256,24 @@ fn admit<S: Service>(
     address: SocketAddr,
     local: SocketAddr,
     service: S,
-    gate: &Arc<Gate>,
+    shared: &Arc<Shared>,
 ) {
-    beat::stir();
+    timer::stir();
     let client = address::canonical(address.ip());
-    let limits = gate.limits();
+    let limits = shared.limits();
     let entrance =
-        gate.admission.enter(client, limits.connections, limits.connections_per_client, S::LISTENER);
+        shared.admission.enter(client, limits.connections, limits.connections_per_client, S::LISTENER);
     match entrance {
         Entrance::Admitted(permit, over) => {
             let address = SocketAddr::new(client, address.port());
-            let local = if crate::net::dialer::is_unspecified(local.ip()) {
+            let local = if crate::egress::dialer::is_unspecified(local.ip()) {
                 stream.local_addr().unwrap_or(local)
             } else {
                 local
             };
             let peer = Peer { address, local, listener: S::LISTENER, certificate: None, over };
-            tokio::spawn(service.serve(stream, peer, permit, gate.clone()));
+            tokio::spawn(service.serve(stream, peer, permit, shared.clone()));
         }
-        Entrance::Shut => gate.metrics.denied(super::refusal::Denial::Overload),
+        Entrance::Shut => shared.metrics.denied(super::refusal::Denial::Overload),
     }
 }

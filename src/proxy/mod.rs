@@ -2,8 +2,6 @@
 
 pub mod admission;
 pub mod answer;
-pub mod beat;
-pub mod gate;
 pub mod h2;
 mod handshake;
 pub mod head;
@@ -14,4 +12,7 @@ pub mod record;
 pub mod refusal;
 pub mod routes;
 pub mod session;
+pub mod shared;
 pub mod shown;
+pub mod snapshot;
+pub mod timer;

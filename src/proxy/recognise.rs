@@ -1,7 +1,7 @@
 //! What a stranger's first bytes are, in the same words on both listeners: a wrong word in a PAC file
 //! and a load balancer's preface are the commonest mistakes in the field. No I/O.
 
-use crate::metrics::Listener;
+use crate::journal::metrics::Listener;
 
 /// As many bytes as are ever needed to tell.
 pub(crate) const ENOUGH: usize = 16;

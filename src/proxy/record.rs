@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::gate::Gate;
 use super::refusal::{Account, Refusal};
 use super::session::Peer;
+use super::shared::Shared;
 use crate::egress::Trace;
-use crate::log::access::{Access, Asked, Millis};
-use crate::metrics::{Outcome, RuleSeries};
+use crate::journal::access::{Access, Asked, Millis};
+use crate::journal::metrics::{Outcome, RuleSeries};
 use crate::policy::RuleId;
-use crate::snapshot::Snapshot;
+use crate::proxy::snapshot::Snapshot;
 use crate::target::Target;
 use crate::tunnel::relay::Meter;
 
@@ -62,8 +62,8 @@ impl Record {
 
     /// Lets through what report mode would have denied for `reason`, under no rule. The first reason
     /// is the one that would have refused it.
-    pub fn report(&mut self, reason: &'static str, gate: &Gate) {
-        gate.metrics.reported(reason);
+    pub fn report(&mut self, reason: &'static str, shared: &Shared) {
+        shared.metrics.reported(reason);
         self.would_deny.get_or_insert(reason);
         if self.live {
             self.series().active.dec();
@@ -79,10 +79,10 @@ impl Record {
     }
 
     /// Counts the look-up on the way to the target, where there was one.
-    pub fn resolved(&self, gate: &Gate) {
+    pub fn resolved(&self, shared: &Shared) {
         // What was known already is no look-up.
         if let Some(took) = self.trace.dns.filter(|took| !took.is_zero()) {
-            gate.metrics.dns.observe(took.as_secs_f64());
+            shared.metrics.dns.observe(took.as_secs_f64());
         }
     }
 
@@ -94,7 +94,7 @@ impl Record {
     }
 
     /// Counts and logs the end of a tunnel.
-    pub fn ended(self: Box<Self>, gate: &Gate, outcome: Outcome, by: &'static str, moved: [u64; 2]) {
+    pub fn ended(self: Box<Self>, shared: &Shared, outcome: Outcome, by: &'static str, moved: [u64; 2]) {
         let lived = self.started.elapsed();
         self.series().ended(outcome);
         if self.live {
@@ -102,20 +102,20 @@ impl Record {
         }
         let stage = (outcome != Outcome::Ok).then_some(self.trace.stage);
         self.write(
-            gate,
+            shared,
             Line { outcome: Some(outcome), by: Some(by), stage, moved, lived, ..Line::default() },
         );
     }
 
     /// Counts and logs what got no tunnel.
-    pub fn refused(self: Box<Self>, gate: &Gate, refusal: &Refusal) {
+    pub fn refused(self: Box<Self>, shared: &Shared, refusal: &Refusal) {
         let outcome = match refusal.account() {
             Account::Denied(denial) => {
-                gate.metrics.denied(denial);
-                if gate.log_denial(self.client.ip()) {
+                shared.metrics.denied(denial);
+                if shared.log_denial(self.client.ip()) {
                     let (reason, why) = (Some(refusal.reason()), Some(refusal.why()));
                     let lived = self.started.elapsed();
-                    self.write(gate, Line { reason, why, lived, ..Line::default() });
+                    self.write(shared, Line { reason, why, lived, ..Line::default() });
                 }
                 return;
             }
@@ -124,19 +124,19 @@ impl Record {
         };
         let mut record = self;
         record.detail = Some(refusal.why().into());
-        record.ended(gate, outcome, "proxy", [0, 0]);
+        record.ended(shared, outcome, "proxy", [0, 0]);
     }
 
-    fn write(&self, gate: &Gate, line: Line) {
+    fn write(&self, shared: &Shared, line: Line) {
         if !self.snapshot.access {
             return;
         }
         let rule = self.rule.map(|r| &self.snapshot.policy.rules()[r.index()]);
-        let unlisted = self.would_deny.is_some().then_some(crate::metrics::NO_RULE);
-        gate.access.write(&Access {
+        let unlisted = self.would_deny.is_some().then_some(crate::journal::metrics::NO_RULE);
+        shared.access.write(&Access {
             time: jiff::Timestamp::now(),
             event: if line.outcome.is_some() { "tunnel" } else { "denied" },
-            id: &gate.id_text(self.id),
+            id: &shared.id_text(self.id),
             client: self.client,
             target: Some(Asked::Target(&self.target)),
             domain: rule.map(|r| r.pattern.as_str()).or(unlisted),
@@ -196,18 +196,18 @@ struct Line {
 
 /// Counts and logs a refusal that came before any decision; returns the request's id.
 pub fn denied(
-    gate: &Gate,
+    shared: &Shared,
     snapshot: &Snapshot,
     peer: &Peer,
     target: Option<&str>,
     refusal: &Refusal,
 ) -> String {
-    let id = gate.id_text(gate.next_id());
+    let id = shared.id_text(shared.next_id());
     if let Account::Denied(denial) = refusal.account() {
-        gate.metrics.denied(denial);
+        shared.metrics.denied(denial);
     }
-    if snapshot.access && gate.log_denial(peer.address.ip()) {
-        gate.access.write(&Access {
+    if snapshot.access && shared.log_denial(peer.address.ip()) {
+        shared.access.write(&Access {
             time: jiff::Timestamp::now(),
             event: "denied",
             id: &id,

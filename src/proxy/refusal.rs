@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use crate::address::{Barred, Special};
+use crate::egress::dialer::DialError;
 use crate::egress::failure::{Failure, ParentError};
+use crate::egress::resolver::ResolveError;
 use crate::egress::{Lead, Loop, Unreached};
-use crate::net::dialer::DialError;
-use crate::net::resolver::ResolveError;
 use crate::policy::Reason;
 
 /// Why a request was refused before anything was dialled: the label `reason` of

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::answer::Plain;
-use super::gate::Gate;
 use super::head::Request;
 use super::refusal::{Refusal, escaped};
 use super::session::Peer;
-use crate::snapshot::Snapshot;
+use super::shared::Shared;
+use crate::proxy::snapshot::Snapshot;
 use crate::target;
 
 /// The answer to what is not a CONNECT.
@@ -19,7 +19,7 @@ use crate::target;
 pub(super) fn serve(
     request: &Request,
     peer: &Peer,
-    gate: &Gate,
+    shared: &Shared,
     snapshot: &Snapshot,
 ) -> Result<Plain<'static>, Refusal> {
     if !request.target.starts_with('/') {
@@ -34,11 +34,11 @@ pub(super) fn serve(
         "/proxy.pac" | "/wpad.dat" | "/readyz" if !get => Plain::not_allowed(),
         "/proxy.pac" | "/wpad.dat" => Plain::pac(snapshot.pac_for(request.host.as_deref(), peer.local)),
         "/readyz" => {
-            let (ready, said) = readiness(gate);
+            let (ready, said) = readiness(shared);
             Plain::readiness(ready, said)
         }
         path => {
-            if get && looks_like_pac(path) && gate.wrong_pac.is_due() {
+            if get && looks_like_pac(path) && shared.wrong_pac.is_due() {
                 tracing::info!(
                     event = "wrong_pac_address",
                     client = %peer.address,
@@ -52,8 +52,8 @@ pub(super) fn serve(
 }
 
 /// Whether this proxy takes new work, and the word for it.
-pub(crate) fn readiness(gate: &Gate) -> (bool, &'static str) {
-    if gate.drain.is_leaving() { (false, "draining\n") } else { (true, "ready\n") }
+pub(crate) fn readiness(shared: &Shared) -> (bool, &'static str) {
+    if shared.drain.is_leaving() { (false, "draining\n") } else { (true, "ready\n") }
 }
 
 /// Whether a path was most likely meant to be that of a PAC file.

@@ -15,19 +15,19 @@ use tokio::time::timeout_at;
 
 use super::admission::Permit;
 use super::answer::{ESTABLISHED, Plain};
-use super::gate::{Busy, Gate};
 use super::head::{Head, HeadError, Reader, Request};
 use super::record::Record;
 use super::refusal::{Limit, Refusal};
 use super::routes;
+use super::shared::{Busy, Shared};
 use super::shown;
 use crate::address;
 use crate::config::TlsCheck;
 use crate::egress::Upstream;
-use crate::metrics::{Listener, Outcome};
+use crate::journal::metrics::{Listener, Outcome};
 use crate::net::scratch;
 use crate::policy::Decision;
-use crate::snapshot::Snapshot;
+use crate::proxy::snapshot::Snapshot;
 use crate::target::Target;
 use crate::tunnel::hello::{self, MAX_HELLO, Verdict};
 use crate::tunnel::relay::{End, Relay, Side};
@@ -55,9 +55,9 @@ pub fn serve<C: Wire>(
     client: C,
     peer: Peer,
     permit: Permit,
-    gate: Arc<Gate>,
+    shared: Arc<Shared>,
 ) -> impl Future<Output = ()> + Send {
-    carry(negotiate(client, peer, gate), permit)
+    carry(negotiate(client, peer, shared), permit)
 }
 
 /// Runs the tunnel that comes of a negotiation, if one does; `place` is held until its end.
@@ -85,29 +85,29 @@ pub(super) fn carry<C: Wire>(
 fn negotiate<C: Wire>(
     mut client: C,
     peer: Peer,
-    gate: Arc<Gate>,
+    shared: Arc<Shared>,
 ) -> impl Future<Output = Option<Box<Tunnel<C>>>> + Send {
     async move {
         let mut reader = Reader::default();
-        let mut deadline = tokio::time::Instant::now() + gate.limits().header_timeout;
+        let mut deadline = tokio::time::Instant::now() + shared.limits().header_timeout;
         let mut kept = false;
         loop {
-            let limit = gate.limits().request_header;
+            let limit = shared.limits().request_header;
             let read = timeout_at(deadline, reader.read(&mut client, limit)).await;
             // Only now: what was reloaded while a connection waited holds for its request.
-            let snapshot = gate.snapshot();
+            let snapshot = shared.snapshot();
             let next = match read {
-                Ok(Ok(head)) => understand(head, kept, &peer, &gate, &snapshot),
+                Ok(Ok(head)) => understand(head, kept, &peer, &shared, &snapshot),
                 Err(_) if reader.began() => Next::refusal(Refusal::HeaderTimeout, None),
                 Ok(Err(_)) | Err(_) => Next::End,
             };
             let Answer { answer, request, rest } = match next {
                 Next::Tunnel(target, early) => {
-                    return connect(client, &peer, &gate, snapshot, target, early).await;
+                    return connect(client, &peer, &shared, snapshot, target, early).await;
                 }
                 Next::Answer(answer) => *answer,
                 Next::Refusal { refusal, target, head_only } => {
-                    let answer = denied(&peer, &gate, &snapshot, target.as_deref(), &refusal);
+                    let answer = denied(&peer, &shared, &snapshot, target.as_deref(), &refusal);
                     answer.send_last(&mut client, head_only).await;
                     return None;
                 }
@@ -118,10 +118,10 @@ fn negotiate<C: Wire>(
                 return None;
             }
             reader = Reader::with(rest);
-            if !begins(&mut reader, &mut client, &gate).await {
+            if !begins(&mut reader, &mut client, &shared).await {
                 return None;
             }
-            deadline = tokio::time::Instant::now() + gate.limits().header_timeout;
+            deadline = tokio::time::Instant::now() + shared.limits().header_timeout;
             kept = true;
         }
     }
@@ -158,15 +158,15 @@ struct Answer {
 }
 
 /// `kept` says that the connection was answered before: it asks for more of a proxy that may be going.
-fn understand(head: Head, kept: bool, peer: &Peer, gate: &Gate, snapshot: &Snapshot) -> Next {
+fn understand(head: Head, kept: bool, peer: &Peer, shared: &Shared, snapshot: &Snapshot) -> Next {
     // Who asks comes before what is asked.
     let admitted = admit(peer, snapshot);
     let refusal = match head {
-        Head::Request(request, _) if kept && gate.drain.is_draining() => {
+        Head::Request(request, _) if kept && shared.drain.is_draining() => {
             let head_only = &*request.method == "HEAD";
             return Next::Refusal { refusal: Refusal::Draining, target: None, head_only };
         }
-        Head::Request(request, rest) => return consider(request, rest, admitted, peer, gate, snapshot),
+        Head::Request(request, rest) => return consider(request, rest, admitted, peer, shared, snapshot),
         Head::Ended { began: false } => return Next::End,
         Head::Ended { began: true } => malformed("the connection ended within the request header"),
         Head::Bad(HeadError::Malformed(what)) => Refusal::Malformed(what),
@@ -180,7 +180,7 @@ fn consider(
     rest: Vec<u8>,
     admitted: Result<(), Refusal>,
     peer: &Peer,
-    gate: &Gate,
+    shared: &Shared,
     snapshot: &Snapshot,
 ) -> Next {
     if &*request.method == "CONNECT" {
@@ -189,7 +189,7 @@ fn consider(
             Err((refusal, target)) => Next::refusal(refusal, target),
         };
     }
-    match admitted.and_then(|()| routes::serve(&request, peer, gate, snapshot)) {
+    match admitted.and_then(|()| routes::serve(&request, peer, shared, snapshot)) {
         Ok(answer) => Next::Answer(Box::new(Answer { answer, request, rest })),
         Err(refusal) => {
             let head_only = &*request.method == "HEAD";
@@ -223,11 +223,11 @@ pub(super) fn asked(
 }
 
 /// Waits for the next request of a connection that is kept alive; false when none comes.
-async fn begins<C: Wire>(reader: &mut Reader, client: &mut C, gate: &Gate) -> bool {
+async fn begins<C: Wire>(reader: &mut Reader, client: &mut C, shared: &Shared) -> bool {
     // It is only worth keeping while this proxy stays.
     let begins = tokio::select! {
         begins = tokio::time::timeout(KEEP_ALIVE, reader.begin(client)) => matches!(begins, Ok(Ok(true))),
-        () = gate.drain.begun() => false,
+        () = shared.drain.begun() => false,
     };
     if !begins {
         // TLS has a farewell of its own, without which a client may suspect a truncation.
@@ -262,13 +262,13 @@ pub struct Refused {
 
 impl Refused {
     /// Counts and logs it; the answer, if anybody is left to hear it.
-    pub(super) fn account(self, gate: &Gate, snapshot: &Snapshot) -> Option<Plain<'static>> {
+    pub(super) fn account(self, shared: &Shared, snapshot: &Snapshot) -> Option<Plain<'static>> {
         let Some(refusal) = self.refusal else {
-            self.record.ended(gate, Outcome::ClientReset, "client", [0, 0]);
+            self.record.ended(shared, Outcome::ClientReset, "client", [0, 0]);
             return None;
         };
-        let (id, target) = (gate.id_text(self.record.id), self.record.target.to_string());
-        self.record.refused(gate, &refusal);
+        let (id, target) = (shared.id_text(self.record.id), self.record.target.to_string());
+        self.record.refused(shared, &refusal);
         Some(Plain::refusal(&refusal, &snapshot.name, Some(&target), &id))
     }
 }
@@ -276,12 +276,12 @@ impl Refused {
 /// Counts and logs what got no further than its head; the answer to it.
 pub(super) fn denied(
     peer: &Peer,
-    gate: &Gate,
+    shared: &Shared,
     snapshot: &Snapshot,
     target: Option<&str>,
     refusal: &Refusal,
 ) -> Plain<'static> {
-    let id = super::record::denied(gate, snapshot, peer, target, refusal);
+    let id = super::record::denied(shared, snapshot, peer, target, refusal);
     Plain::refusal(refusal, &snapshot.name, target, &id)
 }
 
@@ -291,7 +291,7 @@ pub(super) fn denied(
 /// With the refusal to answer, or none when the client has gone.
 pub async fn open(
     peer: &Peer,
-    gate: &Gate,
+    shared: &Shared,
     snapshot: &Arc<Snapshot>,
     target: Target,
     gone: Pin<&mut (impl Future<Output = ()> + Send)>,
@@ -306,22 +306,22 @@ pub async fn open(
             (None, None, Some(Refusal::Policy { reason, rule: by.map(|by| by.pattern().to_string()) }))
         }
     };
-    let mut record = Record::new(gate.next_id(), peer, target, snapshot, rule, started);
+    let mut record = Record::new(shared.next_id(), peer, target, snapshot, rule, started);
     if let Some(reason) = reported {
-        record.report(reason, gate);
+        record.report(reason, shared);
     }
     if refusal.is_some() {
         return Err(Refused { refusal, record });
     }
     let Record { target, trace, .. } = &mut *record;
     // A box of its own, gone before the answer: see `negotiate`.
-    let reaching = Box::pin(snapshot.egress.reach(target, &gate.own, trace));
+    let reaching = Box::pin(snapshot.egress.reach(target, &shared.own, trace));
     let reached = tokio::select! {
         biased;
         reached = reaching => reached.map_err(|why| Some(Refusal::from(why))),
         () = gone => Err(None),
     };
-    record.resolved(gate);
+    record.resolved(shared);
     match reached {
         Ok(upstream) => Ok(Opened { record, upstream }),
         Err(refusal) => Err(Refused { refusal, record }),
@@ -332,7 +332,7 @@ pub async fn open(
 pub struct Tunnel<C, U = TcpStream> {
     relay: Relay<C, U>,
     record: Box<Record>,
-    gate: Arc<Gate>,
+    shared: Arc<Shared>,
     _busy: Busy,
 }
 
@@ -341,19 +341,19 @@ pub struct Tunnel<C, U = TcpStream> {
 fn connect<C: Wire>(
     mut client: C,
     peer: &Peer,
-    gate: &Arc<Gate>,
+    shared: &Arc<Shared>,
     snapshot: Arc<Snapshot>,
     target: Target,
     early: Vec<u8>,
 ) -> impl Future<Output = Option<Box<Tunnel<C>>>> + Send {
     async move {
-        let busy = gate.busy();
+        let busy = shared.busy();
         // The leave of a client that waits for its target is only seen by asking for it.
-        let opened = open(peer, gate, &snapshot, target, pin!(client.gone())).await;
+        let opened = open(peer, shared, &snapshot, target, pin!(client.gone())).await;
         let Opened { mut record, upstream } = match opened {
             Ok(opened) => opened,
             Err(refused) => {
-                if let Some(answer) = refused.account(gate, &snapshot) {
+                if let Some(answer) = refused.account(shared, &snapshot) {
                     answer.send_last(&mut client, false).await;
                 }
                 return None;
@@ -361,11 +361,11 @@ fn connect<C: Wire>(
         };
         let written = async { client.write_all(ESTABLISHED).await.and(client.flush().await) };
         if written.await.is_err() {
-            record.ended(gate, Outcome::ClientReset, "client", [0, 0]);
+            record.ended(shared, Outcome::ClientReset, "client", [0, 0]);
             return None;
         }
         record.established();
-        guard(client, upstream, record, gate.clone(), &snapshot, early, busy).await
+        guard(client, upstream, record, shared.clone(), &snapshot, early, busy).await
     }
 }
 
@@ -377,15 +377,15 @@ pub fn guard<C: Wire>(
     client: C,
     upstream: Upstream,
     record: Box<Record>,
-    gate: Arc<Gate>,
+    shared: Arc<Shared>,
     snapshot: &Arc<Snapshot>,
     held: Vec<u8>,
     busy: Busy,
 ) -> impl Future<Output = Option<Box<Tunnel<C>>>> + Send {
     match upstream {
-        Upstream::Tcp(upstream) => Either::Left(hold(client, upstream, record, gate, snapshot, held, busy)),
+        Upstream::Tcp(upstream) => Either::Left(hold(client, upstream, record, shared, snapshot, held, busy)),
         Upstream::Tls(upstream) => {
-            let guarded = Box::pin(hold(client, upstream, record, gate, snapshot, held, busy));
+            let guarded = Box::pin(hold(client, upstream, record, shared, snapshot, held, busy));
             Either::Right(Box::pin(async {
                 if let Some(tunnel) = guarded.await {
                     tunnel.run().await;
@@ -402,7 +402,7 @@ fn hold<C: Wire, U: Wire>(
     mut client: C,
     mut upstream: U,
     mut record: Box<Record>,
-    gate: Arc<Gate>,
+    shared: Arc<Shared>,
     snapshot: &Arc<Snapshot>,
     mut held: Vec<u8>,
     busy: Busy,
@@ -411,7 +411,7 @@ fn hold<C: Wire, U: Wire>(
         let check = snapshot.tls;
         if check == TlsCheck::Off {
             record.trace.stage = "relay";
-            return Some(Tunnel::new(Relay::new(client, upstream, &held, 0), record, gate, busy));
+            return Some(Tunnel::new(Relay::new(client, upstream, &held, 0), record, shared, busy));
         }
         record.trace.stage = "hello";
         let deadline = tokio::time::Instant::now() + snapshot.limits.header_timeout;
@@ -448,12 +448,12 @@ fn hold<C: Wire, U: Wire>(
             verdict = match timeout_at(deadline, read).await {
                 Ok(Ok(Some(verdict))) => verdict,
                 Ok(Ok(None)) if held.is_empty() => {
-                    record.ended(&gate, Outcome::Ok, "client", [0, 0]);
+                    record.ended(&shared, Outcome::Ok, "client", [0, 0]);
                     return None;
                 }
                 Ok(Ok(None)) => Verdict::NotTls("the client closed within its ClientHello"),
                 Ok(Err(_)) => {
-                    record.ended(&gate, Outcome::ClientReset, "client", [0, 0]);
+                    record.ended(&shared, Outcome::ClientReset, "client", [0, 0]);
                     return None;
                 }
                 Err(_) if held.is_empty() => Verdict::NotTls("the client sent nothing"),
@@ -475,27 +475,27 @@ fn hold<C: Wire, U: Wire>(
         if let Some(outcome) = outcome {
             // Silence is no traffic that a report could show and let through.
             if !snapshot.report || held.is_empty() {
-                record.ended(&gate, outcome, "proxy", [0, 0]);
+                record.ended(&shared, outcome, "proxy", [0, 0]);
                 client.reset();
                 return None;
             }
-            record.report(outcome.as_str(), &gate);
+            record.report(outcome.as_str(), &shared);
         }
         record.trace.stage = "relay";
-        Some(Tunnel::new(Relay::new(client, upstream, &held, sent as u64), record, gate, busy))
+        Some(Tunnel::new(Relay::new(client, upstream, &held, sent as u64), record, shared, busy))
     }
 }
 
 impl<C: Wire, U: Wire> Tunnel<C, U> {
     /// In a box: a task that waits for a shift holds a pointer instead of three copies' room.
-    fn new(relay: Relay<C, U>, record: Box<Record>, gate: Arc<Gate>, busy: Busy) -> Box<Self> {
-        Box::new(Self { relay, record, gate, _busy: busy })
+    fn new(relay: Relay<C, U>, record: Box<Record>, shared: Arc<Shared>, busy: Busy) -> Box<Self> {
+        Box::new(Self { relay, record, shared, _busy: busy })
     }
 
     /// Relays until the end, and records it.
     pub async fn run(mut self: Box<Self>) {
         let patience = self.record.snapshot.patience;
-        let end = self.gate.drain.unless_cut(self.relay.run(patience, &*self.record)).await;
+        let end = self.shared.drain.unless_cut(self.relay.run(patience, &*self.record)).await;
         match end {
             Some(end) => self.relay.finish(end).await,
             None => self.relay.abort(),
@@ -509,8 +509,8 @@ impl<C: Wire, U: Wire> Tunnel<C, U> {
             Some(End::Idle) => (Outcome::IdleTimeout, "proxy"),
             None => (Outcome::Drained, "proxy"),
         };
-        let Self { relay, record, gate, .. } = *self;
-        record.ended(&gate, outcome, by, relay.moved());
+        let Self { relay, record, shared, .. } = *self;
+        record.ended(&shared, outcome, by, relay.moved());
     }
 }
 

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::advertise::Advertise;
 use crate::catalogue;
 use crate::config::{Config, Loaded, Mode, TlsCheck};
 use crate::egress::Egress;
 use crate::egress::parent::{self, Parent};
-use crate::metrics::{Metrics, RuleSeries};
-use crate::net::resolver::Resolver;
+use crate::egress::resolver::Resolver;
+use crate::journal::metrics::{Metrics, RuleSeries};
+use crate::pac::proxies::Advertise;
 use crate::policy::{Breadth, Pattern, Policy, Protocol, Reason, Rule, RuleId};
 use crate::target::{Host, Target};
 use crate::tunnel::relay::Patience;

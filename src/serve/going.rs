@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::signal::unix::Signal;
 use tokio::time::{Instant, sleep_until};
 
-use crate::proxy::gate::Gate;
+use crate::proxy::shared::Shared;
 
 /// How long live tunnels may run on.
 #[derive(Clone, Copy)]
@@ -21,7 +21,7 @@ pub(super) struct Time {
 
 impl Time {
     /// Ends when the time is over. `power` tells that the machine goes down, `already` that it was told.
-    pub(super) async fn over(self, gate: &Gate, power: &mut Signal, already: bool) {
+    pub(super) async fn over(self, shared: &Shared, power: &mut Signal, already: bool) {
         let begun = Instant::now();
         let end = begun.checked_add(self.drain);
         if !already {
@@ -41,13 +41,13 @@ impl Time {
         let end = end.map_or(short, |end| end.min(short));
         tracing::warn!(
             event = "going_down",
-            tunnels = gate.busy_now(),
+            tunnels = shared.busy_now(),
             limit = %humantime::format_duration(Duration::from_secs((end - told).as_secs())),
             "the machine goes down: quiet tunnels are ended halfway, all at the end of limits.reboot_drain"
         );
-        gate.drain.watch();
+        shared.drain.watch();
         sleep_until(told + (end - told) / 2).await;
-        gate.drain.cut_quiet();
+        shared.drain.cut_quiet();
         sleep_until(end).await;
     }
 }

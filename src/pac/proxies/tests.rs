@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::{Loaded, Sources, load};
-use crate::snapshot::Plan;
+use crate::proxy::snapshot::Plan;
 
 fn loaded(set: &[&str]) -> (Loaded, Plan) {
     let set = set.iter().map(|flag| (*flag).to_owned()).collect();

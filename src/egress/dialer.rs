@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use super::sockopt;
+use crate::net::sockopt;
 
 /// RFC 8305 §5: the next address is tried this long after the last.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);

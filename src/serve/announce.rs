@@ -3,10 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use super::listeners::Kind;
-use crate::advertise::{self, Remark};
 use crate::config::{Config, Mode};
+use crate::pac::proxies::{self, Remark};
 use crate::policy::Policy;
-use crate::snapshot::Snapshot;
+use crate::proxy::snapshot::Snapshot;
 
 /// What the process is about to do, and every reason to think again.
 pub(super) fn starting(config: &Config, snapshot: &Snapshot, warnings: &[String], files: Option<u64>) {
@@ -44,7 +44,7 @@ pub(super) fn starting(config: &Config, snapshot: &Snapshot, warnings: &[String]
 
 /// Says what should be known of the PAC file.
 pub(super) fn remark(config: &Config, policy: &Policy) {
-    for remark in advertise::remarks(config, policy) {
+    for remark in proxies::remarks(config, policy) {
         match remark {
             Remark::Warning(text) => tracing::warn!(event = "pac_warning", "{text}"),
             Remark::Note(text) => tracing::info!(event = "pac_note", "{text}"),

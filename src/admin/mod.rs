@@ -17,9 +17,9 @@ use tokio::sync::Semaphore;
 
 use crate::net::accept::Setbacks;
 use crate::proxy::answer::PAC_TYPE;
-use crate::proxy::gate::Gate;
 use crate::proxy::listener::Stop;
 use crate::proxy::routes::readiness;
+use crate::proxy::shared::Shared;
 use crate::target;
 
 /// Scrapers, probes and a few people; a flood of them must not take descriptors from tunnels.
@@ -28,7 +28,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the admin listener shows.
 pub struct Admin {
-    pub gate: Arc<Gate>,
+    pub shared: Arc<Shared>,
     pub started: Instant,
 }
 
@@ -55,7 +55,7 @@ pub async fn serve(listener: StdListener, admin: Arc<Admin>, stop: Stop) {
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                admin.gate.metrics.admin_accept_errors.inc();
+                admin.shared.metrics.admin_accept_errors.inc();
                 setbacks.pause(&error, "admin").await;
                 continue;
             }
@@ -100,15 +100,15 @@ impl Admin {
         }
         match route {
             "/metrics" => {
-                let body = self.gate.metrics.render();
+                let body = self.shared.metrics.render();
                 typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body.into())
             }
             "/healthz" => text(StatusCode::OK, "ok\n".into()),
             "/readyz" => {
-                let (ready, said) = readiness(&self.gate);
+                let (ready, said) = readiness(&self.shared);
                 text(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, said.into())
             }
-            "/proxy.pac" => match self.gate.snapshot().standing_pac() {
+            "/proxy.pac" => match self.shared.snapshot().standing_pac() {
                 Ok(pac) => typed(StatusCode::OK, PAC_TYPE, pac.into()),
                 Err(why) => text(StatusCode::CONFLICT, format!("ccpgate: {why}\n")),
             },
@@ -127,23 +127,23 @@ impl Admin {
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         bare.parse::<IpAddr>().is_ok()
             || name.eq_ignore_ascii_case("localhost")
-            || self.gate.snapshot().admin_hosts.iter().any(|h| h.eq_ignore_ascii_case(name))
+            || self.shared.snapshot().admin_hosts.iter().any(|h| h.eq_ignore_ascii_case(name))
     }
 
     fn status(&self) -> serde_json::Value {
-        let snapshot = self.gate.snapshot();
+        let snapshot = self.shared.snapshot();
         serde_json::json!({
             "version": crate::VERSION,
             "commit": crate::COMMIT,
             "uptime_seconds": self.started.elapsed().as_secs(),
-            "draining": self.gate.drain.is_leaving(),
+            "draining": self.shared.drain.is_leaving(),
             "config": snapshot.source,
-            "last_reload_successful": self.gate.metrics.reload_successful.get() == 1,
-            "tls_files_last_load_successful": self.gate.metrics.tls_files_successful.get() == 1,
+            "last_reload_successful": self.shared.metrics.reload_successful.get() == 1,
+            "tls_files_last_load_successful": self.shared.metrics.tls_files_successful.get() == 1,
             "mode": if snapshot.report { "report" } else { "enforce" },
             "rules": snapshot.policy.rules().len(),
-            "client_connections": self.gate.metrics.client_connections.iter().map(|g| g.get()).sum::<i64>(),
-            "busy": self.gate.busy_now(),
+            "client_connections": self.shared.metrics.client_connections.iter().map(|g| g.get()).sum::<i64>(),
+            "busy": self.shared.busy_now(),
         })
     }
 

@@ -4,6 +4,7 @@
 mod announce;
 mod going;
 mod listeners;
+pub(crate) mod notify;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -17,19 +18,19 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
+use self::notify::Manager;
 use crate::admin::{self, Admin};
-use crate::advertise::Advertise;
 use crate::config::{self, Config, ConfigErrors, Sources};
-use crate::log::access::AccessLog;
-use crate::log::{self, Sink};
-use crate::metrics::Metrics;
-use crate::net::resolver::{self, Resolver};
-use crate::notify::{self, Manager};
-use crate::proxy::beat;
-use crate::proxy::gate::Gate;
+use crate::egress::resolver::{self, Resolver};
+use crate::journal::access::AccessLog;
+use crate::journal::log::{self, Sink};
+use crate::journal::metrics::Metrics;
+use crate::pac::proxies::Advertise;
 use crate::proxy::https::Https;
 use crate::proxy::listener::{Http, Stop, accept_all};
-use crate::snapshot::{self, Plan, Snapshot};
+use crate::proxy::shared::Shared;
+use crate::proxy::snapshot::{self, Plan, Snapshot};
+use crate::proxy::timer;
 use crate::tls::Shift;
 use crate::tls::material::{self, Material, Serving};
 use crate::tls::watch::Watch;
@@ -125,8 +126,8 @@ async fn run(
     let manager = Manager::of_process();
     let (file_changed, mut changed_files) = unbounded_channel();
     let mut server = Server::start(loaded, metrics, sink, files, file_changed)?;
-    manager.ready(&notify::state(&server.gate));
-    tokio::spawn(manager.clone().follow(server.gate.clone()));
+    manager.ready(&notify::state(&server.shared));
+    tokio::spawn(manager.clone().follow(server.shared.clone()));
     let mut remind = tokio::time::interval_at(tokio::time::Instant::now() + REMIND, REMIND);
     let going_down = loop {
         tokio::select! {
@@ -134,7 +135,7 @@ async fn run(
             _ = signals.reload.recv() => {
                 manager.reloading();
                 server.reload(sources).await;
-                manager.ready(&notify::state(&server.gate));
+                manager.ready(&notify::state(&server.shared));
             }
             Some(()) = changed_files.recv() => server.files_changed(),
             _ = signals.terminate.recv() => break false,
@@ -174,7 +175,7 @@ struct Post {
 }
 
 struct Server {
-    gate: Arc<Gate>,
+    shared: Arc<Shared>,
     config: Config,
     workers: Vec<UnboundedSender<Post>>,
     listeners: Listeners,
@@ -226,10 +227,10 @@ impl Server {
         let (warnings, sessions) = (plan.warnings.clone(), config.shift.sessions);
         let snapshot = Snapshot::new(&config, plan, parent, advertise, &metrics, resolver(&config.dns));
         let access = AccessLog::new(sink.clone(), config.log.format);
-        let gate = Gate::new(Arc::new(snapshot), metrics, access);
-        let workers = start_workers(&gate)?;
+        let shared = Shared::new(Arc::new(snapshot), metrics, access);
+        let workers = start_workers(&shared)?;
         let mut server = Self {
-            gate,
+            shared,
             config,
             workers,
             listeners,
@@ -238,7 +239,7 @@ impl Server {
             loaded: Loads { config: true, tls_files: true },
             started: Instant::now(),
         };
-        announce::starting(&server.config, &server.gate.snapshot(), &warnings, files);
+        announce::starting(&server.config, &server.shared.snapshot(), &warnings, files);
         server.follow_tls(material, sessions)?;
         server.change_listeners(change);
         announce::ready(&server.config, &server.listeners.addresses().collect::<Vec<_>>());
@@ -249,7 +250,7 @@ impl Server {
     fn change_listeners(&mut self, change: Change) -> Vec<Closed> {
         let Changed { opened, closed } = self.listeners.change(change);
         let all: Vec<_> = self.listeners.addresses().collect();
-        self.gate.own.set(all.iter().map(|(_, address)| *address).collect());
+        self.shared.own.set(all.iter().map(|(_, address)| *address).collect());
         for Opened { kind, address, sockets, stop } in opened {
             match kind {
                 Kind::Http | Kind::Https => {
@@ -260,7 +261,7 @@ impl Server {
                     }
                 }
                 Kind::Admin => {
-                    let admin = Arc::new(Admin { gate: self.gate.clone(), started: self.started });
+                    let admin = Arc::new(Admin { shared: self.shared.clone(), started: self.started });
                     for listener in sockets {
                         tokio::spawn(admin::serve(listener, admin.clone(), stop.clone()));
                     }
@@ -279,7 +280,7 @@ impl Server {
         let Some((watch, material)) = read else {
             if let Some(tls) = &self.tls {
                 tls.watching.cancel();
-                self.gate.metrics.certificate(None);
+                self.shared.metrics.certificate(None);
             }
             return Ok(());
         };
@@ -293,7 +294,7 @@ impl Server {
             }
             None => {
                 let (shift, serving) = material::begin(material, sessions)?;
-                tokio::spawn(count_sessions(shift.clone(), self.gate.metrics.clone()));
+                tokio::spawn(count_sessions(shift.clone(), self.shared.metrics.clone()));
                 let serving = Arc::new(serving);
                 let current = Arc::new(ArcSwap::new(serving.clone()));
                 self.tls = Some(Tls { shift, serving: current, watching: watching.clone() });
@@ -308,7 +309,7 @@ impl Server {
         warn_of(serving);
         let (file, end) = serving.certificate();
         let begins = serving.certificate_begins();
-        self.gate.metrics.certificate(Some((&file, begins as i64, end as i64)));
+        self.shared.metrics.certificate(Some((&file, begins as i64, end as i64)));
         let expires =
             jiff::Timestamp::from_second(end as i64).map_or_else(|_| end.to_string(), |t| t.to_string());
         tracing::info!(
@@ -353,7 +354,7 @@ impl Server {
     /// Counts a reload, and shows what the last reading of each has come to.
     fn count(&mut self, ok: bool, loaded: Loads) {
         self.loaded = loaded;
-        self.gate.metrics.reloaded(ok, loaded.config && loaded.tls_files, loaded.tls_files);
+        self.shared.metrics.reloaded(ok, loaded.config && loaded.tls_files, loaded.tls_files);
     }
 
     /// Puts a changed configuration in force, whole or not at all.
@@ -372,7 +373,7 @@ impl Server {
         if *dns != self.config.dns {
             return resolver(dns);
         }
-        let running = self.gate.snapshot().egress.resolver.clone();
+        let running = self.shared.snapshot().egress.resolver.clone();
         running.refresh();
         running
     }
@@ -396,7 +397,7 @@ impl Server {
         let advertise = advertised(&config, &change.addresses());
         let warnings = plan.warnings.clone();
         let resolver = self.resolver_for(&config.dns);
-        let snapshot = Snapshot::new(&config, plan, parent, advertise, &self.gate.metrics, resolver);
+        let snapshot = Snapshot::new(&config, plan, parent, advertise, &self.shared.metrics, resolver);
         self.follow_tls(material, config.shift.sessions).map_err(failed)?;
         let old = std::mem::replace(&mut self.config, config);
         if (old.log.format, old.log.level) != (self.config.log.format, self.config.log.level) {
@@ -405,7 +406,7 @@ impl Server {
         if old.shift.sessions != self.config.shift.sessions {
             tracing::warn!(event = "needs_restart", "shift.sessions takes effect at the next start");
         }
-        self.gate.replace(Arc::new(snapshot));
+        self.shared.replace(Arc::new(snapshot));
         for Closed { kind, address, mut stopper } in self.change_listeners(change) {
             let _ = tokio::time::timeout(CLOSING, stopper.ended()).await;
             tracing::info!(event = "closed", listener = kind.as_str(), %address, "no longer listening");
@@ -413,7 +414,7 @@ impl Server {
         for warning in warnings {
             tracing::warn!(event = "policy_warning", "{warning}");
         }
-        let snapshot = self.gate.snapshot();
+        let snapshot = self.shared.snapshot();
         announce::remark(&self.config, &snapshot.policy);
         announce::parent(&snapshot);
         let rules = snapshot.policy.rules().len();
@@ -430,11 +431,11 @@ impl Server {
     /// for a time that counts from the signal, and cuts them.
     async fn drain(mut self, signals: &mut Signals, manager: &Manager, going_down: bool) {
         let signalled = Instant::now();
-        let (gate, limits) = (self.gate.clone(), self.config.limits.clone());
+        let (shared, limits) = (self.shared.clone(), self.config.limits.clone());
         let limit = limits.drain;
         let Signals { terminate, interrupt, power, .. } = signals;
-        gate.metrics.draining.set(1);
-        gate.drain.leave();
+        shared.metrics.draining.set(1);
+        shared.drain.leave();
         let second = async {
             tokio::select! {
                 () = ended_now(terminate, going_down) => {}
@@ -447,7 +448,7 @@ impl Server {
             if going_down { limits.lame_duck.min(limits.reboot_drain / 2) } else { limits.lame_duck };
         let (mut hurry, mut told) = (false, going_down);
         if !lame_duck.is_zero() {
-            manager.stopping(&notify::state(&gate));
+            manager.stopping(&notify::state(&shared));
             tracing::info!(
                 event = "lame_duck",
                 limit = %humantime::format_duration(lame_duck),
@@ -462,36 +463,36 @@ impl Server {
         let spent = signalled.elapsed();
         let reboot = if going_down { limits.reboot_drain.saturating_sub(spent) } else { limits.reboot_drain };
         let time = going::Time { drain: limit.saturating_sub(spent), reboot };
-        gate.drain.begin();
-        manager.stopping(&notify::state(&gate));
+        shared.drain.begin();
+        manager.stopping(&notify::state(&shared));
         tracing::info!(
             event = "draining",
-            tunnels = gate.busy_now(),
+            tunnels = shared.busy_now(),
             limit = %humantime::format_duration(limit),
             "draining: no new connections; live tunnels go on; a second signal ends them now"
         );
         self.listeners.close_proxies();
         let quiet = async {
             let deadline = Instant::now() + LATECOMERS;
-            while gate.admission.occupied() > 0 && Instant::now() < deadline {
+            while shared.admission.occupied() > 0 && Instant::now() < deadline {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            gate.idle().await;
+            shared.idle().await;
         };
         let ended = !hurry
             && tokio::select! {
                 () = quiet => true,
-                () = time.over(&gate, power, told) => false,
+                () = time.over(&shared, power, told) => false,
                 () = second => false,
             };
         if !ended {
             tracing::warn!(
                 event = "cutting",
-                tunnels = gate.busy_now(),
+                tunnels = shared.busy_now(),
                 "cutting the tunnels that still live"
             );
-            gate.drain.cut_all();
-            let _ = tokio::time::timeout(LAST_WORDS, gate.idle()).await;
+            shared.drain.cut_all();
+            let _ = tokio::time::timeout(LAST_WORDS, shared.idle()).await;
         }
         tracing::info!(event = "stopped", "stopped");
     }
@@ -552,20 +553,20 @@ fn cores() -> usize {
 
 /// One event loop for each core, on a thread of its own: a tunnel never changes threads, and
 /// workers share nothing but the sockets that they accept from.
-fn start_workers(gate: &Arc<Gate>) -> io::Result<Vec<UnboundedSender<Post>>> {
+fn start_workers(shared: &Arc<Shared>) -> io::Result<Vec<UnboundedSender<Post>>> {
     (0..cores())
         .map(|i| {
             let (posts, mut received) = unbounded_channel::<Post>();
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-            let gate = gate.clone();
+            let shared = shared.clone();
             thread::Builder::new().name(format!("worker-{i}")).spawn(move || {
                 runtime.block_on(async move {
-                    tokio::spawn(beat::keep());
+                    tokio::spawn(timer::keep());
                     while let Some(Post { listener, https, stop }) = received.recv().await {
-                        let gate = gate.clone();
+                        let shared = shared.clone();
                         match https {
-                            Some(https) => tokio::spawn(accept_all(listener, https, gate, stop)),
-                            None => tokio::spawn(accept_all(listener, Http, gate, stop)),
+                            Some(https) => tokio::spawn(accept_all(listener, https, shared, stop)),
+                            None => tokio::spawn(accept_all(listener, Http, shared, stop)),
                         };
                     }
                 });

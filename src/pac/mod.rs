@@ -9,6 +9,7 @@
 //! is sent there and refused there, with a reason.
 
 mod direct;
+pub mod proxies;
 mod script;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -16,12 +16,12 @@ use tokio_util::sync::CancellationToken;
 use super::admission::Admission;
 use super::routes::Seldom;
 use crate::egress::own::Own;
-use crate::log::access::AccessLog;
-use crate::log::sample::{Sampler, Verdict};
-use crate::metrics::Metrics;
-use crate::snapshot::{Limits, Snapshot};
+use crate::journal::access::AccessLog;
+use crate::journal::metrics::Metrics;
+use crate::journal::sample::{Sampler, Verdict};
+use crate::proxy::snapshot::{Limits, Snapshot};
 
-pub struct Gate {
+pub struct Shared {
     current: ArcSwap<Snapshot>,
     pub metrics: Arc<Metrics>,
     pub admission: Arc<Admission>,
@@ -35,7 +35,7 @@ pub struct Gate {
     pub(super) wrong_pac: Seldom,
 }
 
-impl Gate {
+impl Shared {
     pub fn new(snapshot: Arc<Snapshot>, metrics: Arc<Metrics>, access: AccessLog) -> Arc<Self> {
         // Ids differ between replicas and restarts, so that one can be found in gathered logs.
         let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);

@@ -21,7 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use super::dns::ResolveError;
 use super::dns::stub::{Found, Late, Stub, Told};
 use super::dns::system::{self, Files};
-use super::watch::Watch;
+use crate::net::watch::Watch;
 
 /// Names in the cache; denied names are never resolved, so only allowed ones compete for it.
 const CACHED_NAMES: u64 = 10_000;

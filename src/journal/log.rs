@@ -1,11 +1,6 @@
 //! The log: ordinary lines through `tracing`, and one line for each ended tunnel and each denial
-//! ([`access`]). All go through one bounded buffer that a thread of its own writes out, so that a
+//! ([`super::access`]). All go through one bounded buffer that a thread of its own writes out, so that a
 //! stuck disk or pipe never holds up a tunnel: then lines are dropped and counted.
-
-pub mod access;
-pub(crate) mod journald;
-pub mod last;
-pub mod sample;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -16,6 +11,7 @@ use prometheus::IntCounter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::{journald, sample};
 use crate::config::{Level, LogFormat};
 
 /// What waits to be written at most; about 15,000 lines.
@@ -33,7 +29,7 @@ struct Pending {
     closed: bool,
 }
 
-struct Shared {
+struct Buffer {
     pending: Mutex<Pending>,
     changed: Condvar,
     dropped: IntCounter,
@@ -44,7 +40,7 @@ struct Shared {
 
 /// The way into the buffer; cheap to clone.
 #[derive(Clone)]
-pub struct Sink(Arc<Shared>);
+pub struct Sink(Arc<Buffer>);
 
 impl Sink {
     /// Starts the thread that writes to `out`. `dropped` counts what the buffer had no room for.
@@ -64,19 +60,24 @@ impl Sink {
     }
 
     fn new(mut out: impl Write + Send + 'static, dropped: IntCounter, journal: bool) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let buffer = Arc::new(Buffer {
             pending: Mutex::default(),
             changed: Condvar::new(),
             dropped,
             journal,
             libraries: sample::Rate::new(OF_LIBRARIES),
         });
-        let of_thread = shared.clone();
+        let of_thread = buffer.clone();
         thread::Builder::new().name("log".into()).spawn(move || write_out(&of_thread, &mut out))?;
-        Ok(Self(shared))
+        Ok(Self(buffer))
     }
 
-    fn push(&self, line: &[u8]) {
+    /// Whether lines go to the journal, which wants them in its own form.
+    pub(super) fn is_journal(&self) -> bool {
+        self.0.journal
+    }
+
+    pub(super) fn push(&self, line: &[u8]) {
         let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
         if pending.bytes.len() + line.len() > BUFFER {
             self.0.dropped.inc();
@@ -100,12 +101,12 @@ impl Sink {
     }
 }
 
-fn write_out(shared: &Shared, out: &mut impl Write) {
+fn write_out(buffer: &Buffer, out: &mut impl Write) {
     let mut batch = Vec::new();
     loop {
-        let pending = shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let pending = buffer.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = |p: &mut Pending| p.bytes.is_empty() && !p.closed;
-        let mut pending = shared.changed.wait_while(pending, idle).unwrap_or_else(PoisonError::into_inner);
+        let mut pending = buffer.changed.wait_while(pending, idle).unwrap_or_else(PoisonError::into_inner);
         if pending.bytes.is_empty() {
             return;
         }
@@ -113,7 +114,7 @@ fn write_out(shared: &Shared, out: &mut impl Write) {
         if !pending.closed {
             drop(pending);
             thread::sleep(GATHER);
-            pending = shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            pending = buffer.pending.lock().unwrap_or_else(PoisonError::into_inner);
         }
         std::mem::swap(&mut batch, &mut pending.bytes);
         drop(pending);
@@ -121,10 +122,10 @@ fn write_out(shared: &Shared, out: &mut impl Write) {
         let _ = out.write_all(&batch).and_then(|()| out.flush());
         batch.clear();
         batch.shrink_to(64 * 1024);
-        let mut pending = shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = buffer.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.writing = false;
         drop(pending);
-        shared.changed.notify_all();
+        buffer.changed.notify_all();
     }
 }
 
@@ -169,7 +170,7 @@ impl<'a> MakeWriter<'a> for Sink {
 }
 
 /// RFC 3339 in UTC, to the millisecond, like the access lines.
-struct Utc;
+pub(super) struct Utc;
 
 impl tracing_subscriber::fmt::time::FormatTime for Utc {
     fn format_time(&self, w: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
@@ -214,7 +215,7 @@ fn plain() -> tracing_subscriber::fmt::format::DefaultFields {
 }
 
 /// `{"time":…,"level":…,"event":…,"message":…,…}`: flat, like the access lines.
-struct JsonLine;
+pub(super) struct JsonLine;
 
 impl<S, N> tracing_subscriber::fmt::FormatEvent<S, N> for JsonLine
 where

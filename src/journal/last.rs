@@ -6,7 +6,7 @@ use std::io;
 use tracing_subscriber::fmt::format::DefaultFields;
 
 use super::journald::{self, Journal};
-use super::{JsonLine, Utc};
+use super::log::{JsonLine, Utc};
 
 /// Writes it to standard error as the log would have.
 pub fn start_failed(error: &str) {

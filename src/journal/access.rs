@@ -10,7 +10,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::{Sink, journald};
+use super::journald;
+use super::log::Sink;
 use crate::config::LogFormat;
 use crate::target::Target;
 
@@ -96,7 +97,7 @@ impl AccessLog {
     }
 
     pub fn write(&self, access: &Access<'_>) {
-        let journal = self.sink.0.journal;
+        let journal = self.sink.is_journal();
         let line = match self.format {
             LogFormat::Json => {
                 let mut line = Vec::with_capacity(LINE);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::proxy::gate::Gate;
+use crate::proxy::shared::Shared;
 
 /// A sentence is told at most so often.
 const EVERY: Duration = Duration::from_secs(5);
@@ -87,13 +87,13 @@ impl Manager {
     }
 
     /// Keeps the sentence of `systemctl status` true for as long as the process lives.
-    pub(crate) async fn follow(self, gate: Arc<Gate>) {
+    pub(crate) async fn follow(self, shared: Arc<Shared>) {
         if self.0.is_none() {
             return;
         }
         let mut last = String::new();
         loop {
-            let now = state(&gate);
+            let now = state(&shared);
             if now != last {
                 self.tell(Message::Status(now.clone()));
                 last = now;
@@ -104,16 +104,16 @@ impl Manager {
 }
 
 /// How it goes, in a sentence: what `systemctl status` shows.
-pub(crate) fn state(gate: &Gate) -> String {
-    let tunnels = match gate.busy_now() {
+pub(crate) fn state(shared: &Shared) -> String {
+    let tunnels = match shared.busy_now() {
         1 => "1 tunnel".to_owned(),
         n => format!("{n} tunnels"),
     };
-    if gate.drain.is_draining() {
+    if shared.drain.is_draining() {
         format!("draining, {tunnels} left; no new connections")
-    } else if gate.drain.is_leaving() {
+    } else if shared.drain.is_leaving() {
         format!("leaving, {tunnels}; connections are accepted for limits.lame_duck")
-    } else if gate.metrics.reload_successful.get() == 1 {
+    } else if shared.metrics.reload_successful.get() == 1 {
         format!("serving, {tunnels}")
     } else {
         format!("serving, {tunnels}; the last reload was refused, see the log")
