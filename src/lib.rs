@@ -16,6 +16,7 @@ pub mod explain;
 pub mod journal;
 pub mod net;
 pub mod pac;
+pub mod plan;
 pub mod policy;
 pub mod proxy;
 pub mod serve;

@@ -18,7 +18,7 @@ use crate::catalogue::{self, Format};
 use crate::config::{self, Config, Loaded, LogFormat, Sources};
 use crate::journal::journald;
 use crate::pac::proxies::{self, Advertise, Remark};
-use crate::proxy::snapshot::{self, Plan};
+use crate::plan::{self, Plan};
 use crate::serve::ServeError;
 use crate::serve::notify;
 use crate::tls::material::Material;
@@ -222,7 +222,7 @@ fn parent_files(config: &Config) -> Result<(), Vec<String>> {
         tell(format_args!("warning: {}", credentials::not_checked("the files of egress.proxy", &kept)));
         return Ok(());
     }
-    let parent = snapshot::parent(config).map_err(|problem| vec![problem])?;
+    let parent = plan::parent(config).map_err(|problem| vec![problem])?;
     if let Some(warning) = parent.as_ref().and_then(|parent| parent.warnings()) {
         tell(format_args!("warning: {warning}"));
     }

@@ -7,8 +7,8 @@ use super::{Failure, say};
 use crate::catalogue::{Elsewhere, find_elsewhere_given};
 use crate::config::{Config, Sources};
 use crate::explain::{Explanation, Verdict};
+use crate::plan::Plan;
 use crate::policy::Protocol;
-use crate::proxy::snapshot::Plan;
 use crate::target::{Host, Target};
 
 /// Explains each target; a denied one makes the answer negative.

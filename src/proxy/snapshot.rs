@@ -1,5 +1,5 @@
-//! Config → Snapshot: everything that a request needs, resolved and checked once. A snapshot that
-//! exists is valid; making one binds nothing, so checking a configuration is safe anywhere.
+//! Plan → Snapshot: everything that a request needs, with the handles of its metrics. A request sees
+//! one whole snapshot; live tunnels keep the one that they were opened under.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,80 +7,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::catalogue;
-use crate::config::{Config, Loaded, Mode, TlsCheck};
+use crate::config::{Config, Mode, TlsCheck};
 use crate::egress::Egress;
-use crate::egress::parent::{self, Parent};
+use crate::egress::parent::Parent;
 use crate::egress::resolver::Resolver;
 use crate::journal::metrics::{Metrics, RuleSeries};
 use crate::pac::proxies::Advertise;
-use crate::policy::{Breadth, Pattern, Policy, Protocol, Reason, Rule, RuleId};
+use crate::plan::Plan;
+use crate::policy::{Policy, Protocol, Reason, Rule, RuleId};
 use crate::target::{Host, Target};
 use crate::tunnel::relay::Patience;
-
-/// The part of a configuration that the policy is made of.
-pub struct Plan {
-    pub policy: Policy,
-    /// What an administrator should know about the list, one line each.
-    pub warnings: Vec<String>,
-    /// Where the configuration came from, to be shown.
-    pub source: String,
-    connect_to: Vec<(Pattern, u16, SocketAddr)>,
-}
-
-impl Plan {
-    /// Resolves the allow list, and orders what was read.
-    #[must_use]
-    pub fn new(loaded: &Loaded) -> Self {
-        let config = &loaded.config;
-        let catalogue::Resolved { mut rules, mut warnings } = catalogue::resolve(&config.connect);
-        for (i, allow) in config.allow.iter().enumerate() {
-            let mut rule = Rule::added(allow.pattern.clone(), allow.ports.clone(), allow.category);
-            if let Some(why) = catalogue::open_to_strangers(&allow.pattern) {
-                rule.breadth = Breadth::Shared;
-                warnings.push(format!(
-                    "open to strangers: allow[{i}].pattern {}; {why}; name the hosts that agents need",
-                    allow.pattern
-                ));
-            } else if let Some(why) = allow.pattern.too_broad() {
-                warnings.push(format!("allow[{i}].pattern {} is very broad: {why}", allow.pattern));
-            }
-            rules.push(rule);
-        }
-        let egress = &config.egress;
-        let mut connect_to: Vec<_> =
-            egress.connect_to.iter().map(|(from, to)| (from.pattern.clone(), from.port, *to)).collect();
-        // The most specific first: an exact name, then the longest pattern.
-        connect_to.sort_by_key(|(p, ..)| (!p.is_exact(), std::cmp::Reverse(p.as_str().len())));
-        let alone = [
-            ("proxy_for", !egress.proxy_for.is_empty()),
-            ("proxy_credentials", egress.proxy_credentials.is_some()),
-            ("proxy_ca", egress.proxy_ca.is_some()),
-        ];
-        for (key, _) in alone.iter().filter(|(_, set)| *set && egress.proxy.is_none()) {
-            warnings.push(format!("egress.{key} has no effect: egress.proxy names no parent proxy"));
-        }
-        let file = loaded.file.as_ref();
-        let source = file.map_or("the embedded default".to_owned(), |f| f.display().to_string());
-        Self { policy: Policy::new(rules, config.policy.deny.clone()), warnings, source, connect_to }
-    }
-}
-
-/// The parent proxy of a configuration, with the files that it names.
-///
-/// # Errors
-/// In words, with the key and the file.
-pub fn parent(config: &Config) -> Result<Option<Parent>, String> {
-    let egress = &config.egress;
-    let Some(url) = egress.proxy.clone() else { return Ok(None) };
-    Parent::load(parent::Options {
-        url,
-        only: egress.proxy_for.clone(),
-        credentials: egress.proxy_credentials.as_deref(),
-        ca: egress.proxy_ca.as_deref(),
-    })
-    .map(Some)
-}
 
 /// Limits in numbers and time.
 #[derive(Clone, Copy, Debug)]

@@ -26,10 +26,11 @@ use crate::journal::access::AccessLog;
 use crate::journal::log::{self, Sink};
 use crate::journal::metrics::Metrics;
 use crate::pac::proxies::Advertise;
+use crate::plan::{self, Plan};
 use crate::proxy::https::Https;
 use crate::proxy::listener::{Http, Stop, accept_all};
 use crate::proxy::shared::Shared;
-use crate::proxy::snapshot::{self, Plan, Snapshot};
+use crate::proxy::snapshot::Snapshot;
 use crate::proxy::timer;
 use crate::tls::Shift;
 use crate::tls::material::{self, Material, Serving};
@@ -220,7 +221,7 @@ impl Server {
     ) -> Result<Self, ServeError> {
         let Ready { config, plan } = loaded;
         let material = tls_material(&config)?;
-        let parent = snapshot::parent(&config).map_err(ServeError::Parent)?;
+        let parent = plan::parent(&config).map_err(ServeError::Parent)?;
         let listeners = Listeners::new(cores());
         let change = listeners.prepare(&config)?;
         let advertise = advertised(&config, &change.addresses());
@@ -392,7 +393,7 @@ impl Server {
         let material = tls_material(&config).map_err(|error| (error, unusable))?;
         // Whatever can fail comes first; then nothing has changed.
         let failed = |error| (error, failed);
-        let parent = snapshot::parent(&config).map_err(|error| failed(ServeError::Parent(error)))?;
+        let parent = plan::parent(&config).map_err(|error| failed(ServeError::Parent(error)))?;
         let change = self.listeners.prepare(&config).map_err(failed)?;
         let advertise = advertised(&config, &change.addresses());
         let warnings = plan.warnings.clone();

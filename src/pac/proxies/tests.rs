@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::{Loaded, Sources, load};
-use crate::proxy::snapshot::Plan;
+use crate::plan::Plan;
 
 fn loaded(set: &[&str]) -> (Loaded, Plan) {
     let set = set.iter().map(|flag| (*flag).to_owned()).collect();

@@ -1,0 +1,74 @@
+//! Config → Plan: the allow list, resolved and ordered. A plan that exists is valid; making one opens
+//! nothing, so every command can, and checking a configuration is safe anywhere.
+
+use std::net::SocketAddr;
+
+use crate::catalogue;
+use crate::config::{Config, Loaded};
+use crate::egress::parent::{self, Parent};
+use crate::policy::{Breadth, Pattern, Policy, Rule};
+
+/// The part of a configuration that the policy is made of.
+pub struct Plan {
+    pub policy: Policy,
+    /// What an administrator should know about the list, one line each.
+    pub warnings: Vec<String>,
+    /// Where the configuration came from, to be shown.
+    pub source: String,
+    /// What `egress.connect_to` puts in place of a pattern and port; the most specific first.
+    pub connect_to: Vec<(Pattern, u16, SocketAddr)>,
+}
+
+impl Plan {
+    /// Resolves the allow list, and orders what was read.
+    #[must_use]
+    pub fn new(loaded: &Loaded) -> Self {
+        let config = &loaded.config;
+        let catalogue::Resolved { mut rules, mut warnings } = catalogue::resolve(&config.connect);
+        for (i, allow) in config.allow.iter().enumerate() {
+            let mut rule = Rule::added(allow.pattern.clone(), allow.ports.clone(), allow.category);
+            if let Some(why) = catalogue::open_to_strangers(&allow.pattern) {
+                rule.breadth = Breadth::Shared;
+                warnings.push(format!(
+                    "open to strangers: allow[{i}].pattern {}; {why}; name the hosts that agents need",
+                    allow.pattern
+                ));
+            } else if let Some(why) = allow.pattern.too_broad() {
+                warnings.push(format!("allow[{i}].pattern {} is very broad: {why}", allow.pattern));
+            }
+            rules.push(rule);
+        }
+        let egress = &config.egress;
+        let mut connect_to: Vec<_> =
+            egress.connect_to.iter().map(|(from, to)| (from.pattern.clone(), from.port, *to)).collect();
+        // An exact name, then the longest pattern.
+        connect_to.sort_by_key(|(p, ..)| (!p.is_exact(), std::cmp::Reverse(p.as_str().len())));
+        let alone = [
+            ("proxy_for", !egress.proxy_for.is_empty()),
+            ("proxy_credentials", egress.proxy_credentials.is_some()),
+            ("proxy_ca", egress.proxy_ca.is_some()),
+        ];
+        for (key, _) in alone.iter().filter(|(_, set)| *set && egress.proxy.is_none()) {
+            warnings.push(format!("egress.{key} has no effect: egress.proxy names no parent proxy"));
+        }
+        let file = loaded.file.as_ref();
+        let source = file.map_or("the embedded default".to_owned(), |f| f.display().to_string());
+        Self { policy: Policy::new(rules, config.policy.deny.clone()), warnings, source, connect_to }
+    }
+}
+
+/// The parent proxy of a configuration, with the files that it names.
+///
+/// # Errors
+/// In words, with the key and the file.
+pub fn parent(config: &Config) -> Result<Option<Parent>, String> {
+    let egress = &config.egress;
+    let Some(url) = egress.proxy.clone() else { return Ok(None) };
+    Parent::load(parent::Options {
+        url,
+        only: egress.proxy_for.clone(),
+        credentials: egress.proxy_credentials.as_deref(),
+        ca: egress.proxy_ca.as_deref(),
+    })
+    .map(Some)
+}
