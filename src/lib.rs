@@ -15,6 +15,7 @@ pub mod egress;
 pub mod explain;
 pub mod journal;
 pub mod net;
+pub mod outcome;
 pub mod pac;
 pub mod plan;
 pub mod policy;

@@ -20,10 +20,12 @@ use ccpgate::egress::failure::{Failure, ParentError};
 use ccpgate::egress::url::ParentUrl;
 use ccpgate::egress::{Lead, Loop};
 use ccpgate::egress::{dialer::DialError, resolver::ResolveError};
-use ccpgate::journal::metrics::{Metrics, Outcome};
+use ccpgate::journal::metrics::Metrics;
+use ccpgate::outcome::{Denial, Outcome};
 use ccpgate::policy::Reason;
-use ccpgate::proxy::refusal::{Denial, Limit, Refusal};
+use ccpgate::proxy::refusal::{Limit, Refusal};
 use serde_json::Value;
+use strum::VariantArray;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -217,10 +219,10 @@ fn every_value_of_a_closed_label_is_described() {
         page.lines().find(|line| cells(line).is_some_and(|cells| cells[0] == quoted)).unwrap()
     };
     let (tunnels, denied) = (row("ccpgate_tunnels_total"), row("ccpgate_denied_total"));
-    let mut missing: Vec<&str> = Outcome::ALL.map(Outcome::as_str).into();
+    let mut missing: Vec<&str> = Outcome::VARIANTS.iter().map(Outcome::into_str).collect();
     missing.retain(|outcome| !tunnels.contains(&format!("`{outcome}`")));
     assert_eq!(missing, Vec::<&str>::new());
-    let mut missing: Vec<&str> = Denial::ALL.map(Denial::as_str).into();
+    let mut missing: Vec<&str> = Denial::VARIANTS.iter().map(Denial::into_str).collect();
     missing.retain(|reason| !denied.contains(&format!("`{reason}`")));
     assert_eq!(missing, Vec::<&str>::new());
 }
@@ -271,7 +273,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Parent(Box::new(ParentError { url: url.clone(), authenticated: false, failure }))
     }));
     let seen: BTreeSet<&str> = all.iter().map(Refusal::reason).collect();
-    assert!(Denial::ALL.iter().all(|denial| seen.contains(denial.as_str())), "{seen:?}");
+    assert!(Denial::VARIANTS.iter().all(|denial| seen.contains(denial.into_str())), "{seen:?}");
     all
 }
 
@@ -293,7 +295,7 @@ fn about_reasons(page: &str) -> Vec<String> {
         }
     }
     let table = section(page, "## Outcomes of tunnels");
-    for outcome in Outcome::ALL.map(Outcome::as_str) {
+    for outcome in Outcome::VARIANTS.iter().map(Outcome::into_str) {
         if !table.iter().any(|line| line.starts_with(&format!("| `{outcome}` |"))) {
             missing.push(format!("no row for the outcome {outcome}"));
         }

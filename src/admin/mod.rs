@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::net::accept::Setbacks;
+use crate::net::entrance::Entrance;
 use crate::proxy::answer::PAC_TYPE;
 use crate::proxy::listener::Stop;
 use crate::proxy::routes::readiness;
@@ -55,7 +56,7 @@ pub async fn serve(listener: StdListener, admin: Arc<Admin>, stop: Stop) {
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                admin.shared.metrics.admin_accept_errors.inc();
+                admin.shared.metrics.accept_errors[Entrance::Admin as usize].inc();
                 setbacks.pause(&error, "admin").await;
                 continue;
             }

@@ -21,6 +21,7 @@ use ipnet::IpNet;
 use tokio::net::TcpStream;
 
 use crate::address::{self, Barred, Special};
+use crate::outcome::Stage;
 use crate::policy::Pattern;
 use crate::target::{Host, Target};
 use dialer::{DialError, dial};
@@ -53,8 +54,8 @@ pub enum Upstream {
 /// of an attempt that was given up, too.
 #[derive(Debug)]
 pub struct Trace {
-    /// `decide`, `dns` or `connect`.
-    pub stage: &'static str,
+    /// `Decide`, `Dns` or `Connect`.
+    pub stage: Stage,
     /// Zero where the answer was known without asking; none where no name was looked up.
     pub dns: Option<Duration>,
     pub connect: Option<Duration>,
@@ -64,7 +65,7 @@ pub struct Trace {
 
 impl Default for Trace {
     fn default() -> Self {
-        Self { stage: "decide", dns: None, connect: None, address: None }
+        Self { stage: Stage::Decide, dns: None, connect: None, address: None }
     }
 }
 
@@ -128,7 +129,7 @@ impl Egress {
                 (None, _) => return Err(self.why_none(&found, target.port, own)),
             }
         };
-        trace.stage = "connect";
+        trace.stage = Stage::Connect;
         let dialled = Instant::now();
         let connected = dial(&addresses, &self.source_address, self.connect_timeout).await;
         trace.connect = Some(dialled.elapsed());
@@ -192,7 +193,7 @@ impl Egress {
             trace.dns = Some(Duration::ZERO);
             return Ok(found);
         }
-        trace.stage = "dns";
+        trace.stage = Stage::Dns;
         let asked = Instant::now();
         let answer = self.resolver.lookup(name).await;
         trace.dns = Some(asked.elapsed());

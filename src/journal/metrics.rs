@@ -11,57 +11,12 @@ use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use strum::VariantArray;
 
+use crate::net::entrance::Entrance;
+use crate::outcome::{Denial, Outcome, WouldDeny};
 use crate::policy::{Category, Rule};
-use crate::proxy::refusal::Denial;
 use crate::tls::HandshakeFailure;
-
-/// How a tunnel that the policy let through ended: the label `outcome`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Ok,
-    Dns,
-    Connect,
-    UpstreamReset,
-    ClientReset,
-    IdleTimeout,
-    NotTls,
-    SniMismatch,
-    Drained,
-}
-
-impl Outcome {
-    pub const ALL: [Self; 9] = [
-        Self::Ok,
-        Self::Dns,
-        Self::Connect,
-        Self::UpstreamReset,
-        Self::ClientReset,
-        Self::IdleTimeout,
-        Self::NotTls,
-        Self::SniMismatch,
-        Self::Drained,
-    ];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Dns => "dns",
-            Self::Connect => "connect",
-            Self::UpstreamReset => "upstream_reset",
-            Self::ClientReset => "client_reset",
-            Self::IdleTimeout => "idle_timeout",
-            Self::NotTls => "not_tls",
-            Self::SniMismatch => "sni_mismatch",
-            Self::Drained => "drained",
-        }
-    }
-
-    /// Whether it counts against the network in `ccpgate_error_ratio`.
-    const fn is_error(self) -> bool {
-        matches!(self, Self::Dns | Self::Connect | Self::UpstreamReset | Self::IdleTimeout)
-    }
-}
 
 /// The label that stands in for rule and category where report mode let something through.
 pub const NO_RULE: &str = "none";
@@ -101,7 +56,7 @@ pub struct RuleSeries {
     pub received: IntCounter,
     pub connect: Histogram,
     pub category: Arc<CategorySeries>,
-    outcomes: [IntCounter; Outcome::ALL.len()],
+    outcomes: [IntCounter; Outcome::VARIANTS.len()],
     /// Its category's and `all`; none for what only report mode let through.
     ratios: Vec<Arc<Ratio>>,
 }
@@ -127,10 +82,10 @@ pub struct Metrics {
     all: Arc<Ratio>,
     pub dns: Histogram,
     denied: Vec<IntCounter>,
-    reported: IntCounterVec,
+    reported: Vec<IntCounter>,
+    /// Of the proxy listeners.
     pub client_connections: [IntGauge; 2],
-    pub accept_errors: [IntCounter; 2],
-    pub admin_accept_errors: IntCounter,
+    pub accept_errors: [IntCounter; 3],
     pub tls_full: IntCounter,
     pub tls_resumed: IntCounter,
     tls_failures: [IntCounter; HandshakeFailure::ALL.len()],
@@ -143,24 +98,6 @@ pub struct Metrics {
     pub tls_files_successful: IntGauge,
     pub draining: IntGauge,
     pub log_dropped: IntCounter,
-}
-
-/// Which kind of proxy listener: the label `listener`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Listener {
-    Http,
-    Https,
-}
-
-impl Listener {
-    pub const ALL: [Self; 2] = [Self::Http, Self::Https];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-        }
-    }
 }
 
 /// A tunnel lasts from a moment to a shift and more.
@@ -231,9 +168,6 @@ impl Metrics {
             "What mode = \"report\" let through and \"enforce\" would refuse, by reason.",
             &["reason"],
         );
-        for reason in ["no_rule", "port", "deny_rule", "ip_literal", "not_tls", "sni_mismatch"] {
-            reported.with_label_values(&[reason]);
-        }
         let connections = int_gauges("ccpgate_client_connections", "Open client connections.", &["listener"]);
         let accept_errors =
             counters("ccpgate_accept_errors_total", "Failures to accept a connection.", &["listener"]);
@@ -277,11 +211,15 @@ impl Metrics {
             none: series(NO_RULE),
             all: ratio_of("all"),
             dns: histogram("ccpgate_dns_duration_seconds", "DNS look-ups.", DNS_EDGES),
-            denied: Denial::ALL.iter().map(|d| denied.with_label_values(&[d.as_str()])).collect(),
-            reported,
-            client_connections: Listener::ALL.map(|l| connections.with_label_values(&[l.as_str()])),
-            accept_errors: Listener::ALL.map(|l| accept_errors.with_label_values(&[l.as_str()])),
-            admin_accept_errors: accept_errors.with_label_values(&["admin"]),
+            denied: Denial::VARIANTS.iter().map(|d| denied.with_label_values(&[d.into_str()])).collect(),
+            reported: WouldDeny::VARIANTS
+                .iter()
+                .map(|w| reported.with_label_values(&[w.into_str()]))
+                .collect(),
+            client_connections: [Entrance::Http, Entrance::Https]
+                .map(|e| connections.with_label_values(&[e.into_str()])),
+            accept_errors: [Entrance::Http, Entrance::Https, Entrance::Admin]
+                .map(|e| accept_errors.with_label_values(&[e.into_str()])),
             tls_full: handshakes.with_label_values(&["false"]),
             tls_resumed: handshakes.with_label_values(&["true"]),
             tls_failures: HandshakeFailure::ALL.map(|cause| failures.with_label_values(&[cause.as_str()])),
@@ -348,7 +286,9 @@ impl Metrics {
             received: self.bytes.with_label_values(&[domain, name, "received"]),
             connect: self.connect.with_label_values(&labels),
             category,
-            outcomes: Outcome::ALL.map(|o| self.tunnels.with_label_values(&[domain, name, o.as_str()])),
+            outcomes: std::array::from_fn(|i| {
+                self.tunnels.with_label_values(&[domain, name, Outcome::VARIANTS[i].into_str()])
+            }),
             ratios,
         })
     }
@@ -361,8 +301,8 @@ impl Metrics {
         self.tls_failures[cause as usize].inc();
     }
 
-    pub fn reported(&self, reason: &str) {
-        self.reported.with_label_values(&[reason]).inc();
+    pub fn reported(&self, reason: WouldDeny) {
+        self.reported[reason as usize].inc();
     }
 
     /// Counts a reload that went well or not, and shows what is in force since: `whole` when the

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prometheus::IntGauge;
 
 use super::refusal::Limit;
-use crate::journal::metrics::Listener;
+use crate::net::entrance::Entrance;
 
 const SHARDS: usize = 16;
 /// Connections over a limit that are still told so with a 503; those beyond are closed unheard,
@@ -24,9 +24,9 @@ pub struct Admission {
 }
 
 /// What a new connection gets.
-pub enum Entrance {
+pub enum Admitted {
     /// Served, or told that a limit is reached.
-    Admitted(Permit, Option<Limit>),
+    In(Permit, Option<Limit>),
     /// Closed at once.
     Shut,
 }
@@ -48,14 +48,14 @@ impl Admission {
         client: IpAddr,
         connections: usize,
         per_client: usize,
-        listener: Listener,
-    ) -> Entrance {
-        self.gauges[listener as usize].inc();
-        let (permit, total, own) = self.count(client, Some(listener));
+        entrance: Entrance,
+    ) -> Admitted {
+        self.gauges[entrance as usize].inc();
+        let (permit, total, own) = self.count(client, Some(entrance));
         if total > connections + TOLD || own > per_client + TOLD {
-            return Entrance::Shut;
+            return Admitted::Shut;
         }
-        Entrance::Admitted(permit, over(total, connections, own, per_client))
+        Admitted::In(permit, over(total, connections, own, per_client))
     }
 
     /// Counts in a tunnel that shares its connection with others.
@@ -69,12 +69,12 @@ impl Admission {
         (permit, over(total, connections, own, per_client))
     }
 
-    fn count(self: &Arc<Self>, client: IpAddr, listener: Option<Listener>) -> (Permit, usize, usize) {
+    fn count(self: &Arc<Self>, client: IpAddr, entrance: Option<Entrance>) -> (Permit, usize, usize) {
         let total = self.total.fetch_add(1, Ordering::Relaxed) + 1;
         let mut shard = self.shard(client);
         let own = shard.entry(client).or_insert(0);
         *own += 1;
-        (Permit { admission: self.clone(), client, listener }, total, *own)
+        (Permit { admission: self.clone(), client, entrance }, total, *own)
     }
 
     fn shard(&self, client: IpAddr) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
@@ -100,13 +100,13 @@ pub struct Permit {
     admission: Arc<Admission>,
     client: IpAddr,
     /// Shown in this listener's gauge; a tunnel beside others is not.
-    listener: Option<Listener>,
+    entrance: Option<Entrance>,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(listener) = self.listener {
-            self.admission.gauges[listener as usize].dec();
+        if let Some(entrance) = self.entrance {
+            self.admission.gauges[entrance as usize].dec();
         }
         if let Entry::Occupied(mut own) = self.admission.shard(self.client).entry(self.client) {
             *own.get_mut() -= 1;

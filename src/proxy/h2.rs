@@ -27,7 +27,7 @@ use super::session::{self, KEEP_ALIVE, Peer, admit, carry, guard, open};
 use super::shared::Shared;
 use super::shown;
 use super::timer;
-use crate::journal::metrics::Outcome;
+use crate::outcome::{EndedBy, Outcome};
 use crate::proxy::snapshot::Snapshot;
 use crate::tunnel::pipe::Pipe;
 use crate::tunnel::wire::{Pulse, Wire};
@@ -173,7 +173,7 @@ async fn negotiate(
     };
     let session::Opened { mut record, upstream } = opened;
     let Ok(send) = respond.send_response(Response::new(()), false) else {
-        record.ended(&shared, Outcome::ClientReset, "client", [0, 0]);
+        record.ended(&shared, Outcome::ClientReset, EndedBy::Client, [0, 0]);
         return None;
     };
     record.established();
@@ -211,7 +211,6 @@ fn as_h1(parts: &http::request::Parts) -> head::Request {
     head::Request {
         method: parts.method.as_str().into(),
         target: target.into(),
-        http_1_0: false,
         host: parts.uri.authority().map(|a| a.as_str().into()),
         body: false,
         close: false,

@@ -18,7 +18,7 @@ use super::recognise::{self, More, Spoken, recognise};
 use super::refusal::{Refusal, escaped};
 use super::session::{self, Peer};
 use super::shared::Shared;
-use crate::journal::metrics::Listener;
+use crate::net::entrance::Entrance;
 use crate::net::scratch;
 use crate::tls::HandshakeFailure as Cause;
 use crate::tls::client::subject;
@@ -163,8 +163,8 @@ async fn not_tls(mut stream: TcpStream) -> Failed {
     };
     let _ = stream.write_all(&UNEXPECTED).await;
     let (cause, why) = match recognised {
-        Some(spoken @ Spoken::Http) => (Cause::PlainHttp, spoken.on(Listener::Https)),
-        Some(spoken) => (Cause::NotTls, spoken.on(Listener::Https)),
+        Some(spoken @ Spoken::Http) => (Cause::PlainHttp, spoken.on(Entrance::Https)),
+        Some(spoken) => (Cause::NotTls, spoken.on(Entrance::Https)),
         None => (Cause::NotTls, "neither TLS nor anything known"),
     };
     Failed { cause, why: why.to_owned(), aloud: recognised.is_some(), stream: Some(stream) }

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncRead;
 
 use super::recognise::{Spoken, recognise};
-use crate::journal::metrics::Listener;
+use crate::net::entrance::Entrance;
 use crate::net::scratch;
 
 /// As many fields as hyper allows by default; a browser sends about ten with a CONNECT.
@@ -25,7 +25,6 @@ pub struct Request {
     pub method: Box<str>,
     /// The request target as it came.
     pub target: Box<str>,
-    pub http_1_0: bool,
     /// The value of `Host`, only to name the proxy in a PAC file.
     pub host: Option<Box<str>>,
     /// A body is announced; this proxy takes none.
@@ -153,7 +152,6 @@ fn understand(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<Reques
     let mut understood = Request {
         method: request.method.unwrap_or_default().into(),
         target: target.into(),
-        http_1_0: request.version == Some(0),
         host: None,
         body: false,
         close: request.version == Some(0),
@@ -186,7 +184,7 @@ fn understand(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<Reques
 fn in_words(bytes: &[u8], error: httparse::Error) -> String {
     match recognise(bytes) {
         Ok(Spoken::Http) | Err(_) => format!("the request can't be parsed: {error}"),
-        Ok(spoken) => spoken.on(Listener::Http).to_owned(),
+        Ok(spoken) => spoken.on(Entrance::Http).to_owned(),
     }
 }
 

@@ -17,7 +17,7 @@ use super::handshake::shake_hands;
 use super::listener::Service;
 use super::session::{self, Peer};
 use super::shared::Shared;
-use crate::journal::metrics::Listener;
+use crate::net::entrance::Entrance;
 use crate::net::sockopt;
 use crate::tls::material::Serving;
 use crate::tunnel::pipe::Pipe;
@@ -28,7 +28,7 @@ use crate::tunnel::wire::{Pulse, Wire};
 pub struct Https(pub Arc<ArcSwap<Serving>>);
 
 impl Service for Https {
-    const LISTENER: Listener = Listener::Https;
+    const ENTRANCE: Entrance = Entrance::Https;
 
     async fn serve(self, stream: TcpStream, mut peer: Peer, permit: Permit, shared: Arc<Shared>) {
         // Boxes: what one step needs is freed before the connection idles for a shift.

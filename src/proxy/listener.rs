@@ -14,14 +14,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
-use super::admission::Entrance;
+use super::admission::Admitted;
 use super::session::{self, Peer};
 use super::shared::Shared;
 use super::timer;
 use crate::address;
-use crate::journal::metrics::Listener;
 use crate::net::accept::{Setbacks, is_one_clients};
+use crate::net::entrance::Entrance;
 use crate::net::sockopt::prepare;
+use crate::outcome::Denial;
 
 /// 500 agents log in at 9:00 sharp. The kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -169,7 +170,7 @@ impl Stop {
 
 /// How a connection of a listener is served; over TLS a handshake comes first.
 pub trait Service: Clone + Send + 'static {
-    const LISTENER: Listener;
+    const ENTRANCE: Entrance;
 
     fn serve(
         self,
@@ -185,7 +186,7 @@ pub trait Service: Clone + Send + 'static {
 pub struct Http;
 
 impl Service for Http {
-    const LISTENER: Listener = Listener::Http;
+    const ENTRANCE: Entrance = Entrance::Http;
 
     fn serve(
         self,
@@ -218,8 +219,8 @@ pub async fn accept_all<S: Service>(listener: StdListener, service: S, shared: A
                 admit(stream, address, local, service.clone(), &shared);
             }
             Err(error) => {
-                shared.metrics.accept_errors[S::LISTENER as usize].inc();
-                if setbacks.pause(&error, S::LISTENER.as_str()).await && stop.is_told() {
+                shared.metrics.accept_errors[S::ENTRANCE as usize].inc();
+                if setbacks.pause(&error, S::ENTRANCE.into_str()).await && stop.is_told() {
                     return;
                 }
             }
@@ -242,7 +243,7 @@ fn accept_the_rest<S: Service>(listener: TcpListener, local: SocketAddr, service
                 let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
                 match stream {
                     Ok(stream) => admit(stream, address, local, service.clone(), shared),
-                    Err(_) => shared.metrics.accept_errors[S::LISTENER as usize].inc(),
+                    Err(_) => shared.metrics.accept_errors[S::ENTRANCE as usize].inc(),
                 }
             }
             Err(error) if is_one_clients(&error) => {}
@@ -261,19 +262,19 @@ fn admit<S: Service>(
     timer::stir();
     let client = address::canonical(address.ip());
     let limits = shared.limits();
-    let entrance =
-        shared.admission.enter(client, limits.connections, limits.connections_per_client, S::LISTENER);
-    match entrance {
-        Entrance::Admitted(permit, over) => {
+    let admitted =
+        shared.admission.enter(client, limits.connections, limits.connections_per_client, S::ENTRANCE);
+    match admitted {
+        Admitted::In(permit, over) => {
             let address = SocketAddr::new(client, address.port());
             let local = if crate::egress::dialer::is_unspecified(local.ip()) {
                 stream.local_addr().unwrap_or(local)
             } else {
                 local
             };
-            let peer = Peer { address, local, listener: S::LISTENER, certificate: None, over };
+            let peer = Peer { address, local, entrance: S::ENTRANCE, certificate: None, over };
             tokio::spawn(service.serve(stream, peer, permit, shared.clone()));
         }
-        Entrance::Shut => shared.metrics.denied(super::refusal::Denial::Overload),
+        Admitted::Shut => shared.metrics.denied(Denial::Overload),
     }
 }

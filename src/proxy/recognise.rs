@@ -1,7 +1,7 @@
 //! What a stranger's first bytes are, in the same words on both listeners: a wrong word in a PAC file
 //! and a load balancer's preface are the commonest mistakes in the field. No I/O.
 
-use crate::journal::metrics::Listener;
+use crate::net::entrance::Entrance;
 
 /// As many bytes as are ever needed to tell.
 pub(crate) const ENOUGH: usize = 16;
@@ -73,16 +73,16 @@ pub(crate) enum More {
 
 impl Spoken {
     /// What it is and what an administrator does about it, where it came in on this listener.
-    pub(crate) const fn on(self, listener: Listener) -> &'static str {
-        match (self, listener) {
-            (Self::Tls, Listener::Http) => {
+    pub(crate) const fn on(self, entrance: Entrance) -> &'static str {
+        match (self, entrance) {
+            (Self::Tls, Entrance::Http) => {
                 "a TLS handshake on the plain listener: the PAC file says HTTPS where it should say PROXY"
             }
-            (Self::Tls, Listener::Https) => "a TLS handshake that can't be read",
-            (Self::Http, Listener::Https) => {
+            (Self::Tls, _) => "a TLS handshake that can't be read",
+            (Self::Http, Entrance::Https) => {
                 "plain HTTP on the TLS listener: the PAC file says PROXY where it should say HTTPS"
             }
-            (Self::Http, Listener::Http) => "a request that can't be read",
+            (Self::Http, _) => "a request that can't be read",
             (Self::Http2, _) => "HTTP/2 without TLS is not served",
             (Self::ProxyV1, _) => "a PROXY protocol line: a load balancer adds it, switch it off there",
             (Self::ProxyV2, _) => {
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn both_listeners_say_the_same_of_what_belongs_to_neither() {
         for (_, spoken) in GREETINGS {
-            let (plain, tls) = (spoken.on(Listener::Http), spoken.on(Listener::Https));
+            let (plain, tls) = (spoken.on(Entrance::Http), spoken.on(Entrance::Https));
             assert_eq!(plain == tls, !matches!(spoken, Spoken::Tls | Spoken::Http), "{spoken:?}");
         }
     }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::refusal::{Account, Refusal};
+use super::refusal::{Counted, Refusal};
 use super::session::Peer;
 use super::shared::Shared;
 use crate::egress::Trace;
 use crate::journal::access::{Access, Asked, Millis};
-use crate::journal::metrics::{Outcome, RuleSeries};
+use crate::journal::metrics::RuleSeries;
+use crate::outcome::{EndedBy, Outcome, Stage, WouldDeny};
 use crate::policy::RuleId;
 use crate::proxy::snapshot::Snapshot;
 use crate::target::Target;
@@ -28,7 +29,7 @@ pub struct Record {
     pub detail: Option<Box<str>>,
     client: SocketAddr,
     certificate: Option<Arc<str>>,
-    would_deny: Option<&'static str>,
+    would_deny: Option<WouldDeny>,
     rule: Option<RuleId>,
     started: Instant,
     live: bool,
@@ -62,7 +63,7 @@ impl Record {
 
     /// Lets through what report mode would have denied for `reason`, under no rule. The first reason
     /// is the one that would have refused it.
-    pub fn report(&mut self, reason: &'static str, shared: &Shared) {
+    pub fn report(&mut self, reason: WouldDeny, shared: &Shared) {
         shared.metrics.reported(reason);
         self.would_deny.get_or_insert(reason);
         if self.live {
@@ -94,7 +95,7 @@ impl Record {
     }
 
     /// Counts and logs the end of a tunnel.
-    pub fn ended(self: Box<Self>, shared: &Shared, outcome: Outcome, by: &'static str, moved: [u64; 2]) {
+    pub fn ended(self: Box<Self>, shared: &Shared, outcome: Outcome, by: EndedBy, moved: [u64; 2]) {
         let lived = self.started.elapsed();
         self.series().ended(outcome);
         if self.live {
@@ -109,8 +110,8 @@ impl Record {
 
     /// Counts and logs what got no tunnel.
     pub fn refused(self: Box<Self>, shared: &Shared, refusal: &Refusal) {
-        let outcome = match refusal.account() {
-            Account::Denied(denial) => {
+        let outcome = match refusal.counted() {
+            Counted::Denied(denial) => {
                 shared.metrics.denied(denial);
                 if shared.log_denial(self.client.ip()) {
                     let (reason, why) = (Some(refusal.reason()), Some(refusal.why()));
@@ -119,12 +120,11 @@ impl Record {
                 }
                 return;
             }
-            Account::Dns => Outcome::Dns,
-            Account::Connect => Outcome::Connect,
+            Counted::Failed(outcome) => outcome,
         };
         let mut record = self;
         record.detail = Some(refusal.why().into());
-        record.ended(shared, outcome, "proxy", [0, 0]);
+        record.ended(shared, outcome, EndedBy::Proxy, [0, 0]);
     }
 
     fn write(&self, shared: &Shared, line: Line) {
@@ -142,16 +142,16 @@ impl Record {
             domain: rule.map(|r| r.pattern.as_str()).or(unlisted),
             category: rule.map(|r| r.category.as_str()).or(unlisted),
             upstream: self.trace.address,
-            outcome: line.outcome.map(Outcome::as_str),
+            outcome: line.outcome.map(|o| o.into_str()),
             reason: line.reason,
-            ended_by: line.by,
-            stage: line.stage,
+            ended_by: line.by.map(|by| by.into_str()),
+            stage: line.stage.map(|stage| stage.into_str()),
             sent: line.moved[0],
             received: line.moved[1],
             duration_ms: Millis(line.lived),
             dns_ms: self.trace.dns.map(Millis),
             connect_ms: self.trace.connect.map(Millis),
-            would_deny: self.would_deny,
+            would_deny: self.would_deny.map(|would| would.into_str()),
             client_cert: self.certificate.as_deref(),
             detail: line.why.as_deref().or(self.detail.as_deref()),
         });
@@ -187,8 +187,8 @@ impl Drop for Record {
 struct Line {
     outcome: Option<Outcome>,
     reason: Option<&'static str>,
-    by: Option<&'static str>,
-    stage: Option<&'static str>,
+    by: Option<EndedBy>,
+    stage: Option<Stage>,
     moved: [u64; 2],
     lived: Duration,
     why: Option<String>,
@@ -203,7 +203,7 @@ pub fn denied(
     refusal: &Refusal,
 ) -> String {
     let id = shared.id_text(shared.next_id());
-    if let Account::Denied(denial) = refusal.account() {
+    if let Counted::Denied(denial) = refusal.counted() {
         shared.metrics.denied(denial);
     }
     if snapshot.access && shared.log_denial(peer.address.ip()) {

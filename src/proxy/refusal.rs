@@ -9,70 +9,8 @@ use crate::egress::dialer::DialError;
 use crate::egress::failure::{Failure, ParentError};
 use crate::egress::resolver::ResolveError;
 use crate::egress::{Lead, Loop, Unreached};
+use crate::outcome::{Denial, Outcome};
 use crate::policy::Reason;
-
-/// Why a request was refused before anything was dialled: the label `reason` of
-/// `ccpgate_denied_total`. What fails later is a tunnel with an outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denial {
-    NoRule,
-    Port,
-    DenyRule,
-    IpLiteral,
-    Client,
-    Method,
-    PrivateAddress,
-    Malformed,
-    HeaderSize,
-    HeaderTimeout,
-    Overload,
-    Draining,
-}
-
-impl Denial {
-    pub const ALL: [Self; 12] = [
-        Self::NoRule,
-        Self::Port,
-        Self::DenyRule,
-        Self::IpLiteral,
-        Self::Client,
-        Self::Method,
-        Self::PrivateAddress,
-        Self::Malformed,
-        Self::HeaderSize,
-        Self::HeaderTimeout,
-        Self::Overload,
-        Self::Draining,
-    ];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoRule => "no_rule",
-            Self::Port => "port",
-            Self::DenyRule => "deny_rule",
-            Self::IpLiteral => "ip_literal",
-            Self::Client => "client",
-            Self::Method => "method",
-            Self::PrivateAddress => "private_address",
-            Self::Malformed => "malformed",
-            Self::HeaderSize => "header_size",
-            Self::HeaderTimeout => "header_timeout",
-            Self::Overload => "overload",
-            Self::Draining => "draining",
-        }
-    }
-}
-
-impl From<Reason> for Denial {
-    fn from(reason: Reason) -> Self {
-        match reason {
-            Reason::NoRule => Self::NoRule,
-            Reason::Port => Self::Port,
-            Reason::DenyRule => Self::DenyRule,
-            Reason::IpLiteral => Self::IpLiteral,
-        }
-    }
-}
 
 /// A request that gets no tunnel, with what its answer needs to know.
 #[derive(Debug)]
@@ -122,22 +60,19 @@ impl From<Unreached> for Refusal {
 pub enum Limit {
     Connections(usize),
     PerClient(usize),
-    /// Descriptors or local ports of the machine.
-    Sockets,
 }
 
-/// How a refusal is accounted for.
+/// What a refusal is counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Account {
+pub(super) enum Counted {
     Denied(Denial),
     /// A tunnel that failed before it began.
-    Dns,
-    Connect,
+    Failed(Outcome),
 }
 
 impl Refusal {
-    pub fn account(&self) -> Account {
-        Account::Denied(match self {
+    pub(super) fn counted(&self) -> Counted {
+        Counted::Denied(match self {
             Self::Policy { reason, .. } => (*reason).into(),
             Self::Client(_) => Denial::Client,
             Self::Method { .. } => Denial::Method,
@@ -147,22 +82,21 @@ impl Refusal {
             Self::HeaderTimeout => Denial::HeaderTimeout,
             Self::Overload(_) | Self::Dial(DialError::Exhausted(_)) => Denial::Overload,
             Self::Draining => Denial::Draining,
-            Self::Dns(_) => return Account::Dns,
-            Self::Dial(_) => return Account::Connect,
+            Self::Dns(_) => return Counted::Failed(Outcome::Dns),
+            Self::Dial(_) => return Counted::Failed(Outcome::Connect),
             Self::Parent(error) => match error.failure {
-                Failure::Dns(_) => return Account::Dns,
+                Failure::Dns(_) => return Counted::Failed(Outcome::Dns),
                 Failure::Dial(DialError::Exhausted(_)) => Denial::Overload,
-                _ => return Account::Connect,
+                _ => return Counted::Failed(Outcome::Connect),
             },
         })
     }
 
     /// The stable word for `details`, logs and `explain`.
     pub fn reason(&self) -> &'static str {
-        match self.account() {
-            Account::Denied(denial) => denial.as_str(),
-            Account::Dns => "dns",
-            Account::Connect => "connect",
+        match self.counted() {
+            Counted::Denied(denial) => denial.into_str(),
+            Counted::Failed(outcome) => outcome.into_str(),
         }
     }
 
@@ -248,7 +182,6 @@ impl Refusal {
             Self::HeaderTimeout => "the request header did not arrive in time".into(),
             Self::Overload(Limit::Connections(n)) => format!("all {n} connections are in use"),
             Self::Overload(Limit::PerClient(n)) => format!("this address already has {n} connections open"),
-            Self::Overload(Limit::Sockets) => "this machine has no file descriptor to spare".into(),
             Self::Draining => "this proxy is shutting down".into(),
             Self::Dns(error) => format!("DNS look-up failed: {error}"),
             Self::Dial(error) => error.to_string(),
@@ -314,7 +247,7 @@ impl Refusal {
             Self::Overload(Limit::PerClient(_)) => {
                 "raise limits.connections_per_client if many agents share this address (NAT, VDI)".into()
             }
-            Self::Overload(Limit::Sockets) | Self::Dial(DialError::Exhausted(_)) => {
+            Self::Dial(DialError::Exhausted(_)) => {
                 "raise LimitNOFILE, or set egress.source_address if local ports ran out".into()
             }
             Self::Draining => "use the next proxy of the PAC file".into(),

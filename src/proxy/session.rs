@@ -24,8 +24,9 @@ use super::shown;
 use crate::address;
 use crate::config::TlsCheck;
 use crate::egress::Upstream;
-use crate::journal::metrics::{Listener, Outcome};
+use crate::net::entrance::Entrance;
 use crate::net::scratch;
+use crate::outcome::{EndedBy, Outcome, Stage, WouldDeny};
 use crate::policy::Decision;
 use crate::proxy::snapshot::Snapshot;
 use crate::target::Target;
@@ -43,7 +44,7 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Where it reached this proxy.
     pub local: SocketAddr,
-    pub listener: Listener,
+    pub entrance: Entrance,
     /// The subject of its certificate, where it showed one.
     pub certificate: Option<Arc<str>>,
     /// It came over this limit and is only told so.
@@ -264,7 +265,7 @@ impl Refused {
     /// Counts and logs it; the answer, if anybody is left to hear it.
     pub(super) fn account(self, shared: &Shared, snapshot: &Snapshot) -> Option<Plain<'static>> {
         let Some(refusal) = self.refusal else {
-            self.record.ended(shared, Outcome::ClientReset, "client", [0, 0]);
+            self.record.ended(shared, Outcome::ClientReset, EndedBy::Client, [0, 0]);
             return None;
         };
         let (id, target) = (shared.id_text(self.record.id), self.record.target.to_string());
@@ -300,7 +301,7 @@ pub async fn open(
     let (rule, reported, refusal) = match snapshot.policy.decide(&target) {
         Decision::Allowed(rule, _) => (Some(rule), None, None),
         Decision::Denied { reason, .. } if snapshot.lets_through(reason, &target) => {
-            (None, Some(reason.as_str()), None)
+            (None, Some(reason.into()), None)
         }
         Decision::Denied { reason, by } => {
             (None, None, Some(Refusal::Policy { reason, rule: by.map(|by| by.pattern().to_string()) }))
@@ -361,7 +362,7 @@ fn connect<C: Wire>(
         };
         let written = async { client.write_all(ESTABLISHED).await.and(client.flush().await) };
         if written.await.is_err() {
-            record.ended(shared, Outcome::ClientReset, "client", [0, 0]);
+            record.ended(shared, Outcome::ClientReset, EndedBy::Client, [0, 0]);
             return None;
         }
         record.established();
@@ -410,10 +411,10 @@ fn hold<C: Wire, U: Wire>(
     async move {
         let check = snapshot.tls;
         if check == TlsCheck::Off {
-            record.trace.stage = "relay";
+            record.trace.stage = Stage::Relay;
             return Some(Tunnel::new(Relay::new(client, upstream, &held, 0), record, shared, busy));
         }
-        record.trace.stage = "hello";
+        record.trace.stage = Stage::Hello;
         let deadline = tokio::time::Instant::now() + snapshot.limits.header_timeout;
         let mut sent = 0;
         let mut judge = hello::Judge::default();
@@ -448,12 +449,12 @@ fn hold<C: Wire, U: Wire>(
             verdict = match timeout_at(deadline, read).await {
                 Ok(Ok(Some(verdict))) => verdict,
                 Ok(Ok(None)) if held.is_empty() => {
-                    record.ended(&shared, Outcome::Ok, "client", [0, 0]);
+                    record.ended(&shared, Outcome::Ok, EndedBy::Client, [0, 0]);
                     return None;
                 }
                 Ok(Ok(None)) => Verdict::NotTls("the client closed within its ClientHello"),
                 Ok(Err(_)) => {
-                    record.ended(&shared, Outcome::ClientReset, "client", [0, 0]);
+                    record.ended(&shared, Outcome::ClientReset, EndedBy::Client, [0, 0]);
                     return None;
                 }
                 Err(_) if held.is_empty() => Verdict::NotTls("the client sent nothing"),
@@ -461,27 +462,26 @@ fn hold<C: Wire, U: Wire>(
             };
         }
         debug_assert!(held.len() <= MAX_HELLO + scratch::SIZE);
-        let (outcome, detail) = match verdict {
-            Verdict::Pass | Verdict::Incomplete => (None, None),
-            Verdict::NotTls(what) => (Some(Outcome::NotTls), Some(what.to_owned())),
-            Verdict::SniMismatch(Some(name)) => {
-                (Some(Outcome::SniMismatch), Some(format!("the ClientHello names {name}")))
-            }
-            Verdict::SniMismatch(None) => {
-                (Some(Outcome::SniMismatch), Some("the ClientHello names no host".into()))
+        let fault = match verdict {
+            Verdict::Pass | Verdict::Incomplete => None,
+            Verdict::NotTls(what) => Some((WouldDeny::NotTls, Outcome::NotTls, what.to_owned())),
+            Verdict::SniMismatch(name) => {
+                let named = name.unwrap_or_else(|| "no host".into());
+                let detail = format!("the ClientHello names {named}");
+                Some((WouldDeny::SniMismatch, Outcome::SniMismatch, detail))
             }
         };
-        record.detail = detail.map(Into::into);
-        if let Some(outcome) = outcome {
+        if let Some((reason, outcome, detail)) = fault {
+            record.detail = Some(detail.into());
             // Silence is no traffic that a report could show and let through.
             if !snapshot.report || held.is_empty() {
-                record.ended(&shared, outcome, "proxy", [0, 0]);
+                record.ended(&shared, outcome, EndedBy::Proxy, [0, 0]);
                 client.reset();
                 return None;
             }
-            record.report(outcome.as_str(), &shared);
+            record.report(reason, &shared);
         }
-        record.trace.stage = "relay";
+        record.trace.stage = Stage::Relay;
         Some(Tunnel::new(Relay::new(client, upstream, &held, sent as u64), record, shared, busy))
     }
 }
@@ -501,22 +501,22 @@ impl<C: Wire, U: Wire> Tunnel<C, U> {
             None => self.relay.abort(),
         }
         let (outcome, by) = match end {
-            Some(End::Closed(side)) => (Outcome::Ok, name(side)),
-            Some(End::Reset(Side::Client)) => (Outcome::ClientReset, "client"),
-            Some(End::Reset(Side::Upstream)) => (Outcome::UpstreamReset, "upstream"),
-            Some(End::Vanished(Side::Client)) => (Outcome::ClientReset, "proxy"),
-            Some(End::Vanished(Side::Upstream)) => (Outcome::UpstreamReset, "proxy"),
-            Some(End::Idle) => (Outcome::IdleTimeout, "proxy"),
-            None => (Outcome::Drained, "proxy"),
+            Some(End::Closed(side)) => (Outcome::Ok, by(side)),
+            Some(End::Reset(Side::Client)) => (Outcome::ClientReset, EndedBy::Client),
+            Some(End::Reset(Side::Upstream)) => (Outcome::UpstreamReset, EndedBy::Upstream),
+            Some(End::Vanished(Side::Client)) => (Outcome::ClientReset, EndedBy::Proxy),
+            Some(End::Vanished(Side::Upstream)) => (Outcome::UpstreamReset, EndedBy::Proxy),
+            Some(End::Idle) => (Outcome::IdleTimeout, EndedBy::Proxy),
+            None => (Outcome::Drained, EndedBy::Proxy),
         };
         let Self { relay, record, shared, .. } = *self;
         record.ended(&shared, outcome, by, relay.moved());
     }
 }
 
-const fn name(side: Side) -> &'static str {
+const fn by(side: Side) -> EndedBy {
     match side {
-        Side::Client => "client",
-        Side::Upstream => "upstream",
+        Side::Client => EndedBy::Client,
+        Side::Upstream => EndedBy::Upstream,
     }
 }

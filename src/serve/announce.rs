@@ -70,7 +70,7 @@ pub(super) fn parent(snapshot: &Snapshot) {
 
 /// A listener begins to accept. `all` are those of the configuration.
 pub(super) fn listening(kind: Kind, address: SocketAddr, all: &[(Kind, SocketAddr)]) {
-    tracing::info!(event = "listening", listener = kind.as_str(), %address, "listening");
+    tracing::info!(event = "listening", listener = kind.into_str(), %address, "listening");
     let ipv4 = |(other, a): &(Kind, SocketAddr)| *other == kind && a.is_ipv4() && a.port() == address.port();
     if address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED) && !all.iter().any(ipv4) {
         let remedy = match kind {
@@ -79,7 +79,7 @@ pub(super) fn listening(kind: Kind, address: SocketAddr, all: &[(Kind, SocketAdd
         };
         tracing::info!(
             event = "ipv6_only",
-            listener = kind.as_str(),
+            listener = kind.into_str(),
             %address,
             "[::] in {} serves IPv6 alone, and IPv4 is refused: {remedy}",
             kind.key()
@@ -119,7 +119,7 @@ fn pac(
     let mut all = of(Kind::Http).chain(of(Kind::Https));
     let reachable = all.clone().find(|(_, address)| !address.ip().is_loopback());
     reachable.or_else(|| all.next()).map(|(kind, address)| {
-        let scheme = kind.as_str();
+        let scheme = kind.into_str();
         format!("{scheme}://{}/proxy.pac", usable(*address, machine))
     })
 }

@@ -10,34 +10,8 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 
 use super::ServeError;
 use crate::config::Config;
+pub(super) use crate::net::entrance::Entrance as Kind;
 use crate::proxy::listener::{Stop, Stopper, bind, bind_beside};
-
-/// What a listener serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Http,
-    Https,
-    Admin,
-}
-
-impl Kind {
-    /// The key that names its addresses.
-    pub const fn key(self) -> &'static str {
-        match self {
-            Self::Http => "proxy.listen",
-            Self::Https => "tls.listen",
-            Self::Admin => "admin.listen",
-        }
-    }
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-            Self::Admin => "admin",
-        }
-    }
-}
 
 /// A bound address.
 struct Bound {

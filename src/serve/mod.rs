@@ -410,7 +410,7 @@ impl Server {
         self.shared.replace(Arc::new(snapshot));
         for Closed { kind, address, mut stopper } in self.change_listeners(change) {
             let _ = tokio::time::timeout(CLOSING, stopper.ended()).await;
-            tracing::info!(event = "closed", listener = kind.as_str(), %address, "no longer listening");
+            tracing::info!(event = "closed", listener = kind.into_str(), %address, "no longer listening");
         }
         for warning in warnings {
             tracing::warn!(event = "policy_warning", "{warning}");

@@ -61,10 +61,10 @@ fn what_a_request_asks_for() {
     let (asked, rest) = request(ORDINARY);
     assert_eq!((&*asked.method, &*asked.target), ("CONNECT", "good.example:443"));
     assert_eq!(asked.host.as_deref(), Some("good.example:443"));
-    assert!(!asked.http_1_0 && !asked.body && !asked.close && rest.is_empty());
+    assert!(!asked.body && !asked.close && rest.is_empty());
 
     let (old, _) = request("CONNECT good.example:443 HTTP/1.0\r\n\r\n");
-    assert!(old.http_1_0 && old.close && old.host.is_none());
+    assert!(old.close && old.host.is_none());
     // Of two Hosts neither decides anything.
     let (twice, _) = request(with("Host: evil.example"));
     assert_eq!(&*twice.target, "good.example:443");
@@ -332,7 +332,6 @@ fn any_head() -> impl Strategy<Value = (Vec<u8>, Request)> {
             let asked = Request {
                 method: method.into(),
                 target: target.into(),
-                http_1_0: minor == 0,
                 host: host.map(Into::into),
                 body: false,
                 close: minor == 0,

@@ -1,0 +1,25 @@
+//! The kinds of listener.
+
+use strum::IntoStaticStr;
+
+/// What a listener serves: the label `listener`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
+pub enum Entrance {
+    /// The proxy, plain.
+    Http,
+    /// The proxy over TLS.
+    Https,
+    Admin,
+}
+
+impl Entrance {
+    /// The key that names its addresses.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Http => "proxy.listen",
+            Self::Https => "tls.listen",
+            Self::Admin => "admin.listen",
+        }
+    }
+}

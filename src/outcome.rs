@@ -1,0 +1,129 @@
+//! Every way for a request or a tunnel to end, in closed words: those of the metrics' labels, of the
+//! access lines and of `Proxy-Status`. No I/O.
+
+use serde::Serialize;
+use strum::{IntoStaticStr, VariantArray};
+
+use crate::policy::Reason;
+
+/// How a tunnel that the policy let through ended: the label `outcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, VariantArray, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
+pub enum Outcome {
+    Ok,
+    Dns,
+    Connect,
+    UpstreamReset,
+    ClientReset,
+    IdleTimeout,
+    NotTls,
+    SniMismatch,
+    Drained,
+}
+
+impl Outcome {
+    /// Whether it counts against the network in `ccpgate_error_ratio`.
+    pub(crate) const fn is_error(self) -> bool {
+        matches!(self, Self::Dns | Self::Connect | Self::UpstreamReset | Self::IdleTimeout)
+    }
+}
+
+/// Why a request was refused before anything was dialled: the label `reason` of
+/// `ccpgate_denied_total`. What fails later is a tunnel with an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, VariantArray, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
+pub enum Denial {
+    NoRule,
+    Port,
+    DenyRule,
+    IpLiteral,
+    Client,
+    Method,
+    PrivateAddress,
+    Malformed,
+    HeaderSize,
+    HeaderTimeout,
+    Overload,
+    Draining,
+}
+
+impl From<Reason> for Denial {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::NoRule => Self::NoRule,
+            Reason::Port => Self::Port,
+            Reason::DenyRule => Self::DenyRule,
+            Reason::IpLiteral => Self::IpLiteral,
+        }
+    }
+}
+
+/// What report mode lets through and enforce mode would end: the label `reason` of
+/// `ccpgate_reported_total`, and `would_deny` in an access line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, VariantArray, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
+pub enum WouldDeny {
+    NoRule,
+    Port,
+    DenyRule,
+    IpLiteral,
+    NotTls,
+    SniMismatch,
+}
+
+impl From<Reason> for WouldDeny {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::NoRule => Self::NoRule,
+            Reason::Port => Self::Port,
+            Reason::DenyRule => Self::DenyRule,
+            Reason::IpLiteral => Self::IpLiteral,
+        }
+    }
+}
+
+/// How far a request came on its way to a tunnel's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
+pub enum Stage {
+    Decide,
+    Dns,
+    Connect,
+    Hello,
+    Relay,
+}
+
+/// Who ended a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
+pub enum EndedBy {
+    Client,
+    Upstream,
+    Proxy,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// JSON lines take the words from serde, metrics and text lines from strum.
+    #[test]
+    fn every_word_is_the_same_in_every_form() {
+        fn same<T: Serialize>(all: &[T], word: impl Fn(&T) -> &'static str) {
+            for value in all {
+                assert_eq!(serde_json::to_value(value).unwrap(), word(value));
+            }
+        }
+        same(Outcome::VARIANTS, Outcome::into_str);
+        same(Denial::VARIANTS, Denial::into_str);
+        same(WouldDeny::VARIANTS, WouldDeny::into_str);
+        same(&[Stage::Decide, Stage::Dns, Stage::Connect, Stage::Hello, Stage::Relay], Stage::into_str);
+        same(&[EndedBy::Client, EndedBy::Upstream, EndedBy::Proxy], EndedBy::into_str);
+        assert_eq!(Outcome::SniMismatch.into_str(), "sni_mismatch");
+    }
+}
