@@ -10,41 +10,89 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::journald;
 use super::log::Sink;
+use super::metrics::RuleSeries;
+use super::{RequestId, journald};
 use crate::config::LogFormat;
+use crate::outcome::{Denial, EndedBy, Outcome, Stage, WouldDeny};
 use crate::target::Target;
 
 /// Room for an ordinary line, so that it is allocated once.
 const LINE: usize = 512;
 
-/// One line about an ended tunnel or a denial. Every key is in every line, null without a value.
+/// What is told of a tunnel or a denial: one access line, where every key is, null without a value;
+/// and what besides the metrics need of it.
 #[derive(Serialize)]
-pub struct Access<'a> {
+pub struct Event<'a> {
     #[serde(serialize_with = "to_the_millisecond")]
     pub time: Timestamp,
     pub event: &'static str,
-    pub id: &'a str,
+    pub id: RequestId,
     pub client: SocketAddr,
     pub target: Option<Asked<'a>>,
     pub domain: Option<&'a str>,
     pub category: Option<&'static str>,
     pub upstream: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<&'static str>,
+    pub outcome: Option<Outcome>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<&'static str>,
-    pub ended_by: Option<&'static str>,
-    pub stage: Option<&'static str>,
+    pub reason: Option<Denial>,
+    pub ended_by: Option<EndedBy>,
+    pub stage: Option<Stage>,
     pub sent: u64,
     pub received: u64,
     pub duration_ms: Millis,
     pub dns_ms: Option<Millis>,
     pub connect_ms: Option<Millis>,
-    pub would_deny: Option<&'static str>,
+    pub would_deny: Option<WouldDeny>,
     pub client_cert: Option<&'a str>,
     /// What an administrator reads first: the cause in words.
     pub detail: Option<&'a str>,
+    /// The handles of its rule, once the policy has decided.
+    #[serde(skip)]
+    pub series: Option<&'a RuleSeries>,
+    /// The client was told that the tunnel stands.
+    #[serde(skip)]
+    pub live: bool,
+    /// `log.access` of the configuration that it was under.
+    #[serde(skip)]
+    pub logged: bool,
+}
+
+impl<'a> Event<'a> {
+    /// Something about a client's request, now; all else that is known of it is added.
+    pub fn new(id: RequestId, client: SocketAddr, client_cert: Option<&'a str>, logged: bool) -> Self {
+        Self {
+            time: Timestamp::now(),
+            event: "tunnel",
+            id,
+            client,
+            target: None,
+            domain: None,
+            category: None,
+            upstream: None,
+            outcome: None,
+            reason: None,
+            ended_by: None,
+            stage: None,
+            sent: 0,
+            received: 0,
+            duration_ms: Millis(Duration::ZERO),
+            dns_ms: None,
+            connect_ms: None,
+            would_deny: None,
+            client_cert,
+            detail: None,
+            series: None,
+            live: false,
+            logged,
+        }
+    }
+
+    /// The same as a denial.
+    pub fn denied(self, reason: Denial, detail: &'a str) -> Self {
+        Self { event: "denied", reason: Some(reason), detail: Some(detail), ..self }
+    }
 }
 
 /// What a client asked for.
@@ -96,7 +144,7 @@ impl AccessLog {
         Self { sink, format }
     }
 
-    pub fn write(&self, access: &Access<'_>) {
+    pub fn write(&self, event: &Event<'_>) {
         let journal = self.sink.is_journal();
         let line = match self.format {
             LogFormat::Json => {
@@ -105,18 +153,18 @@ impl AccessLog {
                     line.extend_from_slice(journald::INFO.as_bytes());
                 }
                 // Plain data into memory: neither can fail.
-                let _ = serde_json::to_writer(&mut line, access);
+                let _ = serde_json::to_writer(&mut line, event);
                 line.push(b'\n');
                 line
             }
-            LogFormat::Text => text(access, journal).into_bytes(),
+            LogFormat::Text => text(event, journal).into_bytes(),
         };
         self.sink.push(&line);
     }
 }
 
 /// With the time in front, or for the journal with the level.
-fn text(a: &Access<'_>, journal: bool) -> String {
+fn text(a: &Event<'_>, journal: bool) -> String {
     let mut line = Pairs(String::with_capacity(LINE));
     if journal {
         line.0.push_str(journald::INFO);
@@ -132,13 +180,13 @@ fn text(a: &Access<'_>, journal: bool) -> String {
         Some(Asked::Text(text)) => line.foreign("target", Some(text)),
         None => {}
     }
-    line.own("outcome", a.outcome);
-    line.own("reason", a.reason);
+    line.own("outcome", a.outcome.map(|outcome| outcome.into_str()));
+    line.own("reason", a.reason.map(|reason| reason.into_str()));
     line.foreign("domain", a.domain);
     line.own("category", a.category);
     line.address("upstream", a.upstream);
-    line.own("ended_by", a.ended_by);
-    line.own("stage", a.stage);
+    line.own("ended_by", a.ended_by.map(|by| by.into_str()));
+    line.own("stage", a.stage.map(|stage| stage.into_str()));
     if a.outcome.is_some() {
         line.number("sent", a.sent);
         line.number("received", a.received);
@@ -146,9 +194,9 @@ fn text(a: &Access<'_>, journal: bool) -> String {
     }
     line.millis("dns_ms", a.dns_ms);
     line.millis("connect_ms", a.connect_ms);
-    line.own("would_deny", a.would_deny);
+    line.own("would_deny", a.would_deny.map(|reason| reason.into_str()));
     line.foreign("client_cert", a.client_cert);
-    line.own("id", Some(a.id));
+    let _ = write!(line.key("id"), "{}", a.id);
     line.foreign("detail", a.detail);
     line.0.push('\n');
     line.0
@@ -234,28 +282,19 @@ mod tests {
         pairs.0
     }
 
-    fn line() -> Access<'static> {
-        Access {
+    fn line() -> Event<'static> {
+        Event {
             time: Timestamp::from_millisecond(1_764_064_800_007).unwrap(),
-            event: "tunnel",
-            id: "0123456789ab",
-            client: "192.0.2.7:50000".parse().unwrap(),
             target: Some(Asked::Text("a b")),
             domain: Some("*.example.com"),
             category: Some("core"),
             upstream: Some("[2001:db8::1]:443".parse().unwrap()),
-            outcome: Some("ok"),
-            reason: None,
-            ended_by: Some("client"),
-            stage: None,
-            sent: 0,
+            outcome: Some(Outcome::Ok),
+            ended_by: Some(EndedBy::Client),
             received: u64::MAX,
             duration_ms: Millis(Duration::from_micros(1_020)),
-            dns_ms: None,
             connect_ms: Some(Millis(Duration::ZERO)),
-            would_deny: None,
-            client_cert: Some("CN=a"),
-            detail: None,
+            ..Event::new(RequestId(1), "192.0.2.7:50000".parse().unwrap(), Some("CN=a"), true)
         }
     }
 
@@ -264,7 +303,7 @@ mod tests {
         let expected = "2025-11-25T10:00:00.007Z tunnel client=192.0.2.7:50000 target=\"a b\" \
             outcome=ok domain=*.example.com category=core upstream=[2001:db8::1]:443 ended_by=client \
             sent=0 received=18446744073709551615 duration_ms=1.02 connect_ms=0 client_cert=\"CN=a\" \
-            id=0123456789ab\n";
+            id=9e3779b97f4a\n";
         assert_eq!(text(&line(), false), expected);
         let (_, untimed) = expected.split_once(' ').unwrap();
         assert_eq!(text(&line(), true), format!("<6>{untimed}"));

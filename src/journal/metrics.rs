@@ -2,17 +2,17 @@
 //! that the data path only adds to atomics. Label values come from closed sets and from the
 //! allow list, never from the wire.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use strum::VariantArray;
 
+use super::ratio::Ratio;
 use crate::net::entrance::Entrance;
 use crate::outcome::{Denial, Outcome, WouldDeny};
 use crate::policy::{Category, Rule};
@@ -20,28 +20,6 @@ use crate::tls::HandshakeFailure;
 
 /// The label that stands in for rule and category where report mode let something through.
 pub const NO_RULE: &str = "none";
-
-/// How many ended tunnels the error ratio looks back on: AWS judges a rehearsal by 200 calls.
-const RATIO_WINDOW: usize = 200;
-
-/// The last outcomes of a category, as hit and miss.
-struct Ratio {
-    window: Mutex<(VecDeque<bool>, usize)>,
-    gauge: Gauge,
-}
-
-impl Ratio {
-    fn record(&self, error: bool) {
-        let mut guard = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, errors) = &mut *guard;
-        if last.len() == RATIO_WINDOW && last.pop_front() == Some(true) {
-            *errors -= 1;
-        }
-        last.push_back(error);
-        *errors += usize::from(error);
-        self.gauge.set(*errors as f64 / last.len() as f64);
-    }
-}
 
 /// The handles of one category.
 pub struct CategorySeries {
@@ -159,9 +137,7 @@ impl Metrics {
                 first_byte: first_byte.with_label_values(&[name]),
             })
         };
-        let ratio_of = |name: &str| {
-            Arc::new(Ratio { window: Mutex::default(), gauge: ratio.with_label_values(&[name]) })
-        };
+        let ratio_of = |name: &str| Arc::new(Ratio::new(ratio.with_label_values(&[name])));
         let denied = counters("ccpgate_denied_total", "Requests refused, by reason.", &["reason"]);
         let reported = counters(
             "ccpgate_reported_total",

@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::head::Request;
 use super::refusal::Refusal;
+use crate::journal::RequestId;
 use crate::net::scratch;
 use crate::tunnel::wire::Wire;
 
@@ -39,7 +40,7 @@ impl<'a> Plain<'a> {
     }
 
     /// A refusal as the contract words it. `name` is `proxy.name`, `target` in normal form.
-    pub fn refusal(refusal: &Refusal, name: &str, target: Option<&str>, id: &str) -> Self {
+    pub fn refusal(refusal: &Refusal, name: &str, target: Option<&str>, id: RequestId) -> Self {
         let (status, reason, _) = refusal.status();
         let mut answer = Plain::text(status, reason, refusal.body(target, id));
         answer.fields.push(("Proxy-Status", refusal.proxy_status(name)));

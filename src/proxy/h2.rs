@@ -173,10 +173,10 @@ async fn negotiate(
     };
     let session::Opened { mut record, upstream } = opened;
     let Ok(send) = respond.send_response(Response::new(()), false) else {
-        record.ended(&shared, Outcome::ClientReset, EndedBy::Client, [0, 0]);
+        record.ended(&shared.journal, Outcome::ClientReset, EndedBy::Client, [0, 0]);
         return None;
     };
-    record.established();
+    record.established(&shared.journal);
     let wire = H2Wire { receive: body, send, rest: Bytes::new(), ended: false };
     guard(wire, upstream, record, shared, &snapshot, Vec::new(), busy).await
 }

@@ -71,11 +71,11 @@ pub(super) async fn shake_hands(
         Err(_) => Failed::of(Cause::Timeout, ""),
     };
     let Failed { cause, why: error, aloud, stream } = failed;
-    shared.metrics.tls_failed(cause);
+    shared.journal.metrics.tls_failed(cause);
     let (client, cause) = (peer.address, cause.as_str());
     // Port scans and cancelled tabs end here every day. What an administrator can put right is said
     // aloud, as far as the log takes lines about this client.
-    if aloud && shared.log_denial(client.ip()) {
+    if aloud && shared.journal.takes_line_about(client.ip()) {
         tracing::warn!(event = "handshake_failed", %client, cause, %error, "TLS handshake failed");
     } else {
         tracing::debug!(event = "handshake_failed", %client, cause, %error, "TLS handshake failed");
@@ -127,8 +127,8 @@ async fn attempt(
         .map_err(|(error, stream)| Failed::new(&error, Some(stream)))?;
     let connection = stream.get_ref().1;
     if let Err(error) = serving.template.judge(connection) {
-        shared.metrics.tls_failed(Cause::ClientCertificateBad);
-        if shared.log_denial(peer.address.ip()) {
+        shared.journal.metrics.tls_failed(Cause::ClientCertificateBad);
+        if shared.journal.takes_line_about(peer.address.ip()) {
             let client = peer.address;
             tracing::warn!(event = "client_certificate", %client, %error, "refused a resumed session");
         }
@@ -136,11 +136,11 @@ async fn attempt(
     }
     let kind = connection.handshake_kind();
     match kind {
-        Some(HandshakeKind::Resumed) => shared.metrics.tls_resumed.inc(),
-        _ => shared.metrics.tls_full.inc(),
+        Some(HandshakeKind::Resumed) => shared.journal.metrics.tls_resumed.inc(),
+        _ => shared.journal.metrics.tls_full.inc(),
     }
     if let Some(age) = tickets.resumed_age(kind) {
-        shared.metrics.tls_resumed_age.observe(age as f64);
+        shared.journal.metrics.tls_resumed_age.observe(age as f64);
     }
     peer.certificate = connection.peer_certificates().and_then(subject).map(Into::into);
     Ok(Some(Box::new(stream)))

@@ -219,7 +219,7 @@ pub async fn accept_all<S: Service>(listener: StdListener, service: S, shared: A
                 admit(stream, address, local, service.clone(), &shared);
             }
             Err(error) => {
-                shared.metrics.accept_errors[S::ENTRANCE as usize].inc();
+                shared.journal.metrics.accept_errors[S::ENTRANCE as usize].inc();
                 if setbacks.pause(&error, S::ENTRANCE.into_str()).await && stop.is_told() {
                     return;
                 }
@@ -243,7 +243,7 @@ fn accept_the_rest<S: Service>(listener: TcpListener, local: SocketAddr, service
                 let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
                 match stream {
                     Ok(stream) => admit(stream, address, local, service.clone(), shared),
-                    Err(_) => shared.metrics.accept_errors[S::ENTRANCE as usize].inc(),
+                    Err(_) => shared.journal.metrics.accept_errors[S::ENTRANCE as usize].inc(),
                 }
             }
             Err(error) if is_one_clients(&error) => {}
@@ -275,6 +275,6 @@ fn admit<S: Service>(
             let peer = Peer { address, local, entrance: S::ENTRANCE, certificate: None, over };
             tokio::spawn(service.serve(stream, peer, permit, shared.clone()));
         }
-        Admitted::Shut => shared.metrics.denied(Denial::Overload),
+        Admitted::Shut => shared.journal.metrics.denied(Denial::Overload),
     }
 }

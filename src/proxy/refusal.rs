@@ -9,6 +9,7 @@ use crate::egress::dialer::DialError;
 use crate::egress::failure::{Failure, ParentError};
 use crate::egress::resolver::ResolveError;
 use crate::egress::{Lead, Loop, Unreached};
+use crate::journal::RequestId;
 use crate::outcome::{Denial, Outcome};
 use crate::policy::Reason;
 
@@ -260,7 +261,7 @@ impl Refusal {
     }
 
     /// The three lines that say what, why, and what to do.
-    pub fn body(&self, target: Option<&str>, id: &str) -> String {
+    pub fn body(&self, target: Option<&str>, id: RequestId) -> String {
         let what = target.unwrap_or("the request");
         format!(
             "ccpgate refused {what}\nreason: {} - {} (request {id})\n{}\n",

@@ -17,13 +17,14 @@ use super::admission::Permit;
 use super::answer::{ESTABLISHED, Plain};
 use super::head::{Head, HeadError, Reader, Request};
 use super::record::Record;
-use super::refusal::{Limit, Refusal};
+use super::refusal::{Counted, Limit, Refusal};
 use super::routes;
 use super::shared::{Busy, Shared};
 use super::shown;
 use crate::address;
 use crate::config::TlsCheck;
 use crate::egress::Upstream;
+use crate::journal::access::{Asked, Event};
 use crate::net::entrance::Entrance;
 use crate::net::scratch;
 use crate::outcome::{EndedBy, Outcome, Stage, WouldDeny};
@@ -265,12 +266,12 @@ impl Refused {
     /// Counts and logs it; the answer, if anybody is left to hear it.
     pub(super) fn account(self, shared: &Shared, snapshot: &Snapshot) -> Option<Plain<'static>> {
         let Some(refusal) = self.refusal else {
-            self.record.ended(shared, Outcome::ClientReset, EndedBy::Client, [0, 0]);
+            self.record.ended(&shared.journal, Outcome::ClientReset, EndedBy::Client, [0, 0]);
             return None;
         };
-        let (id, target) = (shared.id_text(self.record.id), self.record.target.to_string());
-        self.record.refused(shared, &refusal);
-        Some(Plain::refusal(&refusal, &snapshot.name, Some(&target), &id))
+        let (id, target) = (self.record.id, self.record.target.to_string());
+        self.record.refused(&shared.journal, &refusal);
+        Some(Plain::refusal(&refusal, &snapshot.name, Some(&target), id))
     }
 }
 
@@ -282,8 +283,13 @@ pub(super) fn denied(
     target: Option<&str>,
     refusal: &Refusal,
 ) -> Plain<'static> {
-    let id = super::record::denied(shared, snapshot, peer, target, refusal);
-    Plain::refusal(refusal, &snapshot.name, target, &id)
+    let id = shared.journal.next_id();
+    if let Counted::Denied(denial) = refusal.counted() {
+        let event = Event::new(id, peer.address, peer.certificate.as_deref(), snapshot.access);
+        let event = Event { target: target.map(Asked::Text), ..event };
+        shared.journal.denied(&event.denied(denial, &refusal.why()));
+    }
+    Plain::refusal(refusal, &snapshot.name, target, id)
 }
 
 /// From a target to a connection: decide, resolve, judge, dial. `gone` ends it early.
@@ -307,9 +313,9 @@ pub async fn open(
             (None, None, Some(Refusal::Policy { reason, rule: by.map(|by| by.pattern().to_string()) }))
         }
     };
-    let mut record = Record::new(shared.next_id(), peer, target, snapshot, rule, started);
+    let mut record = Record::new(shared.journal.next_id(), peer, target, snapshot, rule, started);
     if let Some(reason) = reported {
-        record.report(reason, shared);
+        record.report(reason, &shared.journal);
     }
     if refusal.is_some() {
         return Err(Refused { refusal, record });
@@ -322,7 +328,10 @@ pub async fn open(
         reached = reaching => reached.map_err(|why| Some(Refusal::from(why))),
         () = gone => Err(None),
     };
-    record.resolved(shared);
+    // What was known already is no look-up.
+    if let Some(took) = record.trace.dns.filter(|took| !took.is_zero()) {
+        shared.journal.metrics.dns.observe(took.as_secs_f64());
+    }
     match reached {
         Ok(upstream) => Ok(Opened { record, upstream }),
         Err(refusal) => Err(Refused { refusal, record }),
@@ -362,10 +371,10 @@ fn connect<C: Wire>(
         };
         let written = async { client.write_all(ESTABLISHED).await.and(client.flush().await) };
         if written.await.is_err() {
-            record.ended(shared, Outcome::ClientReset, EndedBy::Client, [0, 0]);
+            record.ended(&shared.journal, Outcome::ClientReset, EndedBy::Client, [0, 0]);
             return None;
         }
-        record.established();
+        record.established(&shared.journal);
         guard(client, upstream, record, shared.clone(), &snapshot, early, busy).await
     }
 }
@@ -449,12 +458,12 @@ fn hold<C: Wire, U: Wire>(
             verdict = match timeout_at(deadline, read).await {
                 Ok(Ok(Some(verdict))) => verdict,
                 Ok(Ok(None)) if held.is_empty() => {
-                    record.ended(&shared, Outcome::Ok, EndedBy::Client, [0, 0]);
+                    record.ended(&shared.journal, Outcome::Ok, EndedBy::Client, [0, 0]);
                     return None;
                 }
                 Ok(Ok(None)) => Verdict::NotTls("the client closed within its ClientHello"),
                 Ok(Err(_)) => {
-                    record.ended(&shared, Outcome::ClientReset, EndedBy::Client, [0, 0]);
+                    record.ended(&shared.journal, Outcome::ClientReset, EndedBy::Client, [0, 0]);
                     return None;
                 }
                 Err(_) if held.is_empty() => Verdict::NotTls("the client sent nothing"),
@@ -475,11 +484,11 @@ fn hold<C: Wire, U: Wire>(
             record.detail = Some(detail.into());
             // Silence is no traffic that a report could show and let through.
             if !snapshot.report || held.is_empty() {
-                record.ended(&shared, outcome, EndedBy::Proxy, [0, 0]);
+                record.ended(&shared.journal, outcome, EndedBy::Proxy, [0, 0]);
                 client.reset();
                 return None;
             }
-            record.report(reason, &shared);
+            record.report(reason, &shared.journal);
         }
         record.trace.stage = Stage::Relay;
         Some(Tunnel::new(Relay::new(client, upstream, &held, sent as u64), record, shared, busy))
@@ -510,7 +519,7 @@ impl<C: Wire, U: Wire> Tunnel<C, U> {
             None => (Outcome::Drained, EndedBy::Proxy),
         };
         let Self { relay, record, shared, .. } = *self;
-        record.ended(&shared, outcome, by, relay.moved());
+        record.ended(&shared.journal, outcome, by, relay.moved());
     }
 }
 

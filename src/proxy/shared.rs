@@ -1,11 +1,9 @@
 //! What all connections share: the configuration in force, limits, metrics, the log, the drain.
 
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use pin_project_lite::pin_project;
@@ -16,39 +14,33 @@ use tokio_util::sync::CancellationToken;
 use super::admission::Admission;
 use super::routes::Seldom;
 use crate::egress::own::Own;
+use crate::journal::Journal;
 use crate::journal::access::AccessLog;
 use crate::journal::metrics::Metrics;
-use crate::journal::sample::{Sampler, Verdict};
 use crate::proxy::snapshot::{Limits, Snapshot};
 
 pub struct Shared {
     current: ArcSwap<Snapshot>,
     pub metrics: Arc<Metrics>,
     pub admission: Arc<Admission>,
-    pub access: AccessLog,
+    pub journal: Journal,
     pub drain: Drain,
-    ids: AtomicU64,
     busy: Arc<Counter>,
     /// Where the process listens, so that it never tunnels to itself.
     pub own: Own,
-    denials: Sampler,
     pub(super) wrong_pac: Seldom,
 }
 
 impl Shared {
     pub fn new(snapshot: Arc<Snapshot>, metrics: Arc<Metrics>, access: AccessLog) -> Arc<Self> {
-        // Ids differ between replicas and restarts, so that one can be found in gathered logs.
-        let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
         Arc::new(Self {
             current: ArcSwap::new(snapshot),
             admission: Admission::new(metrics.client_connections.clone()),
+            journal: Journal::new(metrics.clone(), access),
             metrics,
-            access,
             drain: Drain::default(),
-            ids: AtomicU64::new(seed ^ u64::from(std::process::id()).rotate_left(40)),
             busy: Arc::default(),
             own: Own::default(),
-            denials: Sampler::default(),
             wrong_pac: Seldom::default(),
         })
     }
@@ -66,16 +58,6 @@ impl Shared {
     /// Puts a new configuration in force for what comes; live tunnels keep theirs.
     pub fn replace(&self, snapshot: Arc<Snapshot>) {
         self.current.store(snapshot);
-    }
-
-    pub fn next_id(&self) -> u64 {
-        self.ids.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// The form of a request id in answers and logs: short enough to read out on the telephone.
-    pub fn id_text(&self, id: u64) -> String {
-        // An odd multiplier permutes the numbers, so neighbours differ in every digit.
-        format!("{:012x}", (id.wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 16)
     }
 
     /// Counts something that must be waited for at a drain.
@@ -97,16 +79,6 @@ impl Shared {
 
     pub fn busy_now(&self) -> usize {
         self.busy.count.load(Ordering::Acquire)
-    }
-
-    /// Whether a denial, or another failure that a client can cause without end, gets a line of its
-    /// own. A flood is counted, and said in one line.
-    pub fn log_denial(&self, client: IpAddr) -> bool {
-        let Verdict { write, left_out } = self.denials.judge(client);
-        if left_out > 0 {
-            tracing::warn!(event = "denials_left_out", lines = left_out, "left out lines about denials");
-        }
-        write
     }
 }
 
