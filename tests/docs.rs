@@ -23,7 +23,8 @@ use ccpgate::egress::{dialer::DialError, resolver::ResolveError};
 use ccpgate::journal::metrics::Metrics;
 use ccpgate::outcome::{Denial, Outcome};
 use ccpgate::policy::Reason;
-use ccpgate::proxy::refusal::{Limit, Refusal};
+use ccpgate::proxy::admission::Limit;
+use ccpgate::proxy::refusal::Refusal;
 use serde_json::Value;
 use strum::VariantArray;
 

@@ -1,20 +1,21 @@
 //! Who may hold a connection: the limits on all clients and on each, and the permit that counts
-//! one connection for as long as it lives.
+//! one connection for as long as it lives. A connection is counted when it is accepted, its client
+//! when it is known.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::IntGauge;
 
-use super::refusal::Limit;
+use super::snapshot::Limits;
 use crate::net::entrance::Entrance;
 
 const SHARDS: usize = 16;
-/// Connections over a limit that are still told so with a 503; those beyond are closed unheard,
-/// or the answers themselves would be the flood.
+/// How many connections over a limit still get a 503. Beyond that they are closed at once, or the
+/// answers would be the flood.
 const TOLD: usize = 64;
 
 pub struct Admission {
@@ -23,12 +24,24 @@ pub struct Admission {
     gauges: [IntGauge; 2],
 }
 
-/// What a new connection gets.
-pub enum Admitted {
-    /// Served, or told that a limit is reached.
-    In(Permit, Option<Limit>),
-    /// Closed at once.
-    Shut,
+/// What is known of a client before it speaks.
+#[derive(Clone)]
+pub struct Peer {
+    pub address: SocketAddr,
+    /// Where it reached this proxy.
+    pub local: SocketAddr,
+    pub entrance: Entrance,
+    /// The subject of its certificate, where it showed one.
+    pub certificate: Option<Arc<str>>,
+    /// It came over this limit and is only told so.
+    pub over: Option<Limit>,
+}
+
+/// Which limit a client met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    Connections(usize),
+    PerClient(usize),
 }
 
 impl Admission {
@@ -42,39 +55,23 @@ impl Admission {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// Counts a connection of `client` in; the listener's gauge shows it for as long as it is open.
-    pub fn enter(
-        self: &Arc<Self>,
-        client: IpAddr,
-        connections: usize,
-        per_client: usize,
-        entrance: Entrance,
-    ) -> Admitted {
+    /// Counts a connection in as it is accepted, before its client need be known; the listener's gauge
+    /// shows it for as long as it is open. None when it is to be closed at once.
+    pub fn accept(self: &Arc<Self>, entrance: Entrance, limits: &Limits) -> Option<Arrival> {
         self.gauges[entrance as usize].inc();
-        let (permit, total, own) = self.count(client, Some(entrance));
-        if total > connections + TOLD || own > per_client + TOLD {
-            return Admitted::Shut;
-        }
-        Admitted::In(permit, over(total, connections, own, per_client))
+        let arrival = self.count(Some(entrance));
+        (arrival.total <= limits.connections + TOLD).then_some(arrival)
     }
 
     /// Counts in a tunnel that shares its connection with others.
-    pub fn enter_beside(
-        self: &Arc<Self>,
-        client: IpAddr,
-        connections: usize,
-        per_client: usize,
-    ) -> (Permit, Option<Limit>) {
-        let (permit, total, own) = self.count(client, None);
-        (permit, over(total, connections, own, per_client))
+    pub fn beside(self: &Arc<Self>, client: IpAddr, limits: &Limits) -> (Permit, Option<Limit>) {
+        let (permit, over, _) = self.count(None).count(client, limits);
+        (permit, over)
     }
 
-    fn count(self: &Arc<Self>, client: IpAddr, entrance: Option<Entrance>) -> (Permit, usize, usize) {
+    fn count(self: &Arc<Self>, entrance: Option<Entrance>) -> Arrival {
         let total = self.total.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut shard = self.shard(client);
-        let own = shard.entry(client).or_insert(0);
-        *own += 1;
-        (Permit { admission: self.clone(), client, entrance }, total, *own)
+        Arrival { permit: Permit { admission: self.clone(), client: None, entrance }, total }
     }
 
     fn shard(&self, client: IpAddr) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
@@ -87,7 +84,35 @@ impl Admission {
     }
 }
 
-fn over(total: usize, connections: usize, own: usize, per_client: usize) -> Option<Limit> {
+/// A connection that is counted, of a client that isn't yet.
+pub struct Arrival {
+    permit: Permit,
+    /// How many there were with it.
+    total: usize,
+}
+
+impl Arrival {
+    /// Counts the client in. It is served, or told of the limit that it met; none when its connection
+    /// is to be closed at once.
+    pub fn of(self, client: IpAddr, limits: &Limits) -> Option<(Permit, Option<Limit>)> {
+        let (permit, over, own) = self.count(client, limits);
+        (own <= limits.connections_per_client + TOLD).then_some((permit, over))
+    }
+
+    fn count(mut self, client: IpAddr, limits: &Limits) -> (Permit, Option<Limit>, usize) {
+        let own = {
+            let mut shard = self.permit.admission.shard(client);
+            let own = shard.entry(client).or_insert(0);
+            *own += 1;
+            *own
+        };
+        self.permit.client = Some(client);
+        (self.permit, over(self.total, own, limits), own)
+    }
+}
+
+fn over(total: usize, own: usize, limits: &Limits) -> Option<Limit> {
+    let (connections, per_client) = (limits.connections, limits.connections_per_client);
     match (own > per_client, total > connections) {
         (true, _) => Some(Limit::PerClient(per_client)),
         (_, true) => Some(Limit::Connections(connections)),
@@ -98,7 +123,8 @@ fn over(total: usize, connections: usize, own: usize, per_client: usize) -> Opti
 /// One counted connection; dropping it counts it out.
 pub struct Permit {
     admission: Arc<Admission>,
-    client: IpAddr,
+    /// Once it is known.
+    client: Option<IpAddr>,
     /// Shown in this listener's gauge; a tunnel beside others is not.
     entrance: Option<Entrance>,
 }
@@ -108,7 +134,9 @@ impl Drop for Permit {
         if let Some(entrance) = self.entrance {
             self.admission.gauges[entrance as usize].dec();
         }
-        if let Entry::Occupied(mut own) = self.admission.shard(self.client).entry(self.client) {
+        if let Some(client) = self.client
+            && let Entry::Occupied(mut own) = self.admission.shard(client).entry(client)
+        {
             *own.get_mut() -= 1;
             if *own.get() == 0 {
                 own.remove();

@@ -18,18 +18,18 @@ use http::{Method, Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::MissedTickBehavior;
 
-use super::admission::Permit;
+use super::admission::{Peer, Permit};
 use super::answer::Plain;
 use super::head;
 use super::refusal::Refusal;
 use super::routes;
-use super::session::{self, KEEP_ALIVE, Peer, admit, carry, guard, open};
+use super::session::{self, KEEP_ALIVE, admit, carry, guard};
 use super::shared::Shared;
 use super::shown;
 use super::timer;
 use crate::outcome::{EndedBy, Outcome};
-use crate::proxy::snapshot::Snapshot;
 use crate::tunnel::pipe::Pipe;
+use crate::tunnel::relay::Moved;
 use crate::tunnel::wire::{Pulse, Wire};
 
 /// Tunnels of one browser at once. A panel with its CRM around it holds about forty.
@@ -116,9 +116,7 @@ pub async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, sha
 /// holds as much as a connection of its own would.
 fn enter(shared: &Shared, peer: &mut Peer) -> Permit {
     let limits = shared.limits();
-    let client = peer.address.ip();
-    let (permit, over) =
-        shared.admission.enter_beside(client, limits.connections, limits.connections_per_client);
+    let (permit, over) = shared.admission.beside(peer.address.ip(), &limits);
     peer.over = peer.over.or(over);
     permit
 }
@@ -143,7 +141,7 @@ async fn negotiate(
             Ok(answer) => send(&mut respond, &answer, parts.method == Method::HEAD),
             Err(refusal) => {
                 let target = shown::target(&asked.target);
-                let answer = session::denied(&peer, &shared, &snapshot, target.as_deref(), &refusal);
+                let answer = session::refuse(&peer, &shared.journal, &snapshot, target.as_deref(), &refusal);
                 send(&mut respond, &answer, parts.method == Method::HEAD);
             }
         }
@@ -155,41 +153,35 @@ async fn negotiate(
     let target = match session::asked(admitted, authority, announced) {
         Ok(target) => target,
         Err((refusal, target)) => {
-            let answer = session::denied(&peer, &shared, &snapshot, target.as_deref(), &refusal);
+            let answer = session::refuse(&peer, &shared.journal, &snapshot, target.as_deref(), &refusal);
             send(&mut respond, &answer, false);
             return None;
         }
     };
-    let busy = shared.busy();
+    let busy = shared.drain.busy();
     let gone = async {
         let _ = poll_fn(|cx| respond.poll_reset(cx)).await;
     };
-    let opened = match open(&peer, &shared, &snapshot, target, pin!(gone)).await {
-        Ok(opened) => opened,
+    let reached = match session::decide(&peer, &shared.journal, &snapshot, target) {
+        Ok(record) => session::reach(record, &shared, pin!(gone)).await,
+        Err(refused) => Err(refused),
+    };
+    let (mut record, upstream) = match reached {
+        Ok(reached) => reached,
         Err(refused) => {
-            refuse(&mut respond, refused, &shared, &snapshot);
+            if let Some(answer) = refused.answer(&shared.journal) {
+                send(&mut respond, &answer, false);
+            }
             return None;
         }
     };
-    let session::Opened { mut record, upstream } = opened;
     let Ok(send) = respond.send_response(Response::new(()), false) else {
-        record.ended(&shared.journal, Outcome::ClientReset, EndedBy::Client, [0, 0]);
+        record.ended(&shared.journal, Outcome::ClientReset, EndedBy::Client, Moved::default());
         return None;
     };
     record.established(&shared.journal);
     let wire = H2Wire { receive: body, send, rest: Bytes::new(), ended: false };
     guard(wire, upstream, record, shared, &snapshot, Vec::new(), busy).await
-}
-
-fn refuse(
-    respond: &mut SendResponse<Bytes>,
-    refused: session::Refused,
-    shared: &Shared,
-    snapshot: &Snapshot,
-) {
-    if let Some(answer) = refused.account(shared, snapshot) {
-        send(respond, &answer, false);
-    }
 }
 
 /// The size of a header as RFC 9113 §6.5.2 counts it; what `:authority` and `:path` hold is in the URI.

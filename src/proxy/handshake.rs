@@ -14,9 +14,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::admission::Peer;
 use super::recognise::{self, More, Spoken, recognise};
 use super::refusal::{Refusal, escaped};
-use super::session::{self, Peer};
+use super::session;
 use super::shared::Shared;
 use crate::net::entrance::Entrance;
 use crate::net::scratch;

@@ -11,12 +11,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
-use super::admission::Permit;
-use super::h2;
+use super::admission::{Peer, Permit};
 use super::handshake::shake_hands;
 use super::listener::Service;
-use super::session::{self, Peer};
 use super::shared::Shared;
+use super::{h1, h2};
 use crate::net::entrance::Entrance;
 use crate::net::sockopt;
 use crate::tls::material::Serving;
@@ -44,7 +43,7 @@ impl Service for Https {
         if http2 {
             Box::pin(h2::serve(wire, peer, permit, shared)).await;
         } else {
-            session::serve(wire, peer, permit, shared).await;
+            h1::serve(wire, peer, permit, shared).await;
         }
     }
 }

@@ -14,8 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
-use super::admission::Admitted;
-use super::session::{self, Peer};
+use super::admission::{Peer, Permit};
+use super::h1;
 use super::shared::Shared;
 use super::timer;
 use crate::address;
@@ -176,7 +176,7 @@ pub trait Service: Clone + Send + 'static {
         self,
         stream: TcpStream,
         peer: Peer,
-        permit: super::admission::Permit,
+        permit: Permit,
         shared: Arc<Shared>,
     ) -> impl Future<Output = ()> + Send;
 }
@@ -192,10 +192,10 @@ impl Service for Http {
         self,
         stream: TcpStream,
         peer: Peer,
-        permit: super::admission::Permit,
+        permit: Permit,
         shared: Arc<Shared>,
     ) -> impl Future<Output = ()> + Send {
-        session::serve(stream, peer, permit, shared)
+        h1::serve(stream, peer, permit, shared)
     }
 }
 
@@ -262,19 +262,16 @@ fn admit<S: Service>(
     timer::stir();
     let client = address::canonical(address.ip());
     let limits = shared.limits();
-    let admitted =
-        shared.admission.enter(client, limits.connections, limits.connections_per_client, S::ENTRANCE);
-    match admitted {
-        Admitted::In(permit, over) => {
-            let address = SocketAddr::new(client, address.port());
-            let local = if crate::egress::dialer::is_unspecified(local.ip()) {
-                stream.local_addr().unwrap_or(local)
-            } else {
-                local
-            };
-            let peer = Peer { address, local, entrance: S::ENTRANCE, certificate: None, over };
-            tokio::spawn(service.serve(stream, peer, permit, shared.clone()));
-        }
-        Admitted::Shut => shared.journal.metrics.denied(Denial::Overload),
-    }
+    let arrival = shared.admission.accept(S::ENTRANCE, &limits);
+    let Some((permit, over)) = arrival.and_then(|arrival| arrival.of(client, &limits)) else {
+        return shared.journal.metrics.denied(Denial::Overload);
+    };
+    let address = SocketAddr::new(client, address.port());
+    let local = if crate::egress::dialer::is_unspecified(local.ip()) {
+        stream.local_addr().unwrap_or(local)
+    } else {
+        local
+    };
+    let peer = Peer { address, local, entrance: S::ENTRANCE, certificate: None, over };
+    tokio::spawn(service.serve(stream, peer, permit, shared.clone()));
 }

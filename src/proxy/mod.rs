@@ -2,6 +2,8 @@
 
 pub mod admission;
 pub mod answer;
+pub mod drain;
+mod h1;
 pub mod h2;
 mod handshake;
 pub mod head;

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::admission::Peer;
 use super::refusal::{Counted, Refusal};
-use super::session::Peer;
+use super::snapshot::Snapshot;
 use crate::egress::Trace;
 use crate::journal::access::{Asked, Event, Millis};
 use crate::journal::metrics::{NO_RULE, RuleSeries};
 use crate::journal::{Journal, RequestId};
 use crate::outcome::{EndedBy, Outcome, WouldDeny};
 use crate::policy::RuleId;
-use crate::proxy::snapshot::Snapshot;
 use crate::target::Target;
-use crate::tunnel::relay::Meter;
+use crate::tunnel::relay::{Meter, Moved};
 
 /// Lives as long as the tunnel; the policy it was opened under stays alive with it. In a box from
 /// the start, because every step up to the tunnel hands it on.
@@ -105,9 +105,10 @@ impl Record {
     }
 
     /// The end of a tunnel.
-    pub fn ended(self: Box<Self>, journal: &Journal, outcome: Outcome, by: EndedBy, moved: [u64; 2]) {
+    pub fn ended(self: Box<Self>, journal: &Journal, outcome: Outcome, by: EndedBy, moved: Moved) {
         let stage = (outcome != Outcome::Ok).then_some(self.trace.stage);
-        let (outcome, ended_by, [sent, received]) = (Some(outcome), Some(by), moved);
+        let (outcome, ended_by) = (Some(outcome), Some(by));
+        let Moved { sent, received } = moved;
         journal.ended(&Event { outcome, ended_by, stage, sent, received, ..self.event() });
     }
 
@@ -118,14 +119,14 @@ impl Record {
             Counted::Denied(denial) => journal.denied(&self.event().denied(denial, &why)),
             Counted::Failed(outcome) => {
                 self.detail = Some(why.into());
-                self.ended(journal, outcome, EndedBy::Proxy, [0, 0]);
+                self.ended(journal, outcome, EndedBy::Proxy, Moved::default());
             }
         }
     }
 }
 
 impl Meter for Record {
-    fn moved(&self, sent: u64, received: u64) {
+    fn moved(&self, Moved { sent, received }: Moved) {
         if sent > 0 {
             self.series().sent.inc_by(sent);
         }

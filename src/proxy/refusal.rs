@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use super::admission::Limit;
 use crate::address::{Barred, Special};
 use crate::egress::dialer::DialError;
 use crate::egress::failure::{Failure, ParentError};
@@ -54,13 +55,6 @@ impl From<Unreached> for Refusal {
             Unreached::Parent(error) => Self::Parent(error),
         }
     }
-}
-
-/// Which limit a client met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    Connections(usize),
-    PerClient(usize),
 }
 
 /// What a refusal is counted as.

@@ -4,12 +4,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use super::admission::Peer;
 use super::answer::Plain;
 use super::head::Request;
 use super::refusal::{Refusal, escaped};
-use super::session::Peer;
 use super::shared::Shared;
-use crate::proxy::snapshot::Snapshot;
+use super::snapshot::Snapshot;
 use crate::target;
 
 /// The answer to what is not a CONNECT.

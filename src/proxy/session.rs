@@ -1,66 +1,41 @@
-//! One client connection, from its first byte to its tunnel's end:
-//! admit → read → decide → dial → answer → guard → relay → record.
+//! What becomes of a request over either protocol:
+//! admit → (read) → decide → reach → (answer) → guard → relay → record; [`super::h1`] and [`super::h2`]
+//! read and answer.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::future::Either;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::admission::Permit;
-use super::answer::{ESTABLISHED, Plain};
-use super::head::{Head, HeadError, Reader, Request};
+use super::admission::Peer;
+use super::answer::Plain;
 use super::record::Record;
-use super::refusal::{Counted, Limit, Refusal};
-use super::routes;
-use super::shared::{Busy, Shared};
+use super::refusal::{Counted, Refusal};
+use super::shared::Shared;
 use super::shown;
+use super::snapshot::Snapshot;
 use crate::address;
 use crate::config::TlsCheck;
 use crate::egress::Upstream;
+use crate::journal::Journal;
 use crate::journal::access::{Asked, Event};
-use crate::net::entrance::Entrance;
 use crate::net::scratch;
 use crate::outcome::{EndedBy, Outcome, Stage, WouldDeny};
 use crate::policy::Decision;
-use crate::proxy::snapshot::Snapshot;
 use crate::target::Target;
 use crate::tunnel::hello::{self, MAX_HELLO, Verdict};
-use crate::tunnel::relay::{End, Relay, Side};
+use crate::tunnel::relay::{End, Moved, Relay, Side};
 use crate::tunnel::wire::Wire;
 
 /// How long a connection that was answered may wait for its next request.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(60);
-const FAREWELL: Duration = Duration::from_millis(500);
-
-/// What is known of a client before it speaks.
-#[derive(Clone)]
-pub struct Peer {
-    pub address: SocketAddr,
-    /// Where it reached this proxy.
-    pub local: SocketAddr,
-    pub entrance: Entrance,
-    /// The subject of its certificate, where it showed one.
-    pub certificate: Option<Arc<str>>,
-    /// It came over this limit and is only told so.
-    pub over: Option<Limit>,
-}
-
-/// Serves one connection; `permit` counts it until the end.
-pub fn serve<C: Wire>(
-    client: C,
-    peer: Peer,
-    permit: Permit,
-    shared: Arc<Shared>,
-) -> impl Future<Output = ()> + Send {
-    carry(negotiate(client, peer, shared), permit)
-}
 
 /// Runs the tunnel that comes of a negotiation, if one does; `place` is held until its end.
 ///
@@ -73,130 +48,9 @@ pub(super) fn carry<C: Wire>(
     let negotiation = Box::pin(negotiation);
     async move {
         if let Some(tunnel) = negotiation.await {
-            tunnel.run().await;
+            tunnel.relay().await;
         }
         drop(place);
-    }
-}
-
-/// Answers requests until one becomes a tunnel or the connection ends.
-///
-/// What a connection holds while it negotiates is kept below a kilobyte, which glibc hands out and
-/// takes back without searching.
-#[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice")]
-fn negotiate<C: Wire>(
-    mut client: C,
-    peer: Peer,
-    shared: Arc<Shared>,
-) -> impl Future<Output = Option<Box<Tunnel<C>>>> + Send {
-    async move {
-        let mut reader = Reader::default();
-        let mut deadline = tokio::time::Instant::now() + shared.limits().header_timeout;
-        let mut kept = false;
-        loop {
-            let limit = shared.limits().request_header;
-            let read = timeout_at(deadline, reader.read(&mut client, limit)).await;
-            // Only now: what was reloaded while a connection waited holds for its request.
-            let snapshot = shared.snapshot();
-            let next = match read {
-                Ok(Ok(head)) => understand(head, kept, &peer, &shared, &snapshot),
-                Err(_) if reader.began() => Next::refusal(Refusal::HeaderTimeout, None),
-                Ok(Err(_)) | Err(_) => Next::End,
-            };
-            let Answer { answer, request, rest } = match next {
-                Next::Tunnel(target, early) => {
-                    return connect(client, &peer, &shared, snapshot, target, early).await;
-                }
-                Next::Answer(answer) => *answer,
-                Next::Refusal { refusal, target, head_only } => {
-                    let answer = denied(&peer, &shared, &snapshot, target.as_deref(), &refusal);
-                    answer.send_last(&mut client, head_only).await;
-                    return None;
-                }
-                Next::End => return None,
-            };
-            let sent = answer.send(&mut client, &request).await;
-            if sent.is_err() || request.close || request.body {
-                return None;
-            }
-            reader = Reader::with(rest);
-            if !begins(&mut reader, &mut client, &shared).await {
-                return None;
-            }
-            deadline = tokio::time::Instant::now() + shared.limits().header_timeout;
-            kept = true;
-        }
-    }
-}
-
-/// What follows from a head.
-enum Next {
-    /// A tunnel, for which these bytes came early.
-    Tunnel(Target, Vec<u8>),
-    /// In a box: it is rare, and everything else is small.
-    Answer(Box<Answer>),
-    Refusal {
-        refusal: Refusal,
-        /// In a form that can be shown.
-        target: Option<String>,
-        /// The request was a HEAD: its answer has no body (RFC 9110 §9.3.2).
-        head_only: bool,
-    },
-    End,
-}
-
-impl Next {
-    fn refusal(refusal: Refusal, target: Option<String>) -> Self {
-        Self::Refusal { refusal, target, head_only: false }
-    }
-}
-
-/// An answer after which the connection may go on.
-struct Answer {
-    answer: Plain<'static>,
-    request: Request,
-    /// Bytes behind the request.
-    rest: Vec<u8>,
-}
-
-/// `kept` says that the connection was answered before: it asks for more of a proxy that may be going.
-fn understand(head: Head, kept: bool, peer: &Peer, shared: &Shared, snapshot: &Snapshot) -> Next {
-    // Who asks comes before what is asked.
-    let admitted = admit(peer, snapshot);
-    let refusal = match head {
-        Head::Request(request, _) if kept && shared.drain.is_draining() => {
-            let head_only = &*request.method == "HEAD";
-            return Next::Refusal { refusal: Refusal::Draining, target: None, head_only };
-        }
-        Head::Request(request, rest) => return consider(request, rest, admitted, peer, shared, snapshot),
-        Head::Ended { began: false } => return Next::End,
-        Head::Ended { began: true } => malformed("the connection ended within the request header"),
-        Head::Bad(HeadError::Malformed(what)) => Refusal::Malformed(what),
-        Head::Bad(HeadError::TooLarge) => Refusal::HeaderSize { limit: snapshot.limits.request_header },
-    };
-    Next::refusal(admitted.err().unwrap_or(refusal), None)
-}
-
-fn consider(
-    request: Request,
-    rest: Vec<u8>,
-    admitted: Result<(), Refusal>,
-    peer: &Peer,
-    shared: &Shared,
-    snapshot: &Snapshot,
-) -> Next {
-    if &*request.method == "CONNECT" {
-        return match asked(admitted, &request.target, request.body) {
-            Ok(target) => Next::Tunnel(target, rest),
-            Err((refusal, target)) => Next::refusal(refusal, target),
-        };
-    }
-    match admitted.and_then(|()| routes::serve(&request, peer, shared, snapshot)) {
-        Ok(answer) => Next::Answer(Box::new(Answer { answer, request, rest })),
-        Err(refusal) => {
-            let head_only = &*request.method == "HEAD";
-            Next::Refusal { refusal, target: shown::target(&request.target), head_only }
-        }
     }
 }
 
@@ -224,20 +78,6 @@ pub(super) fn asked(
     }
 }
 
-/// Waits for the next request of a connection that is kept alive; false when none comes.
-async fn begins<C: Wire>(reader: &mut Reader, client: &mut C, shared: &Shared) -> bool {
-    // It is only worth keeping while this proxy stays.
-    let begins = tokio::select! {
-        begins = tokio::time::timeout(KEEP_ALIVE, reader.begin(client)) => matches!(begins, Ok(Ok(true))),
-        () = shared.drain.begun() => false,
-    };
-    if !begins {
-        // TLS has a farewell of its own, without which a client may suspect a truncation.
-        let _ = tokio::time::timeout(FAREWELL, client.shutdown()).await;
-    }
-    begins
-}
-
 pub(super) fn malformed(what: &str) -> Refusal {
     Refusal::Malformed(what.to_owned())
 }
@@ -250,59 +90,54 @@ pub(super) fn admit(peer: &Peer, snapshot: &Snapshot) -> Result<(), Refusal> {
     peer.over.map_or(Ok(()), |limit| Err(Refusal::Overload(limit)))
 }
 
-/// An allowed target with its connection.
-pub struct Opened {
-    pub record: Box<Record>,
-    pub upstream: Upstream,
-}
-
-/// A target that gets no tunnel; without a refusal the client has left meanwhile.
+/// A request that gets no tunnel; without a refusal the client has left meanwhile.
 pub struct Refused {
-    pub refusal: Option<Refusal>,
-    pub record: Box<Record>,
+    refusal: Option<Refusal>,
+    record: Box<Record>,
 }
 
 impl Refused {
-    /// Counts and logs it; the answer, if anybody is left to hear it.
-    pub(super) fn account(self, shared: &Shared, snapshot: &Snapshot) -> Option<Plain<'static>> {
-        let Some(refusal) = self.refusal else {
-            self.record.ended(&shared.journal, Outcome::ClientReset, EndedBy::Client, [0, 0]);
+    /// Records it; the answer, if anybody is left to hear it.
+    pub(super) fn answer(self, journal: &Journal) -> Option<Plain<'static>> {
+        let Self { refusal, record } = self;
+        let Some(refusal) = refusal else {
+            record.ended(journal, Outcome::ClientReset, EndedBy::Client, Moved::default());
             return None;
         };
-        let (id, target) = (self.record.id, self.record.target.to_string());
-        self.record.refused(&shared.journal, &refusal);
-        Some(Plain::refusal(&refusal, &snapshot.name, Some(&target), id))
+        let target = record.target.to_string();
+        let answer = Plain::refusal(&refusal, &record.snapshot.name, Some(&target), record.id);
+        record.refused(journal, &refusal);
+        Some(answer)
     }
 }
 
-/// Counts and logs what got no further than its head; the answer to it.
-pub(super) fn denied(
+/// Records a request that came to no decision; the answer to it.
+pub(super) fn refuse(
     peer: &Peer,
-    shared: &Shared,
+    journal: &Journal,
     snapshot: &Snapshot,
     target: Option<&str>,
     refusal: &Refusal,
 ) -> Plain<'static> {
-    let id = shared.journal.next_id();
+    let id = journal.next_id();
     if let Counted::Denied(denial) = refusal.counted() {
         let event = Event::new(id, peer.address, peer.certificate.as_deref(), snapshot.access);
         let event = Event { target: target.map(Asked::Text), ..event };
-        shared.journal.denied(&event.denied(denial, &refusal.why()));
+        journal.denied(&event.denied(denial, &refusal.why()));
     }
     Plain::refusal(refusal, &snapshot.name, target, id)
 }
 
-/// From a target to a connection: decide, resolve, judge, dial. `gone` ends it early.
+/// Asks the policy. The request has a record from here on.
 ///
 /// # Errors
-/// With the refusal to answer, or none when the client has gone.
-pub async fn open(
+/// With the refusal to answer.
+pub fn decide(
     peer: &Peer,
-    shared: &Shared,
+    journal: &Journal,
     snapshot: &Arc<Snapshot>,
     target: Target,
-    gone: Pin<&mut (impl Future<Output = ()> + Send)>,
-) -> Result<Opened, Refused> {
+) -> Result<Box<Record>, Refused> {
     let started = Instant::now();
     let (rule, reported, refusal) = match snapshot.policy.decide(&target) {
         Decision::Allowed(rule, _) => (Some(rule), None, None),
@@ -313,15 +148,24 @@ pub async fn open(
             (None, None, Some(Refusal::Policy { reason, rule: by.map(|by| by.pattern().to_string()) }))
         }
     };
-    let mut record = Record::new(shared.journal.next_id(), peer, target, snapshot, rule, started);
+    let mut record = Record::new(journal.next_id(), peer, target, snapshot, rule, started);
     if let Some(reason) = reported {
-        record.report(reason, &shared.journal);
+        record.report(reason, journal);
     }
-    if refusal.is_some() {
-        return Err(Refused { refusal, record });
-    }
-    let Record { target, trace, .. } = &mut *record;
-    // A box of its own, gone before the answer: see `negotiate`.
+    if refusal.is_some() { Err(Refused { refusal, record }) } else { Ok(record) }
+}
+
+/// Connects to the target: resolve, judge, dial. `gone` ends it early.
+///
+/// # Errors
+/// With the refusal to answer, or none when the client has gone.
+pub async fn reach(
+    mut record: Box<Record>,
+    shared: &Shared,
+    gone: Pin<&mut (impl Future<Output = ()> + Send)>,
+) -> Result<(Box<Record>, Upstream), Refused> {
+    let Record { target, trace, snapshot, .. } = &mut *record;
+    // A box of its own, gone before the answer: see `h1::negotiate`.
     let reaching = Box::pin(snapshot.egress.reach(target, &shared.own, trace));
     let reached = tokio::select! {
         biased;
@@ -333,7 +177,7 @@ pub async fn open(
         shared.journal.metrics.dns.observe(took.as_secs_f64());
     }
     match reached {
-        Ok(upstream) => Ok(Opened { record, upstream }),
+        Ok(upstream) => Ok((record, upstream)),
         Err(refusal) => Err(Refused { refusal, record }),
     }
 }
@@ -343,40 +187,7 @@ pub struct Tunnel<C, U = TcpStream> {
     relay: Relay<C, U>,
     record: Box<Record>,
     shared: Arc<Shared>,
-    _busy: Busy,
-}
-
-/// Opens what was asked for, answers, and reads the ClientHello.
-#[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice")]
-fn connect<C: Wire>(
-    mut client: C,
-    peer: &Peer,
-    shared: &Arc<Shared>,
-    snapshot: Arc<Snapshot>,
-    target: Target,
-    early: Vec<u8>,
-) -> impl Future<Output = Option<Box<Tunnel<C>>>> + Send {
-    async move {
-        let busy = shared.busy();
-        // The leave of a client that waits for its target is only seen by asking for it.
-        let opened = open(peer, shared, &snapshot, target, pin!(client.gone())).await;
-        let Opened { mut record, upstream } = match opened {
-            Ok(opened) => opened,
-            Err(refused) => {
-                if let Some(answer) = refused.account(shared, &snapshot) {
-                    answer.send_last(&mut client, false).await;
-                }
-                return None;
-            }
-        };
-        let written = async { client.write_all(ESTABLISHED).await.and(client.flush().await) };
-        if written.await.is_err() {
-            record.ended(&shared.journal, Outcome::ClientReset, EndedBy::Client, [0, 0]);
-            return None;
-        }
-        record.established(&shared.journal);
-        guard(client, upstream, record, shared.clone(), &snapshot, early, busy).await
-    }
+    _busy: TaskTrackerToken,
 }
 
 /// Guards the beginning of a tunnel to whichever kind of far end.
@@ -390,7 +201,7 @@ pub fn guard<C: Wire>(
     shared: Arc<Shared>,
     snapshot: &Arc<Snapshot>,
     held: Vec<u8>,
-    busy: Busy,
+    busy: TaskTrackerToken,
 ) -> impl Future<Output = Option<Box<Tunnel<C>>>> + Send {
     match upstream {
         Upstream::Tcp(upstream) => Either::Left(hold(client, upstream, record, shared, snapshot, held, busy)),
@@ -398,7 +209,7 @@ pub fn guard<C: Wire>(
             let guarded = Box::pin(hold(client, upstream, record, shared, snapshot, held, busy));
             Either::Right(Box::pin(async {
                 if let Some(tunnel) = guarded.await {
-                    tunnel.run().await;
+                    tunnel.relay().await;
                 }
                 None
             }))
@@ -415,7 +226,7 @@ fn hold<C: Wire, U: Wire>(
     shared: Arc<Shared>,
     snapshot: &Arc<Snapshot>,
     mut held: Vec<u8>,
-    busy: Busy,
+    busy: TaskTrackerToken,
 ) -> impl Future<Output = Option<Box<Tunnel<C, U>>>> + Send {
     async move {
         let check = snapshot.tls;
@@ -458,12 +269,12 @@ fn hold<C: Wire, U: Wire>(
             verdict = match timeout_at(deadline, read).await {
                 Ok(Ok(Some(verdict))) => verdict,
                 Ok(Ok(None)) if held.is_empty() => {
-                    record.ended(&shared.journal, Outcome::Ok, EndedBy::Client, [0, 0]);
+                    record.ended(&shared.journal, Outcome::Ok, EndedBy::Client, Moved::default());
                     return None;
                 }
                 Ok(Ok(None)) => Verdict::NotTls("the client closed within its ClientHello"),
                 Ok(Err(_)) => {
-                    record.ended(&shared.journal, Outcome::ClientReset, EndedBy::Client, [0, 0]);
+                    record.ended(&shared.journal, Outcome::ClientReset, EndedBy::Client, Moved::default());
                     return None;
                 }
                 Err(_) if held.is_empty() => Verdict::NotTls("the client sent nothing"),
@@ -484,7 +295,7 @@ fn hold<C: Wire, U: Wire>(
             record.detail = Some(detail.into());
             // Silence is no traffic that a report could show and let through.
             if !snapshot.report || held.is_empty() {
-                record.ended(&shared.journal, outcome, EndedBy::Proxy, [0, 0]);
+                record.ended(&shared.journal, outcome, EndedBy::Proxy, Moved::default());
                 client.reset();
                 return None;
             }
@@ -496,13 +307,18 @@ fn hold<C: Wire, U: Wire>(
 }
 
 impl<C: Wire, U: Wire> Tunnel<C, U> {
-    /// In a box: a task that waits for a shift holds a pointer instead of three copies' room.
-    fn new(relay: Relay<C, U>, record: Box<Record>, shared: Arc<Shared>, busy: Busy) -> Box<Self> {
+    /// Boxed, or the task would reserve room for three copies for a whole shift.
+    fn new(
+        relay: Relay<C, U>,
+        record: Box<Record>,
+        shared: Arc<Shared>,
+        busy: TaskTrackerToken,
+    ) -> Box<Self> {
         Box::new(Self { relay, record, shared, _busy: busy })
     }
 
     /// Relays until the end, and records it.
-    pub async fn run(mut self: Box<Self>) {
+    pub async fn relay(mut self: Box<Self>) {
         let patience = self.record.snapshot.patience;
         let end = self.shared.drain.unless_cut(self.relay.run(patience, &*self.record)).await;
         match end {

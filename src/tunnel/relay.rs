@@ -142,10 +142,19 @@ impl Flow {
     }
 }
 
+/// Bytes of a tunnel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// From the client.
+    pub sent: u64,
+    /// From upstream.
+    pub received: u64,
+}
+
 /// Told of what moved, once for each time the tunnel is woken.
 pub trait Meter: Sync {
-    /// Bytes since the last call: from the client, and from upstream.
-    fn moved(&self, sent: u64, received: u64);
+    /// Bytes since the last call.
+    fn moved(&self, since: Moved);
 }
 
 /// The two ends and what is under way between them.
@@ -156,7 +165,7 @@ pub struct Relay<C, U = TcpStream> {
     flows: [Flow; 2],
     /// Of the task that the directions wait in.
     waker: Waker,
-    reported: [u64; 2],
+    reported: Moved,
     first_end: Option<Side>,
     /// The side that failed to take bytes; the rest of what it had sent is still delivered.
     broken: Option<Side>,
@@ -173,15 +182,15 @@ impl<C: Wire, U: Wire> Relay<C, U> {
             upstream,
             flows,
             waker: Waker::noop().clone(),
-            reported: [0; 2],
+            reported: Moved::default(),
             first_end: None,
             broken: None,
         }
     }
 
-    /// Bytes delivered so far: from the client, and from upstream.
-    pub fn moved(&self) -> [u64; 2] {
-        [self.flows[0].moved, self.flows[1].moved]
+    /// Bytes delivered so far.
+    pub fn moved(&self) -> Moved {
+        Moved { sent: self.flows[0].moved, received: self.flows[1].moved }
     }
 
     /// Relays until the end; what the end needs is done by [`Relay::finish`].
@@ -236,7 +245,8 @@ impl<C: Wire, U: Wire> Relay<C, U> {
     fn report(&mut self, meter: &impl Meter) {
         let now = self.moved();
         if now != self.reported {
-            meter.moved(now[0] - self.reported[0], now[1] - self.reported[1]);
+            let before = self.reported;
+            meter.moved(Moved { sent: now.sent - before.sent, received: now.received - before.received });
             self.reported = now;
         }
     }
@@ -401,7 +411,7 @@ impl<C: Wire, U: Wire> Relay<C, U> {
 /// When stuck directions are looked after, and what had moved at the last look.
 struct Glance {
     timer: Pin<Box<Sleep>>,
-    moved: Option<[u64; 2]>,
+    moved: Option<Moved>,
 }
 
 enum Failed {

@@ -20,9 +20,9 @@ const FOREVER: super::Patience = super::Patience { idle: Duration::ZERO, half_cl
 struct Counted([AtomicU64; 2]);
 
 impl Meter for Arc<Counted> {
-    fn moved(&self, sent: u64, received: u64) {
-        self.0[0].fetch_add(sent, Ordering::Relaxed);
-        self.0[1].fetch_add(received, Ordering::Relaxed);
+    fn moved(&self, since: Moved) {
+        self.0[0].fetch_add(since.sent, Ordering::Relaxed);
+        self.0[1].fetch_add(since.received, Ordering::Relaxed);
     }
 }
 
@@ -31,7 +31,7 @@ struct Running {
     client: TcpStream,
     upstream: TcpStream,
     counted: Arc<Counted>,
-    relay: JoinHandle<(End, [u64; 2])>,
+    relay: JoinHandle<(End, Moved)>,
 }
 
 async fn pair() -> (TcpStream, TcpStream) {
@@ -62,9 +62,10 @@ impl Running {
     }
 
     /// The end, with the bytes that the relay and its meter counted, which must agree.
-    async fn end(relay: JoinHandle<(End, [u64; 2])>, counted: &Counted) -> (End, [u64; 2]) {
+    async fn end(relay: JoinHandle<(End, Moved)>, counted: &Counted) -> (End, Moved) {
         let (end, moved) = timeout(PATIENCE, relay).await.expect("the relay ends").unwrap();
-        assert_eq!([0, 1].map(|i| counted.0[i].load(Ordering::Relaxed)), moved, "log and metrics");
+        let [sent, received] = [0, 1].map(|i| counted.0[i].load(Ordering::Relaxed));
+        assert_eq!(Moved { sent, received }, moved, "log and metrics");
         (end, moved)
     }
 }
@@ -194,7 +195,7 @@ async fn transfers_of_any_size_both_ways_arrive_and_are_counted() {
         answering.await.unwrap();
         let (end, moved) = Running::end(relay, &counted).await;
         assert!(matches!(end, End::Closed(_)), "{end:?}, seed {seed}");
-        assert_eq!(moved, [expected.len() as u64, down.len() as u64], "seed {seed}");
+        assert_eq!(moved, Moved { sent: expected.len() as u64, received: down.len() as u64 }, "seed {seed}");
     }
 }
 
@@ -214,7 +215,7 @@ async fn an_end_in_one_direction_leaves_the_other_open() {
         same(&read_all(&mut client).await.unwrap(), &bytes);
         answering.await.unwrap();
         let ended = Running::end(relay, &counted).await;
-        assert_eq!(ended, (End::Closed(Side::Client), [8, size as u64]));
+        assert_eq!(ended, (End::Closed(Side::Client), Moved { sent: 8, received: size as u64 }));
 
         let Running { mut client, mut upstream, counted, relay } = Running::new(FOREVER).await;
         upstream.write_all(b"farewell").await.unwrap();
@@ -228,7 +229,7 @@ async fn an_end_in_one_direction_leaves_the_other_open() {
         same(&read_all(&mut upstream).await.unwrap(), &bytes);
         asking.await.unwrap();
         let ended = Running::end(relay, &counted).await;
-        assert_eq!(ended, (End::Closed(Side::Upstream), [size as u64, 8]));
+        assert_eq!(ended, (End::Closed(Side::Upstream), Moved { sent: size as u64, received: 8 }));
     }
 }
 
@@ -254,7 +255,7 @@ async fn when_both_close_at_once_no_byte_is_lost() {
         same(&ended_upstream, &up);
         let (end, moved) = Running::end(relay, &counted).await;
         assert!(matches!(end, End::Closed(_)), "{end:?}");
-        assert_eq!(moved, [up.len() as u64, down.len() as u64]);
+        assert_eq!(moved, Moved { sent: up.len() as u64, received: down.len() as u64 });
     }
 }
 
@@ -263,12 +264,18 @@ async fn a_reset_of_a_silent_side_is_passed_on() {
     let Running { client, mut upstream, counted, relay } = Running::new(FOREVER).await;
     reset(client);
     expect_reset(&mut upstream).await;
-    assert_eq!(Running::end(relay, &counted).await, (End::Reset(Side::Client), [0, 0]));
+    assert_eq!(
+        Running::end(relay, &counted).await,
+        (End::Reset(Side::Client), Moved { sent: 0, received: 0 })
+    );
 
     let Running { mut client, upstream, counted, relay } = Running::new(FOREVER).await;
     reset(upstream);
     expect_reset(&mut client).await;
-    assert_eq!(Running::end(relay, &counted).await, (End::Reset(Side::Upstream), [0, 0]));
+    assert_eq!(
+        Running::end(relay, &counted).await,
+        (End::Reset(Side::Upstream), Moved { sent: 0, received: 0 })
+    );
 }
 
 #[tokio::test]
@@ -348,7 +355,7 @@ async fn an_answer_ahead_of_a_reset_arrives() {
         uploading.abort();
         let _ = uploading.await;
         let (_, moved) = Running::end(relay, &counted).await;
-        assert_eq!(moved[1], answer.len() as u64);
+        assert_eq!(moved.received, answer.len() as u64);
     }
 }
 
@@ -363,7 +370,7 @@ async fn a_side_that_does_not_read_holds_up_its_sender_and_loses_nothing() {
     upstream.shutdown().await.unwrap();
     let (got_down, got_up) = tokio::join!(read_all(&mut client), read_all(&mut upstream));
     assert_eq!((got_up.unwrap().len(), got_down.unwrap().len()), (up, down));
-    assert_eq!(Running::end(relay, &counted).await.1, [up as u64, down as u64]);
+    assert_eq!(Running::end(relay, &counted).await.1, Moved { sent: up as u64, received: down as u64 });
 }
 
 #[tokio::test]
@@ -414,7 +421,7 @@ async fn what_an_upstream_sent_before_its_reset_reaches_a_slow_client() {
     let (end, moved) = Running::end(relay, &counted).await;
     assert_eq!(end, End::Reset(Side::Upstream));
     // Only what was still in the upstream's own buffer is gone with it.
-    assert!(got as u64 <= moved[1] && got > filled / 3, "{got} of {filled}");
+    assert!(got as u64 <= moved.received && got > filled / 3, "{got} of {filled}");
 }
 
 #[tokio::test]
@@ -464,7 +471,7 @@ async fn a_tunnel_closed_behind_a_stuck_transfer_ends_too() {
     client.write_all(b"behind it").await.unwrap();
     client.shutdown().await.unwrap();
     let (end, moved) = Running::end(relay, &counted).await;
-    assert!(end == End::Idle && moved[0] < sent, "{end:?}");
+    assert!(end == End::Idle && moved.sent < sent, "{end:?}");
     drop(upstream);
 }
 
@@ -478,7 +485,7 @@ async fn idle_tunnels_end_only_when_that_is_asked_for() {
         upstream.read_exact(&mut got).await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(Running::end(relay, &counted).await, (End::Idle, [32, 0]));
+    assert_eq!(Running::end(relay, &counted).await, (End::Idle, Moved { sent: 32, received: 0 }));
     expect_reset(&mut client).await;
     expect_reset(&mut upstream).await;
 }
@@ -627,7 +634,7 @@ async fn a_layer_that_holds_bytes_back_loses_none() {
         answering.await.unwrap();
         let (end, moved) = Running::end(relay, &counted).await;
         assert!(matches!(end, End::Closed(_)), "{end:?}");
-        assert_eq!(moved, [up.len() as u64 + 5, down.len() as u64]);
+        assert_eq!(moved, Moved { sent: up.len() as u64 + 5, received: down.len() as u64 });
     }
 }
 
@@ -646,6 +653,6 @@ async fn an_end_that_cannot_be_passed_on_is_bounded() {
     });
     upstream.write_all(b"farewell").await.unwrap();
     upstream.shutdown().await.unwrap();
-    assert_eq!(Running::end(relay, &counted).await, (End::Idle, [0, 8]));
+    assert_eq!(Running::end(relay, &counted).await, (End::Idle, Moved { sent: 0, received: 8 }));
     drop(client);
 }

@@ -1,0 +1,229 @@
+//! The way out of a process that ends: no new work, then a wait for the tunnels, at the end a cut.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// The way out: first no new work, at the end no tunnels either.
+#[derive(Default)]
+pub struct Drain {
+    /// A drain waits for what is counted here: requests on their way to a tunnel, and tunnels.
+    busy: TaskTracker,
+    /// From the signal on: what asks whether this proxy is ready is told no.
+    leaving: AtomicBool,
+    begun: CancellationToken,
+    /// Said before `rung` is: that is behind a lock, which no read of a tunnel's may take.
+    step: AtomicU8,
+    /// Wakes every tunnel once for each step.
+    rung: Notify,
+}
+
+/// How far the cutting of tunnels has come; never back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum Step {
+    None,
+    /// From now on it is noticed which tunnels move anything.
+    Watch,
+    /// What moved nothing since then is ended.
+    CutQuiet,
+    CutAll,
+}
+
+impl Drain {
+    /// Says that the process is about to go; everything is served as before.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether the signal to end has come.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    /// Takes no new work from now on.
+    pub fn begin(&self) {
+        self.begun.cancel();
+        self.busy.close();
+    }
+
+    /// Counts a request on its way to a tunnel, and then its tunnel, until this is dropped.
+    pub fn busy(&self) -> TaskTrackerToken {
+        self.busy.token()
+    }
+
+    /// Waits until nothing is counted any more, once the drain has begun.
+    pub async fn idle(&self) {
+        self.busy.wait().await;
+    }
+
+    /// Tunnels, and requests on their way to one.
+    pub fn busy_now(&self) -> usize {
+        self.busy.len()
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.begun.is_cancelled()
+    }
+
+    /// Waits for the drain to begin.
+    pub async fn begun(&self) {
+        self.begun.cancelled().await;
+    }
+
+    /// Notices from now on which tunnels move anything.
+    pub fn watch(&self) {
+        self.ring(Step::Watch);
+    }
+
+    /// Ends the tunnels that moved nothing since [`Drain::watch`].
+    pub fn cut_quiet(&self) {
+        self.ring(Step::CutQuiet);
+    }
+
+    /// Ends what still lives.
+    pub fn cut_all(&self) {
+        self.ring(Step::CutAll);
+    }
+
+    fn ring(&self, step: Step) {
+        self.step.fetch_max(step as u8, Ordering::AcqRel);
+        self.rung.notify_waiters();
+    }
+
+    /// Runs a tunnel to its end, or until it is cut: then none.
+    pub fn unless_cut<F: Future + Unpin>(&self, tunnel: F) -> UnlessCut<'_, F> {
+        UnlessCut {
+            tunnel,
+            rung: self.rung.notified(),
+            drain: self,
+            seen: Step::None as u8,
+            listening: false,
+            moved: false,
+        }
+    }
+}
+
+pin_project! {
+    /// See [`Drain::unless_cut`]. A tunnel holds it for a shift; an `async fn` would be larger.
+    pub struct UnlessCut<'a, F> {
+        tunnel: F,
+        #[pin]
+        rung: Notified<'a>,
+        drain: &'a Drain,
+        seen: u8,
+        listening: bool,
+        moved: bool,
+    }
+}
+
+impl<F: Future + Unpin> Future for UnlessCut<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Poll::Ready(end) = Pin::new(this.tunnel).poll(cx) {
+            return Poll::Ready(Some(end));
+        }
+        let step = || this.drain.step.load(Ordering::Acquire);
+        let mut rang = step() != *this.seen;
+        // Asked once, it wakes the task when it rings.
+        if std::mem::replace(this.listening, true) && !rang && *this.seen == Step::None as u8 {
+            return Poll::Pending;
+        }
+        while this.rung.as_mut().poll(cx).is_ready() {
+            rang = true;
+            this.rung.set(this.drain.rung.notified());
+        }
+        // Nothing but its two ends and the bell wakes a tunnel.
+        *this.moved |= !rang && *this.seen != Step::None as u8;
+        // Read again now that the next bell is listened for, so that none is missed.
+        *this.seen = step();
+        if *this.seen == Step::CutAll as u8 || *this.seen == Step::CutQuiet as u8 && !*this.moved {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// A tunnel that lives for ever, and moves something each time that `talk` is told to.
+    fn tunnel(drain: &Arc<Drain>, talk: &Arc<Notify>) -> tokio::task::JoinHandle<Option<()>> {
+        let (drain, talk) = (drain.clone(), talk.clone());
+        tokio::spawn(async move {
+            let mut talking = Box::pin(async move {
+                loop {
+                    talk.notified().await;
+                }
+            });
+            let endless = poll_fn(move |cx| talking.as_mut().poll(cx));
+            drain.unless_cut(endless).await
+        })
+    }
+
+    async fn settle() {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn quiet_tunnels_are_cut_before_those_that_talk() {
+        let (drain, talk, silence) = (Arc::new(Drain::default()), Arc::default(), Arc::default());
+        let talker = tunnel(&drain, &talk);
+        let quiet = tunnel(&drain, &silence);
+        settle().await;
+        // What a tunnel moved before the machine went down says nothing.
+        silence.notify_one();
+        settle().await;
+        drain.watch();
+        settle().await;
+        assert!(!talker.is_finished() && !quiet.is_finished());
+        talk.notify_one();
+        settle().await;
+        drain.cut_quiet();
+        settle().await;
+        assert!(quiet.is_finished() && !talker.is_finished());
+        drain.cut_all();
+        assert_eq!(talker.await.unwrap(), None);
+        assert_eq!(quiet.await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_cut_without_a_warning_ends_all_and_so_does_one_that_came_before() {
+        let (drain, silence) = (Arc::new(Drain::default()), Arc::default());
+        let before = tunnel(&drain, &silence);
+        settle().await;
+        drain.cut_all();
+        assert_eq!(before.await.unwrap(), None);
+        assert_eq!(tunnel(&drain, &silence).await.unwrap(), None);
+        drain.watch();
+        assert_eq!(tunnel(&drain, &silence).await.unwrap(), None, "a step never goes back");
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_that_comes_while_the_machine_goes_down_is_judged_by_what_it_moves() {
+        let (drain, talk, silence) = (Arc::new(Drain::default()), Arc::default(), Arc::default());
+        drain.watch();
+        let (talker, quiet) = (tunnel(&drain, &talk), tunnel(&drain, &silence));
+        settle().await;
+        talk.notify_one();
+        settle().await;
+        drain.cut_quiet();
+        settle().await;
+        assert!(quiet.is_finished() && !talker.is_finished());
+    }
+}

@@ -1,0 +1,207 @@
+//! HTTP/1.1 on both listeners: requests one after the other until one becomes a tunnel.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout_at;
+
+use super::admission::{Peer, Permit};
+use super::answer::{ESTABLISHED, Plain};
+use super::head::{Head, HeadError, Reader, Request};
+use super::refusal::Refusal;
+use super::routes;
+use super::session::{self, KEEP_ALIVE, Tunnel, admit, malformed};
+use super::shared::Shared;
+use super::shown;
+use super::snapshot::Snapshot;
+use crate::outcome::{EndedBy, Outcome};
+use crate::target::Target;
+use crate::tunnel::relay::Moved;
+use crate::tunnel::wire::Wire;
+
+/// How long the end of a TLS connection may take to go out.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Serves one connection; `permit` counts it until the end.
+pub fn serve<C: Wire>(
+    client: C,
+    peer: Peer,
+    permit: Permit,
+    shared: Arc<Shared>,
+) -> impl Future<Output = ()> + Send {
+    session::carry(negotiate(client, peer, shared), permit)
+}
+
+/// Answers requests until one becomes a tunnel or the connection ends.
+///
+/// What a connection holds while it negotiates is kept below a kilobyte, which glibc hands out and
+/// takes back without searching.
+#[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice")]
+fn negotiate<C: Wire>(
+    mut client: C,
+    peer: Peer,
+    shared: Arc<Shared>,
+) -> impl Future<Output = Option<Box<Tunnel<C>>>> + Send {
+    async move {
+        let mut reader = Reader::default();
+        let mut deadline = tokio::time::Instant::now() + shared.limits().header_timeout;
+        let mut kept = false;
+        loop {
+            let limit = shared.limits().request_header;
+            let read = timeout_at(deadline, reader.read(&mut client, limit)).await;
+            // Only now: what was reloaded while a connection waited holds for its request.
+            let snapshot = shared.snapshot();
+            let next = match read {
+                Ok(Ok(head)) => understand(head, kept, &peer, &shared, &snapshot),
+                Err(_) if reader.began() => Next::refusal(Refusal::HeaderTimeout, None),
+                Ok(Err(_)) | Err(_) => Next::End,
+            };
+            let Answer { answer, request, rest } = match next {
+                Next::Tunnel(target, early) => {
+                    return connect(client, &peer, &shared, snapshot, target, early).await;
+                }
+                Next::Answer(answer) => *answer,
+                Next::Refusal { refusal, target, head_only } => {
+                    let answer =
+                        session::refuse(&peer, &shared.journal, &snapshot, target.as_deref(), &refusal);
+                    answer.send_last(&mut client, head_only).await;
+                    return None;
+                }
+                Next::End => return None,
+            };
+            let sent = answer.send(&mut client, &request).await;
+            if sent.is_err() || request.close || request.body {
+                return None;
+            }
+            reader = Reader::with(rest);
+            if !begins(&mut reader, &mut client, &shared).await {
+                return None;
+            }
+            deadline = tokio::time::Instant::now() + shared.limits().header_timeout;
+            kept = true;
+        }
+    }
+}
+
+/// What follows from a head.
+enum Next {
+    /// A tunnel, for which these bytes came early.
+    Tunnel(Target, Vec<u8>),
+    /// In a box: it is rare, and everything else is small.
+    Answer(Box<Answer>),
+    Refusal {
+        refusal: Refusal,
+        /// In a form that can be shown.
+        target: Option<String>,
+        /// The request was a HEAD: its answer has no body (RFC 9110 §9.3.2).
+        head_only: bool,
+    },
+    End,
+}
+
+impl Next {
+    fn refusal(refusal: Refusal, target: Option<String>) -> Self {
+        Self::Refusal { refusal, target, head_only: false }
+    }
+}
+
+/// An answer after which the connection may go on.
+struct Answer {
+    answer: Plain<'static>,
+    request: Request,
+    /// Bytes behind the request.
+    rest: Vec<u8>,
+}
+
+/// `kept` says that the connection was answered before: it asks for more of a proxy that may be going.
+fn understand(head: Head, kept: bool, peer: &Peer, shared: &Shared, snapshot: &Snapshot) -> Next {
+    // Who asks comes before what is asked.
+    let admitted = admit(peer, snapshot);
+    let refusal = match head {
+        Head::Request(request, _) if kept && shared.drain.is_draining() => {
+            let head_only = &*request.method == "HEAD";
+            return Next::Refusal { refusal: Refusal::Draining, target: None, head_only };
+        }
+        Head::Request(request, rest) => return consider(request, rest, admitted, peer, shared, snapshot),
+        Head::Ended { began: false } => return Next::End,
+        Head::Ended { began: true } => malformed("the connection ended within the request header"),
+        Head::Bad(HeadError::Malformed(what)) => Refusal::Malformed(what),
+        Head::Bad(HeadError::TooLarge) => Refusal::HeaderSize { limit: snapshot.limits.request_header },
+    };
+    Next::refusal(admitted.err().unwrap_or(refusal), None)
+}
+
+fn consider(
+    request: Request,
+    rest: Vec<u8>,
+    admitted: Result<(), Refusal>,
+    peer: &Peer,
+    shared: &Shared,
+    snapshot: &Snapshot,
+) -> Next {
+    if &*request.method == "CONNECT" {
+        return match session::asked(admitted, &request.target, request.body) {
+            Ok(target) => Next::Tunnel(target, rest),
+            Err((refusal, target)) => Next::refusal(refusal, target),
+        };
+    }
+    match admitted.and_then(|()| routes::serve(&request, peer, shared, snapshot)) {
+        Ok(answer) => Next::Answer(Box::new(Answer { answer, request, rest })),
+        Err(refusal) => {
+            let head_only = &*request.method == "HEAD";
+            Next::Refusal { refusal, target: shown::target(&request.target), head_only }
+        }
+    }
+}
+
+/// Opens what was asked for, answers, and reads the ClientHello.
+#[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice")]
+fn connect<C: Wire>(
+    mut client: C,
+    peer: &Peer,
+    shared: &Arc<Shared>,
+    snapshot: Arc<Snapshot>,
+    target: Target,
+    early: Vec<u8>,
+) -> impl Future<Output = Option<Box<Tunnel<C>>>> + Send {
+    async move {
+        let busy = shared.drain.busy();
+        // The leave of a client that waits for its target is only seen by asking for it.
+        let reached = match session::decide(peer, &shared.journal, &snapshot, target) {
+            Ok(record) => session::reach(record, shared, pin!(client.gone())).await,
+            Err(refused) => Err(refused),
+        };
+        let (mut record, upstream) = match reached {
+            Ok(reached) => reached,
+            Err(refused) => {
+                if let Some(answer) = refused.answer(&shared.journal) {
+                    answer.send_last(&mut client, false).await;
+                }
+                return None;
+            }
+        };
+        let written = async { client.write_all(ESTABLISHED).await.and(client.flush().await) };
+        if written.await.is_err() {
+            record.ended(&shared.journal, Outcome::ClientReset, EndedBy::Client, Moved::default());
+            return None;
+        }
+        record.established(&shared.journal);
+        session::guard(client, upstream, record, shared.clone(), &snapshot, early, busy).await
+    }
+}
+
+/// Waits for the next request of a connection that is kept alive; false when none comes.
+async fn begins<C: Wire>(reader: &mut Reader, client: &mut C, shared: &Shared) -> bool {
+    // It is only worth keeping while this proxy stays.
+    let begins = tokio::select! {
+        begins = tokio::time::timeout(KEEP_ALIVE, reader.begin(client)) => matches!(begins, Ok(Ok(true))),
+        () = shared.drain.begun() => false,
+    };
+    if !begins {
+        // TLS has a farewell of its own, without which a client may suspect a truncation.
+        let _ = tokio::time::timeout(FAREWELL, client.shutdown()).await;
+    }
+    begins
+}
