@@ -9,7 +9,6 @@ pub mod failure;
 pub mod own;
 pub mod parent;
 pub mod resolver;
-pub mod secure;
 pub mod url;
 
 use std::borrow::Cow;
@@ -24,12 +23,12 @@ use crate::address::{self, Barred, Special};
 use crate::outcome::Stage;
 use crate::policy::Pattern;
 use crate::target::{Host, Target};
+use crate::tunnel::wire::tls::TlsWire;
 use dialer::{DialError, dial};
 use failure::{Failure, ParentError};
 use own::Own;
 use parent::Parent;
 use resolver::{ResolveError, Resolver};
-use secure::SecureWire;
 
 /// The section `[egress]` in force, with the resolver.
 pub struct Egress {
@@ -47,7 +46,7 @@ pub enum Upstream {
     /// To the target itself, or through a parent proxy.
     Tcp(TcpStream),
     /// Through a parent proxy that is spoken to over TLS.
-    Tls(SecureWire),
+    Tls(TlsWire),
 }
 
 /// How far an attempt has come, and how long its steps took. Filled in on the way, so that it tells

@@ -21,11 +21,11 @@ use zeroize::Zeroizing;
 use super::Upstream;
 use super::answer::{self, Look};
 use super::failure::{Failure, ParentError};
-use super::secure::SecureWire;
 use super::url::ParentUrl;
 use crate::policy::Pattern;
 use crate::target::{Host, Target};
 use crate::tls;
+use crate::tunnel::wire::tls::TlsWire;
 
 /// What is known of a parent proxy from the configuration.
 pub struct Options<'a> {
@@ -107,7 +107,7 @@ impl Parent {
             let stream = connector.connect(name.clone(), stream).await;
             let mut stream = Box::new(stream.map_err(|error| no_tls(&error))?);
             self.ask(&mut *stream, target).await?;
-            Ok(Upstream::Tls(SecureWire(stream)))
+            Ok(Upstream::Tls(TlsWire::new(*stream)))
         };
         timeout_at(deadline, opening).await.unwrap_or(Err(Failure::Silent(limit)))
     }

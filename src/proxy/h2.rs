@@ -6,16 +6,13 @@
 //! connection one window, so that a stalled tunnel stalls them all.
 
 use std::future::poll_fn;
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
+use ::h2::RecvStream;
 use ::h2::server::{Builder, SendResponse};
-use ::h2::{Reason, RecvStream, SendStream};
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::MissedTickBehavior;
 
 use super::admission::{Peer, Permit};
@@ -28,9 +25,9 @@ use super::shared::Shared;
 use super::shown;
 use super::timer;
 use crate::outcome::{EndedBy, Outcome};
-use crate::tunnel::pipe::Pipe;
 use crate::tunnel::relay::Moved;
-use crate::tunnel::wire::{Pulse, Wire};
+use crate::tunnel::wire::Wire;
+use crate::tunnel::wire::h2::H2Wire;
 
 /// Tunnels of one browser at once. A panel with its CRM around it holds about forty.
 const STREAMS: u32 = 250;
@@ -180,7 +177,7 @@ async fn negotiate(
         return None;
     };
     record.established(&shared.journal);
-    let wire = H2Wire { receive: body, send, rest: Bytes::new(), ended: false };
+    let wire = H2Wire::new(body, send);
     guard(wire, upstream, record, shared, &snapshot, Vec::new(), busy).await
 }
 
@@ -223,110 +220,4 @@ fn send(respond: &mut SendResponse<Bytes>, answer: &Plain<'_>, head_only: bool) 
     }
     // Dropping the stream tells the client to stop sending (RFC 9113 §8.1), behind the answer; a
     // reset sent here would overtake and discard it.
-}
-
-/// A stream as an end of a tunnel.
-pub struct H2Wire {
-    receive: RecvStream,
-    send: SendStream<Bytes>,
-    /// Received and not yet taken.
-    rest: Bytes,
-    ended: bool,
-}
-
-/// `ConnectionAborted` is a hang-up: browsers close a tunnel's stream with CANCEL, and their whole
-/// connection without a word about its streams.
-fn failed(error: ::h2::Error) -> io::Error {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    match error.reason() {
-        Some(Reason::CANCEL | Reason::NO_ERROR) => ConnectionAborted.into(),
-        Some(_) => ConnectionReset.into(),
-        None => match error.into_io() {
-            Some(error) if matches!(error.kind(), BrokenPipe | UnexpectedEof) => ConnectionAborted.into(),
-            Some(error) => error,
-            None => ConnectionReset.into(),
-        },
-    }
-}
-
-impl AsyncRead for H2Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        while self.rest.is_empty() {
-            match ready!(self.receive.poll_data(cx)) {
-                Some(data) => self.rest = data.map_err(failed)?,
-                None => return Poll::Ready(Ok(())),
-            }
-        }
-        let n = self.rest.len().min(buffer.remaining());
-        buffer.put_slice(&self.rest.split_to(n));
-        // Only what was taken makes room: a stalled tunnel holds its window and no more.
-        self.receive.flow_control().release_capacity(n).map_err(failed)?;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for H2Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if bytes.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        self.send.reserve_capacity(bytes.len());
-        while self.send.capacity() == 0 {
-            match ready!(self.send.poll_capacity(cx)) {
-                Some(granted) => granted.map_err(failed)?,
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            };
-        }
-        let n = self.send.capacity().min(bytes.len());
-        self.send.send_data(Bytes::copy_from_slice(&bytes[..n]), false).map_err(failed)?;
-        Poll::Ready(Ok(n))
-    }
-
-    /// The connection's task writes out what streams hand over.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !std::mem::replace(&mut self.ended, true) {
-            self.send.send_data(Bytes::new(), true).map_err(failed)?;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Wire for H2Wire {
-    const SPLICE: bool = false;
-    const BUFFERS: bool = false;
-
-    fn poll_fill(&mut self, _: &mut Context<'_>, _: &mut Pipe) -> Poll<io::Result<usize>> {
-        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
-    }
-
-    fn poll_drain(&mut self, _: &mut Context<'_>, _: &mut Pipe) -> Poll<io::Result<usize>> {
-        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
-    }
-
-    /// Not asked of a stream: its leave is seen before the tunnel by the response that waits, and
-    /// in the tunnel by reading.
-    async fn gone(&self) {
-        std::future::pending().await
-    }
-
-    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.send.poll_reset(cx).map(|_| ())
-    }
-
-    /// A reset is told at once, by `poll_left`.
-    fn pulse(&mut self, _: &mut Context<'_>) -> Pulse {
-        Pulse::Beats
-    }
-
-    fn reset(&mut self) {
-        self.send.send_reset(Reason::CONNECT_ERROR);
-    }
 }

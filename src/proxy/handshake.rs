@@ -12,7 +12,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use super::admission::Peer;
 use super::recognise::{self, More, Spoken, recognise};
@@ -24,6 +23,7 @@ use crate::net::scratch;
 use crate::tls::HandshakeFailure as Cause;
 use crate::tls::client::subject;
 use crate::tls::material::Serving;
+use crate::tunnel::wire::tls::TlsWire;
 
 /// How long, and for how many bytes, a client that failed is heard out: closing on unread bytes would
 /// reset the connection and take the alert with it.
@@ -64,7 +64,7 @@ pub(super) async fn shake_hands(
     serving: &ArcSwap<Serving>,
     peer: &mut Peer,
     shared: &Shared,
-) -> Option<Box<TlsStream<TcpStream>>> {
+) -> Option<TlsWire> {
     let deadline = Instant::now() + shared.limits().header_timeout;
     let failed = match timeout_at(deadline, attempt(stream, serving, peer, shared)).await {
         Ok(Ok(made)) => return made,
@@ -96,7 +96,7 @@ async fn attempt(
     serving: &ArcSwap<Serving>,
     peer: &mut Peer,
     shared: &Shared,
-) -> Result<Option<Box<TlsStream<TcpStream>>>, Failed> {
+) -> Result<Option<TlsWire>, Failed> {
     let mut first = [0];
     match stream.peek(&mut first).await {
         Ok(1) if RECORD_TYPES.contains(&first[0]) => {}
@@ -144,7 +144,7 @@ async fn attempt(
         shared.journal.metrics.tls_resumed_age.observe(age as f64);
     }
     peer.certificate = connection.peer_certificates().and_then(subject).map(Into::into);
-    Ok(Some(Box::new(stream)))
+    Ok(Some(TlsWire::new(stream)))
 }
 
 /// Reads what came instead of TLS until it can be told what it is.

@@ -14,7 +14,7 @@ use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::pipe::Pipe;
-use super::wire::{Pulse, Wire};
+use super::wire::{Liveness, Wire};
 use crate::net::scratch;
 
 /// A read of at least this much means bulk: the next one goes through a pipe.
@@ -28,8 +28,8 @@ const TURN: usize = 4 << 20;
 const LINGER: Duration = Duration::from_secs(5);
 /// How often it is asked whether what was sent before a reset has arrived.
 const DELIVERY: Duration = Duration::from_millis(10);
-/// A direction that is stuck does not read its source, so an end or a reset of that side is looked
-/// for this often.
+/// A stuck direction does not read its source. This is how often we check whether the source has
+/// closed or reset.
 const GLANCE: Duration = Duration::from_secs(2);
 
 /// An end of a tunnel.
@@ -86,7 +86,7 @@ enum Phase {
 
 /// The kernel tells of a reset once, to whoever asks first; then the connection reads as ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Doubt {
+enum EndDoubt {
     None,
     /// A write was told.
     Reset,
@@ -105,7 +105,7 @@ struct Flow {
     /// The sink may hold back bytes until it is flushed.
     unflushed: bool,
     /// A write to the source failed: what reads as its end may be a reset.
-    doubt: Doubt,
+    doubt: EndDoubt,
     /// The source has ended or was reset behind bytes that can't move on.
     closing: bool,
     /// Bytes that reached the sink's socket.
@@ -121,7 +121,7 @@ impl Flow {
             waiting: false,
             bulk: false,
             unflushed: false,
-            doubt: Doubt::None,
+            doubt: EndDoubt::None,
             closing: false,
             moved: 0,
         }
@@ -297,7 +297,7 @@ impl<C: Wire, U: Wire> Relay<C, U> {
                     }
                     self.broken = Some(side);
                     let told = is_hang_up(&error) || error.kind() == io::ErrorKind::ConnectionReset;
-                    self.flows[side as usize].doubt = if told { Doubt::Reset } else { Doubt::Ask };
+                    self.flows[side as usize].doubt = if told { EndDoubt::Reset } else { EndDoubt::Ask };
                     // What that side had sent before is read and delivered first.
                     cx.waker().wake_by_ref();
                 }
@@ -337,14 +337,14 @@ impl<C: Wire, U: Wire> Relay<C, U> {
             timer.as_mut().reset(Instant::now() + GLANCE);
             let before = moved.replace(self.moved());
             if stuck[0] {
-                let pulse = self.client.pulse(cx);
-                if pulse == Pulse::Failed && before == *moved {
+                let client = self.client.liveness(cx);
+                if client == Liveness::Failed && before == *moved {
                     return Poll::Ready(ending(Side::Client, &self.client.failure()));
                 }
-                self.flows[0].closing |= pulse != Pulse::Beats;
+                self.flows[0].closing |= client != Liveness::Alive;
             }
             if stuck[1] {
-                self.flows[1].closing |= self.upstream.pulse(cx) != Pulse::Beats;
+                self.flows[1].closing |= self.upstream.liveness(cx) != Liveness::Alive;
             }
         }
         Poll::Pending
@@ -464,8 +464,8 @@ fn pump<R: Wire, W: Wire>(
         // A task that has used up its turn is told to wait as well, but not by the source.
         flow.waiting = read.is_pending() && has_budget_remaining();
         match ready!(read)? {
-            0 if flow.doubt == Doubt::Reset
-                || flow.doubt == Doubt::Ask && !source.ended_in_order(flow.moved) =>
+            0 if flow.doubt == EndDoubt::Reset
+                || flow.doubt == EndDoubt::Ask && !source.ended_in_order(flow.moved) =>
             {
                 return Poll::Ready(Err(Failed::Source(io::ErrorKind::ConnectionReset.into())));
             }

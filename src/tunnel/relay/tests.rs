@@ -601,8 +601,8 @@ impl Wire for Layered {
 
     async fn gone(&self) {}
 
-    fn pulse(&mut self, cx: &mut Context<'_>) -> Pulse {
-        self.stream.pulse(cx)
+    fn liveness(&mut self, cx: &mut Context<'_>) -> Liveness {
+        self.stream.liveness(cx)
     }
 
     fn reset(&mut self) {

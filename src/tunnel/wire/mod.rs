@@ -1,5 +1,8 @@
 //! What the relay asks of an end: bytes in and out, and, where it is a bare socket, splice(2).
 
+pub mod h2;
+pub mod tls;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,8 +16,8 @@ use crate::net::sockopt;
 
 /// What can be known of an end without reading from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pulse {
-    Beats,
+pub enum Liveness {
+    Alive,
     /// It has closed its side; bytes from before that may wait.
     Ended,
     /// It was reset, or has vanished: see [`Wire::failure`].
@@ -51,11 +54,15 @@ pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync {
         false
     }
 
-    /// Reads into an empty pipe; 0 is the end of the stream.
-    fn poll_fill(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>>;
+    /// Reads into an empty pipe; 0 is the end of the stream. Never called without `SPLICE`.
+    fn poll_fill(&mut self, _: &mut Context<'_>, _: &mut Pipe) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
 
-    /// Writes from a pipe.
-    fn poll_drain(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>>;
+    /// Writes from a pipe. Never called without `SPLICE`.
+    fn poll_drain(&mut self, _: &mut Context<'_>, _: &mut Pipe) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
 
     /// Waits for the client to leave while its target is dialled. An orderly half-close is no
     /// leave: some clients end their side right behind the request.
@@ -67,10 +74,10 @@ pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync {
         Poll::Pending
     }
 
-    /// Looks after an end that is not read because its bytes find no room.
-    fn pulse(&mut self, cx: &mut Context<'_>) -> Pulse;
+    /// Checks whether an end that is not being read is still there.
+    fn liveness(&mut self, cx: &mut Context<'_>) -> Liveness;
 
-    /// Why its pulse failed. The kernel tells that once, to whoever asks first.
+    /// Why it failed. The kernel tells that once, to whoever asks first.
     fn failure(&self) -> io::Error {
         io::ErrorKind::ConnectionReset.into()
     }
@@ -160,14 +167,14 @@ impl Wire for TcpStream {
         }
     }
 
-    fn pulse(&mut self, cx: &mut Context<'_>) -> Pulse {
+    fn liveness(&mut self, cx: &mut Context<'_>) -> Liveness {
         // The readiness as the driver knows it: no system call while all is well.
         let ready = std::pin::pin!(self.ready(Interest::READABLE | Interest::ERROR)).poll(cx);
         match ready {
-            Poll::Ready(Ok(ready)) if ready.is_error() => Pulse::Failed,
-            Poll::Ready(Ok(ready)) if ready.is_read_closed() => Pulse::Ended,
-            Poll::Ready(Err(_)) => Pulse::Failed,
-            Poll::Ready(Ok(_)) | Poll::Pending => Pulse::Beats,
+            Poll::Ready(Ok(ready)) if ready.is_error() => Liveness::Failed,
+            Poll::Ready(Ok(ready)) if ready.is_read_closed() => Liveness::Ended,
+            Poll::Ready(Err(_)) => Liveness::Failed,
+            Poll::Ready(Ok(_)) | Poll::Pending => Liveness::Alive,
         }
     }
 
