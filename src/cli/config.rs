@@ -1,0 +1,131 @@
+//! `ccpgate config`: check, show, schema.
+
+use super::out::{say, say_json, warn};
+use super::{Failure, credentials, load};
+use crate::config::{self, Config, Loaded, Sources};
+use crate::plan::{self, Plan};
+use crate::policy::Protocol;
+use crate::tls::material::Material;
+
+/// Validate, show or describe the configuration.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Validate the configuration and say what it amounts to; all problems at once.
+    Check,
+    /// Print the effective configuration with where each value came from.
+    Show {
+        /// As an object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the configuration's JSON Schema.
+    Schema,
+}
+
+impl Args {
+    pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
+        match self.command {
+            Command::Check => check(sources),
+            Command::Show { json } => show(sources, json),
+            Command::Schema => say_json(&config::schema()),
+        }
+    }
+}
+
+fn show(sources: &Sources, json: bool) -> Result<(), Failure> {
+    let (loaded, plan) = load::plan(sources)?;
+    load::warn_in_short(&loaded.config, &plan);
+    if json { say_json(&loaded.to_json()) } else { say(&loaded.to_toml()) }
+}
+
+fn check(sources: &Sources) -> Result<(), Failure> {
+    let loaded = load_with_files(sources)?;
+    load::note_sources(sources);
+    let plan = Plan::new(&loaded);
+    load::warn_of(&plan);
+    load::remark(&loaded.config, &plan);
+    say(&summary(&loaded.config, &plan))
+}
+
+/// What a sound configuration amounts to.
+fn summary(config: &Config, plan: &Plan) -> String {
+    let rules = plan.policy.rules();
+    let tcp = rules.iter().filter(|r| r.protocol == Protocol::Tcp).count();
+    let plain = config.proxy.listen.iter().map(ToString::to_string);
+    let tls = config.tls.listen.iter().map(|address| format!("{address} over TLS"));
+    let listen: Vec<String> = plain.chain(tls).collect();
+    format!(
+        "{}: valid\n\
+         allows {tcp} patterns through the proxy and {} past it over UDP, for {} in {}\n\
+         policy.mode = {}, policy.tls = {}, {} deny patterns\n\
+         listens on {}, admin on {}\n",
+        plan.source,
+        rules.len() - tcp,
+        config.connect.instances.join(", "),
+        config.connect.regions.join(", "),
+        config.policy.mode,
+        config.policy.tls,
+        plan.policy.deny().len(),
+        listen.join(", "),
+        config.admin.listen,
+    )
+}
+
+/// Loads the configuration and reads the files it names: the problems of both at once.
+fn load_with_files(sources: &Sources) -> Result<Loaded, Failure> {
+    let usage = |problems: Vec<String>| Failure::Usage(problems.join("\nccpgate: "));
+    match config::load(sources) {
+        Ok(loaded) => {
+            let files = [tls_files(&loaded.config), parent_files(&loaded.config)];
+            let problems: Vec<String> = files.into_iter().filter_map(Result::err).flatten().collect();
+            if problems.is_empty() { Ok(loaded) } else { Err(usage(problems)) }
+        }
+        Err(errors) => {
+            let mut problems = vec![errors.to_string()];
+            for (section, files) in [("tls", tls_files as fn(&Config) -> _), ("egress", parent_files)] {
+                let rest = errors.rest_if_sound(section);
+                problems.extend(rest.and_then(|config| files(config).err()).into_iter().flatten());
+            }
+            Err(usage(problems))
+        }
+    }
+}
+
+/// Reads what the TLS listener would, so that a reload after a clean check succeeds.
+///
+/// # Errors
+/// Every problem with the files.
+fn tls_files(config: &Config) -> Result<(), Vec<String>> {
+    if config.tls.listen.is_empty() {
+        return Ok(());
+    }
+    let kept: Vec<_> =
+        Material::files(config).into_iter().filter(|file| credentials::is_kept(file)).collect();
+    if !kept.is_empty() {
+        warn(credentials::not_checked("the TLS files", &kept));
+        return Ok(());
+    }
+    Material::load(config)?.warnings().iter().for_each(warn);
+    Ok(())
+}
+
+/// Reads what the parent proxy needs, for the same reason.
+fn parent_files(config: &Config) -> Result<(), Vec<String>> {
+    let files = [&config.egress.proxy_credentials, &config.egress.proxy_ca].into_iter().flatten();
+    let kept: Vec<_> = files.filter(|file| credentials::is_kept(file)).cloned().collect();
+    if config.egress.proxy.is_some() && !kept.is_empty() {
+        warn(credentials::not_checked("the files of egress.proxy", &kept));
+        return Ok(());
+    }
+    let parent = plan::parent(config).map_err(|problem| vec![problem])?;
+    if let Some(warning) = parent.as_ref().and_then(|parent| parent.warnings()) {
+        warn(warning);
+    }
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! `ccpgate explain`: targets by the allow list; `--symptom` and `--log`, which need no
+//! configuration, by what is known of agents' errors.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::out::{say, say_json, warn};
+use super::{Failure, load};
+use crate::catalogue::{Elsewhere, find_elsewhere_given};
+use crate::config::{Config, Sources};
+use crate::explain::agent_log::{self, LARGEST};
+use crate::explain::symptom::{self, LONGEST};
+use crate::explain::{Explanation, Verdict};
+use crate::target::{Host, Target};
+
+/// Say whether targets are allowed, by which rule or for which reason not; or what an agent's
+/// error means.
+///
+/// Exit code 1 when a target is denied, when nothing known matches the symptom, or when the log
+/// speaks of the network or the proxy.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// host, host:port, or a URL; port 443 where none is given.
+    #[arg(required_unless_present_any = ["symptom", "log"], value_name = "TARGET")]
+    targets: Vec<String>,
+    /// What the agent's panel or its log says, typing errors and all: whose fault it is, what
+    /// decides between the readings, what to do.
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["targets", "log"], allow_hyphen_values = true)]
+    symptom: Option<String>,
+    /// The file that "Download logs" in the panel's settings gives: every failure in it, with its
+    /// time, whose fault it is, and why.
+    #[arg(long, value_name = "FILE", conflicts_with = "targets")]
+    log: Option<PathBuf>,
+    /// An object, or an array of them for several targets.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
+        let negative = match (&self.symptom, &self.log) {
+            (Some(text), _) => explain_symptom(text, self.json)?,
+            (None, Some(file)) => explain_log(file, self.json)?,
+            (None, None) => explain_targets(&self.targets, self.json, sources)?,
+        };
+        if negative { Err(Failure::Negative) } else { Ok(()) }
+    }
+}
+
+/// Returns whether one of them is denied.
+fn explain_targets(targets: &[String], json: bool, sources: &Sources) -> Result<bool, Failure> {
+    let (loaded, plan) = load::plan(sources)?;
+    let config = &loaded.config;
+    load::warn_in_short(config, &plan);
+    let parsed = targets.iter().map(|text| {
+        Target::parse_human(text).map_err(|error| {
+            Failure::Usage(format!("{text:?} is no target: {error}; valid are host, host:port or a URL"))
+        })
+    });
+    let parsed: Vec<Target> = parsed.collect::<Result<_, _>>()?;
+    let explained: Vec<Explanation> = parsed
+        .iter()
+        .map(|target| Explanation::new(&plan.policy, target, elsewhere(config, target).as_ref()))
+        .collect();
+    if json {
+        let configuration = Configuration {
+            file: sources.file.as_ref().map(|file| file.display().to_string()),
+            variables: sources.env.iter().map(|(name, _)| name.as_str()).collect(),
+        };
+        let answer = |explanation| Answer { explanation, configuration: &configuration };
+        match &explained[..] {
+            [only] => say_json(&answer(only))?,
+            all => say_json(&all.iter().map(answer).collect::<Vec<_>>())?,
+        }
+    } else {
+        let texts: Vec<String> = explained.iter().map(ToString::to_string).collect();
+        say(&texts.join("\n"))?;
+    }
+    Ok(explained.iter().any(|explanation| explanation.decision == Verdict::Denied))
+}
+
+/// An explanation, and by what configuration it holds.
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(flatten)]
+    explanation: &'a Explanation,
+    configuration: &'a Configuration<'a>,
+}
+
+#[derive(Serialize)]
+struct Configuration<'a> {
+    /// The file that was read; null: the embedded default.
+    file: Option<String>,
+    /// The names of the variables that count.
+    variables: Vec<&'a str>,
+}
+
+/// What the catalogue knows of a host that the configuration leaves out.
+fn elsewhere(config: &Config, target: &Target) -> Option<Elsewhere> {
+    let Host::Name(name) = &target.host else { return None };
+    find_elsewhere_given(name, &config.connect)
+}
+
+/// Returns whether nothing known matches.
+fn explain_symptom(text: &str, json: bool) -> Result<bool, Failure> {
+    if text.trim().is_empty() {
+        return Err(Failure::Usage(
+            "--symptom is empty; give what the panel or its log says, as in --symptom 'No ICE candidate'"
+                .to_owned(),
+        ));
+    }
+    let answer = symptom::explain(text);
+    if answer.cut {
+        warn(format_args!("the text is long; its first {LONGEST} characters were compared"));
+    }
+    if json {
+        say_json(&answer)?
+    } else {
+        say(&answer.to_string())?
+    }
+    Ok(answer.matches.is_empty())
+}
+
+/// Returns whether a failure of network or proxy is in it.
+fn explain_log(file: &Path, json: bool) -> Result<bool, Failure> {
+    let wrong = |why: String| Failure::Usage(format!("{}: {why}", file.display()));
+    let entries = agent_log::read::read(&log_bytes(file).map_err(wrong)?).map_err(wrong)?;
+    if entries.is_empty() {
+        warn(format_args!("{}: the log has no entries", file.display()));
+    }
+    let report = agent_log::report(entries, None);
+    if json {
+        say_json(&report)?
+    } else {
+        say(&report.to_string())?
+    }
+    Ok(report.is_negative())
+}
+
+/// The whole file, if it isn't larger than a log can be.
+fn log_bytes(file: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let limit = LARGEST as u64 + 1;
+    let read = File::open(file).and_then(|opened| opened.take(limit).read_to_end(&mut bytes));
+    read.map_err(|error| format!("can't be read: {error}"))?;
+    if bytes.len() > LARGEST {
+        return Err(format!("is larger than {} MiB, so it isn't a log of the panel", LARGEST >> 20));
+    }
+    Ok(bytes)
+}

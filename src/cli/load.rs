@@ -1,0 +1,53 @@
+//! The configuration and the plan for all commands, and what is said of them on standard error: by
+//! which file the command answers, where that could surprise, and warnings where they are news.
+
+use super::Failure;
+use super::out::{tell, warn};
+use crate::config::{self, Config, Loaded, Sources};
+use crate::pac::proxies::{self, Remark};
+use crate::plan::Plan;
+
+/// Loads and resolves the configuration.
+pub(super) fn plan(sources: &Sources) -> Result<(Loaded, Plan), Failure> {
+    let loaded = config::load(sources).map_err(|error| Failure::Usage(error.to_string()))?;
+    note_sources(sources);
+    let plan = Plan::new(&loaded);
+    Ok((loaded, plan))
+}
+
+/// By which file the command answers, where that could surprise.
+pub(super) fn note_sources(sources: &Sources) {
+    if let Some(surprise) = sources.surprise() {
+        tell(surprise);
+    }
+}
+
+/// All warnings about the allow list: with the list, and with a check.
+pub(super) fn warn_of(plan: &Plan) {
+    plan.warnings.iter().for_each(warn);
+}
+
+/// One line where the answer is about something else; any instance is named in any case.
+pub(super) fn warn_in_short(config: &Config, plan: &Plan) {
+    let (any, count) = (config.connect.instances.iter().any(|alias| alias == "*"), plan.warnings.len());
+    match (any, count) {
+        (_, 0) => {}
+        (true, 1) => warn(r#"connect.instances = ["*"] is open to any AWS customer"#),
+        (true, _) => warn(format_args!(
+            "connect.instances = [\"*\"] is open to any AWS customer; this and {} more: ccpgate config check",
+            count - 1
+        )),
+        (false, 1) => warn(&plan.warnings[0]),
+        (false, _) => tell(format_args!("{count} warnings about the allow list: ccpgate config check")),
+    }
+}
+
+/// What should be known of the PAC file.
+pub(super) fn remark(config: &Config, plan: &Plan) {
+    for remark in proxies::remarks(config, &plan.policy) {
+        match remark {
+            Remark::Warning(text) => warn(text),
+            Remark::Note(text) => tell(format_args!("note: {text}")),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Standard output and standard error: results go to the one, everything else to the other.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::Failure;
+
+/// Says something on standard error. Where that is closed or full there is nobody left to tell, and
+/// the exit code says the rest.
+pub(super) fn tell(message: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "ccpgate: {message}");
+}
+
+/// Says on standard error what should be thought about.
+pub(super) fn warn(warning: impl fmt::Display) {
+    tell(format_args!("warning: {warning}"));
+}
+
+/// Prints a result.
+pub(super) fn say(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let end: &[u8] = if text.ends_with('\n') { b"" } else { b"\n" };
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.write_all(end)).and_then(|()| out.flush());
+    written(printed).map_err(Failure::Output)
+}
+
+/// Prints a result as JSON, for programs and people.
+pub(super) fn say_json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Usage(error.to_string()))?;
+    say(&text)
+}
+
+/// A reader that has seen enough, as `| head` has, takes nothing from the answer.
+pub(super) fn written(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,53 @@
+//! `ccpgate serve`, and how it says that it can't start: to the log in the log's own form, and to
+//! the service manager.
+
+use std::io::{self, Write};
+
+use super::{FAILED, Failure};
+use crate::config::{self, LogFormat, Sources};
+use crate::journal::{journald, last};
+use crate::serve::{self, ServeError, notify};
+
+/// EX_TEMPFAIL of sysexits.h, to a service manager alone: the units start again after it, and not
+/// after 2, which no second try mends.
+const TRY_AGAIN: u8 = 75;
+
+/// Run the proxy and the admin listener until SIGTERM; SIGHUP reloads the configuration.
+///
+/// At SIGTERM the listeners close and live tunnels run on for limits.drain, so that no call
+/// is cut; a second SIGTERM ends them now. SIGPWR says that the machine goes down: then they have
+/// limits.reboot_drain.
+#[derive(clap::Args)]
+pub(super) struct Args {}
+
+impl Args {
+    pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
+        serve::serve(sources).map_err(Failure::Start)
+    }
+}
+
+/// Says why the process can't start; returns its exit code.
+pub(super) fn failed(error: &ServeError, sources: &Sources) -> u8 {
+    let message = error.to_string();
+    match config::log_format(sources) {
+        LogFormat::Json => last::start_failed(&message),
+        LogFormat::Text => {
+            let _ = writeln!(io::stderr(), "{}", journald::last_words(&format!("ccpgate: {message}")));
+        }
+    }
+    notify::failed(&message);
+    if notify::is_managed() && error.may_pass() { TRY_AGAIN } else { FAILED }
+}
+
+/// Says what is wrong with the command line as an event, where `serve` was meant and its log is JSON.
+/// Returns whether it was.
+pub(super) fn refused(error: &clap::Error) -> bool {
+    let serve = std::env::args_os().any(|argument| argument == "serve");
+    let refused = serve
+        && error.use_stderr()
+        && config::log_format(&Sources::from_process(None, Vec::new())) == LogFormat::Json;
+    if refused {
+        last::start_failed(error.to_string().trim_end());
+    }
+    refused
+}
