@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use super::listeners::Kind;
 use crate::config::{Config, Mode};
 use crate::pac::proxies::{self, Remark};
-use crate::policy::Policy;
 use crate::proxy::snapshot::Snapshot;
 
 /// What the process is about to do, and every reason to think again.
@@ -26,11 +25,7 @@ pub(super) fn starting(config: &Config, snapshot: &Snapshot, warnings: &[String]
         connect.regions.join(", "),
         connect.instances.join(", "),
     );
-    for warning in warnings {
-        tracing::warn!(event = "policy_warning", "{warning}");
-    }
-    remark(config, &snapshot.policy);
-    parent(snapshot);
+    warn(config, snapshot, warnings);
     let wanted = (config.limits.connections as u64).saturating_mul(2) + 200;
     if let Some(files) = files.filter(|f| *f < wanted) {
         tracing::warn!(
@@ -42,18 +37,33 @@ pub(super) fn starting(config: &Config, snapshot: &Snapshot, warnings: &[String]
     }
 }
 
-/// Says what should be known of the PAC file.
-pub(super) fn remark(config: &Config, policy: &Policy) {
-    for remark in proxies::remarks(config, policy) {
+/// A changed configuration is in force.
+pub(super) fn reloaded(config: &Config, snapshot: &Snapshot, warnings: &[String]) {
+    warn(config, snapshot, warnings);
+    tracing::info!(
+        event = "reloaded",
+        config = snapshot.source,
+        rules = snapshot.policy.rules().len(),
+        "reloaded; live tunnels go on as they are"
+    );
+}
+
+/// What should be known of the allow list, the PAC file and the parent proxy.
+fn warn(config: &Config, snapshot: &Snapshot, warnings: &[String]) {
+    for warning in warnings {
+        tracing::warn!(event = "policy_warning", "{warning}");
+    }
+    for remark in proxies::remarks(config, &snapshot.policy) {
         match remark {
             Remark::Warning(text) => tracing::warn!(event = "pac_warning", "{text}"),
             Remark::Note(text) => tracing::info!(event = "pac_note", "{text}"),
         }
     }
+    parent(snapshot);
 }
 
 /// Says that targets are reached through a parent proxy, and what that means.
-pub(super) fn parent(snapshot: &Snapshot) {
+fn parent(snapshot: &Snapshot) {
     let Some(parent) = &snapshot.egress.parent else { return };
     let hosts: Vec<&str> = parent.only().iter().map(|pattern| pattern.as_str()).collect();
     let hosts = if hosts.is_empty() { "all hosts".to_owned() } else { hosts.join(", ") };

@@ -8,7 +8,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 
-use super::ServeError;
+use super::error::ServeError;
 use crate::config::Config;
 pub(super) use crate::net::entrance::Entrance as Kind;
 use crate::proxy::listener::{Stop, Stopper, bind, bind_beside};

@@ -1,0 +1,156 @@
+//! The end of the process: `limits.lame_duck`, in which it says that it leaves and serves as before;
+//! the drain, in which it takes no new work and live tunnels go on; then what still lives is cut.
+//!
+//! A drain lasts `limits.drain` after a signal to stop, and no longer than `limits.reboot_drain` once
+//! the machine goes down. A machine that goes down while nobody is there (unattended upgrades) must
+//! come up again; so quiet tunnels are ended halfway, whose browsers turn to the next proxy in peace,
+//! and those that talk keep the whole time.
+
+use std::time::Duration;
+
+use tokio::signal::unix::Signal;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::notify::{self, Manager};
+use super::{Server, Signals};
+use crate::proxy::shared::Shared;
+
+/// After SIGTERM a connection that was just made may still begin its request.
+const LATECOMERS: Duration = Duration::from_secs(1);
+/// A tunnel that is cut at the end of the drain still writes its last line.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How fast the process is to end, by the signals so far.
+#[derive(PartialEq)]
+enum Pace {
+    /// Within `limits.drain`.
+    Orderly,
+    /// Within `limits.reboot_drain`: the machine goes down.
+    Reboot,
+    /// Now: a second signal has come.
+    Now,
+}
+
+impl Server {
+    /// Leaves: says so, drains, cuts. `going_down` tells that the machine goes down; the limits count
+    /// from now.
+    pub(super) async fn drain(mut self, signals: &mut Signals, manager: &Manager, going_down: bool) {
+        let signalled = Instant::now();
+        let (shared, limits) = (self.shared.clone(), self.config.limits.clone());
+        let Signals { terminate, interrupt, power, .. } = signals;
+        shared.metrics.draining.set(1);
+        shared.drain.leave();
+        let second = second(terminate, interrupt, going_down);
+        tokio::pin!(second);
+        let mut pace = if going_down { Pace::Reboot } else { Pace::Orderly };
+        // A machine that goes down has a minute for all of it.
+        let lame_duck =
+            if going_down { limits.lame_duck.min(limits.reboot_drain / 2) } else { limits.lame_duck };
+        if !lame_duck.is_zero() {
+            manager.stopping(&notify::state(&shared));
+            tracing::info!(
+                event = "lame_duck",
+                limit = %humantime::format_duration(lame_duck),
+                "leaving: /readyz says no, and connections are still accepted for limits.lame_duck"
+            );
+            tokio::select! {
+                () = sleep(lame_duck) => {}
+                () = &mut second => pace = Pace::Now,
+                Some(()) = power.recv() => pace = Pace::Reboot,
+            }
+        }
+        let spent = signalled.elapsed();
+        let reboot = if going_down { limits.reboot_drain.saturating_sub(spent) } else { limits.reboot_drain };
+        let time = Time { drain: limits.drain.saturating_sub(spent), reboot };
+        shared.drain.begin();
+        manager.stopping(&notify::state(&shared));
+        tracing::info!(
+            event = "draining",
+            tunnels = shared.busy_now(),
+            limit = %humantime::format_duration(limits.drain),
+            "draining: no new connections; live tunnels go on; a second signal ends them now"
+        );
+        self.listeners.close_proxies();
+        let ended = pace != Pace::Now
+            && tokio::select! {
+                () = idle(&shared) => true,
+                () = time.over(&shared, power, pace == Pace::Reboot) => false,
+                () = second => false,
+            };
+        if !ended {
+            tracing::warn!(
+                event = "cutting",
+                tunnels = shared.busy_now(),
+                "cutting the tunnels that still live"
+            );
+            shared.drain.cut_all();
+            let _ = timeout(LAST_WORDS, shared.idle()).await;
+        }
+        tracing::info!(event = "stopped", "stopped");
+    }
+}
+
+/// Waits for the signal to end now. The first SIGTERM after SIGPWR isn't: it is the service manager's
+/// own.
+async fn second(terminate: &mut Signal, interrupt: &mut Signal, going_down: bool) {
+    let terminated = async {
+        if going_down {
+            terminate.recv().await;
+        }
+        terminate.recv().await;
+    };
+    tokio::select! {
+        () = terminated => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Waits until no tunnel lives, nor a connection that may still begin one.
+async fn idle(shared: &Shared) {
+    let deadline = Instant::now() + LATECOMERS;
+    while shared.admission.occupied() > 0 && Instant::now() < deadline {
+        sleep(Duration::from_millis(20)).await;
+    }
+    shared.idle().await;
+}
+
+/// How long live tunnels may run on.
+struct Time {
+    /// From the signal to stop.
+    drain: Duration,
+    /// From the word that the machine goes down (SIGPWR).
+    reboot: Duration,
+}
+
+impl Time {
+    /// Ends when the time is over. `power` tells that the machine goes down, `already` that it was told.
+    async fn over(self, shared: &Shared, power: &mut Signal, already: bool) {
+        let begun = Instant::now();
+        let end = begun.checked_add(self.drain);
+        if !already {
+            let drained = async {
+                match end {
+                    Some(end) => sleep_until(end).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = drained => return,
+                Some(()) = power.recv() => {}
+            }
+        }
+        let told = Instant::now();
+        let short = told + self.reboot;
+        let end = end.map_or(short, |end| end.min(short));
+        tracing::warn!(
+            event = "going_down",
+            tunnels = shared.busy_now(),
+            limit = %humantime::format_duration(Duration::from_secs((end - told).as_secs())),
+            "the machine goes down: quiet tunnels are ended halfway, all at the end of limits.reboot_drain"
+        );
+        shared.drain.watch();
+        sleep_until(told + (end - told) / 2).await;
+        shared.drain.cut_quiet();
+        sleep_until(end).await;
+    }
+}

@@ -1,0 +1,38 @@
+//! Why `serve` can't start or go on.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::config::ConfigErrors;
+
+/// Why `serve` can't start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    #[error("{key}: can't listen on {address}: {error}{hint}")]
+    Bind { key: &'static str, address: SocketAddr, error: io::Error, hint: String },
+    #[error("{0}")]
+    Tls(String),
+    #[error("{0}")]
+    Parent(String),
+    #[error("the TLS provider refuses the configuration: {0}")]
+    Provider(#[from] rustls::Error),
+    #[error("can't start: {0}")]
+    Start(#[from] io::Error),
+}
+
+impl ServeError {
+    /// Whether the same start may succeed later, without anybody's change to a file: an address that
+    /// another process still holds, or too few descriptors.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::Tls(_) | Self::Parent(_) | Self::Provider(_) => false,
+            // Not a right that is missing, nor what is no address to listen on.
+            Self::Bind { error, .. } => {
+                !matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
+            }
+            Self::Start(_) => true,
+        }
+    }
+}

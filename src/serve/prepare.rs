@@ -1,0 +1,69 @@
+//! Configuration → what a start and a reload put in force. Whatever can fail happens here, before
+//! anything has an effect that a client could notice.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::error::ServeError;
+use super::listeners::{Change, Kind, Listeners};
+use super::tls::TlsFiles;
+use crate::config::{self, Config, Sources};
+use crate::egress::resolver::{Options, Resolver};
+use crate::journal::metrics::Metrics;
+use crate::pac::proxies::Advertise;
+use crate::plan::{self, Plan};
+use crate::proxy::snapshot::Snapshot;
+
+/// The configuration and what was resolved from it.
+pub(super) fn load(sources: &Sources) -> Result<(Config, Plan), ServeError> {
+    let loaded = config::load(sources)?;
+    let plan = Plan::new(&loaded);
+    Ok((loaded.config, plan))
+}
+
+/// A configuration that can be put in force. Dropped unused, it leaves nothing behind.
+pub(super) struct Prepared {
+    pub config: Config,
+    pub snapshot: Arc<Snapshot>,
+    /// What an administrator should know about the allow list.
+    pub warnings: Vec<String>,
+    pub tls: Option<TlsFiles>,
+    pub change: Change,
+}
+
+impl Prepared {
+    /// Reads the files that the configuration names, and binds the addresses that are new.
+    ///
+    /// # Errors
+    /// [`ServeError::Tls`] when the files of the TLS listener are unusable; it is the first to be found.
+    pub fn new(
+        (config, plan): (Config, Plan),
+        listeners: &Listeners,
+        metrics: &Metrics,
+        resolver: impl FnOnce(&config::Dns) -> Resolver,
+    ) -> Result<Self, ServeError> {
+        let tls = TlsFiles::read(&config)?;
+        let parent = plan::parent(&config).map_err(ServeError::Parent)?;
+        let change = listeners.prepare(&config)?;
+        let advertise = advertised(&config, &change.addresses());
+        let warnings = plan.warnings.clone();
+        let resolver = resolver(&config.dns);
+        let snapshot = Arc::new(Snapshot::new(&config, plan, parent, advertise, metrics, resolver));
+        Ok(Self { config, snapshot, warnings, tls, change })
+    }
+}
+
+/// A resolver for `[dns]`, with an empty cache.
+pub(super) fn resolver(dns: &config::Dns) -> Resolver {
+    let config::Dns { hosts, servers, timeout, edns } = dns.clone();
+    Resolver::new(Options { hosts, servers, timeout, edns }, Handle::current())
+}
+
+/// What a PAC file names: the configured addresses with the ports that they really have.
+fn advertised(config: &Config, listeners: &[(Kind, SocketAddr)]) -> Advertise {
+    let of =
+        |wanted| listeners.iter().filter(|(kind, _)| *kind == wanted).map(|(_, address)| *address).collect();
+    Advertise { http: of(Kind::Http), https: of(Kind::Https), ..Advertise::from_config(config) }
+}

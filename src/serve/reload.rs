@@ -1,0 +1,101 @@
+//! What is read again while the process runs: the configuration at SIGHUP, the TLS files when one of
+//! them changes. Each is put in force whole or not at all, and a metric shows what came of it.
+
+use std::time::Duration;
+
+use super::error::ServeError;
+use super::listeners::Closed;
+use super::prepare::{Prepared, load, resolver};
+use super::tls::TlsFiles;
+use super::{Server, announce};
+use crate::config::{self, Sources};
+use crate::egress::resolver::Resolver;
+
+/// A listener that a reload took away is closed before the reload is over. This is how long the workers
+/// that accept from it have to go through its queue.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// Whether the last reading of each has succeeded. They count apart: a renewed certificate says
+/// nothing about a configuration file that is still broken.
+#[derive(Clone, Copy)]
+pub(super) struct Loads {
+    pub config: bool,
+    pub tls_files: bool,
+}
+
+impl Server {
+    /// Reads all TLS files again, because one of them was replaced; a broken one changes nothing.
+    pub(super) fn reload_tls_files(&mut self) {
+        let sessions = self.config.shift.sessions;
+        let followed = TlsFiles::read(&self.config).and_then(|files| self.tls.follow(files, sessions));
+        self.count_reload(followed.is_ok(), Loads { tls_files: followed.is_ok(), ..self.loads });
+        match followed {
+            Ok(()) => tracing::info!(
+                event = "certificate_reloaded",
+                "took over the changed TLS files; sessions go on"
+            ),
+            Err(error) => {
+                tracing::error!(event = "reload_failed", %error, "the changed TLS files are not usable; the old ones stay in force");
+            }
+        }
+    }
+
+    /// Puts a changed configuration in force, whole or not at all.
+    pub(super) async fn reload(&mut self, sources: &Sources) {
+        match self.try_reload(sources).await {
+            Ok(()) => self.count_reload(true, Loads { config: true, tls_files: true }),
+            Err((error, loads)) => {
+                self.count_reload(false, loads);
+                tracing::error!(event = "reload_failed", %error, "the reload failed; the running configuration stays");
+            }
+        }
+    }
+
+    fn count_reload(&mut self, ok: bool, loads: Loads) {
+        self.loads = loads;
+        self.shared.metrics.reloaded(ok, loads.config && loads.tls_files, loads.tls_files);
+    }
+
+    /// # Errors
+    /// With the reason, and whether each of the two could be read; nothing has changed then.
+    async fn try_reload(&mut self, sources: &Sources) -> Result<(), (ServeError, Loads)> {
+        let failed = Loads { config: false, ..self.loads };
+        let loaded = load(sources).map_err(|error| (error, failed))?;
+        // TLS files that are named as before are at fault themselves; if nothing else has changed
+        // either, the configuration that was read is the one in force.
+        let tls_failed = Loads {
+            config: loaded.0 == self.config,
+            tls_files: loaded.0.tls != self.config.tls && self.loads.tls_files,
+        };
+        let prepared = Prepared::new(loaded, &self.listeners, &self.shared.metrics, |dns| self.resolver(dns));
+        let Prepared { config, snapshot, warnings, tls, change } = prepared.map_err(|error| match error {
+            ServeError::Tls(_) => (error, tls_failed),
+            _ => (error, failed),
+        })?;
+        self.tls.follow(tls, config.shift.sessions).map_err(|error| (error, failed))?;
+        let old = std::mem::replace(&mut self.config, config);
+        if (old.log.format, old.log.level) != (self.config.log.format, self.config.log.level) {
+            tracing::warn!(event = "needs_restart", "log.format and log.level take effect at the next start");
+        }
+        if old.shift.sessions != self.config.shift.sessions {
+            tracing::warn!(event = "needs_restart", "shift.sessions takes effect at the next start");
+        }
+        self.shared.replace(snapshot.clone());
+        for Closed { kind, address, mut stopper } in self.change_listeners(change) {
+            let _ = tokio::time::timeout(CLOSING, stopper.ended()).await;
+            tracing::info!(event = "closed", listener = kind.into_str(), %address, "no longer listening");
+        }
+        announce::reloaded(&self.config, &snapshot, &warnings);
+        Ok(())
+    }
+
+    /// The resolver that runs, cache and all, unless something in `[dns]` has changed.
+    fn resolver(&self, dns: &config::Dns) -> Resolver {
+        if *dns != self.config.dns {
+            return resolver(dns);
+        }
+        let running = self.shared.snapshot().egress.resolver.clone();
+        running.refresh();
+        running
+    }
+}

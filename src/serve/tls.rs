@@ -1,0 +1,150 @@
+//! The TLS side of the process: its sessions, which outlive every reload, and what connections are
+//! served with, which follows the files that the configuration names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::error::ServeError;
+use crate::config::Config;
+use crate::journal::metrics::Metrics;
+use crate::net::watch::{self, Watch};
+use crate::proxy::https::Https;
+use crate::tls::Shift;
+use crate::tls::material::{self, Material, Serving};
+
+const COUNT_SESSIONS: Duration = Duration::from_secs(1);
+/// Erasing walks through all sessions: once in so many counts.
+const COUNTS_TO_A_SWEEP: u32 = 60;
+
+/// The files that the TLS listener needs, as they were read.
+pub(super) struct TlsFiles {
+    watch: Watch,
+    material: Material,
+}
+
+impl TlsFiles {
+    /// Reads them, where there is a TLS listener. The watch is older than the reading, so that a file
+    /// replaced in between is noticed.
+    ///
+    /// # Errors
+    /// All problems with them at once.
+    pub fn read(config: &Config) -> Result<Option<Self>, ServeError> {
+        if config.tls.listen.is_empty() {
+            return Ok(None);
+        }
+        let watch = Watch::new(Material::files(config));
+        let material = Material::load(config).map_err(|problems| ServeError::Tls(problems.join("\n")))?;
+        Ok(Some(Self { watch, material }))
+    }
+}
+
+pub(super) struct Tls {
+    metrics: Arc<Metrics>,
+    /// Rung when a file has changed.
+    changed: Arc<Notify>,
+    /// From the first configuration on that has a TLS listener.
+    running: Option<Running>,
+}
+
+struct Running {
+    shift: Arc<Shift>,
+    serving: Arc<ArcSwap<Serving>>,
+    /// Ends the watch of the files; none while no TLS listener needs them.
+    watching: Option<DropGuard>,
+}
+
+impl Tls {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, changed: Arc::default(), running: None }
+    }
+
+    /// Waits until a file that was read has changed.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// What a TLS listener serves its connections with, now and after each change.
+    pub fn service(&self) -> Option<Https> {
+        self.running.as_ref().map(|running| Https(running.serving.clone()))
+    }
+
+    /// Puts what was read in force over the sessions that there are, and watches the files.
+    ///
+    /// # Errors
+    /// Then nothing has changed.
+    pub fn follow(&mut self, files: Option<TlsFiles>, sessions: usize) -> Result<(), ServeError> {
+        let Some(TlsFiles { watch, material }) = files else {
+            if let Some(running) = &mut self.running {
+                running.watching = None;
+                self.metrics.certificate(None);
+            }
+            return Ok(());
+        };
+        let running = match &mut self.running {
+            Some(running) => {
+                running.serving.store(Arc::new(material::follow(&running.shift, material)?));
+                running
+            }
+            none => {
+                let (shift, serving) = material::begin(material, sessions)?;
+                tokio::spawn(count_sessions(shift.clone(), self.metrics.clone()));
+                let serving = Arc::new(ArcSwap::from_pointee(serving));
+                none.insert(Running { shift, serving, watching: None })
+            }
+        };
+        let watching = CancellationToken::new();
+        let (stop, changed) = (watching.clone(), self.changed.clone());
+        running.watching = Some(watching.drop_guard());
+        announce(&running.serving.load(), running.shift.store().window_seconds(), &self.metrics);
+        tokio::spawn(async move {
+            stop.run_until_cancelled(watch.run(watch::PERIOD, |_| changed.notify_one())).await;
+        });
+        Ok(())
+    }
+
+    /// Repeats the warnings about the TLS files.
+    pub fn remind(&self) {
+        if let Some(running) = self.running.as_ref().filter(|running| running.watching.is_some()) {
+            warn_of(&running.serving.load());
+        }
+    }
+}
+
+fn announce(serving: &Serving, window: u64, metrics: &Metrics) {
+    warn_of(serving);
+    let (file, end) = serving.certificate();
+    let begins = serving.certificate_begins();
+    metrics.certificate(Some((&file, begins as i64, end as i64)));
+    let expires =
+        jiff::Timestamp::from_second(end as i64).map_or_else(|_| end.to_string(), |t| t.to_string());
+    tracing::info!(
+        event = "certificate",
+        certificate = %file,
+        %expires,
+        window = %humantime::format_duration(Duration::from_secs(window)),
+        "the TLS listener's certificate, and how long its sessions can be resumed"
+    );
+}
+
+fn warn_of(serving: &Serving) {
+    for warning in serving.warnings() {
+        tracing::warn!(event = "tls_warning", "{warning}");
+    }
+}
+
+/// Shows how many sessions there are, and now and then erases those that moka's clock, which stops
+/// while a machine sleeps, has not expired.
+async fn count_sessions(shift: Arc<Shift>, metrics: Arc<Metrics>) {
+    let mut tick = tokio::time::interval(COUNT_SESSIONS);
+    for count in 1_u32.. {
+        tick.tick().await;
+        if count.is_multiple_of(COUNTS_TO_A_SWEEP) {
+            shift.store().sweep();
+        }
+        metrics.tls_sessions.set(shift.store().len() as i64);
+    }
+}
