@@ -1,0 +1,98 @@
+//! A listener for people, probes and scrapers, served by hyper: its places, its time-outs, the form of
+//! its answers. What is answered is its owner's business.
+//!
+//! A connection holds one of the places for as long as it lives. A stream (server-sent events) lives
+//! for hours: once there is one it needs a quota of its own and gives its place back, so that a
+//! scrape always finds one.
+
+use std::convert::Infallible;
+use std::net::TcpListener as StdListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::net::accept::Setbacks;
+use crate::proxy::listener::Stop;
+
+/// Scrapers, probes and a few people; a flood of them must not take descriptors from tunnels.
+const PLACES: usize = 64;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// Serves until `stop`. `name` stands in the log, `accept_failed` counts.
+pub(super) async fn serve(
+    listener: StdListener,
+    name: &'static str,
+    accept_failed: impl Fn(),
+    answer: impl Fn(&Request<Incoming>) -> Answer + Clone + Send + 'static,
+    stop: Stop,
+) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "can't watch the {name} listener"),
+    };
+    let places = Arc::new(Semaphore::new(PLACES));
+    let mut setbacks = Setbacks::default();
+    loop {
+        // With all places taken, further connections wait in the kernel's queue.
+        let next = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            () = stop.told() => return,
+            next = next => next,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                accept_failed();
+                setbacks.pause(&error, name).await;
+                continue;
+            }
+        };
+        setbacks.over();
+        let answer = answer.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let answer = answer(&request);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            // A scraper that goes away half-way is its own affair.
+            let _ = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .max_buf_size(32 * 1024)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            drop(place);
+        });
+    }
+}
+
+/// An answer in words.
+pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    typed(status, "text/plain; charset=utf-8", body)
+}
+
+/// An answer that browsers take for nothing but its type, and nobody keeps.
+pub(super) fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
