@@ -5,7 +5,7 @@ use super::{Failure, credentials, load};
 use crate::config::{self, Config, Loaded, Sources};
 use crate::plan::{self, Plan};
 use crate::policy::Protocol;
-use crate::tls::material::Material;
+use crate::tls::material::TlsFiles;
 
 /// Validate, show or describe the configuration.
 #[derive(clap::Args)]
@@ -106,12 +106,12 @@ fn tls_files(config: &Config) -> Result<(), Vec<String>> {
         return Ok(());
     }
     let kept: Vec<_> =
-        Material::files(config).into_iter().filter(|file| credentials::is_kept(file)).collect();
+        TlsFiles::paths(config).into_iter().filter(|file| credentials::is_kept(file)).collect();
     if !kept.is_empty() {
         warn(credentials::not_checked("the TLS files", &kept));
         return Ok(());
     }
-    Material::load(config)?.warnings().iter().for_each(warn);
+    TlsFiles::load(config)?.warnings().iter().for_each(warn);
     Ok(())
 }
 

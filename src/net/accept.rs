@@ -3,18 +3,20 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-/// Out of descriptors, retrying at once would only burn the CPU that the live tunnels need.
+/// A listener that is out of descriptors and retries at once only burns the CPU that live tunnels need.
 const PAUSE: Duration = Duration::from_millis(50);
-const COMPLAINT: Duration = Duration::from_secs(10);
-/// Clients that left before they were accepted are gone through without a pause, so many in a row:
-/// each took a place in the queue, and a kernel that says so for ever must not make the loop spin.
+/// A failure that lasts is logged this often.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+/// Each client that left before it was accepted took a place in the queue, so the listener goes on to
+/// the next without a pause: so many times in a row, since a kernel that reports this for ever must not
+/// make the loop spin.
 const AT_ONCE: u32 = 1000;
 
 /// The failed accepts of one listener.
 #[derive(Default)]
 pub struct Setbacks {
     in_a_row: u32,
-    complained: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 impl Setbacks {
@@ -23,15 +25,15 @@ impl Setbacks {
         self.in_a_row = 0;
     }
 
-    /// Pauses after an error that the next accept would most likely meet again, and says so now and
+    /// Pauses after an error that the next accept would most likely meet again, and logs it now and
     /// then. Returns whether it paused.
     pub async fn pause(&mut self, error: &io::Error, listener: &'static str) -> bool {
         self.in_a_row += 1;
         if is_one_clients(error) && self.in_a_row < AT_ONCE {
             return false;
         }
-        if self.complained.is_none_or(|at| at.elapsed() > COMPLAINT) {
-            self.complained = Some(Instant::now());
+        if self.logged.is_none_or(|at| at.elapsed() > LOG_EVERY) {
+            self.logged = Some(Instant::now());
             let remedy = match error.raw_os_error() {
                 Some(libc::EMFILE | libc::ENFILE) => "; raise LimitNOFILE or limits.connections is too high",
                 _ => "",
@@ -43,8 +45,8 @@ impl Setbacks {
     }
 }
 
-/// Whether the error is of the connection that would have been accepted, and gone with it: accept(2)
-/// passes on what the network has said of it.
+/// Whether the error belongs to the connection that would have been accepted, and is gone with it:
+/// accept(2) reports pending network errors of that connection.
 pub fn is_one_clients(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),

@@ -7,7 +7,7 @@ use crate::config::{Config, Mode};
 use crate::pac::proxies::{self, Remark};
 use crate::proxy::snapshot::Snapshot;
 
-/// What the process is about to do, and every reason to think again.
+/// What the process is about to do, and every warning about it.
 pub(super) fn starting(config: &Config, snapshot: &Snapshot, warnings: &[String], files: Option<u64>) {
     let connect = &config.connect;
     let rest = match config.policy.mode {
@@ -97,7 +97,7 @@ pub(super) fn listening(kind: Kind, address: SocketAddr, all: &[(Kind, SocketAdd
     }
 }
 
-/// All is open: where the PAC file and the metrics are.
+/// All listeners accept: where the PAC file and the metrics are.
 pub(super) fn ready(config: &Config, listeners: &[(Kind, SocketAddr)]) {
     let admin = listeners.iter().find(|(kind, _)| *kind == Kind::Admin).map(|(_, address)| *address);
     if let (Some(pac), Some(admin)) = (pac(config, listeners, this_machine), admin) {

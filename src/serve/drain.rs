@@ -32,8 +32,7 @@ enum Pace {
 }
 
 impl Server {
-    /// Leaves: says so, drains, cuts. `going_down` tells that the machine goes down; the limits count
-    /// from now.
+    /// Ends the process. `going_down` tells that the machine goes down; the limits count from now.
     pub(super) async fn drain(mut self, signals: &mut Signals, manager: &Manager, going_down: bool) {
         let signalled = Instant::now();
         let (shared, limits) = (self.shared.clone(), self.config.limits.clone());
@@ -61,7 +60,7 @@ impl Server {
         }
         let spent = signalled.elapsed();
         let reboot = if going_down { limits.reboot_drain.saturating_sub(spent) } else { limits.reboot_drain };
-        let time = Time { drain: limits.drain.saturating_sub(spent), reboot };
+        let deadline = Deadline { drain: limits.drain.saturating_sub(spent), reboot };
         shared.drain.begin();
         manager.stopping(&notify::state(&shared));
         tracing::info!(
@@ -74,7 +73,7 @@ impl Server {
         let ended = pace != Pace::Now
             && tokio::select! {
                 () = idle(&shared) => true,
-                () = time.over(&shared, power, pace == Pace::Reboot) => false,
+                () = deadline.passed(&shared, power, pace == Pace::Reboot) => false,
                 () = second => false,
             };
         if !ended {
@@ -115,16 +114,16 @@ async fn idle(shared: &Shared) {
 }
 
 /// How long live tunnels may run on.
-struct Time {
+struct Deadline {
     /// From the signal to stop.
     drain: Duration,
     /// From the word that the machine goes down (SIGPWR).
     reboot: Duration,
 }
 
-impl Time {
-    /// Ends when the time is over. `power` tells that the machine goes down, `already` that it was told.
-    async fn over(self, shared: &Shared, power: &mut Signal, already: bool) {
+impl Deadline {
+    /// Waits until it is over. `power` tells that the machine goes down, `already` that it is known.
+    async fn passed(self, shared: &Shared, power: &mut Signal, already: bool) {
         let begun = Instant::now();
         let end = begun.checked_add(self.drain);
         if !already {
@@ -139,17 +138,17 @@ impl Time {
                 Some(()) = power.recv() => {}
             }
         }
-        let told = Instant::now();
-        let short = told + self.reboot;
+        let now = Instant::now();
+        let short = now + self.reboot;
         let end = end.map_or(short, |end| end.min(short));
         tracing::warn!(
             event = "going_down",
             tunnels = shared.busy_now(),
-            limit = %humantime::format_duration(Duration::from_secs((end - told).as_secs())),
+            limit = %humantime::format_duration(Duration::from_secs((end - now).as_secs())),
             "the machine goes down: quiet tunnels are ended halfway, all at the end of limits.reboot_drain"
         );
         shared.drain.watch();
-        sleep_until(told + (end - told) / 2).await;
+        sleep_until(now + (end - now) / 2).await;
         shared.drain.cut_quiet();
         sleep_until(end).await;
     }

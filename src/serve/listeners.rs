@@ -1,6 +1,6 @@
 //! The listeners of the process: which addresses there are, what each of them serves, and how a
-//! changed configuration turns one set into the next. Binding is all that has an effect here; who
-//! accepts from the sockets is the server's business.
+//! changed configuration turns one set into the next. Binding is all that has an effect here; workers
+//! and the admin room accept.
 //!
 //! A listener is known by its address. What it serves is a property that may change over the same
 //! socket, so each keeps a descriptor of its own and hands out copies.
@@ -24,7 +24,7 @@ struct Bound {
     stopper: Stopper,
 }
 
-/// A listener to accept from: a socket for each of those who do.
+/// A listener to accept from: a copy of its socket for each accept loop.
 pub(super) struct Opened {
     pub kind: Kind,
     pub address: SocketAddr,
@@ -32,7 +32,7 @@ pub(super) struct Opened {
     pub stop: Stop,
 }
 
-/// A listener that accepts no more, once those who accepted from it have ended.
+/// A listener that accepts no more once its accept loops have ended.
 pub(super) struct Closed {
     pub kind: Kind,
     pub address: SocketAddr,
@@ -60,7 +60,7 @@ struct Step {
 enum What {
     /// The listener at this place goes on as it is.
     Keep(usize),
-    /// Its socket serves something else from now on; copies for those who will accept.
+    /// Its socket serves something else from now on; copies for the accept loops to come.
     Turn(usize, Vec<StdListener>),
     /// A new one, with copies likewise.
     Open(StdListener, Vec<StdListener>),
@@ -85,7 +85,7 @@ impl Change {
 /// All listeners, in the order of the configuration.
 pub(super) struct Listeners {
     bound: Vec<Bound>,
-    /// How many accept from each proxy listener.
+    /// How many workers accept from each proxy listener.
     workers: usize,
 }
 
@@ -174,7 +174,8 @@ impl Listeners {
         ServeError::Bind { key: kind.key(), address, error, hint }
     }
 
-    /// Puts a change in force. Those who accepted from what isn't there any more are told to end.
+    /// Puts a change in force. The accept loops of listeners that are gone, or serve something else, are
+    /// told to end.
     pub fn change(&mut self, change: Change) -> Changed {
         let mut old: Vec<Option<Bound>> = std::mem::take(&mut self.bound).into_iter().map(Some).collect();
         let mut opened = Vec::new();
@@ -212,7 +213,7 @@ impl Listeners {
 }
 
 fn close(bound: Bound) -> Closed {
-    // With this descriptor gone, the port is closed when the last of those who accept has ended.
+    // With this descriptor gone, the port is closed when the last accept loop has ended.
     let Bound { kind, actual, socket, stopper, .. } = bound;
     drop(socket);
     stopper.close();

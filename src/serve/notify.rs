@@ -1,8 +1,8 @@
 //! What the service manager is told (sd_notify(3)): that we serve, reload, stop, and a sentence for
 //! `systemctl status`. Without `NOTIFY_SOCKET` nobody is there to be told, and nothing happens.
 //!
-//! A datagram to a manager that hangs would block its sender, so a thread of its own sends; what
-//! finds its queue full is dropped, and no tunnel or scrape waits for it.
+//! A datagram to a manager that hangs blocks its sender, so a thread of its own sends. A message that
+//! finds the queue full is dropped; no tunnel or scrape waits for it.
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -13,11 +13,11 @@ use sd_notify::NotifyState;
 
 use crate::proxy::shared::Shared;
 
-/// A sentence is told at most so often.
+/// The sentence is sent at most this often.
 const EVERY: Duration = Duration::from_secs(5);
-/// Messages that wait for a manager that is slow.
+/// How many messages wait for a slow manager.
 const QUEUE: usize = 16;
-/// systemd shows it in one line.
+/// Characters of a sentence: systemd shows it in one line.
 const LONGEST: usize = 300;
 
 enum Message {
@@ -38,7 +38,7 @@ pub(crate) fn is_managed() -> bool {
 
 /// Tells why the start failed, for `systemctl status`. Waits until it is told.
 pub(crate) fn failed(why: &str) {
-    // Whoever can't be told reads it in the log.
+    // A manager that can't be reached: the log has it, too.
     let _ = sd_notify::notify(&[NotifyState::Status(&sentence(why))]);
 }
 
@@ -65,7 +65,7 @@ impl Manager {
         }
     }
 
-    /// We serve, again after a reload; `systemctl start` returns.
+    /// The process serves, for the first time or again after a reload; `systemctl start` returns.
     pub(crate) fn ready(&self, status: &str) {
         self.tell(Message::Ready(sentence(status)));
     }

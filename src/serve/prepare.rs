@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::error::ServeError;
 use super::listeners::{Change, Kind, Listeners};
-use super::tls::TlsFiles;
+use super::tls::Watched;
 use crate::config::{self, Config, Sources};
 use crate::egress::resolver::{Options, Resolver};
 use crate::journal::metrics::Metrics;
@@ -29,7 +29,7 @@ pub(super) struct Prepared {
     pub snapshot: Arc<Snapshot>,
     /// What an administrator should know about the allow list.
     pub warnings: Vec<String>,
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<Watched>,
     pub change: Change,
 }
 
@@ -44,7 +44,7 @@ impl Prepared {
         metrics: &Metrics,
         resolver: impl FnOnce(&config::Dns) -> Resolver,
     ) -> Result<Self, ServeError> {
-        let tls = TlsFiles::read(&config)?;
+        let tls = Watched::read(&config)?;
         let parent = plan::parent(&config).map_err(ServeError::Parent)?;
         let change = listeners.prepare(&config)?;
         let advertise = advertised(&config, &change.addresses());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::ServeError;
 use super::listeners::Closed;
 use super::prepare::{Prepared, load, resolver};
-use super::tls::TlsFiles;
+use super::tls::Watched;
 use super::{Server, announce};
 use crate::config::{self, Sources};
 use crate::egress::resolver::Resolver;
@@ -27,7 +27,7 @@ impl Server {
     /// Reads all TLS files again, because one of them was replaced; a broken one changes nothing.
     pub(super) fn reload_tls_files(&mut self) {
         let sessions = self.config.shift.sessions;
-        let followed = TlsFiles::read(&self.config).and_then(|files| self.tls.follow(files, sessions));
+        let followed = Watched::read(&self.config).and_then(|read| self.tls.follow(read, sessions));
         self.count_reload(followed.is_ok(), Loads { tls_files: followed.is_ok(), ..self.loads });
         match followed {
             Ok(()) => tracing::info!(

@@ -14,21 +14,21 @@ use crate::journal::metrics::Metrics;
 use crate::net::watch::{self, Watch};
 use crate::proxy::https::Https;
 use crate::tls::Shift;
-use crate::tls::material::{self, Material, Serving};
+use crate::tls::material::{Serving, TlsFiles};
 
 const COUNT_SESSIONS: Duration = Duration::from_secs(1);
 /// Erasing walks through all sessions: once in so many counts.
 const COUNTS_TO_A_SWEEP: u32 = 60;
 
-/// The files that the TLS listener needs, as they were read.
-pub(super) struct TlsFiles {
+/// The files of the TLS listener as they were read, and a watch that is older than the reading, so that
+/// it notices a file that was replaced in between.
+pub(super) struct Watched {
+    files: TlsFiles,
     watch: Watch,
-    material: Material,
 }
 
-impl TlsFiles {
-    /// Reads them, where there is a TLS listener. The watch is older than the reading, so that a file
-    /// replaced in between is noticed.
+impl Watched {
+    /// Reads them, where there is a TLS listener.
     ///
     /// # Errors
     /// All problems with them at once.
@@ -36,15 +36,16 @@ impl TlsFiles {
         if config.tls.listen.is_empty() {
             return Ok(None);
         }
-        let watch = Watch::new(Material::files(config));
-        let material = Material::load(config).map_err(|problems| ServeError::Tls(problems.join("\n")))?;
-        Ok(Some(Self { watch, material }))
+        let watch = Watch::new(TlsFiles::paths(config));
+        let files = TlsFiles::load(config).map_err(|problems| ServeError::Tls(problems.join("\n")))?;
+        Ok(Some(Self { files, watch }))
     }
 }
 
+/// The TLS side, which is there also while no listener needs it.
 pub(super) struct Tls {
     metrics: Arc<Metrics>,
-    /// Rung when a file has changed.
+    /// Notified when a file has changed.
     changed: Arc<Notify>,
     /// From the first configuration on that has a TLS listener.
     running: Option<Running>,
@@ -76,8 +77,8 @@ impl Tls {
     ///
     /// # Errors
     /// Then nothing has changed.
-    pub fn follow(&mut self, files: Option<TlsFiles>, sessions: usize) -> Result<(), ServeError> {
-        let Some(TlsFiles { watch, material }) = files else {
+    pub fn follow(&mut self, read: Option<Watched>, sessions: usize) -> Result<(), ServeError> {
+        let Some(Watched { files, watch }) = read else {
             if let Some(running) = &mut self.running {
                 running.watching = None;
                 self.metrics.certificate(None);
@@ -86,11 +87,11 @@ impl Tls {
         };
         let running = match &mut self.running {
             Some(running) => {
-                running.serving.store(Arc::new(material::follow(&running.shift, material)?));
+                running.serving.store(Arc::new(running.shift.adopt(files)?));
                 running
             }
             none => {
-                let (shift, serving) = material::begin(material, sessions)?;
+                let (shift, serving) = Shift::start(files, sessions)?;
                 tokio::spawn(count_sessions(shift.clone(), self.metrics.clone()));
                 let serving = Arc::new(ArcSwap::from_pointee(serving));
                 none.insert(Running { shift, serving, watching: None })

@@ -8,8 +8,8 @@ use super::{ClientAuthority, Identity, Resolver, Shift, SystemClock, Template, T
 use super::{TicketKeys, VersionFloor, Window};
 use crate::config::{Alpn, Config};
 
-/// Everything that is read from files.
-pub struct Material {
+/// What the files hold.
+pub struct TlsFiles {
     identity: Identity,
     authority: Option<Arc<ClientAuthority>>,
     keys: Option<TicketKeys>,
@@ -17,9 +17,9 @@ pub struct Material {
     alpn: Vec<Alpn>,
 }
 
-impl Material {
-    /// The files that it is read from.
-    pub fn files(config: &Config) -> Vec<PathBuf> {
+impl TlsFiles {
+    /// The paths that are read.
+    pub fn paths(config: &Config) -> Vec<PathBuf> {
         let tls = &config.tls;
         let named = [tls.certificate.clone(), tls.key.clone()].into_iter();
         named.chain(tls.client_ca.clone()).chain(tls.ticket_keys.iter().cloned()).collect()
@@ -52,7 +52,7 @@ impl Material {
         }
     }
 
-    /// What an administrator should hear of it now.
+    /// What an administrator should know of them now.
     pub fn warnings(&self) -> Vec<String> {
         warnings(&self.identity, self.authority.as_deref(), self.keys.is_some())
     }
@@ -77,7 +77,7 @@ impl Serving {
         self.identity.not_before()
     }
 
-    /// What an administrator should hear of it now.
+    /// What an administrator should know of them now.
     pub fn warnings(&self) -> Vec<String> {
         warnings(&self.identity, self.authority.as_deref(), self.shared_keys)
     }
@@ -99,31 +99,33 @@ fn warnings(identity: &Identity, authority: Option<&ClientAuthority>, shared_key
     warnings
 }
 
-/// Sessions of this process.
-///
-/// # Errors
-/// As of [`Template::new`].
-pub fn begin(material: Material, sessions: usize) -> Result<(Arc<Shift>, Serving), rustls::Error> {
-    let shift = Shift::new(material.window, sessions as u64, None, Arc::new(SystemClock));
-    let serving = follow(&shift, material)?;
-    Ok((shift, serving))
-}
+impl Shift {
+    /// The sessions of this process, at most so many, and what the first connections are served with.
+    ///
+    /// # Errors
+    /// As of [`Template::new`].
+    pub fn start(files: TlsFiles, sessions: usize) -> Result<(Arc<Self>, Serving), rustls::Error> {
+        let shift = Self::new(files.window, sessions as u64, None, Arc::new(SystemClock));
+        let serving = shift.adopt(files)?;
+        Ok((shift, serving))
+    }
 
-/// Puts new material in force over the sessions that there are.
-///
-/// # Errors
-/// As of [`Template::new`]; then nothing has changed.
-pub fn follow(shift: &Arc<Shift>, material: Material) -> Result<Serving, rustls::Error> {
-    let Material { identity, authority, keys, window, alpn } = material;
-    let template = Template::new(TemplateOptions {
-        shift: shift.clone(),
-        resolver: Resolver::new(&identity),
-        client_authority: authority.clone(),
-        floor: VersionFloor::Tls12,
-        alpn,
-    })?;
-    let shared_keys = keys.is_some();
-    shift.set_keys(keys);
-    shift.set_window(window);
-    Ok(Serving { template, identity, authority, shared_keys })
+    /// Puts files that were read again in force over the sessions that there are.
+    ///
+    /// # Errors
+    /// As of [`Template::new`]; then nothing has changed.
+    pub fn adopt(self: &Arc<Self>, files: TlsFiles) -> Result<Serving, rustls::Error> {
+        let TlsFiles { identity, authority, keys, window, alpn } = files;
+        let template = Template::new(TemplateOptions {
+            shift: self.clone(),
+            resolver: Resolver::new(&identity),
+            client_authority: authority.clone(),
+            floor: VersionFloor::Tls12,
+            alpn,
+        })?;
+        let shared_keys = keys.is_some();
+        self.set_keys(keys);
+        self.set_window(window);
+        Ok(Serving { template, identity, authority, shared_keys })
+    }
 }
