@@ -3,8 +3,7 @@
 
 use serde_json::Value;
 
-use crate::answers::expect_refusal;
-use crate::support::{Dns, Proxy, Upstream, ccpgate};
+use crate::support::{Dns, Proxy, Upstream, ccpgate, expect_refusal};
 
 const NAME: &str = "name.example";
 

@@ -2,24 +2,16 @@
 //! talks over a WebSocket, both through tunnels; a host off the list goes past the proxy. The far
 //! end is one local TLS server with a certificate that only this browser accepts.
 
-use std::io::{Read, Write};
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use rustls::ServerConfig;
-use tempfile::TempDir;
-use tokio_tungstenite::tungstenite;
 
-use crate::https::handshakes;
-use crate::support::{Authority, PATIENCE, Proxy, Secured, Upstream, accept, have};
+use crate::support::{
+    Authority, Browser, OFF_LIST, PAGE, PATIENCE, Proxy, Secured, Upstream, decode, handshakes, have, site,
+};
 
-pub const PAGE: &str = "acme.my.connect.aws";
 const SOCKET: &str = "rtc1.connect-telecom.us-west-2.amazonaws.com";
-const OFF_LIST: &str = "off-list.example";
 
 /// What the browser runs: three messages there and back, a fetch past the proxy, a report.
 const SCRIPT: &str = r#"<!doctype html><title>loading</title><link rel="icon" href="data:,"><script>
@@ -52,7 +44,7 @@ fn reaches_the_ccp(pac: &str) {
     }
     let (config, pin) = Authority::new().server(&[PAGE, SOCKET, OFF_LIST]);
     let (say, results) = channel();
-    let site = site(config, SCRIPT, say);
+    let site = page(config, SCRIPT, say);
     let proxy = Proxy::start(&format!(
         "[policy]\ntls = \"sni\"\n{}",
         site.for_targets(&[&format!("{PAGE}:443"), &format!("{SOCKET}:443")])
@@ -118,7 +110,7 @@ fn a_browser_speaks_http2_to_the_https_proxy_and_resumes_its_session() {
     }
     let (config, pin) = Authority::new().server(&[PAGE, SOCKET]);
     let (say, results) = channel();
-    let site = site(config, RECONNECTING, say);
+    let site = page(config, RECONNECTING, say);
     let secured = Secured::new();
     // Its PAC file names the way by which connections can be cut.
     let inner = Proxy::start(&format!(
@@ -200,7 +192,7 @@ fn firefox_opens_its_websockets_through_the_https_proxy() {
         let secured = Secured::new();
         let (config, _) = secured.authority.server(&[PAGE, SOCKET]);
         let (say, results) = channel();
-        let site = site(config, SOCKETS, say);
+        let site = page(config, SOCKETS, say);
         let rest = format!(
             "{}\n{}",
             secured.section(tls),
@@ -223,247 +215,26 @@ fn firefox_opens_its_websockets_through_the_https_proxy() {
     }
 }
 
-/// The page, the WebSocket, the off-list host and the place to report to, told apart by the request.
-fn site(config: Arc<ServerConfig>, script: &'static str, say: Sender<String>) -> Upstream {
+/// The page with this script, the off-list host and the place to report to; the test hears of cuts
+/// and reports.
+fn page(config: Arc<ServerConfig>, script: &'static str, say: Sender<String>) -> Upstream {
     let say = Mutex::new(say);
-    Upstream::serve(move |stream| {
-        let Some(mut tls) = accept(&config, stream) else { return };
-        // Ends at the browser's leave, clean or not.
-        while let Some(head) = read_head(&mut tls) {
-            if head.to_ascii_lowercase().contains("upgrade: websocket") {
-                let Ok(mut socket) = tungstenite::accept(Replay { head: head.into_bytes(), rest: tls })
-                else {
-                    return;
-                };
-                while let Ok(message) = socket.read() {
-                    if message.is_text() && socket.send(message).is_err() {
-                        return;
-                    }
-                }
-                return;
-            }
-            let path = head.split(' ').nth(1).unwrap_or_default();
-            if path == "/cut" {
-                // Answered by nobody: the test cuts the connection to the proxy.
-                let _ = say.lock().unwrap().send("cut".to_owned());
-                continue;
-            }
-            let body = if let Some(text) = path.strip_prefix("/result?") {
-                // The test may have stopped listening.
-                let _ = say.lock().unwrap().send(decode(text));
-                "thank you"
-            } else {
-                match path {
-                    "/ccp-v2" => script,
-                    "/past" => "reached without the proxy",
-                    _ => "",
-                }
-            };
-            let answer = format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            );
-            if tls.write_all(answer.as_bytes()).is_err() {
-                return;
-            }
+    // The test may have stopped listening.
+    let tell = move |text: String| _ = say.lock().unwrap().send(text);
+    site(config, move |head| match head.split(' ').nth(1).unwrap_or_default() {
+        "/cut" => {
+            // Answered by nobody: the test cuts the connection to the proxy.
+            tell("cut".to_owned());
+            None
         }
+        "/ccp-v2" => Some(script),
+        "/past" => Some("reached without the proxy"),
+        path => match path.strip_prefix("/result?") {
+            Some(text) => {
+                tell(decode(text));
+                Some("thank you")
+            }
+            None => Some(""),
+        },
     })
-}
-
-/// A request's head; its end is awaited byte by byte, so that nothing behind it is taken.
-pub fn read_head(stream: &mut impl Read) -> Option<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).ok()?;
-        head.push(byte[0]);
-    }
-    String::from_utf8(head).ok()
-}
-
-/// A stream whose first bytes were read already.
-pub struct Replay<S> {
-    pub head: Vec<u8>,
-    pub rest: S,
-}
-
-impl<S: Read> Read for Replay<S> {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        if self.head.is_empty() {
-            return self.rest.read(into);
-        }
-        let count = into.len().min(self.head.len());
-        into[..count].copy_from_slice(&self.head[..count]);
-        self.head.drain(..count);
-        Ok(count)
-    }
-}
-
-impl<S: Write> Write for Replay<S> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.rest.write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.rest.flush()
-    }
-}
-
-/// Percent-decoding of what the script reports.
-fn decode(text: &str) -> String {
-    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
-    while let [first, after @ ..] = rest {
-        rest = after;
-        match (first, after) {
-            (b'%', [a, b, after @ ..]) => {
-                let digits = String::from_utf8_lossy(&[*a, *b]).into_owned();
-                bytes.push(u8::from_str_radix(&digits, 16).unwrap_or(b'?'));
-                rest = after;
-            }
-            _ => bytes.push(*first),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// Chromium or Firefox with a new profile, killed with all its processes at the end.
-pub struct Browser {
-    child: Child,
-    profile: TempDir,
-}
-
-impl Browser {
-    /// How many tunnels it has to one proxy port at once, of pages and again of WebSockets: the
-    /// limit of Chrome as it comes, for years.
-    pub const TUNNELS_PER_PROXY: usize = 32;
-
-    pub fn start(proxy: &Proxy, site: &Upstream, pins: &[&[u8]]) -> Self {
-        Self::start_with("/proxy.pac", proxy, site, pins)
-    }
-
-    /// The same with the PAC file under this path.
-    fn start_with(pac: &str, proxy: &Proxy, site: &Upstream, pins: &[&[u8]]) -> Self {
-        let pins: Vec<String> = pins.iter().map(|pin| base64(pin)).collect();
-        let profile = tempfile::tempdir().unwrap();
-        // The limit of tunnels to one proxy, as the policies MaxConnectionsPerProxy and
-        // MaxConnectionsPerProxyForWebSocket set it: newer versions hold 128.
-        let limits = format!(
-            r#"{{"net":{{"max_connections_per_proxy":{0},"max_connections_per_proxy_for_websocket":{0}}}}}"#,
-            Self::TUNNELS_PER_PROXY
-        );
-        std::fs::write(profile.path().join("Local State"), limits).unwrap();
-        let log = std::fs::File::create(profile.path().join("stderr")).unwrap();
-        let child = Command::new("chromium")
-            .args([
-                "--headless=new",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-quic",
-                "--disable-dev-shm-usage",
-                "--no-first-run",
-                "--no-default-browser-check",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-domain-reliability",
-                "--disable-sync",
-                "--disable-extensions",
-                "--no-pings",
-                // The fetch past the proxy goes to loopback, which a page from elsewhere may not
-                // reach without a prompt that nobody would answer here. The limit of tunnels per
-                // proxy is one number, not one that is drawn.
-                "--disable-features=LocalNetworkAccessChecks,OptimizationHints,MediaRouter,TcpSocketPoolLimitRandomization",
-            ])
-            .arg(format!("--proxy-pac-url=http://{}{pac}", proxy.http()))
-            // Only the off-list host has an address; names behind the proxy aren't resolved here.
-            .arg(format!(
-                "--host-resolver-rules=MAP {OFF_LIST} {}, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-                site.address()
-            ))
-            .arg(format!("--ignore-certificate-errors-spki-list={}", pins.join(",")))
-            .arg(format!("--user-data-dir={}", profile.path().display()))
-            .arg(format!("https://{PAGE}/ccp-v2"))
-            .env("HOME", profile.path())
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Self { child, profile }
-    }
-
-    /// Firefox, whose profile trusts this CA alone beside its own.
-    fn firefox(proxy: &Proxy, ca: &Path) -> Self {
-        let profile = tempfile::tempdir().unwrap();
-        let database = format!("sql:{}", profile.path().display());
-        for arguments in
-            [&["-N", "--empty-password"][..], &["-A", "-n", "test", "-t", "C,,", "-i", ca.to_str().unwrap()]]
-        {
-            let ran = Command::new("certutil").arg("-d").arg(&database).args(arguments).output().unwrap();
-            assert!(ran.status.success(), "certutil: {}", String::from_utf8_lossy(&ran.stderr));
-        }
-        let mut preferences = format!(
-            "user_pref(\"network.proxy.type\", 2);\n\
-             user_pref(\"network.proxy.autoconfig_url\", \"http://{}/proxy.pac\");\n\
-             user_pref(\"services.settings.server\", \"data:,\");\n",
-            proxy.http()
-        );
-        // It would call home; nothing here may leave the machine.
-        for quiet in [
-            "app.update.enabled",
-            "browser.safebrowsing.malware.enabled",
-            "browser.safebrowsing.phishing.enabled",
-            "browser.shell.checkDefaultBrowser",
-            "datareporting.policy.dataSubmissionEnabled",
-            "dom.push.enabled",
-            "extensions.update.enabled",
-            "network.captive-portal-service.enabled",
-            "network.connectivity-service.enabled",
-            "toolkit.telemetry.enabled",
-        ] {
-            preferences.push_str(&format!("user_pref(\"{quiet}\", false);\n"));
-        }
-        std::fs::write(profile.path().join("user.js"), preferences).unwrap();
-        let log = std::fs::File::create(profile.path().join("stderr")).unwrap();
-        let child = Command::new("firefox-esr")
-            .args(["--headless", "--no-remote", "--profile"])
-            .arg(profile.path())
-            .arg(format!("https://{PAGE}/ccp-v2"))
-            .env("HOME", profile.path())
-            .env("MOZ_CRASHREPORTER_DISABLE", "1")
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Self { child, profile }
-    }
-
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.profile.path().join("stderr")).unwrap_or_default()
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        // An error means that it has ended already.
-        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
-        let _ = self.child.wait();
-    }
-}
-
-/// RFC 4648 §4.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let word =
-            chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for digit in 0..4 {
-            let at = (word >> (18 - 6 * digit)) as usize & 63;
-            text.push(if digit <= chunk.len() { char::from(ALPHABET[at]) } else { '=' });
-        }
-    }
-    text
 }

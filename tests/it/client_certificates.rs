@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls::version::{TLS12, TLS13};
 use serde_json::Value;
 
-use crate::support::{Agent, Authority, H2, Proxy, Secured, Upstream};
+use crate::support::{Agent, Authority, H2, Proxy, Secured, Upstream, handshakes};
 
 const TARGET: &str = "good.example:443";
 const VERSIONS: [&rustls::SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
@@ -56,7 +56,7 @@ fn without_a_certificate_of_the_ca_nobody_gets_in() {
         });
         assert_eq!(line["level"], "warn", "an administrator can remedy that: {line}");
     }
-    assert_eq!(crate::https::handshakes(&proxy.metrics()), (2.0, 0.0), "those that failed don't count");
+    assert_eq!(handshakes(&proxy.metrics()), (2.0, 0.0), "those that failed don't count");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -3,8 +3,7 @@
 
 use serde_json::Value;
 
-use crate::answers::expect_refusal;
-use crate::support::{Answer, Blackhole, Dns, Proxy, Raw, Refusing, Reply, Upstream};
+use crate::support::{Answer, Blackhole, Dns, Proxy, Raw, Refusing, Reply, Upstream, expect_refusal};
 
 const NAME: &str = "name.example";
 

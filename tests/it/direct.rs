@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use crate::browser::{Browser, PAGE, read_head};
-use crate::support::{Authority, Proxy, Upstream, accept, eventually, have};
+use crate::support::{Authority, Browser, PAGE, Proxy, Upstream, eventually, have, read_head, site};
 
 /// Hosts past every proxy, then hosts for the old one, as a browser's address bar takes them.
 const PAST: [&str; 9] = [
@@ -43,18 +42,9 @@ fn a_browser_asks_no_proxy_for_direct_hosts() {
     .into();
     let done = Arc::new(Mutex::new(false));
     let is_done = done.clone();
-    let site = Upstream::serve(move |stream| {
-        let Some(mut tls) = accept(&certificate, stream) else { return };
-        while let Some(head) = read_head(&mut tls) {
-            *done.lock().unwrap() |= head.starts_with("GET /done ");
-            let length = page.len();
-            let answer = format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {length}\r\n\r\n{page}"
-            );
-            if tls.write_all(answer.as_bytes()).is_err() {
-                return;
-            }
-        }
+    let site = site(certificate, move |head| {
+        *done.lock().unwrap() |= head.starts_with("GET /done ");
+        Some(page.clone())
     });
     let asked = Arc::new(Mutex::new(BTreeSet::new()));
     let seen = asked.clone();

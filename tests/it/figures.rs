@@ -13,10 +13,7 @@ use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion};
 
-use crate::balancer::behind_a_balancer;
-use crate::h2::stall;
-use crate::resumption::fleet;
-use crate::support::{Agent, NAME, Proxy, Raw, Secured, Upstream, have};
+use crate::support::{Agent, NAME, Proxy, Raw, Secured, Upstream, behind_a_balancer, fleet, have, stall};
 
 const TARGET: &str = "good.example:443";
 

@@ -11,7 +11,9 @@ use rustls::pki_types::ServerName;
 use rustls::version::TLS12;
 use rustls::{CipherSuite, ClientConfig, ClientConnection, RootCertStore};
 
-use crate::support::{Agent, Authority, Frames, NAME, Proxy, Raw, Secured, Upstream, eventually, have};
+use crate::support::{
+    Agent, Authority, Frames, NAME, Proxy, Raw, Secured, Upstream, eventually, handshakes, have,
+};
 
 const TARGET: &str = "good.example:443";
 
@@ -80,7 +82,7 @@ fn a_client_that_refuses_the_certificate_is_told_of_and_counted() {
     cut.finish();
     proxy.metric_eventually(&failures("closed"), 1.0);
     Raw::connect(proxy.https()).finish();
-    assert_eq!(crate::https::handshakes(&proxy.metrics()), (0.0, 0.0));
+    assert_eq!(handshakes(&proxy.metrics()), (0.0, 0.0));
     let all: f64 = proxy.metrics().family("ccpgate_tls_handshake_failures_total").map(|(_, n)| n).sum();
     assert_eq!(all, 4.0, "a connection without a byte is no failure");
 }

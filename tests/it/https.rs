@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::support::h2::connect_request;
 use crate::support::{
-    Agent, Answer, Blackhole, Dns, H2, Metrics, PATIENCE, Proxy, Raw, Refusing, Reply, Secured, Upstream,
-    assert_same_bytes, client_hello, payload,
+    Agent, Answer, Blackhole, Dns, H2, PATIENCE, Proxy, Raw, Refusing, Reply, Secured, Upstream,
+    assert_same_bytes, client_hello, expect_refusal, handshakes, payload,
 };
 
 const TARGET: &str = "good.example:443";
@@ -394,12 +394,7 @@ fn a_request_over_tls_that_drips_is_told_408() {
     let mut client = secured.agent().connect(&proxy);
     client.send("CONNECT go");
     let answer = client.read_answer();
-    crate::answers::expect_refusal(
-        &proxy,
-        &mut client,
-        &answer,
-        (408, "http_request_error", "header_timeout"),
-    );
+    expect_refusal(&proxy, &mut client, &answer, (408, "http_request_error", "header_timeout"));
 }
 
 #[test]
@@ -443,14 +438,6 @@ fn a_listener_of_its_own_is_enough() {
     let mut client = secured.agent().connect(&proxy);
     assert_eq!(client.connect_target(TARGET).status, 200);
     client.expect_echo(b"over TLS");
-}
-
-/// Shared with the other files about the TLS listener: handshakes so far, full and resumed.
-pub fn handshakes(metrics: &Metrics) -> (f64, f64) {
-    let of = |resumed: &str| {
-        metrics.get(&format!("ccpgate_tls_handshakes_total{{resumed=\"{resumed}\"}}")).unwrap()
-    };
-    (of("false"), of("true"))
 }
 
 #[test]

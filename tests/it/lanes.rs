@@ -2,15 +2,9 @@
 //! host of its own. To one proxy port it has 32 tunnels of either kind, the rest waits in the browser;
 //! with `pac.lanes` all of them live at once.
 
-use std::io::Write;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::ServerConfig;
-use tokio_tungstenite::tungstenite;
-
-use crate::browser::{Browser, PAGE, Replay, read_head};
-use crate::support::{Authority, PATIENCE, Proxy, Secured, Upstream, accept, have};
+use crate::support::{Authority, Browser, PAGE, PATIENCE, Proxy, Secured, Upstream, have, site};
 
 const HOSTS: usize = 60;
 
@@ -61,7 +55,8 @@ impl Panel {
     fn open(over_tls: bool, ports: usize, lanes: bool) -> Self {
         let names = [PAGE, "*.socket.example", "*.request.example"];
         let (certificate, pin) = Authority::new().server(&names);
-        let site = site(certificate);
+        // What hangs is never answered.
+        let site = site(certificate, |head| (!head.starts_with("GET /hang ")).then_some(SCRIPT));
         let secured = Secured::new();
         let rest = format!(
             "[[allow]]\npattern = \"*.socket.example\"\n[[allow]]\npattern = \"*.request.example\"\n{}\n{}",
@@ -125,33 +120,4 @@ impl Panel {
             "this Chromium has another limit: lanes may need other numbers"
         );
     }
-}
-
-/// Serves the page, keeps WebSockets open, and never answers what hangs.
-fn site(config: Arc<ServerConfig>) -> Upstream {
-    Upstream::serve(move |stream| {
-        let Some(mut tls) = accept(&config, stream) else { return };
-        while let Some(head) = read_head(&mut tls) {
-            if head.to_ascii_lowercase().contains("upgrade: websocket") {
-                let Ok(mut socket) = tungstenite::accept(Replay { head: head.into_bytes(), rest: tls })
-                else {
-                    return;
-                };
-                // Until the browser has gone.
-                while socket.read().is_ok() {}
-                return;
-            }
-            if head.starts_with("GET /hang ") {
-                // The browser sends nothing more on this connection.
-                continue;
-            }
-            let answer = format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{SCRIPT}",
-                SCRIPT.len()
-            );
-            if tls.write_all(answer.as_bytes()).is_err() {
-                return;
-            }
-        }
-    })
 }

@@ -3,8 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::answers::expect_refusal;
-use crate::support::{Proxy, Raw, Upstream, eventually, have};
+use crate::support::{Proxy, Raw, Upstream, eventually, expect_refusal, have};
 
 const TARGET: &str = "good.example:443";
 const OPEN: &str = "ccpgate_client_connections{listener=\"http\"}";

@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::answers::expect_refusal;
 use crate::support::{
     Answer, Blackhole, Dns, H2, Proxy, Refusing, Secured, Upstream, accept, assert_same_bytes, ccpgate,
-    client_hello, eventually, have, payload,
+    client_hello, eventually, expect_refusal, have, payload,
 };
 
 const TARGET: &str = "good.example:443";

@@ -1,8 +1,8 @@
 //! Targets that attackers and odd clients ask for, a numbered table row each. A target is strictly
 //! `host:port`, or refused.
 
-use crate::requests::Right::{Refused, Tunnel, TunnelOrRefused};
-use crate::requests::{LITERAL, MALFORMED, Right, Table};
+use crate::support::Right::{Refused, Tunnel, TunnelOrRefused};
+use crate::support::{LITERAL, MALFORMED, Right, Table};
 
 const NO_RULE: Right = Refused(&[403], &["no_rule"]);
 

@@ -55,3 +55,11 @@ impl Metrics {
         self.values.len()
     }
 }
+
+/// TLS handshakes so far, full and resumed.
+pub fn handshakes(metrics: &Metrics) -> (f64, f64) {
+    let of = |resumed: &str| {
+        metrics.get(&format!("ccpgate_tls_handshakes_total{{resumed=\"{resumed}\"}}")).unwrap()
+    };
+    (of("false"), of("true"))
+}

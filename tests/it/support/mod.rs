@@ -1,28 +1,40 @@
 //! The vocabulary of the black-box tests: a proxy, a raw client, upstreams, a name server. All are
 //! plain threads on loopback ports that the kernel chose; events are awaited, with one bound.
 
+mod balancer;
+mod browser;
 mod command;
 mod dns;
+mod fleet;
 pub mod h2;
 mod log;
 mod machine;
 mod metrics;
 mod proxy;
 mod raw;
+mod refusal;
 mod secured;
+mod stall;
+mod table;
 mod tls;
 mod upstream;
 
 use std::time::{Duration, Instant};
 
+pub use balancer::behind_a_balancer;
+pub use browser::{Browser, OFF_LIST, PAGE, decode, read_head, site};
 pub use command::{ccpgate, ccpgate_with};
 pub use dns::{Dns, Reply};
+pub use fleet::fleet;
 pub use h2::{Frames, H2, H2Tunnel};
 pub use machine::Machine;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, handshakes};
 pub use proxy::Proxy;
 pub use raw::{Answer, Raw};
+pub use refusal::expect_refusal;
 pub use secured::{Agent, NAME, Secured, ticket_keys};
+pub use stall::stall;
+pub use table::{LITERAL, MALFORMED, Right, Table};
 pub use tls::{
     Authority, accept, client_hello, client_hello_without_name, made_hello, records, server_names,
 };
