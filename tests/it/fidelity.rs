@@ -261,10 +261,7 @@ fn reset_behind_a_stuck_upload(connect: impl FnOnce(&Proxy, &Secured) -> Raw) {
     let proxy = secured.start(&upstream, "", "");
     let mut client = connect(&proxy, &secured);
     assert_eq!(client.connect_target(TARGET).status, 200);
-    client.stream().set_write_timeout(Some(Duration::from_millis(500))).unwrap();
-    // rustls tries to read where it can't write.
-    client.stream().set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    assert!(client.write_all(&vec![0; 64 << 20]).is_err(), "64 MiB vanished into buffers");
+    client.stuff(&proxy);
     client.reset();
     let line = proxy.access_line("tunnel", TARGET);
     assert_eq!((&line["outcome"], &line["ended_by"]), (&"client_reset".into(), &"client".into()), "{line}");

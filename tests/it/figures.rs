@@ -13,7 +13,9 @@ use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion};
 
-use crate::support::{Agent, NAME, Proxy, Raw, Secured, Upstream, behind_a_balancer, fleet, have, stall};
+use crate::support::{
+    Agent, NAME, Port, Proxy, Raw, Secured, Upstream, behind_a_balancer, fleet, have, stall,
+};
 
 const TARGET: &str = "good.example:443";
 
@@ -192,12 +194,14 @@ fn memory_of_an_idle_tunnel() {
 struct Squid {
     child: std::process::Child,
     address: std::net::SocketAddr,
+    _port: Port,
 }
 
 impl Squid {
     fn start(secured: &Secured) -> Self {
-        // Squid takes no port 0. This one was free a moment ago, which is enough for a figure.
-        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Squid takes no port 0.
+        let port = Port::keep();
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], port.number()));
         let config = format!(
             "https_port {address} tls-cert={} tls-key={}\nhttp_access allow all\ncache deny all\n\
              access_log none\ncache_log /dev/null\npid_filename none\nmax_filedescriptors 16384\n\
@@ -212,7 +216,7 @@ impl Squid {
             .stdin(std::process::Stdio::null())
             .spawn()
             .unwrap();
-        let squid = Self { child, address };
+        let squid = Self { child, address, _port: port };
         crate::support::eventually("Squid", || TcpStream::connect(address).ok());
         squid
     }

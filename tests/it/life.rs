@@ -10,7 +10,7 @@ use http::Request;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Answer, H2, Proxy, Raw, Secured, Upstream, ccpgate, ccpgate_with, eventually};
+use crate::support::{Answer, H2, Port, Proxy, Raw, Secured, Upstream, ccpgate, ccpgate_with, eventually};
 
 const TARGET: &str = "good.example:443";
 const SUCCESSFUL: &str = "ccpgate_config_last_reload_successful";
@@ -18,11 +18,6 @@ const TLS_FILES: &str = "ccpgate_tls_files_last_load_successful";
 
 fn rules(upstream: &Upstream) -> String {
     format!("[[allow]]\npattern = \"good.example\"\n{}", upstream.for_targets(&[TARGET]))
-}
-
-/// A port that nobody has just now.
-fn free_port() -> u16 {
-    TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
 }
 
 fn at(address: SocketAddr, method: &str, path: &str) -> Answer {
@@ -136,7 +131,7 @@ fn a_renewed_certificate_does_not_hide_a_failed_reload() {
 fn a_listener_moves_to_an_overlapping_address_and_back() {
     let upstream = Upstream::echo();
     for (narrow, wide) in [("127.0.0.1", "0.0.0.0"), ("[::1]", "[::]")] {
-        let port = free_port();
+        let port = Port::keep();
         let with = |host: &str| format!("[proxy]\nlisten = [\"{host}:{port}\"]\n{}", rules(&upstream));
         let proxy = Proxy::start(&with(narrow));
         let local: SocketAddr = format!("{narrow}:{port}").parse().unwrap();
@@ -156,10 +151,13 @@ fn a_listener_moves_to_an_overlapping_address_and_back() {
             assert_eq!(Raw::connect(local).connect_target(TARGET).status, 200);
         }
         if wide == "0.0.0.0" {
-            let mut client = Raw::connect((Ipv4Addr::new(127, 0, 0, 9), port).into());
+            let mut client = Raw::connect((Ipv4Addr::new(127, 0, 0, 9), port.number()).into());
             assert_eq!(client.connect_target(TARGET).status, 200, "on every address now");
             proxy.reload(&with(narrow), "ok");
-            assert!(TcpStream::connect((Ipv4Addr::new(127, 0, 0, 9), port)).is_err(), "and closed again");
+            assert!(
+                TcpStream::connect((Ipv4Addr::new(127, 0, 0, 9), port.number())).is_err(),
+                "and closed again"
+            );
         }
         assert_eq!(proxy.metric("ccpgate_reloads_total{result=\"error\"}"), 0.0);
     }
@@ -169,7 +167,7 @@ fn a_listener_moves_to_an_overlapping_address_and_back() {
 fn a_move_that_fails_in_part_changes_nothing() {
     let upstream = Upstream::echo();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (port, busy) = (free_port(), taken.local_addr().unwrap());
+    let (port, busy) = (Port::keep(), taken.local_addr().unwrap());
     let with = |listen: &str| format!("[proxy]\nlisten = {listen}\n{}", rules(&upstream));
     let proxy = Proxy::start(&with(&format!("[\"127.0.0.1:{port}\"]")));
     let waiting = Raw::connect(proxy.http());
@@ -181,7 +179,10 @@ fn a_move_that_fails_in_part_changes_nothing() {
         assert_eq!(client.connect_target(TARGET).status, 200);
         client.expect_echo(b"as before");
     }
-    assert!(TcpStream::connect((Ipv4Addr::new(127, 0, 0, 9), port)).is_err(), "nothing is left of it");
+    assert!(
+        TcpStream::connect((Ipv4Addr::new(127, 0, 0, 9), port.number())).is_err(),
+        "nothing is left of it"
+    );
     // An address that a listener which stays was given by the kernel.
     let admin = proxy.admin();
     proxy.reload(&with(&format!("[\"127.0.0.1:{port}\", \"0.0.0.0:{}\"]", admin.port())), "error");
@@ -197,7 +198,8 @@ fn a_move_that_fails_in_part_changes_nothing() {
 #[test]
 fn addresses_are_exchanged_between_listeners() {
     let (upstream, secured) = (Upstream::echo(), Secured::new());
-    let (one, two, three) = (free_port(), free_port(), free_port());
+    let kept = [Port::keep(), Port::keep(), Port::keep()];
+    let [one, two, three] = kept.each_ref().map(Port::number);
     let with = |http: u16, https: u16, admin: u16| {
         let tls = secured.section("").replace("127.0.0.1:0", &format!("127.0.0.1:{https}"));
         format!(
@@ -366,7 +368,7 @@ fn output_that_cannot_be_written_is_an_error_and_a_reader_that_leaves_is_none() 
 #[test]
 fn the_first_lines_are_true() {
     let upstream = Upstream::echo();
-    let port = free_port();
+    let port = Port::keep();
     let proxy = Proxy::start(&format!(
         "[proxy]\nlisten = [\"0.0.0.0:{port}\"]\n[policy]\nmode = \"report\"\n{}",
         rules(&upstream)
@@ -381,7 +383,7 @@ fn the_first_lines_are_true() {
         .unwrap()
         .parse()
         .unwrap();
-    assert!(!address.ip().is_unspecified() && address.port() == port, "{pac}");
+    assert!(!address.ip().is_unspecified() && address.port() == port.number(), "{pac}");
     // Reached, whether or not that address is one of proxy.clients.
     assert!(matches!(at(address, "GET", "/proxy.pac").status, 200 | 403));
 
@@ -393,9 +395,9 @@ fn the_first_lines_are_true() {
     assert_eq!(ready["pac"], "http://p1.corp:3128/proxy.pac");
     let line = advertised.log_line("IPv6 alone", |line| line["event"] == "ipv6_only");
     assert!(line["message"].as_str().unwrap().contains("0.0.0.0"), "{line}");
+    let port = Port::keep();
     let both = Proxy::start(&format!(
-        "[proxy]\nlisten = [\"[::]:{0}\", \"0.0.0.0:{0}\"]\n{1}",
-        free_port(),
+        "[proxy]\nlisten = [\"[::]:{port}\", \"0.0.0.0:{port}\"]\n{}",
         rules(&upstream)
     ));
     both.log_line("ready", |line| line["event"] == "ready");

@@ -1,13 +1,12 @@
 //! Real parents: a second ccpgate and Squid.
 
-use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{TARGET, config};
-use crate::support::{H2, Proxy, Secured, Upstream, assert_same_bytes, eventually, have, payload};
+use crate::support::{H2, Port, Proxy, Secured, Upstream, assert_same_bytes, eventually, have, payload};
 
 #[test]
 fn a_ccpgate_is_the_parent_of_another() {
@@ -38,49 +37,39 @@ fn a_ccpgate_is_the_parent_of_another() {
     }
 }
 
-/// Squid in a folder of its own, on a port that was free a moment ago.
+/// Squid in a folder of its own, on a port that was kept for it.
 struct Squid {
     child: Child,
-    port: u16,
+    port: Port,
     _folder: tempfile::TempDir,
 }
 
 impl Squid {
     fn start(rules: &str) -> Self {
-        for _ in 0..5 {
-            let folder = tempfile::tempdir().unwrap();
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let file = folder.path().join("squid.conf");
-            let at = folder.path().display();
-            let text = format!(
-                "http_port 127.0.0.1:{port}\npid_filename none\ncache_log {at}/cache.log\naccess_log none\n\
-                 coredump_dir {at}\ncache deny all\nshutdown_lifetime 0 seconds\nvisible_hostname squid.test\n{rules}"
-            );
-            std::fs::write(&file, text).unwrap();
-            // As root it changes to a user of its own.
-            std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777))
-                .unwrap();
-            let mut child = Command::new("squid")
-                // A name of its own, since shared memory is called by it.
-                .args(["-N", "-d", "0", "-n", &format!("ccpgate{port}"), "-f"])
-                .arg(&file)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let listens = eventually("Squid to listen or to end", || match child.try_wait().unwrap() {
-                Some(_) => Some(false),
-                None => TcpStream::connect(("127.0.0.1", port)).ok().map(|_| true),
-            });
-            if listens {
-                return Self { child, port, _folder: folder };
-            }
-            let said: Vec<_> =
-                BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok).collect();
-            eprintln!("Squid ended: {}", said.join("\n"));
-        }
-        panic!("Squid does not start");
+        let (folder, port) = (tempfile::tempdir().unwrap(), Port::keep());
+        let file = folder.path().join("squid.conf");
+        let at = folder.path().display();
+        let text = format!(
+            "http_port 127.0.0.1:{port}\npid_filename none\ncache_log {at}/cache.log\naccess_log none\n\
+             coredump_dir {at}\ncache deny all\nshutdown_lifetime 0 seconds\nvisible_hostname squid.test\n{rules}"
+        );
+        std::fs::write(&file, text).unwrap();
+        // As root it changes to a user of its own.
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let child = Command::new("squid")
+            // A name of its own, since shared memory is called by it.
+            .args(["-N", "-d", "0", "-n", &format!("ccpgate{port}"), "-f"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut squid = Self { child, port, _folder: folder };
+        eventually("Squid to listen", || {
+            assert_eq!(squid.child.try_wait().unwrap(), None, "Squid ended: its words are above");
+            TcpStream::connect(("127.0.0.1", squid.port.number())).ok()
+        });
+        squid
     }
 }
 

@@ -10,6 +10,7 @@ pub mod h2;
 mod log;
 mod machine;
 mod metrics;
+mod port;
 mod proxy;
 mod raw;
 mod refusal;
@@ -29,6 +30,7 @@ pub use fleet::fleet;
 pub use h2::{Frames, H2, H2Tunnel};
 pub use machine::Machine;
 pub use metrics::{Metrics, handshakes};
+pub use port::{Blackhole, Port, Refusing};
 pub use proxy::Proxy;
 pub use raw::{Answer, Raw};
 pub use refusal::expect_refusal;
@@ -38,7 +40,7 @@ pub use table::{LITERAL, MALFORMED, Right, Table};
 pub use tls::{
     Authority, accept, client_hello, client_hello_without_name, made_hello, records, server_names,
 };
-pub use upstream::{Blackhole, Refusing, Upstream};
+pub use upstream::Upstream;
 
 /// How long anything awaited may take before the test fails: generous, since it is only used up
 /// when something is broken and the machine may be busy.

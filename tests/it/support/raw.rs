@@ -8,7 +8,7 @@ use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustls::{ClientConnection, HandshakeKind};
 
-use super::PATIENCE;
+use super::{PATIENCE, Proxy};
 
 /// One HTTP/1.1 response.
 #[derive(Debug)]
@@ -269,6 +269,34 @@ impl Raw {
         self.send(bytes);
         let got = self.read_exactly(bytes.len());
         super::assert_same_bytes(&got, bytes);
+    }
+
+    /// Writes until every buffer on the way to somebody who doesn't read is full. How much they hold is
+    /// the kernel's business (`tcp_rmem`, `tcp_wmem`), and a pause on a busy machine isn't the end: that
+    /// has come when the proxy has moved nothing between two pauses either.
+    #[track_caller]
+    pub fn stuff(&mut self, proxy: &Proxy) {
+        const MOST: usize = 1 << 30;
+        let pause = Some(Duration::from_millis(300));
+        self.stream.set_write_timeout(pause).unwrap();
+        // A TLS client tries to read where it can't write.
+        self.stream.set_read_timeout(pause).unwrap();
+        let (chunk, mut written, mut moved) = (vec![0; 1 << 20], 0, None);
+        loop {
+            match self.write(&chunk) {
+                Ok(count) => written += count,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    let now = proxy.metrics().sum("ccpgate_tunnel_bytes_total");
+                    if moved.replace(now) == Some(now) {
+                        break;
+                    }
+                }
+                Err(error) => panic!("{error} after {written} bytes"),
+            }
+            assert!(written < MOST, "{written} bytes vanished into buffers");
+        }
+        self.stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
     }
 
     /// FIN, after TLS's own farewell: this side has nothing more to say.

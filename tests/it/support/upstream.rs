@@ -4,14 +4,12 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
-use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
 
 use super::PATIENCE;
 
@@ -158,49 +156,6 @@ impl Upstream {
         let lines = targets.iter().map(|target| format!("\"{target}\" = \"{}\"\n", self.address));
         format!("[egress.connect_to]\n{}", lines.collect::<String>())
     }
-}
-
-/// A loopback port that refuses connections, for as long as this lives: it is bound, and nobody
-/// listens.
-pub struct Refusing(OwnedFd);
-
-impl Refusing {
-    pub fn new() -> Self {
-        Self(bound())
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        getsockname(&self.0).unwrap().try_into().unwrap()
-    }
-}
-
-/// A loopback port that drops every SYN: its accept queue is full and nobody empties it.
-pub struct Blackhole {
-    listener: OwnedFd,
-    _queue: Vec<TcpStream>,
-}
-
-impl Blackhole {
-    pub fn new() -> Self {
-        let listener = bound();
-        listen(&listener, 0).unwrap();
-        let address: SocketAddr = getsockname(&listener).unwrap().try_into().unwrap();
-        let mut queue = Vec::new();
-        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
-            queue.push(stream);
-        }
-        Self { listener, _queue: queue }
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        getsockname(&self.listener).unwrap().try_into().unwrap()
-    }
-}
-
-fn bound() -> OwnedFd {
-    let fd = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    bind(&fd, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
-    fd
 }
 
 impl Drop for Upstream {
