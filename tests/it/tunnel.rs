@@ -246,9 +246,10 @@ fn a_half_closed_tunnel_that_stays_silent_ends() {
 #[test]
 fn idle_timeout_ends_silent_tunnels_only_when_it_is_set() {
     let upstream = Upstream::echo();
-    let proxy = proxy_to(&upstream, "[limits]\nidle_timeout = \"700ms\"");
+    let proxy = proxy_to(&upstream, "[limits]\nidle_timeout = \"1500ms\"");
     let mut client = proxy.tunnel(TARGET);
-    for _ in 0..4 {
+    // Longer than the limit altogether, each pause far shorter, so that a busy machine keeps it.
+    for _ in 0..6 {
         std::thread::sleep(Duration::from_millis(300));
         client.expect_echo(b"busy");
     }

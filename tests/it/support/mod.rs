@@ -70,17 +70,11 @@ pub fn have(tool: &str) -> bool {
     found
 }
 
-/// 2 MiB of bytes that repeat nowhere within 64 KiB, so that loss and disorder show.
+/// 2 MiB of bytes that repeat nowhere within 64 KiB, so that loss and disorder show. The seed is
+/// fixed: a failure repeats.
 pub fn payload() -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(2 << 20);
-    while bytes.len() < 2 << 20 {
-        // xorshift64*: fixed seed, so a failure repeats.
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
-    }
+    let mut bytes = vec![0; 2 << 20];
+    fastrand::Rng::with_seed(1).fill(&mut bytes);
     bytes
 }
 
