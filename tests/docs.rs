@@ -6,6 +6,10 @@
 mod causes;
 #[path = "docs/commands.rs"]
 mod commands;
+#[path = "docs/examples.rs"]
+mod examples;
+#[path = "docs/links.rs"]
+mod links;
 #[path = "docs/queries.rs"]
 mod queries;
 
@@ -378,7 +382,7 @@ fn every_key_of_an_access_line_is_described() {
     assert!(!described("sender"));
 }
 
-// ---------------------------------------------------------------- links and examples
+// ---------------------------------------------------------------- fenced blocks
 
 /// The fenced blocks of a page, with what stands behind the fence; and the text without them.
 fn blocks(page: &str) -> (Vec<(String, String)>, String) {
@@ -406,128 +410,4 @@ fn blocks(page: &str) -> (Vec<(String, String)>, String) {
     }
     assert!(open.is_none(), "a block is not closed");
     (blocks, text)
-}
-
-/// The anchor that GitHub makes of a heading.
-fn anchor(heading: &str) -> String {
-    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-    kept.collect::<String>().to_lowercase().replace(' ', "-")
-}
-
-fn anchors(page: &str) -> BTreeSet<String> {
-    let (_, text) = blocks(page);
-    text.lines()
-        .filter(|line| line.starts_with('#'))
-        .map(|line| anchor(line.trim_start_matches('#').trim()))
-        .collect()
-}
-
-fn broken_links(page: &str, text: &str) -> Vec<String> {
-    let (_, text) = blocks(text);
-    let mut broken = Vec::new();
-    for rest in text.split("](").skip(1) {
-        let Some((to, _)) = rest.split_once(')') else { continue };
-        if to.contains("://") {
-            continue;
-        }
-        let (file, place) = to.split_once('#').map_or((to, None), |(file, place)| (file, Some(place)));
-        let folder = Path::new(page).parent().unwrap();
-        let path = if file.is_empty() { root().join(page) } else { root().join(folder).join(file) };
-        if !path.exists() {
-            broken.push(format!("{page}: {to} leads nowhere"));
-        } else if let Some(place) = place
-            && !anchors(&fs::read_to_string(&path).unwrap()).contains(place)
-        {
-            broken.push(format!("{page}: {to}: no such heading"));
-        }
-    }
-    broken
-}
-
-/// Without `..`, for a path that need not exist.
-#[test]
-fn every_link_leads_somewhere() {
-    let mut links = 0;
-    for (page, text) in pages() {
-        links += text.matches("](").count();
-        expect_nothing(broken_links(&page, &text));
-    }
-    assert!(links > 50, "{links}");
-    let broken = broken_links(
-        "docs/limits.md",
-        "[a](../README.md) [b](nowhere.md) [c](limits.md#no-such) [d](#memory)",
-    );
-    assert_eq!(
-        broken,
-        ["docs/limits.md: nowhere.md leads nowhere", "docs/limits.md: limits.md#no-such: no such heading"]
-    );
-    assert_eq!(
-        anchor("Why the library alone doesn't do it: `no_rule`"),
-        "why-the-library-alone-doesnt-do-it-no_rule"
-    );
-}
-
-fn ccpgate(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ccpgate"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CCPGATE_")) {
-        command.env_remove(name);
-    }
-    let ran = command.args(arguments).current_dir(folder).stdin(Stdio::null()).output().unwrap();
-    (ran.status.code(), String::from_utf8_lossy(&ran.stderr).into_owned())
-}
-
-/// By `config show`, which validates as `config check` does, but for files of another machine.
-fn check_config(text: &str) -> Result<(), String> {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("example.toml"), text).unwrap();
-    match ccpgate(folder.path(), &["-c", "example.toml", "config", "show"]) {
-        (Some(0), _) => Ok(()),
-        (_, said) => Err(said),
-    }
-}
-
-#[test]
-fn every_configuration_in_the_pages_is_valid() {
-    let mut checked = 0;
-    for (page, text) in pages() {
-        for (_, block) in blocks(&text).0.iter().filter(|(kind, _)| kind == "toml") {
-            checked += 1;
-            if let Err(said) = check_config(block) {
-                panic!("{page}:\n{block}\n{said}");
-            }
-        }
-    }
-    assert!(checked > 4, "{checked}");
-    assert!(check_config("[limits]\ndrian = \"10h\"\n").unwrap_err().contains("drain"));
-}
-
-#[test]
-fn the_readmes_configuration_names_the_https_proxy_first() {
-    let readme = read("README.md");
-    let (blocks, _) = blocks(&readme);
-    let parts: Vec<&str> =
-        blocks.iter().filter(|(kind, _)| kind == "toml").map(|(_, b)| b.as_str()).collect();
-    assert_eq!(parts.len(), 2, "what agents need, and how the proxy is reached");
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("ccpgate.toml"), parts.concat()).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ccpgate"));
-    let ran = command.args(["-c", "ccpgate.toml", "pac"]).current_dir(folder.path()).output().unwrap();
-    let (pac, said) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
-    assert!(pac.contains("var LISTED = \"HTTPS proxy1.corp.example:3129; "), "{pac}\n{said}");
-    assert!(!said.contains("advertise"), "{said}");
-}
-
-#[test]
-fn what_the_readme_says_is_missing_is_missing() {
-    let readme = read("README.md");
-    let told = section(&readme, "## What isn't there yet").join("\n");
-    let folder = tempfile::tempdir().unwrap();
-    let mut commands = 0;
-    for command in told.split("`ccpgate ").skip(1).filter_map(|rest| Some(rest.split_once('`')?.0)) {
-        commands += 1;
-        let (code, said) = ccpgate(folder.path(), &[command]);
-        assert_eq!(code, Some(2), "the README says that there is no `ccpgate {command}`: {said}");
-    }
-    assert!(commands > 0, "drop this test and the section when nothing is missing any more");
-    assert_eq!(ccpgate(folder.path(), &["version"]).0, Some(0));
 }

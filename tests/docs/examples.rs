@@ -1,0 +1,68 @@
+//! The configurations that the pages print, and what the README says is missing.
+
+use super::*;
+
+fn ccpgate(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ccpgate"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CCPGATE_")) {
+        command.env_remove(name);
+    }
+    let ran = command.args(arguments).current_dir(folder).stdin(Stdio::null()).output().unwrap();
+    (ran.status.code(), String::from_utf8_lossy(&ran.stderr).into_owned())
+}
+
+/// By `config show`, which validates as `config check` does, but for files of another machine.
+fn check_config(text: &str) -> Result<(), String> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("example.toml"), text).unwrap();
+    match ccpgate(folder.path(), &["-c", "example.toml", "config", "show"]) {
+        (Some(0), _) => Ok(()),
+        (_, said) => Err(said),
+    }
+}
+
+#[test]
+fn every_configuration_in_the_pages_is_valid() {
+    let mut checked = 0;
+    for (page, text) in pages() {
+        for (_, block) in blocks(&text).0.iter().filter(|(kind, _)| kind == "toml") {
+            checked += 1;
+            if let Err(said) = check_config(block) {
+                panic!("{page}:\n{block}\n{said}");
+            }
+        }
+    }
+    assert!(checked > 4, "{checked}");
+    assert!(check_config("[limits]\ndrian = \"10h\"\n").unwrap_err().contains("drain"));
+}
+
+#[test]
+fn the_readmes_configuration_names_the_https_proxy_first() {
+    let readme = read("README.md");
+    let (blocks, _) = blocks(&readme);
+    let parts: Vec<&str> =
+        blocks.iter().filter(|(kind, _)| kind == "toml").map(|(_, b)| b.as_str()).collect();
+    assert_eq!(parts.len(), 2, "what agents need, and how the proxy is reached");
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("ccpgate.toml"), parts.concat()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ccpgate"));
+    let ran = command.args(["-c", "ccpgate.toml", "pac"]).current_dir(folder.path()).output().unwrap();
+    let (pac, said) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(pac.contains("var LISTED = \"HTTPS proxy1.corp.example:3129; "), "{pac}\n{said}");
+    assert!(!said.contains("advertise"), "{said}");
+}
+
+#[test]
+fn what_the_readme_says_is_missing_is_missing() {
+    let readme = read("README.md");
+    let told = section(&readme, "## What isn't there yet").join("\n");
+    let folder = tempfile::tempdir().unwrap();
+    let mut commands = 0;
+    for command in told.split("`ccpgate ").skip(1).filter_map(|rest| Some(rest.split_once('`')?.0)) {
+        commands += 1;
+        let (code, said) = ccpgate(folder.path(), &[command]);
+        assert_eq!(code, Some(2), "the README says that there is no `ccpgate {command}`: {said}");
+    }
+    assert!(commands > 0, "drop this test and the section when nothing is missing any more");
+    assert_eq!(ccpgate(folder.path(), &["version"]).0, Some(0));
+}
