@@ -155,7 +155,8 @@ fn words_after_the_name(source: &str) -> Vec<&str> {
 fn every_command_that_the_program_recommends_exists() {
     let mut files = Vec::new();
     sources(&root().join("src"), &mut files);
-    files.retain(|file| !file.to_string_lossy().contains("tests"));
+    // Below the root: the folder that somebody has this in may be called anything.
+    files.retain(|file| !file.strip_prefix(root()).unwrap().to_string_lossy().contains("tests"));
     let mut known = BTreeMap::new();
     let (mut seen, mut missing) = (BTreeSet::new(), Vec::new());
     let mut judge = |word: &str, file: &Path| {
