@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
+use strum::IntoStaticStr;
 
+use super::id::RequestId;
+use super::journald;
 use super::log::Sink;
 use super::metrics::RuleSeries;
-use super::{RequestId, journald};
 use crate::config::LogFormat;
 use crate::outcome::{Denial, EndedBy, Outcome, Stage, WouldDeny};
 use crate::target::Target;
@@ -20,13 +22,22 @@ use crate::target::Target;
 /// Room for an ordinary line, so that it is allocated once.
 const LINE: usize = 512;
 
+/// What a line is about.
+#[derive(Clone, Copy, Serialize, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
+pub enum Kind {
+    Tunnel,
+    Denied,
+}
+
 /// What is told of a tunnel or a denial: one access line, where every key is, null without a value;
 /// and what besides the metrics need of it.
 #[derive(Serialize)]
 pub struct Event<'a> {
     #[serde(serialize_with = "to_the_millisecond")]
     pub time: Timestamp,
-    pub event: &'static str,
+    pub event: Kind,
     pub id: RequestId,
     pub client: SocketAddr,
     pub target: Option<Asked<'a>>,
@@ -64,7 +75,7 @@ impl<'a> Event<'a> {
     pub fn new(id: RequestId, client: SocketAddr, client_cert: Option<&'a str>, logged: bool) -> Self {
         Self {
             time: Timestamp::now(),
-            event: "tunnel",
+            event: Kind::Tunnel,
             id,
             client,
             target: None,
@@ -91,7 +102,7 @@ impl<'a> Event<'a> {
 
     /// The same as a denial.
     pub fn denied(self, reason: Denial, detail: &'a str) -> Self {
-        Self { event: "denied", reason: Some(reason), detail: Some(detail), ..self }
+        Self { event: Kind::Denied, reason: Some(reason), detail: Some(detail), ..self }
     }
 }
 
@@ -171,7 +182,7 @@ fn text(a: &Event<'_>, journal: bool) -> String {
     } else {
         let _ = write!(line.0, "{:.3} ", a.time);
     }
-    line.0.push_str(a.event);
+    line.0.push_str(a.event.into_str());
     line.address("client", Some(a.client));
     match a.target {
         Some(Asked::Target(target)) => {

@@ -4,6 +4,7 @@
 //! know of them listens here: metrics, the error ratio, the access line.
 
 pub mod access;
+pub mod id;
 pub(crate) mod journald;
 pub mod last;
 pub mod log;
@@ -11,54 +12,29 @@ pub mod metrics;
 mod ratio;
 pub mod sample;
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use serde::{Serialize, Serializer};
 
 use access::{AccessLog, Event};
+use id::{Ids, RequestId};
 use metrics::Metrics;
 use sample::{Sampler, Verdict};
-
-/// Names a request in answers and in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestId(u64);
-
-impl fmt::Display for RequestId {
-    /// Short enough to read out on the telephone.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // An odd multiplier permutes the numbers, so neighbours differ in every digit.
-        write!(f, "{:012x}", self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16)
-    }
-}
-
-impl Serialize for RequestId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
 
 /// Counts and logs what it is told.
 pub struct Journal {
     pub metrics: Arc<Metrics>,
     access: AccessLog,
     lines: Sampler,
-    ids: AtomicU64,
+    ids: Ids,
 }
 
 impl Journal {
     pub fn new(metrics: Arc<Metrics>, access: AccessLog) -> Self {
-        // Ids differ between replicas and restarts, so that one can be found in gathered logs.
-        let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
-        let ids = AtomicU64::new(seed ^ u64::from(std::process::id()).rotate_left(40));
-        Self { metrics, access, lines: Sampler::default(), ids }
+        Self { metrics, access, lines: Sampler::default(), ids: Ids::default() }
     }
 
     pub fn next_id(&self) -> RequestId {
-        RequestId(self.ids.fetch_add(1, Ordering::Relaxed))
+        self.ids.next()
     }
 
     /// A tunnel has begun: its 200 is on the way. `active` shows it until its record is dropped.

@@ -118,6 +118,34 @@ impl Rate {
     }
 }
 
+/// Lets one line through in so many seconds: every browser of an office asks for the wrong address
+/// that a policy has given out.
+pub struct Seldom {
+    since: Instant,
+    /// The second from which on the next one is due.
+    due: AtomicU64,
+}
+
+impl Default for Seldom {
+    fn default() -> Self {
+        Self { since: Instant::now(), due: AtomicU64::new(0) }
+    }
+}
+
+impl Seldom {
+    const SECONDS: u64 = 10;
+
+    /// Whether a line is due; then the next one isn't for a while.
+    pub fn is_due(&self) -> bool {
+        let (now, due) = (self.since.elapsed().as_secs(), self.due.load(Ordering::Relaxed));
+        now >= due
+            && self
+                .due
+                .compare_exchange(due, now + Self::SECONDS, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}
+
 /// Whoever has one address of an IPv6 /64 has them all.
 fn one_client(address: IpAddr) -> IpAddr {
     match address {
@@ -164,6 +192,12 @@ mod tests {
         let one: u32 = (0..1000).map(|host| written(&sampler, of(0x2001_0db8 << 32, host), 1, 3)).sum();
         assert_eq!(one, OF_ONE);
         assert_eq!(written(&sampler, of(0x2001_0db8 << 32 | 1, 1), 20, 3), 20);
+    }
+
+    #[test]
+    fn of_two_lines_at_once_one_is_due() {
+        let seldom = Seldom::default();
+        assert_eq!([seldom.is_due(), seldom.is_due()], [true, false]);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub struct Peer {
     pub entrance: Entrance,
     /// The subject of its certificate, where it showed one.
     pub certificate: Option<Arc<str>>,
-    /// It came over this limit and is only told so.
+    /// It came over this limit; the answer says so, and it gets nothing else.
     pub over: Option<Limit>,
 }
 

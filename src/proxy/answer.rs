@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::head::Request;
 use super::refusal::Refusal;
-use crate::journal::RequestId;
+use crate::journal::id::RequestId;
 use crate::net::scratch;
 use crate::tunnel::wire::Wire;
 

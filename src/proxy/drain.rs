@@ -16,7 +16,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 pub struct Drain {
     /// A drain waits for what is counted here: requests on their way to a tunnel, and tunnels.
     busy: TaskTracker,
-    /// From the signal on: what asks whether this proxy is ready is told no.
+    /// From the signal on: `/readyz` says no.
     leaving: AtomicBool,
     begun: CancellationToken,
     /// Said before `rung` is: that is behind a lock, which no read of a tunnel's may take.
@@ -32,7 +32,7 @@ enum Step {
     None,
     /// From now on it is noticed which tunnels move anything.
     Watch,
-    /// What moved nothing since then is ended.
+    /// Tunnels that moved nothing since then are ended.
     CutQuiet,
     CutAll,
 }

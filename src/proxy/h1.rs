@@ -51,7 +51,7 @@ fn negotiate<C: Wire>(
         loop {
             let limit = shared.limits().request_header;
             let read = timeout_at(deadline, reader.read(&mut client, limit)).await;
-            // Only now: what was reloaded while a connection waited holds for its request.
+            // Only now: a reload while the connection waited holds for its request.
             let snapshot = shared.snapshot();
             let next = match read {
                 Ok(Ok(head)) => understand(head, kept, &peer, &shared, &snapshot),
@@ -117,7 +117,7 @@ struct Answer {
 
 /// `kept` says that the connection was answered before: it asks for more of a proxy that may be going.
 fn understand(head: Head, kept: bool, peer: &Peer, shared: &Shared, snapshot: &Snapshot) -> Next {
-    // Who asks comes before what is asked.
+    // The client is judged before its request is.
     let admitted = admit(peer, snapshot);
     let refusal = match head {
         Head::Request(request, _) if kept && shared.drain.is_draining() => {
@@ -168,7 +168,7 @@ fn connect<C: Wire>(
 ) -> impl Future<Output = Option<Box<Tunnel<C>>>> + Send {
     async move {
         let busy = shared.drain.busy();
-        // The leave of a client that waits for its target is only seen by asking for it.
+        // A client that leaves while its target is dialled shows only when it is asked for.
         let reached = match session::decide(peer, &shared.journal, &snapshot, target) {
             Ok(record) => session::reach(record, shared, pin!(client.gone())).await,
             Err(refused) => Err(refused),

@@ -31,7 +31,7 @@ use crate::tunnel::wire::h2::H2Wire;
 
 /// Tunnels of one browser at once. A panel with its CRM around it holds about forty.
 const STREAMS: u32 = 250;
-/// What a tunnel whose upstream takes nothing can hold of ours.
+/// How much of our memory a tunnel can hold while its upstream takes nothing.
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// Room for all streams at once: a stalled one never takes the others' share.
 const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;

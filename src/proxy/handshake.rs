@@ -25,8 +25,8 @@ use crate::tls::client::subject;
 use crate::tls::material::Serving;
 use crate::tunnel::wire::tls::TlsWire;
 
-/// How long, and for how many bytes, a client that failed is heard out: closing on unread bytes would
-/// reset the connection and take the alert with it.
+/// How long, and for how many bytes, what a failed client still sends is dropped: closing on unread
+/// bytes would reset the connection and take the alert with it.
 const MOMENT: Duration = Duration::from_millis(500);
 const DROPPED: usize = 64 * 1024;
 /// TLS records begin with their type: change_cipher_spec, alert, handshake, application_data, heartbeat.
@@ -74,8 +74,8 @@ pub(super) async fn shake_hands(
     let Failed { cause, why: error, aloud, stream } = failed;
     shared.journal.metrics.tls_failed(cause);
     let (client, cause) = (peer.address, cause.as_str());
-    // Port scans and cancelled tabs end here every day. What an administrator can put right is said
-    // aloud, as far as the log takes lines about this client.
+    // Port scans and cancelled tabs end here every day. An administrator reads at `warn` what
+    // he can put right, as far as the log takes lines about this client.
     if aloud && shared.journal.takes_line_about(client.ip()) {
         tracing::warn!(event = "handshake_failed", %client, cause, %error, "TLS handshake failed");
     } else {

@@ -109,14 +109,14 @@ fn explain(error: io::Error, address: SocketAddr) -> io::Error {
     io::Error::new(error.kind(), told)
 }
 
-/// Tells those who accept from one listener to end.
+/// Tells the workers that accept from one listener to end.
 pub struct Stopper {
     told: CancellationToken,
     leave: Arc<AtomicBool>,
     gone: Receiver<Infallible>,
 }
 
-/// What each of those who accept holds, until it has ended.
+/// What each worker that accepts holds until it has ended.
 #[derive(Clone)]
 pub struct Stop {
     told: CancellationToken,
@@ -231,8 +231,8 @@ pub async fn accept_all<S: Service>(listener: StdListener, service: S, shared: A
     }
 }
 
-/// Accepts what waits in the queue of a listener that is about to close, so that nobody who connected
-/// is left without an answer. The kernel is asked: the event loop may not have heard yet of those who
+/// Accepts what waits in the queue of a listener that is about to close, so that every client that
+/// connected gets an answer. The kernel is asked: the event loop may not have heard yet of those who
 /// came last, and closing resets their connections.
 fn accept_the_rest<S: Service>(listener: TcpListener, local: SocketAddr, service: &S, shared: &Arc<Shared>) {
     let Ok(listener) = listener.into_std() else { return };

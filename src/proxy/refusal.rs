@@ -10,7 +10,7 @@ use crate::egress::dialer::DialError;
 use crate::egress::failure::{Failure, ParentError};
 use crate::egress::resolver::ResolveError;
 use crate::egress::{Lead, Loop, Unreached};
-use crate::journal::RequestId;
+use crate::journal::id::RequestId;
 use crate::outcome::{Denial, Outcome};
 use crate::policy::Reason;
 

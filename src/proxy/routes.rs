@@ -1,9 +1,6 @@
 //! What the proxy listeners serve by path, over HTTP/1.1 and HTTP/2: the PAC file, and whether this
 //! proxy takes new work. Nothing here opens a tunnel; admission comes before.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
-
 use super::admission::Peer;
 use super::answer::Plain;
 use super::head::Request;
@@ -62,33 +59,6 @@ fn looks_like_pac(path: &str) -> bool {
     [".pac", ".dat", "wpad"].iter().any(|part| path.contains(part))
 }
 
-/// Lets one line through in so many seconds: a wrong address in a policy is asked for by every
-/// browser of an office.
-pub struct Seldom {
-    since: Instant,
-    /// The second from which on the next one is due.
-    due: AtomicU64,
-}
-
-impl Default for Seldom {
-    fn default() -> Self {
-        Self { since: Instant::now(), due: AtomicU64::new(0) }
-    }
-}
-
-impl Seldom {
-    const SECONDS: u64 = 10;
-
-    fn is_due(&self) -> bool {
-        let (now, due) = (self.since.elapsed().as_secs(), self.due.load(Ordering::Relaxed));
-        now >= due
-            && self
-                .due
-                .compare_exchange(due, now + Self::SECONDS, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,7 +73,5 @@ mod tests {
         for path in ["/", "/favicon.ico", "/metrics", "/healthz"] {
             assert!(!looks_like_pac(path), "{path}");
         }
-        let seldom = Seldom::default();
-        assert_eq!([seldom.is_due(), seldom.is_due()], [true, false]);
     }
 }

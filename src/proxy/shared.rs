@@ -6,12 +6,12 @@ use arc_swap::ArcSwap;
 
 use super::admission::Admission;
 use super::drain::Drain;
-use super::routes::Seldom;
 use super::snapshot::{Limits, Snapshot};
 use crate::egress::own::Own;
 use crate::journal::Journal;
 use crate::journal::access::AccessLog;
 use crate::journal::metrics::Metrics;
+use crate::journal::sample::Seldom;
 
 pub struct Shared {
     current: ArcSwap<Snapshot>,

@@ -1,4 +1,4 @@
-//! A timer that is near while connections negotiate, and none at all while tunnels only talk.
+//! Keeps a one-second timer armed while connections negotiate, and none while tunnels only relay.
 //!
 //! tokio writes to an eventfd whenever a timer is set that rings before all others, also from the
 //! loop's own thread: in a loop without timers, each connection's time limits would cost a system

@@ -88,7 +88,7 @@ enum Phase {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum EndDoubt {
     None,
-    /// A write was told.
+    /// A write learned of it.
     Reset,
     /// A write found the connection shut: by an end and a reset, or by a reset of which splice(2)
     /// was told after it had moved some bytes, and kept it to itself.
