@@ -48,7 +48,7 @@ const ROUTES: [Route; 6] = [
 /// Serves until `stop`.
 pub(crate) async fn serve(listener: StdListener, admin: Arc<Admin>, stop: Stop) {
     let shared = admin.shared.clone();
-    let accept_failed = || shared.metrics.accept_errors[Entrance::Admin as usize].inc();
+    let accept_failed = || shared.journal.metrics.accept_errors[Entrance::Admin as usize].inc();
     http::serve(
         listener,
         Entrance::Admin.into_str(),
@@ -93,7 +93,7 @@ impl Admin {
 }
 
 fn metrics(admin: &Admin) -> Answer {
-    typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", admin.shared.metrics.render())
+    typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", admin.shared.journal.metrics.render())
 }
 
 fn readiness(admin: &Admin) -> Answer {

@@ -8,7 +8,7 @@ use super::http::{Answer, typed};
 
 pub(super) fn answer(admin: &Admin) -> Answer {
     let (shared, snapshot) = (&admin.shared, admin.shared.snapshot());
-    let metrics = &shared.metrics;
+    let metrics = &shared.journal.metrics;
     let status = json!({
         "version": crate::VERSION,
         "commit": crate::COMMIT,
@@ -20,7 +20,7 @@ pub(super) fn answer(admin: &Admin) -> Answer {
         "mode": if snapshot.report { "report" } else { "enforce" },
         "rules": snapshot.policy.rules().len(),
         "client_connections": metrics.client_connections.iter().map(|g| g.get()).sum::<i64>(),
-        "busy": shared.busy_now(),
+        "busy": shared.drain.busy_now(),
     });
     typed(StatusCode::OK, "application/json", status.to_string())
 }

@@ -15,7 +15,6 @@ use crate::journal::sample::Seldom;
 
 pub struct Shared {
     current: ArcSwap<Snapshot>,
-    pub metrics: Arc<Metrics>,
     pub admission: Arc<Admission>,
     pub journal: Journal,
     pub drain: Drain,
@@ -29,8 +28,7 @@ impl Shared {
         Arc::new(Self {
             current: ArcSwap::new(snapshot),
             admission: Admission::new(metrics.client_connections.clone()),
-            journal: Journal::new(metrics.clone(), access),
-            metrics,
+            journal: Journal::new(metrics, access),
             drain: Drain::default(),
             own: Own::default(),
             wrong_pac: Seldom::default(),
@@ -50,15 +48,5 @@ impl Shared {
     /// Puts a new configuration in force for what comes; live tunnels keep theirs.
     pub fn replace(&self, snapshot: Arc<Snapshot>) {
         self.current.store(snapshot);
-    }
-
-    /// Waits until no tunnel lives and no request is on its way to one, once the drain has begun.
-    pub async fn idle(&self) {
-        self.drain.idle().await;
-    }
-
-    /// Tunnels, and requests on their way to one.
-    pub fn busy_now(&self) -> usize {
-        self.drain.busy_now()
     }
 }

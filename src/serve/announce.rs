@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use super::listeners::Kind;
 use crate::config::{Config, Mode};
+use crate::net::entrance::Entrance;
 use crate::pac::proxies::{self, Remark};
 use crate::proxy::snapshot::Snapshot;
 
@@ -79,13 +79,14 @@ fn parent(snapshot: &Snapshot) {
 }
 
 /// A listener begins to accept. `all` are those of the configuration.
-pub(super) fn listening(kind: Kind, address: SocketAddr, all: &[(Kind, SocketAddr)]) {
+pub(super) fn listening(kind: Entrance, address: SocketAddr, all: &[(Entrance, SocketAddr)]) {
     tracing::info!(event = "listening", listener = kind.into_str(), %address, "listening");
-    let ipv4 = |(other, a): &(Kind, SocketAddr)| *other == kind && a.is_ipv4() && a.port() == address.port();
+    let ipv4 =
+        |(other, a): &(Entrance, SocketAddr)| *other == kind && a.is_ipv4() && a.port() == address.port();
     if address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED) && !all.iter().any(ipv4) {
         let remedy = match kind {
-            Kind::Admin => "write 0.0.0.0 in its place if probes and scrapes come over IPv4",
-            Kind::Http | Kind::Https => "add 0.0.0.0 beside it if clients come over IPv4",
+            Entrance::Admin => "write 0.0.0.0 in its place if probes and scrapes come over IPv4",
+            Entrance::Http | Entrance::Https => "add 0.0.0.0 beside it if clients come over IPv4",
         };
         tracing::info!(
             event = "ipv6_only",
@@ -98,8 +99,8 @@ pub(super) fn listening(kind: Kind, address: SocketAddr, all: &[(Kind, SocketAdd
 }
 
 /// All listeners accept: where the PAC file and the metrics are.
-pub(super) fn ready(config: &Config, listeners: &[(Kind, SocketAddr)]) {
-    let admin = listeners.iter().find(|(kind, _)| *kind == Kind::Admin).map(|(_, address)| *address);
+pub(super) fn ready(config: &Config, listeners: &[(Entrance, SocketAddr)]) {
+    let admin = listeners.iter().find(|(kind, _)| *kind == Entrance::Admin).map(|(_, address)| *address);
     if let (Some(pac), Some(admin)) = (pac(config, listeners, this_machine), admin) {
         let metrics = format!("http://{}/metrics", usable(admin, this_machine));
         tracing::info!(
@@ -116,7 +117,7 @@ pub(super) fn ready(config: &Config, listeners: &[(Kind, SocketAddr)]) {
 /// since a browser that fetches it trusts nothing of this proxy yet.
 fn pac(
     config: &Config,
-    listeners: &[(Kind, SocketAddr)],
+    listeners: &[(Entrance, SocketAddr)],
     machine: impl Fn(IpAddr) -> IpAddr,
 ) -> Option<String> {
     let advertise = &config.proxy.advertise;
@@ -125,8 +126,8 @@ fn pac(
         let scheme = if proxy.https { "" } else { "http://" };
         return Some(format!("{scheme}{proxy}/proxy.pac"));
     }
-    let of = |wanted: Kind| listeners.iter().filter(move |(kind, _)| *kind == wanted);
-    let mut all = of(Kind::Http).chain(of(Kind::Https));
+    let of = |wanted: Entrance| listeners.iter().filter(move |(kind, _)| *kind == wanted);
+    let mut all = of(Entrance::Http).chain(of(Entrance::Https));
     let reachable = all.clone().find(|(_, address)| !address.ip().is_loopback());
     reachable.or_else(|| all.next()).map(|(kind, address)| {
         let scheme = kind.into_str();
@@ -164,7 +165,7 @@ mod tests {
     use super::*;
     use crate::config::{Sources, load};
 
-    fn shown(set: &[&str], listeners: &[(Kind, &str)]) -> Option<String> {
+    fn shown(set: &[&str], listeners: &[(Entrance, &str)]) -> Option<String> {
         let set = set.iter().map(|flag| flag.to_string()).collect();
         let config = load(&Sources { set, ..Sources::default() }).unwrap().config;
         let listeners: Vec<_> = listeners.iter().map(|(kind, a)| (*kind, a.parse().unwrap())).collect();
@@ -175,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_pac_address_can_be_used() {
-        use Kind::{Admin, Http, Https};
+        use Entrance::{Admin, Http, Https};
         for (set, listeners, expected) in [
             (&[][..], &[(Http, "127.0.0.1:3128"), (Admin, "127.0.0.1:9128")][..], "http://127.0.0.1:3128"),
             (&[], &[(Http, "0.0.0.0:3128")], "http://10.1.2.3:3128"),

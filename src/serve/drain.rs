@@ -37,7 +37,7 @@ impl Server {
         let signalled = Instant::now();
         let (shared, limits) = (self.shared.clone(), self.config.limits.clone());
         let Signals { terminate, interrupt, power, .. } = signals;
-        shared.metrics.draining.set(1);
+        shared.journal.metrics.draining.set(1);
         shared.drain.leave();
         let second = second(terminate, interrupt, going_down);
         tokio::pin!(second);
@@ -65,7 +65,7 @@ impl Server {
         manager.stopping(&notify::state(&shared));
         tracing::info!(
             event = "draining",
-            tunnels = shared.busy_now(),
+            tunnels = shared.drain.busy_now(),
             limit = %humantime::format_duration(limits.drain),
             "draining: no new connections; live tunnels go on; a second signal ends them now"
         );
@@ -79,11 +79,11 @@ impl Server {
         if !ended {
             tracing::warn!(
                 event = "cutting",
-                tunnels = shared.busy_now(),
+                tunnels = shared.drain.busy_now(),
                 "cutting the tunnels that still live"
             );
             shared.drain.cut_all();
-            let _ = timeout(LAST_WORDS, shared.idle()).await;
+            let _ = timeout(LAST_WORDS, shared.drain.idle()).await;
         }
         tracing::info!(event = "stopped", "stopped");
     }
@@ -110,7 +110,7 @@ async fn idle(shared: &Shared) {
     while shared.admission.occupied() > 0 && Instant::now() < deadline {
         sleep(Duration::from_millis(20)).await;
     }
-    shared.idle().await;
+    shared.drain.idle().await;
 }
 
 /// How long live tunnels may run on.
@@ -143,7 +143,7 @@ impl Deadline {
         let end = end.map_or(short, |end| end.min(short));
         tracing::warn!(
             event = "going_down",
-            tunnels = shared.busy_now(),
+            tunnels = shared.drain.busy_now(),
             limit = %humantime::format_duration(Duration::from_secs((end - now).as_secs())),
             "the machine goes down: quiet tunnels are ended halfway, all at the end of limits.reboot_drain"
         );

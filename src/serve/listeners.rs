@@ -10,12 +10,12 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 
 use super::error::ServeError;
 use crate::config::Config;
-pub(super) use crate::net::entrance::Entrance as Kind;
+use crate::net::entrance::Entrance;
 use crate::proxy::listener::{Stop, Stopper, bind, bind_beside};
 
 /// A bound address.
 struct Bound {
-    kind: Kind,
+    kind: Entrance,
     /// As in the configuration; may have port 0.
     configured: SocketAddr,
     /// As it really is.
@@ -26,7 +26,7 @@ struct Bound {
 
 /// A listener to accept from: a copy of its socket for each accept loop.
 pub(super) struct Opened {
-    pub kind: Kind,
+    pub kind: Entrance,
     pub address: SocketAddr,
     pub sockets: Vec<StdListener>,
     pub stop: Stop,
@@ -34,7 +34,7 @@ pub(super) struct Opened {
 
 /// A listener that accepts no more once its accept loops have ended.
 pub(super) struct Closed {
-    pub kind: Kind,
+    pub kind: Entrance,
     pub address: SocketAddr,
     pub stopper: Stopper,
 }
@@ -51,7 +51,7 @@ pub(super) struct Change {
 }
 
 struct Step {
-    kind: Kind,
+    kind: Entrance,
     configured: SocketAddr,
     actual: SocketAddr,
     what: What,
@@ -77,7 +77,7 @@ impl What {
 
 impl Change {
     /// The addresses as they will be, in the order of the configuration.
-    pub fn addresses(&self) -> Vec<(Kind, SocketAddr)> {
+    pub fn addresses(&self) -> Vec<(Entrance, SocketAddr)> {
         self.steps.iter().map(|step| (step.kind, step.actual)).collect()
     }
 }
@@ -95,7 +95,7 @@ impl Listeners {
     }
 
     /// What they serve and where.
-    pub fn addresses(&self) -> impl Iterator<Item = (Kind, SocketAddr)> {
+    pub fn addresses(&self) -> impl Iterator<Item = (Entrance, SocketAddr)> {
         self.bound.iter().map(|bound| (bound.kind, bound.actual))
     }
 
@@ -134,8 +134,8 @@ impl Listeners {
 
     /// Where the sockets for these addresses are already: with the same kind if possible, else with
     /// another. A configured port 0 is any port, but goes on with the one that it has got.
-    fn places(&self, wanted: &[(Kind, SocketAddr)]) -> Vec<Option<usize>> {
-        let fits: [fn(&Bound, Kind, SocketAddr) -> bool; 3] = [
+    fn places(&self, wanted: &[(Entrance, SocketAddr)]) -> Vec<Option<usize>> {
+        let fits: [fn(&Bound, Entrance, SocketAddr) -> bool; 3] = [
             |bound, kind, address| bound.actual == address && bound.kind == kind,
             |bound, _, address| bound.actual == address,
             |bound, kind, address| bound.configured == address && bound.kind == kind,
@@ -153,12 +153,12 @@ impl Listeners {
         places
     }
 
-    fn copies(&self, kind: Kind, socket: &StdListener) -> io::Result<Vec<StdListener>> {
-        let accepting = if kind == Kind::Admin { 1 } else { self.workers };
+    fn copies(&self, kind: Entrance, socket: &StdListener) -> io::Result<Vec<StdListener>> {
+        let accepting = if kind == Entrance::Admin { 1 } else { self.workers };
         (0..accepting).map(|_| socket.try_clone()).collect()
     }
 
-    fn failure(&self, kind: Kind, address: SocketAddr, error: io::Error) -> ServeError {
+    fn failure(&self, kind: Entrance, address: SocketAddr, error: io::Error) -> ServeError {
         let hint = if error.kind() == io::ErrorKind::AddrInUse {
             match self.bound.iter().find(|bound| overlap(bound.actual, address)) {
                 Some(Bound { kind, actual, .. }) => {
@@ -204,7 +204,7 @@ impl Listeners {
     /// Closes the proxy listeners; the admin listener stays.
     pub fn close_proxies(&mut self) {
         let (admin, proxies) =
-            std::mem::take(&mut self.bound).into_iter().partition(|bound| bound.kind == Kind::Admin);
+            std::mem::take(&mut self.bound).into_iter().partition(|bound| bound.kind == Entrance::Admin);
         self.bound = admin;
         for bound in proxies {
             close(bound);
@@ -220,10 +220,10 @@ fn close(bound: Bound) -> Closed {
     Closed { kind, address: actual, stopper }
 }
 
-fn wanted(config: &Config) -> Vec<(Kind, SocketAddr)> {
-    let http = config.proxy.listen.iter().map(|a| (Kind::Http, *a));
-    let https = config.tls.listen.iter().map(|a| (Kind::Https, *a));
-    http.chain(https).chain([(Kind::Admin, config.admin.listen)]).collect()
+fn wanted(config: &Config) -> Vec<(Entrance, SocketAddr)> {
+    let http = config.proxy.listen.iter().map(|a| (Entrance::Http, *a));
+    let https = config.tls.listen.iter().map(|a| (Entrance::Https, *a));
+    http.chain(https).chain([(Entrance::Admin, config.admin.listen)]).collect()
 }
 
 /// Binds an address; where only our own listeners are in its way, and leave, beside them.

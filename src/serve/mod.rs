@@ -24,7 +24,7 @@ use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use self::error::ServeError;
-use self::listeners::{Change, Changed, Closed, Kind, Listeners, Opened};
+use self::listeners::{Change, Changed, Closed, Listeners, Opened};
 use self::notify::Manager;
 use self::prepare::Prepared;
 use self::reload::Loads;
@@ -35,6 +35,7 @@ use crate::config::{Config, Sources};
 use crate::journal::access::AccessLog;
 use crate::journal::log::{self, Sink};
 use crate::journal::metrics::Metrics;
+use crate::net::entrance::Entrance;
 use crate::plan::Plan;
 use crate::proxy::shared::Shared;
 
@@ -156,9 +157,9 @@ impl Server {
         self.shared.own.set(all.iter().map(|(_, address)| *address).collect());
         for Opened { kind, address, sockets, stop } in opened {
             match kind {
-                Kind::Http => self.workers.accept(sockets, None, &stop),
-                Kind::Https => self.workers.accept(sockets, self.tls.service().as_ref(), &stop),
-                Kind::Admin => {
+                Entrance::Http => self.workers.accept(sockets, None, &stop),
+                Entrance::Https => self.workers.accept(sockets, self.tls.service().as_ref(), &stop),
+                Entrance::Admin => {
                     let admin = Arc::new(Admin { shared: self.shared.clone(), started: self.started });
                     for listener in sockets {
                         tokio::spawn(admin::serve(listener, admin.clone(), stop.clone()));

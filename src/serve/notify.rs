@@ -105,7 +105,7 @@ impl Manager {
 
 /// How it goes, in a sentence: what `systemctl status` shows.
 pub(crate) fn state(shared: &Shared) -> String {
-    let tunnels = match shared.busy_now() {
+    let tunnels = match shared.drain.busy_now() {
         1 => "1 tunnel".to_owned(),
         n => format!("{n} tunnels"),
     };
@@ -113,7 +113,7 @@ pub(crate) fn state(shared: &Shared) -> String {
         format!("draining, {tunnels} left; no new connections")
     } else if shared.drain.is_leaving() {
         format!("leaving, {tunnels}; connections are accepted for limits.lame_duck")
-    } else if shared.metrics.reload_successful.get() == 1 {
+    } else if shared.journal.metrics.reload_successful.get() == 1 {
         format!("serving, {tunnels}")
     } else {
         format!("serving, {tunnels}; the last reload was refused, see the log")

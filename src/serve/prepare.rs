@@ -7,11 +7,12 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::error::ServeError;
-use super::listeners::{Change, Kind, Listeners};
+use super::listeners::{Change, Listeners};
 use super::tls::Watched;
 use crate::config::{self, Config, Sources};
 use crate::egress::resolver::{Options, Resolver};
 use crate::journal::metrics::Metrics;
+use crate::net::entrance::Entrance;
 use crate::pac::proxies::Advertise;
 use crate::plan::{self, Plan};
 use crate::proxy::snapshot::Snapshot;
@@ -62,8 +63,8 @@ pub(super) fn resolver(dns: &config::Dns) -> Resolver {
 }
 
 /// What a PAC file names: the configured addresses with the ports that they really have.
-fn advertised(config: &Config, listeners: &[(Kind, SocketAddr)]) -> Advertise {
+fn advertised(config: &Config, listeners: &[(Entrance, SocketAddr)]) -> Advertise {
     let of =
         |wanted| listeners.iter().filter(|(kind, _)| *kind == wanted).map(|(_, address)| *address).collect();
-    Advertise { http: of(Kind::Http), https: of(Kind::Https), ..Advertise::from_config(config) }
+    Advertise { http: of(Entrance::Http), https: of(Entrance::Https), ..Advertise::from_config(config) }
 }

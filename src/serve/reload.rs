@@ -53,7 +53,7 @@ impl Server {
 
     fn count_reload(&mut self, ok: bool, loads: Loads) {
         self.loads = loads;
-        self.shared.metrics.reloaded(ok, loads.config && loads.tls_files, loads.tls_files);
+        self.shared.journal.metrics.reloaded(ok, loads.config && loads.tls_files, loads.tls_files);
     }
 
     /// # Errors
@@ -67,7 +67,8 @@ impl Server {
             config: loaded.0 == self.config,
             tls_files: loaded.0.tls != self.config.tls && self.loads.tls_files,
         };
-        let prepared = Prepared::new(loaded, &self.listeners, &self.shared.metrics, |dns| self.resolver(dns));
+        let prepared =
+            Prepared::new(loaded, &self.listeners, &self.shared.journal.metrics, |dns| self.resolver(dns));
         let Prepared { config, snapshot, warnings, tls, change } = prepared.map_err(|error| match error {
             ServeError::Tls(_) => (error, tls_failed),
             _ => (error, failed),
