@@ -1,7 +1,7 @@
 //! ccpgate: a forward HTTPS/CONNECT proxy for the egress of contact centres that run Amazon Connect.
 //!
-//! The pure core ([`target`], [`policy`], [`catalogue`], [`cause`], [`pac`], [`address`], [`explain`]) does no
-//! I/O. [`proxy`] is the data path, accept → admit → decide → dial → [`tunnel`] → record, on the
+//! The pure core ([`target`], [`policy`], [`catalogue`], [`cause`], [`outcome`], [`pac`], [`address`], [`explain`]) does no
+//! I/O. [`proxy`] is the data path, accept → admit → decide → reach → guard → [`tunnel`] → record, on the
 //! rooms that do its I/O: [`egress`], [`net`], [`tunnel`]. [`journal`] is told what happens; [`config`] turns text into
 //! what is in force; [`serve`] is the life of the process; [`cli`] is what an administrator types.
 

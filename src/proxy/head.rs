@@ -133,7 +133,7 @@ pub fn judge(bytes: &[u8], limit: usize) -> Option<Head> {
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut fields) {
         Ok(httparse::Status::Complete(length)) if length > limit => Some(Head::Bad(HeadError::TooLarge)),
-        Ok(httparse::Status::Complete(length)) => Some(match understand(&request, &bytes[..length]) {
+        Ok(httparse::Status::Complete(length)) => Some(match in_parts(&request, &bytes[..length]) {
             Ok(request) => Head::Request(request, bytes[length..].to_vec()),
             Err(what) => Head::Bad(HeadError::Malformed(what)),
         }),
@@ -144,7 +144,7 @@ pub fn judge(bytes: &[u8], limit: usize) -> Option<Head> {
     }
 }
 
-fn understand(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<Request, String> {
+fn in_parts(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<Request, String> {
     if memchr::memchr_iter(b'\n', head).any(|i| i == 0 || head[i - 1] != b'\r') {
         return Err("a line of the request ends in LF without CR".into());
     }

@@ -216,7 +216,7 @@ pub async fn accept_all<S: Service>(listener: StdListener, service: S, shared: A
         match accepted {
             Ok((stream, address)) => {
                 setbacks.over();
-                admit(stream, address, local, service.clone(), &shared);
+                start(stream, address, local, service.clone(), &shared);
             }
             Err(error) => {
                 shared.journal.metrics.accept_errors[S::ENTRANCE as usize].inc();
@@ -242,7 +242,7 @@ fn accept_the_rest<S: Service>(listener: TcpListener, local: SocketAddr, service
             Ok((stream, address)) => {
                 let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
                 match stream {
-                    Ok(stream) => admit(stream, address, local, service.clone(), shared),
+                    Ok(stream) => start(stream, address, local, service.clone(), shared),
                     Err(_) => shared.journal.metrics.accept_errors[S::ENTRANCE as usize].inc(),
                 }
             }
@@ -252,7 +252,8 @@ fn accept_the_rest<S: Service>(listener: TcpListener, local: SocketAddr, service
     }
 }
 
-fn admit<S: Service>(
+/// Counts a connection and its client in, and starts to serve it; beyond all limits it is closed.
+fn start<S: Service>(
     stream: TcpStream,
     address: SocketAddr,
     local: SocketAddr,
