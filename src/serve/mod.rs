@@ -47,16 +47,16 @@ const REMIND: Duration = Duration::from_secs(24 * 3600);
 /// # Errors
 /// When it can't start; once it runs, nothing ends it but a signal.
 pub fn serve(sources: &Sources) -> Result<(), ServeError> {
-    let loaded = prepare::load(sources)?;
+    let (config, plan) = prepare::load(sources)?;
     let files = raise_file_limit();
     let metrics = Arc::new(Metrics::new());
     let sink = Sink::stderr(metrics.log_dropped.clone())?;
-    log::install(&sink, loaded.0.log.format, loaded.0.log.level);
+    log::install(&sink, config.log.format, config.log.level);
     // DNS, admin and signals have a runtime of their own: a scrape never waits for a tunnel, nor
     // the other way round.
     let control =
         runtime::Builder::new_multi_thread().worker_threads(1).thread_name("control").enable_all().build()?;
-    let result = control.block_on(run(sources, loaded, metrics, &sink, files));
+    let result = control.block_on(run(sources, (config, plan), metrics, &sink, files));
     sink.close();
     result
 }

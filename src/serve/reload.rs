@@ -60,15 +60,16 @@ impl Server {
     /// With the reason, and whether each of the two could be read; nothing has changed then.
     async fn try_reload(&mut self, sources: &Sources) -> Result<(), (ServeError, Loads)> {
         let failed = Loads { config: false, ..self.loads };
-        let loaded = load(sources).map_err(|error| (error, failed))?;
+        let (config, plan) = load(sources).map_err(|error| (error, failed))?;
         // TLS files that are named as before are at fault themselves; if nothing else has changed
         // either, the configuration that was read is the one in force.
         let tls_failed = Loads {
-            config: loaded.0 == self.config,
-            tls_files: loaded.0.tls != self.config.tls && self.loads.tls_files,
+            config: config == self.config,
+            tls_files: config.tls != self.config.tls && self.loads.tls_files,
         };
-        let prepared =
-            Prepared::new(loaded, &self.listeners, &self.shared.journal.metrics, |dns| self.resolver(dns));
+        let prepared = Prepared::new((config, plan), &self.listeners, &self.shared.journal.metrics, |dns| {
+            self.resolver(dns)
+        });
         let Prepared { config, snapshot, warnings, tls, change } = prepared.map_err(|error| match error {
             ServeError::Tls(_) => (error, tls_failed),
             _ => (error, failed),
