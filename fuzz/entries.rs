@@ -5,7 +5,7 @@ use std::io::{Cursor, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 
-use ccpgate::config::{Sources, TlsCheck, load};
+use ccpgate::config::{Sources, load};
 use ccpgate::egress::dns::answer::{self, Family, MAX_ADDRESSES, Question, Said};
 use ccpgate::explain::agent_log;
 use ccpgate::pac;
@@ -14,7 +14,7 @@ use ccpgate::policy::{Category, Decision, Pattern, Policy, Rule};
 use ccpgate::proxy::head::{self, Head};
 use ccpgate::target::{Host, Target};
 use ccpgate::tls::{keys, pem};
-use ccpgate::tunnel::hello::{self, Verdict};
+use ccpgate::tunnel::hello::{self, Check, Verdict};
 
 /// Panics when something does not hold.
 pub type Entry = fn(&[u8]);
@@ -37,7 +37,7 @@ pub const ALL: &[(&str, Entry)] = &[
 pub fn client_hello(data: &[u8]) {
     // No hello can name a host of that length.
     let nobody = Host::Name("nobody.".repeat(10_000).into());
-    let at_once = |bytes: &[u8], host: &Host| hello::Judge::default().judge(bytes, TlsCheck::Sni, host);
+    let at_once = |bytes: &[u8], host: &Host| hello::Judge::default().judge(bytes, Check::Sni, host);
     let ours = at_once(data, &nobody);
     assert_ne!(ours, Verdict::Pass);
     let mut acceptor = rustls::server::Acceptor::default();
@@ -67,7 +67,7 @@ pub fn client_hello(data: &[u8]) {
     let cut = (0..data.len())
         .step_by(step)
         .map(|cut| {
-            let verdict = pieces.judge(&data[..cut], TlsCheck::Sni, &nobody);
+            let verdict = pieces.judge(&data[..cut], Check::Sni, &nobody);
             assert_eq!(verdict, at_once(&data[..cut], &nobody));
             verdict
         })

@@ -94,12 +94,13 @@ impl fmt::Display for Special {
     }
 }
 
-/// Judges an address. An IPv4-mapped one is judged as the IPv4 address it holds.
+/// Judges an address. An IPv4-mapped one is judged as the IPv4 address it holds, because systems dial
+/// that.
 ///
 /// # Errors
 /// The kind of range that keeps it from being dialled.
 pub fn classify(address: IpAddr) -> Result<(), Special> {
-    let special = match canonical(address) {
+    let special = match address.to_canonical() {
         IpAddr::V4(address) => V4
             .iter()
             .find(|(network, length, _)| v4_prefix(address, *length) == u32::from(*network))
@@ -112,12 +113,6 @@ pub fn classify(address: IpAddr) -> Result<(), Special> {
             .or((address.segments()[0] >> 13 != 1).then_some(Special::Reserved)),
     };
     special.map_or(Ok(()), Err)
-}
-
-/// Unwraps an IPv4-mapped IPv6 address (`::ffff:a.b.c.d`): systems dial the IPv4 address in it.
-#[must_use]
-pub const fn canonical(address: IpAddr) -> IpAddr {
-    address.to_canonical()
 }
 
 /// An address that is not dialled, and why.
@@ -148,7 +143,7 @@ impl fmt::Display for Barred {
 /// # Errors
 /// What keeps the address from being dialled.
 pub fn judge(address: IpAddr, allowed: &[IpNet]) -> Result<(), Barred> {
-    let address = canonical(address);
+    let address = address.to_canonical();
     let allows = |address: IpAddr| allowed.iter().any(|network| network.contains(&address));
     let inner = match address {
         IpAddr::V4(_) => None,
@@ -173,7 +168,7 @@ pub fn judge(address: IpAddr, allowed: &[IpNet]) -> Result<(), Barred> {
 /// All the addresses that dialling this one may reach: itself, without IPv4-mapped clothes, and the
 /// IPv4 addresses in it.
 pub fn reached_by(address: IpAddr) -> impl Iterator<Item = IpAddr> {
-    let address = canonical(address);
+    let address = address.to_canonical();
     let inner = match address {
         IpAddr::V4(_) => None,
         IpAddr::V6(outer) => Some(LENGTHS.into_iter().flat_map(move |length| embedded(outer, length))),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use crate::catalogue;
 use crate::config::{Config, Loaded};
 use crate::egress::parent::{self, Parent};
+use crate::pac::proxies::Advertise;
 use crate::policy::{Breadth, Pattern, Policy, Rule};
 
 /// The part of a configuration that the policy is made of.
@@ -54,6 +55,20 @@ impl Plan {
         let file = loaded.file.as_ref();
         let source = file.map_or("the embedded default".to_owned(), |f| f.display().to_string());
         Self { policy: Policy::new(rules, config.policy.deny.clone()), warnings, source, connect_to }
+    }
+}
+
+/// What a PAC file names, as configured: the ports of the listeners may still be 0.
+impl From<&Config> for Advertise {
+    fn from(config: &Config) -> Self {
+        Self {
+            given: config.proxy.advertise.clone(),
+            http: config.proxy.listen.clone(),
+            https: config.tls.listen.clone(),
+            otherwise: config.pac.otherwise.clone(),
+            direct: config.pac.direct.clone(),
+            lanes: config.pac.lanes,
+        }
     }
 }
 

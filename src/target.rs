@@ -30,6 +30,17 @@ pub struct Target {
     pub port: u16,
 }
 
+/// A host, an address without brackets, and a port, as one text: `proxy.corp:3128`, `[::1]:3128`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Authority<'a>(pub &'a str, pub u16);
+
+impl fmt::Display for Authority<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(host, port) = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
 /// The path of a request target in origin form, which alone decides what a server of ours answers:
 /// neither a query, with which people get round caches, nor a fragment, which belongs to the client
 /// (RFC 9110 §7.1), is part of it.

@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ccpgate::config::{
-    Config, ConfigErrors, Feature, Level, Loaded, LogFormat, Mode, SignIn, Source, Sources, TlsCheck,
-    Wildcards, load, schema,
-};
-use ccpgate::policy::Category;
+use ccpgate::catalogue::{Feature, SignIn, Wildcards};
+use ccpgate::config::{Config, ConfigErrors, Loaded, Source, Sources, load, schema};
+use ccpgate::journal::log::{Format as LogFormat, Level};
+use ccpgate::policy::{Category, Mode};
+use ccpgate::tunnel::hello::Check as TlsCheck;
 
 const EXAMPLE: &str = "config/ccpgate.example.toml";
 

@@ -238,8 +238,10 @@ fn every_value_of_a_closed_label_is_described() {
 fn refusals() -> Vec<Refusal> {
     let address = "192.0.2.1:443".parse().unwrap();
     let error = || io::Error::from(io::ErrorKind::Other);
-    let mut all: Vec<Refusal> =
-        Reason::ALL.into_iter().map(|reason| Refusal::Policy { reason, rule: None }).collect();
+    let mut all: Vec<Refusal> = <Reason as strum::VariantArray>::VARIANTS
+        .iter()
+        .map(|reason| Refusal::Policy { reason: *reason, rule: None })
+        .collect();
     all.extend([
         Refusal::Client(address),
         Refusal::Method { method: "GET".into(), https: false },

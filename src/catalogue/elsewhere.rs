@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::resolve::{gives_way, names, needs};
 use super::values::Chosen;
-use super::{Catalogue, ConnectChoice, Endpoint, Region, Wildcards, catalogue};
+use super::{Catalogue, Choice, Endpoint, Region, Wildcards, catalogue};
 use crate::policy::{Category, Pattern, Protocol};
 use crate::target::Host;
 
@@ -80,7 +80,7 @@ impl fmt::Display for Elsewhere {
 /// that a configuration needs for it. `None` for hosts that are not in the catalogue, and for those
 /// that every configuration has.
 pub fn find_elsewhere(host: &str) -> Option<Elsewhere> {
-    let nothing = ConnectChoice {
+    let nothing = Choice {
         regions: Vec::new(),
         instances: Vec::new(),
         attachment_buckets: Vec::new(),
@@ -94,11 +94,11 @@ pub fn find_elsewhere(host: &str) -> Option<Elsewhere> {
 }
 
 /// Like [`find_elsewhere`], but names only what `choice` lacks; `None` when it lacks nothing.
-pub fn find_elsewhere_given(host: &str, choice: &ConnectChoice) -> Option<Elsewhere> {
+pub fn find_elsewhere_given(host: &str, choice: &Choice) -> Option<Elsewhere> {
     let catalogue = catalogue();
     let name = Host::Name(host.into());
     // Every alias and every bucket, so that the names of the catalogue match whosever they are.
-    let everyone = ConnectChoice {
+    let everyone = Choice {
         instances: vec!["*".to_owned()],
         attachment_buckets: vec!["*".to_owned()],
         ..choice.clone()
@@ -164,7 +164,7 @@ fn somewhere(catalogue: &'static Catalogue, name: &Host, host: &str) -> Option<E
     None
 }
 
-fn is_chosen(choice: &ConnectChoice, code: &str) -> bool {
+fn is_chosen(choice: &Choice, code: &str) -> bool {
     choice.regions.iter().any(|known| known == "*" || known == code)
 }
 
@@ -174,7 +174,7 @@ fn describe(
     (code, region): (&'static str, &Region),
     (at, made): (usize, &str),
     host: &str,
-    choice: &ConnectChoice,
+    choice: &Choice,
 ) -> Elsewhere {
     let mut needed = Vec::new();
     // A row with also_in makes several names of each pattern.
@@ -287,11 +287,11 @@ mod tests {
 
     #[test]
     fn names_only_what_the_choice_lacks() {
-        let choice = ConnectChoice {
+        let choice = Choice {
             regions: vec!["us-west-2".to_owned()],
             instances: vec!["acme".to_owned()],
             legacy: false,
-            ..ConnectChoice::default()
+            ..Choice::default()
         };
         let need = |host: &str| find_elsewhere_given(host, &choice).map(|found| found.to_string());
         let cases = [

@@ -4,6 +4,7 @@
 //! of it for one configuration, [`find_elsewhere`] finds what a denied host belongs to, [`render`]
 //! prints rules. No I/O, no clock; nothing here decides whether a target is allowed.
 
+mod choice;
 mod elsewhere;
 mod render;
 mod resolve;
@@ -18,7 +19,7 @@ use serde::Deserialize;
 
 use crate::policy::{Breadth, Category, Generation, Protocol};
 
-pub use crate::config::{Connect as ConnectChoice, Feature, SignIn, Wildcards};
+pub use choice::{Choice, Feature, SignIn, Wildcards};
 pub use elsewhere::{Elsewhere, Need, find_elsewhere, find_elsewhere_given};
 pub use render::{Format, render};
 pub use resolve::{Resolved, resolve};

@@ -5,11 +5,13 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use strum::{EnumMessage, EnumString, IntoStaticStr, VariantArray};
 
 use crate::policy::{Breadth, Category, Generation, Protocol, Rule};
 
-/// How `ccpgate allowlist` prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+/// How `ccpgate allowlist` prints; its help says the same words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr, EnumString, EnumMessage)]
+#[strum(serialize_all = "lowercase")]
 pub enum Format {
     /// Columns under one heading a category, sources below.
     Table,
@@ -41,8 +43,8 @@ fn table(rules: &[Rule]) -> String {
             rule.pattern.as_str().to_owned(),
             ports(rule),
             rule.category.as_str().to_owned(),
-            generation(rule.generation).to_owned(),
-            breadth(rule.breadth).to_owned(),
+            <&str>::from(rule.generation).to_owned(),
+            <&str>::from(rule.breadth).to_owned(),
             format!("{} [{}]", rule.carries, at + 1),
         ]);
     }
@@ -68,27 +70,7 @@ fn table(rules: &[Rule]) -> String {
 /// Such as `443/tcp` or `80,443/tcp`.
 fn ports(rule: &Rule) -> String {
     let ports: Vec<String> = rule.ports.iter().map(u16::to_string).collect();
-    let protocol = match rule.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    };
-    format!("{}/{protocol}", ports.join(","))
-}
-
-const fn generation(generation: Generation) -> &'static str {
-    match generation {
-        Generation::Current => "current",
-        Generation::Legacy => "legacy",
-        Generation::New => "new",
-    }
-}
-
-const fn breadth(breadth: Breadth) -> &'static str {
-    match breadth {
-        Breadth::Tenant => "tenant",
-        Breadth::Service => "service",
-        Breadth::Shared => "shared",
-    }
+    format!("{}/{}", ports.join(","), <&str>::from(rule.protocol))
 }
 
 /// The keys that scripts rely on; adding is fine, renaming is not.
@@ -138,11 +120,11 @@ fn txt(rules: &[Rule]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ConnectChoice, Feature, resolve};
+    use super::super::{Choice, Feature, resolve};
     use super::*;
 
     fn rules() -> Vec<Rule> {
-        let choice = ConnectChoice { features: Feature::ALL.to_vec(), ..ConnectChoice::default() };
+        let choice = Choice { features: Feature::VARIANTS.to_vec(), ..Choice::default() };
         resolve(&choice).rules
     }
 

@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::values::Chosen;
 use super::{
-    Catalogue, ConnectChoice, Endpoint, Feature, Instances, Need, Region, RegionList, SignIn, Wildcards,
-    catalogue,
+    Catalogue, Choice, Endpoint, Feature, Instances, Need, Region, RegionList, SignIn, Wildcards, catalogue,
 };
 use crate::policy::{Breadth, Generation, Pattern, Protocol, Rule};
 
@@ -24,7 +23,7 @@ pub struct Resolved {
 /// Resolves `[connect]` to rules. Its values are as [`region`](super::region), [`alias`](super::alias)
 /// and [`bucket`](super::bucket) give them: what they refuse names no endpoint.
 #[must_use]
-pub fn resolve(connect: &ConnectChoice) -> Resolved {
+pub fn resolve(connect: &Choice) -> Resolved {
     let catalogue = catalogue();
     let chosen = Chosen::of(connect);
     let mut rules: BTreeMap<(String, Protocol), Rule> = BTreeMap::new();
@@ -61,12 +60,7 @@ pub fn resolve(connect: &ConnectChoice) -> Resolved {
 
 /// What would have to change in `choice` for `row` to be on the list in `region`, apart from the
 /// region, instance, and bucket that its names are made of.
-pub(crate) fn needs(
-    catalogue: &Catalogue,
-    row: &Endpoint,
-    region: &Region,
-    choice: &ConnectChoice,
-) -> Vec<Need> {
+pub(crate) fn needs(catalogue: &Catalogue, row: &Endpoint, region: &Region, choice: &Choice) -> Vec<Need> {
     let mut needs = Vec::new();
     let mut need = |key, value: &str| needs.push(Need { key, value: value.to_owned() });
     let any_instance = choice.instances.iter().any(|alias| alias == "*");
@@ -74,10 +68,10 @@ pub(crate) fn needs(
         need("connect.instances", "*");
     }
     if let Some(signin) = row.signin.filter(|signin| !choice.signin.contains(signin)) {
-        need("connect.signin", signin.as_str());
+        need("connect.signin", signin.into());
     }
     if let Some(feature) = row.feature.filter(|feature| !choice.features.contains(feature)) {
-        need("connect.features", feature.as_str());
+        need("connect.features", feature.into());
     }
     if row.media && !choice.media {
         need("connect.media", "true");

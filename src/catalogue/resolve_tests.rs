@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use strum::VariantArray;
 
 use super::*;
 use crate::policy::Category;
@@ -11,25 +12,25 @@ fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(|&text| text.to_owned()).collect()
 }
 
-fn acme(regions: &[&str]) -> ConnectChoice {
-    ConnectChoice {
+fn acme(regions: &[&str]) -> Choice {
+    Choice {
         regions: strings(regions),
         instances: strings(&["acme"]),
         attachment_buckets: strings(&["acme-files"]),
-        ..ConnectChoice::default()
+        ..Choice::default()
     }
 }
 
-fn list(choice: &ConnectChoice) -> Resolved {
+fn list(choice: &Choice) -> Resolved {
     resolve(choice)
 }
 
-fn patterns(choice: &ConnectChoice) -> BTreeSet<String> {
+fn patterns(choice: &Choice) -> BTreeSet<String> {
     list(choice).rules.iter().map(|rule| rule.pattern.as_str().to_owned()).collect()
 }
 
 #[track_caller]
-fn has(choice: &ConnectChoice, all: &[&str], none: &[&str]) {
+fn has(choice: &Choice, all: &[&str], none: &[&str]) {
     let got = patterns(choice);
     for name in all {
         assert!(got.contains(*name), "{name} is missing from {got:#?}");
@@ -90,14 +91,14 @@ fn both_telecom_forms_stand_side_by_side_whatever_legacy_says() {
         let general = format!("rtc*.connect-telecom.{region}.amazonaws.com");
         let own = format!("rtc.cell-1.prod.{region}.prod.connect.aws.a2z.com");
         for legacy in [true, false] {
-            has(&ConnectChoice { legacy, ..acme(&[region]) }, &[&general, &own], &[]);
+            has(&Choice { legacy, ..acme(&[region]) }, &[&general, &own], &[]);
         }
     }
 }
 
 #[test]
 fn media_less_panels_have_no_udp() {
-    let choice = ConnectChoice { media: false, features: Feature::ALL.to_vec(), ..acme(&["*"]) };
+    let choice = Choice { media: false, features: Feature::VARIANTS.to_vec(), ..acme(&["*"]) };
     let resolved = list(&choice);
     assert!(resolved.rules.iter().all(|rule| rule.protocol == Protocol::Tcp));
     assert!(resolved.warnings.iter().any(|line| line.contains("connect.media")));
@@ -105,7 +106,7 @@ fn media_less_panels_have_no_udp() {
 
 #[test]
 fn without_legacy_replaced_names_are_gone() {
-    let choice = ConnectChoice { legacy: false, ..acme(&["us-west-2"]) };
+    let choice = Choice { legacy: false, ..acme(&["us-west-2"]) };
     has(
         &choice,
         &["d38fzyjx9jg8fj.cloudfront.net", "d366s8lxuwna4d.cloudfront.net", "d18af777lco7lp.cloudfront.net"],
@@ -118,7 +119,7 @@ fn without_legacy_replaced_names_are_gone() {
 fn the_broad_cloudfront_name_stays_where_nothing_is_published() {
     for region in ["af-south-1", "ap-northeast-3", "us-gov-west-1"] {
         for (legacy, wildcards) in [(false, Wildcards::Documented), (true, Wildcards::Narrow)] {
-            let resolved = list(&ConnectChoice { legacy, wildcards, ..acme(&["us-west-2", region]) });
+            let resolved = list(&Choice { legacy, wildcards, ..acme(&["us-west-2", region]) });
             let kept = resolved.rules.iter().find(|rule| rule.pattern.as_str() == "*.cloudfront.net");
             assert_eq!(kept.expect(region).generation, Generation::Current);
             let line = resolved.warnings.iter().find(|line| line.contains("*.cloudfront.net"));
@@ -126,7 +127,7 @@ fn the_broad_cloudfront_name_stays_where_nothing_is_published() {
         }
     }
     // Canada's static files come from the instance's own name.
-    let canada = ConnectChoice { legacy: false, ..acme(&["ca-central-1"]) };
+    let canada = Choice { legacy: false, ..acme(&["ca-central-1"]) };
     has(&canada, &["acme.my.connect.aws", "d2wfbsypmqjmog.cloudfront.net"], &["*.cloudfront.net"]);
 }
 
@@ -142,7 +143,7 @@ fn with_legacy_the_broad_name_and_the_published_hosts_are_listed() {
 
 #[test]
 fn narrow_puts_published_hosts_in_place_of_shared_wildcards() {
-    let choice = ConnectChoice { wildcards: Wildcards::Narrow, ..acme(&["us-west-2"]) };
+    let choice = Choice { wildcards: Wildcards::Narrow, ..acme(&["us-west-2"]) };
     has(
         &choice,
         &[
@@ -159,14 +160,14 @@ fn narrow_puts_published_hosts_in_place_of_shared_wildcards() {
             "*.s3.dualstack.us-east-1.amazonaws.com",
         ],
     );
-    let narrow = ConnectChoice { legacy: false, ..choice };
+    let narrow = Choice { legacy: false, ..choice };
     let resolved = list(&narrow);
     assert!(resolved.rules.iter().all(|rule| rule.breadth != Breadth::Shared), "{:#?}", resolved.warnings);
 }
 
 #[test]
 fn sign_in_chooses_its_pages() {
-    let only = |signin| ConnectChoice { signin: vec![signin], ..acme(&["eu-west-2"]) };
+    let only = |signin| Choice { signin: vec![signin], ..acme(&["eu-west-2"]) };
     let password = [
         "*.signin.aws",
         "*.threat-mitigation.aws.amazon.com",
@@ -198,7 +199,7 @@ fn sign_in_chooses_its_pages() {
     assert_eq!(breadth("*.sso.eu-west-2.amazonaws.com"), Some(Breadth::Service));
     assert!(resolved.warnings.iter().any(|line| line.contains("d-*.awsapps.com")), "{:?}", resolved.warnings);
     has(
-        &ConnectChoice { signin: vec![SignIn::IdentityCenter], ..acme(&["us-gov-west-1"]) },
+        &Choice { signin: vec![SignIn::IdentityCenter], ..acme(&["us-gov-west-1"]) },
         &["start.us-gov-home.awsapps.com", "*.sso.us-gov-west-1.amazonaws.com"],
         &["d-*.awsapps.com"],
     );
@@ -226,7 +227,7 @@ fn govcloud_has_its_own_names_and_no_v1_panel() {
     assert!(!gov.iter().any(|name| name.contains("connect-telecom")));
     let commercial: Vec<&str> =
         catalogue().offered().map(|(code, _)| code).filter(|code| *code != "us-gov-west-1").collect();
-    let choice = ConnectChoice { features: Feature::ALL.to_vec(), ..acme(&commercial) };
+    let choice = Choice { features: Feature::VARIANTS.to_vec(), ..acme(&commercial) };
     assert!(!patterns(&choice).iter().any(|name| name.contains("gov")));
 }
 
@@ -242,7 +243,7 @@ fn star_means_all_offered_regions() {
 
 #[test]
 fn any_instance_is_shared_and_warned_of_first() {
-    let resolved = list(&ConnectChoice { instances: strings(&["*"]), ..acme(&["us-west-2"]) });
+    let resolved = list(&Choice { instances: strings(&["*"]), ..acme(&["us-west-2"]) });
     for name in ["*.my.connect.aws", "*.awsapps.com"] {
         let rule = resolved.rules.iter().find(|rule| rule.pattern.as_str() == name).expect(name);
         assert_eq!(rule.breadth, Breadth::Shared);
@@ -261,22 +262,20 @@ fn any_instance_is_shared_and_warned_of_first() {
 
 #[test]
 fn buckets_are_exact_and_never_a_wildcard() {
-    let choice = ConnectChoice {
-        attachment_buckets: strings(&["files.acme.example"]),
-        ..acme(&["us-west-2", "eu-west-2"])
-    };
+    let choice =
+        Choice { attachment_buckets: strings(&["files.acme.example"]), ..acme(&["us-west-2", "eu-west-2"]) };
     has(
         &choice,
         &["files.acme.example.s3.us-west-2.amazonaws.com", "files.acme.example.s3.eu-west-2.amazonaws.com"],
         &["*.s3.us-west-2.amazonaws.com"],
     );
-    let none = ConnectChoice { attachment_buckets: Vec::new(), ..choice };
+    let none = Choice { attachment_buckets: Vec::new(), ..choice };
     assert!(list(&none).rules.iter().all(|rule| rule.category != Category::Attachments));
 }
 
 #[test]
 fn features_add_their_groups() {
-    let with = |feature| ConnectChoice { features: vec![feature], ..acme(&["us-east-1", "us-west-2"]) };
+    let with = |feature| Choice { features: vec![feature], ..acme(&["us-east-1", "us-west-2"]) };
     has(&acme(&["us-east-1"]), &[], &["*.chime.aws", "cases.us-east-1.amazonaws.com"]);
     has(&with(Feature::Video), &["*.chime.aws"], &[]);
     has(
@@ -308,7 +307,7 @@ fn features_add_their_groups() {
         &["participant.connect-fips.us-west-2.amazonaws.com"],
         &["profile.us-west-2.api.aws"],
     );
-    let fips = ConnectChoice { features: vec![Feature::Fips], ..acme(&["eu-west-2"]) };
+    let fips = Choice { features: vec![Feature::Fips], ..acme(&["eu-west-2"]) };
     assert!(list(&fips).warnings.iter().any(|line| line.contains("no FIPS endpoints for eu-west-2")));
     let video: Vec<(Vec<u16>, Protocol)> = list(&with(Feature::Video))
         .rules
@@ -323,10 +322,10 @@ fn features_add_their_groups() {
 fn every_row_is_reachable_and_every_pattern_parses() {
     let mut left: BTreeSet<String> = BTreeSet::new();
     let catalogue = catalogue();
-    let choice = ConnectChoice {
+    let choice = Choice {
         instances: strings(&["acme", "*"]),
-        features: Feature::ALL.to_vec(),
-        signin: SignIn::ALL.to_vec(),
+        features: Feature::VARIANTS.to_vec(),
+        signin: SignIn::VARIANTS.to_vec(),
         ..acme(&["*"])
     };
     let got = patterns(&choice);
@@ -358,12 +357,12 @@ proptest! {
         media in any::<bool>(),
         legacy in any::<bool>(),
         narrow in any::<bool>(),
-        signin in proptest::sample::subsequence(SignIn::ALL.to_vec(), 0..=3),
-        features in proptest::sample::subsequence(Feature::ALL.to_vec(), 0..=6),
+        signin in proptest::sample::subsequence(SignIn::VARIANTS.to_vec(), 0..=3),
+        features in proptest::sample::subsequence(Feature::VARIANTS.to_vec(), 0..=6),
     ) {
         let wildcards = if narrow { Wildcards::Narrow } else { Wildcards::Documented };
         let instances = strings(if any { &["*"] } else { &["acme", "acme-2"] });
-        let choice = ConnectChoice {
+        let choice = Choice {
             regions, instances, attachment_buckets: strings(&["acme-files"]), media, legacy, signin, features, wildcards,
         };
         let resolved = list(&choice);
@@ -390,8 +389,8 @@ proptest! {
         let read: Vec<String> = super::super::alias(&alias).into_iter().collect();
         let buckets: Vec<String> = super::super::bucket(&bucket).into_iter().collect();
         let named = read.len() + buckets.len();
-        let choice = |instances, attachment_buckets| ConnectChoice {
-            instances, attachment_buckets, regions: strings(&["us-west-2"]), legacy: false, ..ConnectChoice::default()
+        let choice = |instances, attachment_buckets| Choice {
+            instances, attachment_buckets, regions: strings(&["us-west-2"]), legacy: false, ..Choice::default()
         };
         let with = list(&choice(read, buckets)).rules.len();
         let without = list(&choice(Vec::new(), Vec::new())).rules.len();

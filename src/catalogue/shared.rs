@@ -8,7 +8,7 @@ use psl::{Psl as _, Type};
 
 use super::resolve::names;
 use super::values::Chosen;
-use super::{ConnectChoice, catalogue};
+use super::{Choice, catalogue};
 use crate::policy::{Breadth, Pattern, label_matches};
 
 /// Why a pattern of the administrator's own is open to strangers, in a sentence without a full
@@ -101,10 +101,10 @@ fn reaches_below(pattern: &Pattern, suffix: &str) -> bool {
 /// The names that AWS shares among its customers, in every Region.
 fn shared_names() -> &'static [Pattern] {
     static NAMES: LazyLock<Vec<Pattern>> = LazyLock::new(|| {
-        let everyone = ConnectChoice {
+        let everyone = Choice {
             instances: vec!["*".to_owned()],
             attachment_buckets: vec!["*".to_owned()],
-            ..ConnectChoice::default()
+            ..Choice::default()
         };
         let everyone = Chosen { choice: &everyone, instances: vec!["*".to_owned()], ..Chosen::of(&everyone) };
         let catalogue = catalogue();

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ConnectChoice, Region, catalogue};
+use super::{Choice, Region, catalogue};
 
 /// Reads an item of `connect.regions`: the code of a Region that Connect is offered in, or `*`.
 ///
@@ -100,7 +100,7 @@ fn is_bucket(text: &str) -> bool {
 
 /// A choice, with its regions looked up.
 pub(crate) struct Chosen<'a> {
-    pub choice: &'a ConnectChoice,
+    pub choice: &'a Choice,
     pub regions: BTreeMap<&'static str, &'static Region>,
     /// Lower case, without `*`, in the order given.
     pub instances: Vec<String>,
@@ -110,7 +110,7 @@ pub(crate) struct Chosen<'a> {
 impl<'a> Chosen<'a> {
     /// The values of `choice` are as the readers above give them; a region that is unknown all
     /// the same has no names.
-    pub(crate) fn of(choice: &'a ConnectChoice) -> Self {
+    pub(crate) fn of(choice: &'a Choice) -> Self {
         let mut regions = BTreeMap::new();
         for value in &choice.regions {
             match catalogue().regions.get_key_value(value.as_str()) {

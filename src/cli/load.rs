@@ -44,7 +44,7 @@ pub(super) fn warn_in_short(config: &Config, plan: &Plan) {
 
 /// What should be known of the PAC file.
 pub(super) fn remark(config: &Config, plan: &Plan) {
-    for remark in proxies::remarks(config, &plan.policy) {
+    for remark in proxies::remarks(&config.into(), &plan.policy) {
         match remark {
             Remark::Warning(text) => warn(text),
             Remark::Note(text) => tell(format_args!("note: {text}")),

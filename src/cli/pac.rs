@@ -13,7 +13,7 @@ impl Args {
         let (loaded, plan) = load::plan(sources)?;
         load::warn_in_short(&loaded.config, &plan);
         load::remark(&loaded.config, &plan);
-        let advertise = Advertise::from_config(&loaded.config);
+        let advertise = Advertise::from(&loaded.config);
         out::say(&advertise.standing(&plan.policy).map_err(Failure::Usage)?)
     }
 }

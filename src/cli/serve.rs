@@ -4,7 +4,8 @@
 use std::io::{self, Write};
 
 use super::{FAILED, Failure};
-use crate::config::{self, LogFormat, Sources};
+use crate::config::{self, Sources};
+use crate::journal::log::Format;
 use crate::journal::{journald, last};
 use crate::serve::{self, ServeError, notify};
 
@@ -30,8 +31,8 @@ impl Args {
 pub(super) fn failed(error: &ServeError, sources: &Sources) -> u8 {
     let message = error.to_string();
     match config::log_format(sources) {
-        LogFormat::Json => last::start_failed(&message),
-        LogFormat::Text => {
+        Format::Json => last::start_failed(&message),
+        Format::Text => {
             let _ = writeln!(io::stderr(), "{}", journald::last_words(&format!("ccpgate: {message}")));
         }
     }
@@ -45,7 +46,7 @@ pub(super) fn refused(error: &clap::Error) -> bool {
     let serve = std::env::args_os().any(|argument| argument == "serve");
     let refused = serve
         && error.use_stderr()
-        && config::log_format(&Sources::from_process(None, Vec::new())) == LogFormat::Json;
+        && config::log_format(&Sources::from_process(None, Vec::new())) == Format::Json;
     if refused {
         last::start_failed(error.to_string().trim_end());
     }

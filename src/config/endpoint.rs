@@ -6,28 +6,9 @@ use std::fmt;
 use std::net::Ipv6Addr;
 
 use super::notation::port;
+use crate::pac::proxies::Advertised;
 use crate::policy::Pattern;
-use crate::target::Host;
-
-/// A proxy that the PAC file names: an entry of `proxy.advertise`.
-///
-/// The host is restricted to letters, digits, `.`, `-`, `_` or an IP address, so that no text of
-/// the configuration can end the JavaScript string that carries it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Advertised {
-    /// Reached over TLS: `HTTPS` in the PAC, else `PROXY`.
-    pub https: bool,
-    /// A name, or an IP address without brackets.
-    pub host: String,
-    pub port: u16,
-}
-
-impl fmt::Display for Advertised {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.https { "https://" } else { "" })?;
-        f.write_str(&join(&self.host, self.port))
-    }
-}
+use crate::target::{Authority, Host};
 
 /// A key of `egress.connect_to`: the targets that are dialled elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,12 +19,8 @@ pub struct PatternPort {
 
 impl fmt::Display for PatternPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&join(self.pattern.as_str(), self.port))
+        Authority(self.pattern.as_str(), self.port).fmt(f)
     }
-}
-
-fn join(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// `proxy1.corp:3128`, `https://proxy1.corp:3129`; the scheme in any letter case (RFC 3986
@@ -75,7 +52,7 @@ fn meant(text: &str) -> Option<String> {
     };
     let authority = rest.split(['/', '?', '#', ';']).next()?.trim();
     let (host, port) = host_port(authority.rsplit('@').next()?).ok()?;
-    Some(format!("{scheme}{}", join(&host, port)))
+    Some(format!("{scheme}{}", Authority(&host, port)))
 }
 
 fn offer(why: &str, meant: Option<String>) -> String {
@@ -131,7 +108,7 @@ pub(super) fn pac_result(text: &str) -> Result<String, String> {
             ("DIRECT", None) => keyword,
             ("PROXY" | "HTTP" | "HTTPS" | "SOCKS" | "SOCKS4" | "SOCKS5", Some(proxy)) => {
                 let (host, port) = host_port(proxy)?;
-                format!("{keyword} {}", join(&host, port))
+                format!("{keyword} {}", Authority(&host, port))
             }
             ("", None) => return Err("a result is empty".to_owned()),
             _ => return Err(format!("{:?} is not a PAC result", result.trim())),

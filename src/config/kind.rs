@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use figment::value::Value;
 use serde_json::{Value as Json, json};
+use strum::VariantArray;
 
-use super::choice::Words;
 use super::notation;
 use super::problem::sentence;
 use super::reading::{Reading, as_text};
@@ -207,29 +207,38 @@ impl Kind for Flag {
 /// One of a few words.
 pub(super) struct OneOf<E>(PhantomData<E>);
 
-pub(super) fn one_of<E: Words>() -> OneOf<E> {
+pub(super) fn one_of<E: Word>() -> OneOf<E> {
     OneOf(PhantomData)
 }
 
-impl<E: Words> Kind for OneOf<E> {
+/// A closed enum; messages and the schema list its words in its order.
+pub(super) trait Word: Copy + VariantArray + Into<&'static str> {}
+
+impl<E: Copy + VariantArray + Into<&'static str>> Word for E {}
+
+fn words<E: Word>() -> impl Iterator<Item = &'static str> {
+    E::VARIANTS.iter().map(|choice| (*choice).into())
+}
+
+impl<E: Word> Kind for OneOf<E> {
     type Value = E;
 
     fn read(&self, key: &str, value: &Value, reading: &mut Reading<'_>) -> Option<E> {
         let text = as_text(value).unwrap_or_default();
-        let read = E::EVERY.iter().copied().find(|choice| choice.word() == text.trim());
+        let read = E::VARIANTS.iter().copied().find(|choice| (*choice).into() == text.trim());
         if read.is_none() {
-            let words: Vec<String> = E::EVERY.iter().map(|e| format!("{:?}", e.word())).collect();
+            let words: Vec<String> = words::<E>().map(|word| format!("{word:?}")).collect();
             reading.fault(key, value, format!("expected one of {}", words.join(", ")));
         }
         read
     }
 
     fn write(&self, value: &E) -> toml::Value {
-        toml::Value::String(value.word().to_owned())
+        toml::Value::String((*value).into().to_owned())
     }
 
     fn schema(&self) -> Json {
-        let words: Vec<&str> = E::EVERY.iter().map(|choice| choice.word()).collect();
+        let words: Vec<&str> = words::<E>().collect();
         json!({ "type": "string", "enum": words })
     }
 }

@@ -11,7 +11,8 @@ use super::layer::Layer;
 use super::problem::{Position, Problem};
 use super::reading::Reading;
 use super::source::{Provenance, Source};
-use super::{Config, ConfigErrors, LogFormat, check};
+use super::{Config, ConfigErrors, check};
+use crate::journal::log::Format;
 
 /// The embedded default.
 pub(super) const DEFAULT: &str = include_str!("../../config/default.toml");
@@ -145,7 +146,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
 
 /// The form of the log, as far as it can be known: also from a file that is wrong elsewhere, even in
 /// its syntax. For whoever has to say that a start has failed.
-pub fn log_format(sources: &Sources) -> LogFormat {
+pub fn log_format(sources: &Sources) -> Format {
     let mut ignored = Vec::new();
     let mut layers = Vec::new();
     if let Some(text) = sources.file.as_deref().and_then(|path| read_file(path).ok()) {
@@ -155,9 +156,9 @@ pub fn log_format(sources: &Sources) -> LogFormat {
     layers.extend(sources.set.iter().filter_map(|flag| Layer::flag(flag, &mut ignored)));
     let said = |layer: &Layer| {
         let word = layer.dict.get("log")?.as_dict()?.get("format")?.as_str()?;
-        LogFormat::ALL.iter().find(|format| format.as_str() == word).copied()
+        word.parse().ok()
     };
-    layers.iter().rev().find_map(said).unwrap_or(LogFormat::Text)
+    layers.iter().rev().find_map(said).unwrap_or(Format::Text)
 }
 
 fn read_file(path: &Path) -> Result<String, ConfigErrors> {

@@ -5,7 +5,6 @@
 //! Layers, from weak to strong: the embedded default, a file, the environment, `--set` flags.
 
 mod check;
-mod choice;
 mod direct;
 mod endpoint;
 mod kind;
@@ -25,16 +24,17 @@ mod source;
 use figment::Figment;
 use figment::value::Value;
 
-pub use choice::{Alpn, Feature, Level, LogFormat, Mode, SignIn, TlsCheck, Wildcards};
-pub use endpoint::{Advertised, PatternPort};
+pub use endpoint::PatternPort;
 pub use load::{Loaded, Sources, load, log_format};
 pub use problem::{ConfigErrors, Position, Problem};
 pub use schema::schema;
-pub use sections::{Admin, Allow, Connect, Dns, Egress, Limits, Log, Pac, PolicyRules, Proxy, Shift, Tls};
+pub use sections::{Admin, Allow, Dns, Egress, Limits, Log, Pac, PolicyRules, Proxy, Shift, Tls};
 pub use source::{Provenance, Source};
 
 use reading::{Reading, Table};
 use sections::{About, Section};
+
+use crate::catalogue::Choice;
 
 macro_rules! config {
     ($($field:ident: $Section:ident),+ $(,)?) => {
@@ -79,7 +79,7 @@ macro_rules! config {
     };
 }
 
-impl Default for Connect {
+impl Default for Choice {
     /// As in the embedded default.
     fn default() -> Self {
         Config::default().connect
@@ -87,7 +87,7 @@ impl Default for Connect {
 }
 
 config! {
-    connect: Connect,
+    connect: Choice,
     policy: PolicyRules,
     proxy: Proxy,
     pac: Pac,

@@ -11,18 +11,21 @@ use figment::value::Value;
 use ipnet::IpNet;
 use serde_json::{Map, Value as Json, json};
 
-use super::choice::{Alpn, Feature, Level, LogFormat, Mode, SignIn, TlsCheck, Wildcards};
 use super::direct::direct;
-use super::endpoint::{self, Advertised, PatternPort};
+use super::endpoint::{self, PatternPort};
 use super::kind::{FilePath, Flag, Kind, OptionalPath, Size, Span, Text, Whole, one_of, text};
 use super::kind_of_many::{self, Or, StarOr, list, list_of_some};
 use super::notation;
 use super::parent::OptionalParent;
 use super::reading::{Reading, Table};
-use crate::catalogue;
+use crate::catalogue::{self, Choice, Feature, SignIn, Wildcards};
 use crate::egress::url::ParentUrl;
+use crate::journal::log::{Format, Level};
 use crate::pac::Direct;
-use crate::policy::{Category, Pattern};
+use crate::pac::proxies::Advertised;
+use crate::policy::{Category, Mode, Pattern};
+use crate::tls::Alpn;
+use crate::tunnel::hello::Check;
 
 /// What is known of a section besides its values.
 pub(super) struct About {
@@ -51,6 +54,15 @@ macro_rules! section {
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $Section { $($(#[doc = $doc])+ pub $field: $Type,)+ }
 
+        section! {
+            $(#[doc = $about])+
+            impl $name $Section { $($(#[doc = $doc])+ $field: $Type = $kind;)+ }
+        }
+    };
+    // For a type that another room owns.
+    ($(#[doc = $about:literal])+ impl $name:literal $Section:ident {
+        $($(#[doc = $doc:literal])+ $field:ident: $Type:ty = $kind:expr;)+
+    }) => {
         impl Section for $Section {
             const NAME: &'static str = $name;
             const KEYS: &'static [&'static str] = &[$(stringify!($field)),+];
@@ -84,7 +96,7 @@ macro_rules! section {
 
 section! {
     /// The instances of Amazon Connect that agents work with.
-    "connect" Connect {
+    impl "connect" Choice {
         /// AWS regions of the instances, or `["*"]` for all.
         regions: Vec<String> = StarOr(list_of_some(text(r#"a region such as "us-west-2", or "*""#, catalogue::region)));
         /// Aliases of the instances (the first label of their host names), or `["*"]` for any.
@@ -124,7 +136,7 @@ section! {
         /// Host patterns that win over every allow rule.
         deny: Vec<Pattern> = list(HOST_PATTERN);
         /// What the first bytes in a tunnel must be: `sni`: a ClientHello naming the CONNECT host; `tls`: any ClientHello; `off`: any bytes.
-        tls: TlsCheck = one_of::<TlsCheck>();
+        tls: Check = one_of::<Check>();
     }
 }
 
@@ -268,7 +280,7 @@ section! {
     /// What is logged, and how.
     "log" Log {
         /// `text`: lines for people; `json`: every line an object.
-        format: LogFormat = one_of::<LogFormat>();
+        format: Format = one_of::<Format>();
         /// The least severe level that is written.
         level: Level = one_of::<Level>();
         /// Whether each tunnel and each denial gets a line.

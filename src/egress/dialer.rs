@@ -2,7 +2,7 @@
 //! The addresses were judged before; exactly these are dialled.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -140,9 +140,4 @@ async fn connect_from(address: SocketAddr, source: Option<IpAddr>) -> io::Result
         return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
     }
     Ok(stream)
-}
-
-/// The addresses of this machine that a listener bound to "all" covers.
-pub fn is_unspecified(address: IpAddr) -> bool {
-    address == IpAddr::V4(Ipv4Addr::UNSPECIFIED) || address == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
 }

@@ -181,7 +181,7 @@ fn meaning(reason: Reason) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::{ConnectChoice, find_elsewhere_given};
+    use crate::catalogue::{Choice, find_elsewhere_given};
     use crate::policy::Pattern;
 
     fn rule(pattern: &str, port: u16, protocol: Protocol, agent_sees: &str) -> Rule {
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn what_the_catalogue_knows_beats_what_merely_resembles() {
-        let choice = ConnectChoice { regions: vec!["eu-central-1".to_owned()], ..ConnectChoice::default() };
+        let choice = Choice { regions: vec!["eu-central-1".to_owned()], ..Choice::default() };
         let policy = Policy::new(crate::catalogue::resolve(&choice).rules, Vec::new());
         let said = |text: &str| {
             let target = Target::parse_human(text).unwrap();

@@ -13,9 +13,8 @@ use strum::IntoStaticStr;
 
 use super::id::RequestId;
 use super::journald;
-use super::log::Sink;
+use super::log::{Format, Sink};
 use super::metrics::RuleSeries;
-use crate::config::LogFormat;
 use crate::outcome::{Denial, EndedBy, Outcome, Stage, WouldDeny};
 use crate::target::Target;
 
@@ -147,18 +146,18 @@ fn to_the_millisecond<S: Serializer>(time: &Timestamp, serializer: S) -> Result<
 #[derive(Clone)]
 pub struct AccessLog {
     sink: Sink,
-    format: LogFormat,
+    format: Format,
 }
 
 impl AccessLog {
-    pub fn new(sink: Sink, format: LogFormat) -> Self {
+    pub fn new(sink: Sink, format: Format) -> Self {
         Self { sink, format }
     }
 
     pub fn write(&self, event: &Event<'_>) {
         let journal = self.sink.is_journal();
         let line = match self.format {
-            LogFormat::Json => {
+            Format::Json => {
                 let mut line = Vec::with_capacity(LINE);
                 if journal {
                     line.extend_from_slice(journald::INFO.as_bytes());
@@ -168,7 +167,7 @@ impl AccessLog {
                 line.push(b'\n');
                 line
             }
-            LogFormat::Text => text(event, journal).into_bytes(),
+            Format::Text => text(event, journal).into_bytes(),
         };
         self.sink.push(&line);
     }

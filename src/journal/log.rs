@@ -8,11 +8,11 @@ use std::thread;
 use std::time::Duration;
 
 use prometheus::IntCounter;
+use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::{journald, sample};
-use crate::config::{Level, LogFormat};
 
 /// What waits to be written at most; about 15,000 lines.
 const BUFFER: usize = 4 << 20;
@@ -21,6 +21,32 @@ const GATHER: Duration = Duration::from_millis(5);
 
 /// Lines of libraries in a second: what makes them write is mostly somebody on the network.
 const OF_LIBRARIES: u32 = 20;
+
+/// The form of the lines: `log.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr, EnumString)]
+#[strum(serialize_all = "lowercase")]
+pub enum Format {
+    /// Lines for people.
+    Text,
+    /// Every line an object.
+    Json,
+}
+
+/// The least severe level that is written: `log.level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr, Display)]
+#[strum(serialize_all = "lowercase")]
+pub enum Level {
+    /// Act now.
+    Error,
+    /// Degraded.
+    Warn,
+    /// Start, reload, drain, access.
+    Info,
+    /// Ordinary endings.
+    Debug,
+    /// Everything.
+    Trace,
+}
 
 #[derive(Default)]
 struct Pending {
@@ -188,7 +214,7 @@ const fn libraries(level: Level) -> &'static str {
 }
 
 /// Sends `tracing`'s events to `sink` from now on. Call once in a process.
-pub fn install(sink: &Sink, format: LogFormat, level: Level) {
+pub fn install(sink: &Sink, format: Format, level: Level) {
     let filter = EnvFilter::new(format!("{},ccpgate={level}", libraries(level)));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -198,13 +224,13 @@ pub fn install(sink: &Sink, format: LogFormat, level: Level) {
         .with_ansi(false);
     // A second call, as in a test process, keeps the first subscriber.
     let _ = match (format, sink.0.journal) {
-        (LogFormat::Text, false) => builder.try_init().ok(),
-        (LogFormat::Text, true) => {
+        (Format::Text, false) => builder.try_init().ok(),
+        (Format::Text, true) => {
             let own = tracing_subscriber::fmt::format().without_time().with_target(false).with_ansi(false);
             builder.event_format(journald::Journal(own)).try_init().ok()
         }
-        (LogFormat::Json, false) => builder.event_format(JsonLine).fmt_fields(plain()).try_init().ok(),
-        (LogFormat::Json, true) => {
+        (Format::Json, false) => builder.event_format(JsonLine).fmt_fields(plain()).try_init().ok(),
+        (Format::Json, true) => {
             builder.event_format(journald::Journal(JsonLine)).fmt_fields(plain()).try_init().ok()
         }
     };

@@ -183,7 +183,10 @@ impl Metrics {
                 &["domain", "category"],
                 CONNECT_EDGES,
             ),
-            categories: Category::ALL.iter().map(|c| (series(c.as_str()), ratio_of(c.as_str()))).collect(),
+            categories: Category::VARIANTS
+                .iter()
+                .map(|c| (series(c.as_str()), ratio_of(c.as_str())))
+                .collect(),
             none: series(NO_RULE),
             all: ratio_of("all"),
             dns: histogram("ccpgate_dns_duration_seconds", "DNS look-ups.", DNS_EDGES),

@@ -3,16 +3,36 @@
 
 mod remarks;
 
+use std::fmt;
 use std::net::SocketAddr;
 
 pub use remarks::{Remark, remarks};
 
-use crate::config::{Advertised, Config};
 use crate::pac::{self, Answers, Direct};
 use crate::policy::Policy;
-use crate::target::{Host, Target};
+use crate::target::{Authority, Host, Target};
 
-/// The proxies that can be named.
+/// A proxy that the PAC file names: an entry of `proxy.advertise`.
+///
+/// The host is restricted to letters, digits, `.`, `-`, `_` or an IP address, so that no text of
+/// the configuration can end the JavaScript string that carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Advertised {
+    /// Reached over TLS: `HTTPS` in the PAC, else `PROXY`.
+    pub https: bool,
+    /// A name, or an IP address without brackets.
+    pub host: String,
+    pub port: u16,
+}
+
+impl fmt::Display for Advertised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.https { "https://" } else { "" })?;
+        Authority(&self.host, self.port).fmt(f)
+    }
+}
+
+/// The proxies that can be named; the ports of configured listeners may still be 0.
 #[derive(Clone, Debug, Default)]
 pub struct Advertise {
     /// `proxy.advertise`; wins when not empty.
@@ -30,18 +50,6 @@ pub struct Advertise {
 }
 
 impl Advertise {
-    /// The proxies as configured; the listeners' ports may still be 0.
-    pub fn from_config(config: &Config) -> Self {
-        Self {
-            given: config.proxy.advertise.clone(),
-            http: config.proxy.listen.clone(),
-            https: config.tls.listen.clone(),
-            otherwise: config.pac.otherwise.clone(),
-            direct: config.pac.direct.clone(),
-            lanes: config.pac.lanes,
-        }
-    }
-
     /// The PAC file as fetched from a proxy listener: the browser reached this process by the
     /// name in `Host`, or at least at `local`.
     pub fn as_fetched(&self, policy: &Policy, host: Option<&str>, local: SocketAddr) -> String {
@@ -125,8 +133,7 @@ fn rows(proxies: &[Advertised], lanes: bool) -> Vec<Vec<Advertised>> {
 
 fn pac_word(proxy: &Advertised) -> String {
     let scheme = if proxy.https { "HTTPS" } else { "PROXY" };
-    let host = if proxy.host.contains(':') { format!("[{}]", proxy.host) } else { proxy.host.clone() };
-    format!("{scheme} {host}:{}", proxy.port)
+    format!("{scheme} {}", Authority(&proxy.host, proxy.port))
 }
 
 /// The host of a `Host` field, if it parses strictly: what ends up in a PAC file may hold nothing

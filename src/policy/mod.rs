@@ -12,9 +12,11 @@ pub use nearest::Nearest;
 pub(crate) use nearest::is_region;
 pub(crate) use pattern::label_matches;
 pub use pattern::{Pattern, PatternError};
-pub use rule::{Breadth, Category, Generation, Protocol, Rule};
+pub use rule::{Breadth, Category, Generation, Mode, Protocol, Rule};
 
 use std::cmp::Reverse;
+
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::target::Target;
 use index::Index;
@@ -32,7 +34,8 @@ impl RuleId {
 }
 
 /// Why the policy denies a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, VariantArray, IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Reason {
     /// No TCP rule matches the host.
     NoRule,
@@ -45,17 +48,10 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 4] = [Self::NoRule, Self::Port, Self::DenyRule, Self::IpLiteral];
-
     /// The word in logs, metrics and Proxy-Status.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoRule => "no_rule",
-            Self::Port => "port",
-            Self::DenyRule => "deny_rule",
-            Self::IpLiteral => "ip_literal",
-        }
+        self.into_str()
     }
 }
 

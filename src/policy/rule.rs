@@ -1,11 +1,26 @@
 //! One line of the allow list and the closed vocabularies it is written in.
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr, VariantArray};
 
 /// What a host is used for. The only values that the `category` label of a metric can have,
 /// besides `none` for what report mode let through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    VariantArray,
+    IntoStaticStr,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Category {
     Login,
     Signalling,
@@ -19,44 +34,26 @@ pub enum Category {
 }
 
 impl Category {
-    pub const ALL: [Self; 9] = [
-        Self::Login,
-        Self::Signalling,
-        Self::Telecom,
-        Self::Static,
-        Self::Api,
-        Self::Chat,
-        Self::Attachments,
-        Self::Media,
-        Self::Extra,
-    ];
-
+    /// The word in metrics, lists and the configuration.
+    #[must_use]
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Login => "login",
-            Self::Signalling => "signalling",
-            Self::Telecom => "telecom",
-            Self::Static => "static",
-            Self::Api => "api",
-            Self::Chat => "chat",
-            Self::Attachments => "attachments",
-            Self::Media => "media",
-            Self::Extra => "extra",
-        }
+        self.into_str()
     }
 }
 
 /// How an endpoint is reached: `tcp` through the proxy, `udp` past it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Protocol {
     Tcp,
     Udp,
 }
 
 /// Whether AWS lists the name today, replaced it, or added it with the 2026 sign-in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Generation {
     Current,
     Legacy,
@@ -64,8 +61,9 @@ pub enum Generation {
 }
 
 /// Who can obtain a name that the pattern matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Breadth {
     /// Only this customer.
     Tenant,
@@ -73,6 +71,16 @@ pub enum Breadth {
     Service,
     /// Anybody with an AWS account: data can leave through it.
     Shared,
+}
+
+/// What the policy is there for: `policy.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr, Display)]
+#[strum(serialize_all = "lowercase", const_into_str)]
+pub enum Mode {
+    /// What no rule allows is refused.
+    Enforce,
+    /// What would be denied is let through, and counted.
+    Report,
 }
 
 /// One line of the allow list as resolved from the configuration.

@@ -18,7 +18,6 @@ use super::admission::{Peer, Permit};
 use super::h1;
 use super::shared::Shared;
 use super::timer;
-use crate::address;
 use crate::net::accept::{Setbacks, is_one_clients};
 use crate::net::entrance::Entrance;
 use crate::net::sockopt::prepare;
@@ -261,18 +260,14 @@ fn start<S: Service>(
     shared: &Arc<Shared>,
 ) {
     timer::stir();
-    let client = address::canonical(address.ip());
+    let client = address.ip().to_canonical();
     let limits = shared.limits();
     let arrival = shared.admission.accept(S::ENTRANCE, &limits);
     let Some((permit, over)) = arrival.and_then(|arrival| arrival.of(client, &limits)) else {
         return shared.journal.metrics.denied(Denial::Overload);
     };
     let address = SocketAddr::new(client, address.port());
-    let local = if crate::egress::dialer::is_unspecified(local.ip()) {
-        stream.local_addr().unwrap_or(local)
-    } else {
-        local
-    };
+    let local = if local.ip().is_unspecified() { stream.local_addr().unwrap_or(local) } else { local };
     let peer = Peer { address, local, entrance: S::ENTRANCE, certificate: None, over };
     tokio::spawn(service.serve(stream, peer, permit, shared.clone()));
 }

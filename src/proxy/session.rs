@@ -21,8 +21,6 @@ use super::refusal::{Counted, Refusal};
 use super::shared::Shared;
 use super::shown;
 use super::snapshot::Snapshot;
-use crate::address;
-use crate::config::TlsCheck;
 use crate::egress::Upstream;
 use crate::journal::Journal;
 use crate::journal::access::{Asked, Event};
@@ -30,7 +28,7 @@ use crate::net::scratch;
 use crate::outcome::{EndedBy, Outcome, Stage, WouldDeny};
 use crate::policy::Decision;
 use crate::target::Target;
-use crate::tunnel::hello::{self, MAX_HELLO, Verdict};
+use crate::tunnel::hello::{self, Check, MAX_HELLO, Verdict};
 use crate::tunnel::relay::{End, Moved, Relay, Side};
 use crate::tunnel::wire::Wire;
 
@@ -83,7 +81,7 @@ pub(super) fn malformed(what: &str) -> Refusal {
 }
 
 pub(super) fn admit(peer: &Peer, snapshot: &Snapshot) -> Result<(), Refusal> {
-    let client = address::canonical(peer.address.ip());
+    let client = peer.address.ip().to_canonical();
     if !snapshot.clients.iter().any(|net| net.contains(&client)) {
         return Err(Refusal::Client(SocketAddr::new(client, peer.address.port())));
     }
@@ -230,7 +228,7 @@ fn hold<C: Wire, U: Wire>(
 ) -> impl Future<Output = Option<Box<Tunnel<C, U>>>> + Send {
     async move {
         let check = snapshot.tls;
-        if check == TlsCheck::Off {
+        if check == Check::Off {
             record.trace.stage = Stage::Relay;
             return Some(Tunnel::new(Relay::new(client, upstream, &held, 0), record, shared, busy));
         }

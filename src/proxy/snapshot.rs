@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::config::{Config, Mode, TlsCheck};
+use crate::config::Config;
 use crate::egress::Egress;
 use crate::egress::parent::Parent;
 use crate::egress::resolver::Resolver;
 use crate::journal::metrics::{Metrics, RuleSeries};
 use crate::pac::proxies::Advertise;
 use crate::plan::Plan;
-use crate::policy::{Policy, Protocol, Reason, Rule, RuleId};
+use crate::policy::{Mode, Policy, Protocol, Reason, Rule, RuleId};
 use crate::target::{Host, Target};
+use crate::tunnel::hello::Check;
 use crate::tunnel::relay::Patience;
 
 /// Limits in numbers and time.
@@ -32,7 +33,7 @@ pub struct Snapshot {
     pub policy: Policy,
     pub name: String,
     pub report: bool,
-    pub tls: TlsCheck,
+    pub tls: Check,
     pub clients: Vec<IpNet>,
     pub limits: Limits,
     pub patience: Patience,

@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use crate::config::{Config, Mode};
+use crate::config::Config;
 use crate::net::entrance::Entrance;
 use crate::pac::proxies::{self, Remark};
+use crate::policy::Mode;
 use crate::proxy::snapshot::Snapshot;
 
 /// What the process is about to do, and every warning about it.
@@ -19,8 +20,8 @@ pub(super) fn starting(config: &Config, snapshot: &Snapshot, warnings: &[String]
         version = crate::VERSION,
         config = snapshot.source,
         rules = snapshot.policy.rules().len(),
-        mode = config.policy.mode.as_str(),
-        tls = config.policy.tls.as_str(),
+        mode = config.policy.mode.into_str(),
+        tls = config.policy.tls.into_str(),
         "ccpgate allows Amazon Connect in {} for instances {}, {rest}",
         connect.regions.join(", "),
         connect.instances.join(", "),
@@ -53,7 +54,7 @@ fn warn(config: &Config, snapshot: &Snapshot, warnings: &[String]) {
     for warning in warnings {
         tracing::warn!(event = "policy_warning", "{warning}");
     }
-    for remark in proxies::remarks(config, &snapshot.policy) {
+    for remark in proxies::remarks(&config.into(), &snapshot.policy) {
         match remark {
             Remark::Warning(text) => tracing::warn!(event = "pac_warning", "{text}"),
             Remark::Note(text) => tracing::info!(event = "pac_note", "{text}"),

@@ -66,5 +66,5 @@ pub(super) fn resolver(dns: &config::Dns) -> Resolver {
 fn advertised(config: &Config, listeners: &[(Entrance, SocketAddr)]) -> Advertise {
     let of =
         |wanted| listeners.iter().filter(|(kind, _)| *kind == wanted).map(|(_, address)| *address).collect();
-    Advertise { http: of(Entrance::Http), https: of(Entrance::Https), ..Advertise::from_config(config) }
+    Advertise { http: of(Entrance::Http), https: of(Entrance::Https), ..config.into() }
 }

@@ -3,8 +3,18 @@
 
 use rustls::CipherSuite;
 use rustls::server::ClientHello;
+use strum::{IntoStaticStr, VariantArray};
 
-use crate::config::Alpn;
+/// `tls.alpn`: protocols of the HTTPS listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr)]
+pub enum Alpn {
+    /// HTTP/2.
+    #[strum(serialize = "h2")]
+    H2,
+    /// HTTP/1.1, and HTTP/1.0.
+    #[strum(serialize = "http/1.1")]
+    Http11,
+}
 
 const H2: &[u8] = b"h2";
 const HTTP_1_1: &[u8] = b"http/1.1";

@@ -10,13 +10,13 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, ServerConfig};
 use rustls::{Error, ServerConnection, SupportedCipherSuite, SupportedProtocolVersion, version};
 
+use super::alpn::Alpn;
 use super::alpn::{self, Offer};
 use super::certificate::Resolver;
 use super::client::{self, ClientAuthority, ClientCertificateError};
 use super::seal::Context;
 use super::ticket::{ConnTickets, Shift, TICKETS};
 use super::window::ClockTime;
-use crate::config::Alpn;
 
 /// The oldest TLS version spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

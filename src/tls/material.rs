@@ -4,9 +4,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::alpn::Alpn;
 use super::{ClientAuthority, Identity, Resolver, Shift, SystemClock, Template, TemplateOptions};
 use super::{TicketKeys, VersionFloor, Window};
-use crate::config::{Alpn, Config};
+use crate::config::Config;
 
 /// What the files hold.
 pub struct TlsFiles {

@@ -19,7 +19,7 @@ pub mod ticket;
 pub mod window;
 
 pub use crate::net::watch;
-pub use alpn::Offer;
+pub use alpn::{Alpn, Offer};
 pub use certificate::{CertificateError, Identity, Resolver};
 pub use client::{ClientAuthority, ClientCertificateError};
 pub use config::{Template, TemplateOptions, VersionFloor};

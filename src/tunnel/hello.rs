@@ -4,12 +4,12 @@
 
 use std::borrow::Cow;
 
+use strum::{Display, IntoStaticStr, VariantArray};
 use tls_parser::{
     TlsExtension, parse_tls_extension_sni_hostname, parse_tls_extension_unknown,
     parse_tls_handshake_client_hello,
 };
 
-use crate::config::TlsCheck;
 use crate::target::Host;
 
 /// A padded post-quantum hello has about 2 KiB, the largest seen in the field 16 KiB. Records and
@@ -20,6 +20,18 @@ const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 /// RFC 8446 §5.1: plaintext records hold at most 2^14 bytes; handshake records are never empty.
 const MAX_FRAGMENT: usize = 1 << 14;
+
+/// What the first bytes must be: `policy.tls`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr, Display)]
+#[strum(serialize_all = "lowercase", const_into_str)]
+pub enum Check {
+    /// A ClientHello that names the host of the CONNECT.
+    Sni,
+    /// Any ClientHello.
+    Tls,
+    /// Any bytes.
+    Off,
+}
 
 /// What the first bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +57,8 @@ pub struct Judge {
 impl Judge {
     /// Judges the bytes that came so far, those of earlier calls included. `host` is the CONNECT's,
     /// in normal form.
-    pub fn judge(&mut self, bytes: &[u8], check: TlsCheck, host: &Host) -> Verdict {
-        if check == TlsCheck::Off {
+    pub fn judge(&mut self, bytes: &[u8], check: Check, host: &Host) -> Verdict {
+        if check == Check::Off {
             return Verdict::Pass;
         }
         let message = match self.message(bytes) {
@@ -60,7 +72,7 @@ impl Judge {
             Err(what) => return Verdict::NotTls(what),
         };
         match (check, named, host) {
-            (TlsCheck::Tls, ..) | (_, Named::Nothing, Host::Ip(_)) => Verdict::Pass,
+            (Check::Tls, ..) | (_, Named::Nothing, Host::Ip(_)) => Verdict::Pass,
             (_, Named::One(name), Host::Name(host)) if same_name(name, host) => Verdict::Pass,
             (_, Named::One(name), _) => Verdict::SniMismatch(Some(
                 String::from_utf8_lossy(&name[..name.len().min(255)]).escape_debug().to_string(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ccpgate::config::Alpn;
+use ccpgate::tls::Alpn;
 use ccpgate::tls::{
     ClientAuthority, ConnTickets, Identity, ManualClock, Offer, Resolver, Shift, Template, TemplateOptions,
     TicketKeys, VersionFloor, Window, config,

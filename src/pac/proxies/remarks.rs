@@ -1,8 +1,7 @@
 //! What an administrator should know of the PAC file that a configuration makes: where what is
 //! advertised and what listens don't fit. Each is valid, and some are meant; pure.
 
-use super::rows;
-use crate::config::{Advertised, Config};
+use super::{Advertise, Advertised, rows};
 use crate::policy::{Policy, Protocol};
 use crate::target::Host;
 
@@ -16,14 +15,14 @@ pub enum Remark {
 }
 
 /// All remarks on the PAC file of a configuration.
-pub fn remarks(config: &Config, policy: &Policy) -> Vec<Remark> {
+pub fn remarks(advertise: &Advertise, policy: &Policy) -> Vec<Remark> {
     let mut found = Vec::new();
-    if !config.proxy.advertise.is_empty() {
-        found.extend(clear_text(config));
-        found.extend(Scheme::BOTH.iter().flat_map(|scheme| ports(config, *scheme)));
+    if !advertise.given.is_empty() {
+        found.extend(clear_text(advertise));
+        found.extend(Scheme::BOTH.iter().flat_map(|scheme| ports(advertise, *scheme)));
     }
-    found.extend(lanes(config));
-    found.extend(past_the_proxy(config, policy));
+    found.extend(lanes(advertise));
+    found.extend(past_the_proxy(advertise, policy));
     found
 }
 
@@ -47,30 +46,30 @@ impl Scheme {
     }
 
     /// The ports that listen; none where one of them is left to the system.
-    fn ports(self, config: &Config) -> Option<Vec<u16>> {
-        let listen = if self == Self::Https { &config.tls.listen } else { &config.proxy.listen };
+    fn ports(self, advertise: &Advertise) -> Option<Vec<u16>> {
+        let listen = if self == Self::Https { &advertise.https } else { &advertise.http };
         listen.iter().map(|address| Some(address.port()).filter(|port| *port != 0)).collect()
     }
 
-    fn advertised(self, config: &Config) -> impl Iterator<Item = &Advertised> {
-        config.proxy.advertise.iter().filter(move |proxy| proxy.https == (self == Self::Https))
+    fn advertised(self, advertise: &Advertise) -> impl Iterator<Item = &Advertised> {
+        advertise.given.iter().filter(move |proxy| proxy.https == (self == Self::Https))
     }
 }
 
 /// Whether agents' browsers leave the TLS listener alone, although there is one.
-fn clear_text(config: &Config) -> Option<Remark> {
-    let listen = config.tls.listen.first()?;
-    let advertise = &config.proxy.advertise;
-    let first = advertise.first()?;
-    if !advertise.iter().any(|proxy| proxy.https) {
+fn clear_text(advertise: &Advertise) -> Option<Remark> {
+    let listen = advertise.https.first()?;
+    let given = &advertise.given;
+    let first = given.first()?;
+    if !given.iter().any(|proxy| proxy.https) {
         let over_tls = Advertised { https: true, host: first.host.clone(), port: listen.port() };
         return Some(Remark::Warning(format!(
             "tls.listen is set, and proxy.advertise names no https:// proxy: browsers speak to the \
              proxy in clear; put \"{over_tls}\" first in proxy.advertise"
         )));
     }
-    let late = advertise.iter().enumerate().find_map(|(at, proxy)| {
-        let plain = advertise[..at].iter().find(|before| !before.https && same_host(before, proxy))?;
+    let late = given.iter().enumerate().find_map(|(at, proxy)| {
+        let plain = given[..at].iter().find(|before| !before.https && same_host(before, proxy))?;
         Some((plain, proxy)).filter(|_| proxy.https)
     });
     late.map(|(plain, proxy)| {
@@ -82,12 +81,12 @@ fn clear_text(config: &Config) -> Option<Remark> {
 }
 
 /// Whether what is advertised for a scheme listens here.
-fn ports(config: &Config, scheme: Scheme) -> Option<Remark> {
-    let first = scheme.advertised(config).next()?;
-    let own = scheme.ports(config)?;
-    if let Some(other) = scheme.other().ports(config)
+fn ports(advertise: &Advertise, scheme: Scheme) -> Option<Remark> {
+    let first = scheme.advertised(advertise).next()?;
+    let own = scheme.ports(advertise)?;
+    if let Some(other) = scheme.other().ports(advertise)
         && let Some(crossed) =
-            scheme.advertised(config).find(|p| other.contains(&p.port) && !own.contains(&p.port))
+            scheme.advertised(advertise).find(|p| other.contains(&p.port) && !own.contains(&p.port))
     {
         let write = Advertised { https: !crossed.https, ..crossed.clone() };
         return Some(Remark::Warning(format!(
@@ -106,10 +105,10 @@ fn ports(config: &Config, scheme: Scheme) -> Option<Remark> {
     }
     // Another instance or machine listens elsewhere, so one port that fits is enough; with lanes
     // agents begin at every port of a name, so each port of a name that has one here has to fit.
-    let proxies: Vec<Advertised> = scheme.advertised(config).cloned().collect();
+    let proxies: Vec<Advertised> = scheme.advertised(advertise).cloned().collect();
     let listens = |proxy: &&Advertised| own.contains(&proxy.port);
     let missing = if proxies.iter().any(|proxy| listens(&proxy)) {
-        let rows = rows(&proxies, config.pac.lanes);
+        let rows = rows(&proxies, advertise.lanes);
         rows.into_iter()
             .filter(|row| row.iter().any(|proxy| listens(&proxy)))
             .find_map(|row| row.into_iter().find(|proxy| !listens(&proxy)))
@@ -128,13 +127,12 @@ fn ports(config: &Config, scheme: Scheme) -> Option<Remark> {
 }
 
 /// Whether `pac.lanes` has anything to spread hosts over.
-fn lanes(config: &Config) -> Option<Remark> {
-    if !config.pac.lanes {
+fn lanes(advertise: &Advertise) -> Option<Remark> {
+    if !advertise.lanes {
         return None;
     }
-    let advertise = &config.proxy.advertise;
-    let (several, how) = if advertise.is_empty() {
-        let lists = [&config.tls.listen, &config.proxy.listen];
+    let (several, how) = if advertise.given.is_empty() {
+        let lists = [&advertise.https, &advertise.http];
         // Port 0 is a port of its own each time.
         let many = |list: &&Vec<_>| {
             list.iter().enumerate().any(|(at, a): (usize, &std::net::SocketAddr)| {
@@ -143,7 +141,7 @@ fn lanes(config: &Config) -> Option<Remark> {
         };
         (lists.iter().any(many), "listen on a second port")
     } else {
-        (rows(advertise, true).iter().any(|row| row.len() > 1), "advertise a second port of one proxy")
+        (rows(&advertise.given, true).iter().any(|row| row.len() > 1), "advertise a second port of one proxy")
     };
     (!several).then(|| {
         Remark::Warning(format!("pac.lanes is true, and no proxy name has two ports of one kind: {how}"))
@@ -152,11 +150,11 @@ fn lanes(config: &Config) -> Option<Remark> {
 
 /// Rules of the allow list whose hosts browsers will not bring here. A rule with stars is judged by
 /// one host that it allows.
-fn past_the_proxy(config: &Config, policy: &Policy) -> Option<Remark> {
+fn past_the_proxy(advertise: &Advertise, policy: &Policy) -> Option<Remark> {
     let tcp = policy.rules().iter().filter(|rule| rule.protocol == Protocol::Tcp);
     let mut lost = tcp.filter_map(|rule| {
         let host = Host::parse(rule.pattern.as_str().replace('*', "x").as_bytes()).ok()?;
-        let entry = config.pac.direct.iter().find(|entry| entry.covers(&host))?;
+        let entry = advertise.direct.iter().find(|entry| entry.covers(&host))?;
         Some((&rule.pattern, entry))
     });
     let (pattern, entry) = lost.next()?;

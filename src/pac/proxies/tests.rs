@@ -19,14 +19,14 @@ fn listed(pac: &str) -> &str {
 #[track_caller]
 fn expect_standing(set: &[&str], expected: &str) {
     let (loaded, plan) = loaded(set);
-    let pac = Advertise::from_config(&loaded.config).standing(&plan.policy).unwrap();
+    let pac = Advertise::from(&loaded.config).standing(&plan.policy).unwrap();
     assert_eq!(listed(&pac), expected, "{set:?}");
 }
 
 #[track_caller]
 fn expect_fetched(set: &[&str], host: Option<&str>, local: &str, expected: &str) {
     let (loaded, plan) = loaded(set);
-    let advertise = Advertise::from_config(&loaded.config);
+    let advertise = Advertise::from(&loaded.config);
     let pac = advertise.as_fetched(&plan.policy, host, local.parse().unwrap());
     assert_eq!(listed(&pac), expected, "{set:?}");
 }
@@ -97,7 +97,7 @@ fn without_advertise_the_listeners_are_named() {
 #[track_caller]
 fn expect_remarks(set: &[&str], expected: &[(&str, &[&str])]) {
     let (loaded, plan) = loaded(set);
-    let found: Vec<_> = remarks(&loaded.config, &plan.policy)
+    let found: Vec<_> = remarks(&Advertise::from(&loaded.config), &plan.policy)
         .into_iter()
         .map(|remark| match remark {
             Remark::Warning(text) => ("warning", text),

@@ -19,17 +19,17 @@ fn named(name: &str) -> Host {
 }
 
 /// What bytes are that came at once.
-fn judge(bytes: &[u8], check: TlsCheck, host: &Host) -> Verdict {
+fn judge(bytes: &[u8], check: Check, host: &Host) -> Verdict {
     Judge::default().judge(bytes, check, host)
 }
 
 fn sni(bytes: &[u8]) -> Verdict {
-    judge(bytes, TlsCheck::Sni, &named(NAME))
+    judge(bytes, Check::Sni, &named(NAME))
 }
 
 /// What the hello names, whoever asked: nobody has a host that long.
 fn name_of(bytes: &[u8]) -> Verdict {
-    judge(bytes, TlsCheck::Sni, &named(&"nobody.".repeat(100)))
+    judge(bytes, Check::Sni, &named(&"nobody.".repeat(100)))
 }
 
 fn is_not_tls(verdict: &Verdict) -> bool {
@@ -126,9 +126,9 @@ fn hellos_of_real_clients_pass() {
     for client in clients() {
         let hello = client.hello();
         assert_eq!(sni(&hello), Verdict::Pass, "{client:?}");
-        assert_eq!(judge(&hello, TlsCheck::Sni, &named("acme.my.connect.aw")), name_of(&hello));
+        assert_eq!(judge(&hello, Check::Sni, &named("acme.my.connect.aw")), name_of(&hello));
         assert_eq!(name_of(&hello), Verdict::SniMismatch(Some(NAME.into())), "{client:?}");
-        assert_eq!(judge(&hello, TlsCheck::Tls, &named("other.example")), Verdict::Pass);
+        assert_eq!(judge(&hello, Check::Tls, &named("other.example")), Verdict::Pass);
         // What comes behind it is not looked at.
         assert_eq!(sni(&[hello.as_slice(), b"\x17\x03\x03\x00\x00anything"].concat()), Verdict::Pass);
     }
@@ -144,14 +144,14 @@ fn a_hello_without_a_name_passes_to_an_address_only() {
     for client in clients() {
         let hello = Client { sni: false, ..client }.hello();
         assert_eq!(sni(&hello), Verdict::SniMismatch(None));
-        assert_eq!(judge(&hello, TlsCheck::Sni, &Host::Ip([192, 0, 2, 1].into())), Verdict::Pass);
-        assert_eq!(judge(&hello, TlsCheck::Tls, &named(NAME)), Verdict::Pass);
+        assert_eq!(judge(&hello, Check::Sni, &Host::Ip([192, 0, 2, 1].into())), Verdict::Pass);
+        assert_eq!(judge(&hello, Check::Tls, &named(NAME)), Verdict::Pass);
     }
     let address = Host::Ip([192, 0, 2, 1].into());
-    assert_eq!(judge(&CLIENT.hello(), TlsCheck::Sni, &address), Verdict::SniMismatch(Some(NAME.into())));
+    assert_eq!(judge(&CLIENT.hello(), Check::Sni, &address), Verdict::SniMismatch(Some(NAME.into())));
     // A client that dials an address sends no name either.
     let hello = Client { name: "192.0.2.1", ..CLIENT }.hello();
-    assert_eq!(judge(&hello, TlsCheck::Sni, &address), Verdict::Pass);
+    assert_eq!(judge(&hello, Check::Sni, &address), Verdict::Pass);
 }
 
 #[test]
@@ -163,11 +163,11 @@ fn a_hello_cut_anywhere_waits_for_the_rest() {
             let mut pieces = Judge::default();
             for cut in 0..bytes.len() {
                 assert_eq!(sni(&bytes[..cut]), Verdict::Incomplete, "{client:?} cut at {cut}");
-                let verdict = pieces.judge(&bytes[..cut], TlsCheck::Sni, &named(NAME));
+                let verdict = pieces.judge(&bytes[..cut], Check::Sni, &named(NAME));
                 assert_eq!(verdict, Verdict::Incomplete, "{client:?} in pieces, up to {cut}");
             }
             assert_eq!(sni(&bytes), Verdict::Pass);
-            assert_eq!(pieces.judge(&bytes, TlsCheck::Sni, &named(NAME)), Verdict::Pass);
+            assert_eq!(pieces.judge(&bytes, Check::Sni, &named(NAME)), Verdict::Pass);
         }
     }
 }
@@ -196,7 +196,7 @@ fn a_stranger_is_recognised_by_its_first_wrong_byte() {
         (b"\x16\x03\x01\x00\x05\x01\xff\xff\xff", 9),
         (b"\x16\x03\x01\x00\x05\x01\x01\x00\x00", 9),
     ] {
-        for check in [TlsCheck::Sni, TlsCheck::Tls] {
+        for check in [Check::Sni, Check::Tls] {
             for cut in 0..bytes.len() {
                 let verdict = judge(&bytes[..cut], check, &named(NAME));
                 let expected =
@@ -204,7 +204,7 @@ fn a_stranger_is_recognised_by_its_first_wrong_byte() {
                 assert!(expected, "{bytes:?} cut at {cut}: {verdict:?}");
             }
         }
-        assert_eq!(judge(bytes, TlsCheck::Off, &named(NAME)), Verdict::Pass);
+        assert_eq!(judge(bytes, Check::Off, &named(NAME)), Verdict::Pass);
     }
 }
 
@@ -333,7 +333,7 @@ fn case_and_one_trailing_dot_fold_and_nothing_else() {
 #[test]
 fn an_address_as_a_name_is_no_name_of_an_address() {
     let address = Host::Ip([192, 0, 2, 1].into());
-    let verdict = judge(&one_name(b"192.0.2.1"), TlsCheck::Sni, &address);
+    let verdict = judge(&one_name(b"192.0.2.1"), Check::Sni, &address);
     assert_eq!(verdict, Verdict::SniMismatch(Some("192.0.2.1".into())));
 }
 
@@ -499,7 +499,7 @@ fn agrees_with_rustls(bytes: &[u8]) -> Result<(), TestCaseError> {
             (Verdict::NotTls(_), _) => {}
             (Verdict::SniMismatch(None), theirs) => {
                 let address = Host::Ip([192, 0, 2, 1].into());
-                let unnamed = judge(bytes, TlsCheck::Sni, &address) == Verdict::Pass;
+                let unnamed = judge(bytes, Check::Sni, &address) == Verdict::Pass;
                 prop_assert!(!unnamed || theirs.is_none(), "unnamed to us, theirs {:?}", theirs);
             }
             (ours, theirs) => prop_assert!(false, "ours {:?}, theirs {:?}", ours, theirs),
@@ -510,7 +510,7 @@ fn agrees_with_rustls(bytes: &[u8]) -> Result<(), TestCaseError> {
     let mut first = Verdict::Incomplete;
     for cut in 0..=bytes.len() {
         first = name_of(&bytes[..cut]);
-        prop_assert_eq!(&pieces.judge(&bytes[..cut], TlsCheck::Sni, &nobody), &first);
+        prop_assert_eq!(&pieces.judge(&bytes[..cut], Check::Sni, &nobody), &first);
         if first != Verdict::Incomplete {
             break;
         }
