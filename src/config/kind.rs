@@ -1,6 +1,8 @@
 //! The kinds of keys: for each, how a value of any layer is read, written back, and described to
 //! a JSON Schema. Which key is of which kind stands in `sections`.
 
+pub(super) mod many;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ use strum::VariantArray;
 
 use super::notation;
 use super::problem::sentence;
-use super::reading::{Reading, as_text};
+use super::read::{Reading, as_text};
 
 /// How the value of a key is written.
 pub(super) trait Kind {

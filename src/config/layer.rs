@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::{Lines, Position, Problem, quoted};
 use super::source::Source;
-use super::{known, reading};
+use super::{read, suggest};
 
 /// A layer with nothing but known keys in it.
 pub(super) struct Layer {
@@ -153,7 +153,7 @@ impl Layer {
     fn keep_known(&mut self, problems: &mut Vec<Problem>) {
         let mut kept = Dict::new();
         for (section, mut value) in std::mem::take(&mut self.dict) {
-            let wrong = known::section(&section);
+            let wrong = suggest::section(&section);
             match &mut value {
                 Value::Array(_, items) if section == "allow" => {
                     for (index, item) in items.iter_mut().enumerate() {
@@ -180,7 +180,7 @@ impl Layer {
                     continue;
                 }
                 _ => {
-                    let message = known::homeless(&section);
+                    let message = suggest::homeless(&section);
                     problems.push(self.problem(&section, Some(&value), message));
                     continue;
                 }
@@ -192,7 +192,7 @@ impl Layer {
 
     fn keep_known_keys(&self, at: &str, section: &str, keys: &mut Dict, problems: &mut Vec<Problem>) {
         keys.retain(|name, value| {
-            let wrong = known::key(section, name);
+            let wrong = suggest::key(section, name);
             if let Some(message) = &wrong {
                 problems.push(self.problem(&format!("{at}.{name}"), Some(value), message.clone()));
             }
@@ -205,7 +205,7 @@ impl Layer {
             source: self.source.clone(),
             position: self.positions.get(key).copied(),
             key: Some(key.to_owned()),
-            value: value.map(reading::shown),
+            value: value.map(read::shown),
             message,
         }
     }

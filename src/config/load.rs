@@ -9,7 +9,7 @@ use figment::Figment;
 
 use super::layer::Layer;
 use super::problem::{Position, Problem};
-use super::reading::Reading;
+use super::read::Reading;
 use super::source::{Provenance, Source};
 use super::{Config, ConfigErrors, check};
 use crate::journal::log::Format;

@@ -8,18 +8,17 @@ mod check;
 mod direct;
 mod endpoint;
 mod kind;
-mod kind_of_many;
-mod known;
 mod layer;
 mod load;
 mod notation;
 mod parent;
 mod problem;
-mod reading;
+mod read;
 mod schema;
 mod sections;
 mod show;
 mod source;
+mod suggest;
 
 use figment::Figment;
 use figment::value::Value;
@@ -31,7 +30,7 @@ pub use schema::schema;
 pub use sections::{Admin, Allow, Dns, Egress, Limits, Log, Pac, PolicyRules, Proxy, Shift, Tls};
 pub use source::{Provenance, Source};
 
-use reading::{Reading, Table};
+use read::{Reading, Table};
 use sections::{About, Section};
 
 use crate::catalogue::Choice;

@@ -5,7 +5,7 @@ use figment::value::Value;
 use serde_json::{Value as Json, json};
 
 use super::kind::Kind;
-use super::reading::{Reading, as_text};
+use super::read::{Reading, as_text};
 use crate::egress::url::ParentUrl;
 
 /// The URL of a parent proxy, or `""` for none.

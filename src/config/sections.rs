@@ -13,11 +13,11 @@ use serde_json::{Map, Value as Json, json};
 
 use super::direct::direct;
 use super::endpoint::{self, PatternPort};
+use super::kind::many::{self, Or, StarOr, list, list_of_some};
 use super::kind::{FilePath, Flag, Kind, OptionalPath, Size, Span, Text, Whole, one_of, text};
-use super::kind_of_many::{self, Or, StarOr, list, list_of_some};
 use super::notation;
 use super::parent::OptionalParent;
-use super::reading::{Reading, Table};
+use super::read::{Reading, Table};
 use crate::catalogue::{self, Choice, Feature, SignIn, Wildcards};
 use crate::egress::url::ParentUrl;
 use crate::journal::log::{Format, Level};
@@ -202,7 +202,7 @@ section! {
     /// How names are resolved.
     "dns" Dns {
         /// Fixed answers, by name.
-        hosts: BTreeMap<String, Vec<IpAddr>> = kind_of_many::Table {
+        hosts: BTreeMap<String, Vec<IpAddr>> = many::Table {
             expects: "a host name",
             entry: notation::host_name,
             item: list_of_some(IP),
@@ -224,7 +224,7 @@ section! {
         /// Private networks that a name may resolve into.
         allow_private: Vec<IpNet> = list(NETWORK);
         /// Where to connect to in place of a host pattern and port, like curl's `--connect-to`.
-        connect_to: BTreeMap<PatternPort, SocketAddr> = kind_of_many::Table {
+        connect_to: BTreeMap<PatternPort, SocketAddr> = many::Table {
             expects: r#""HOST-PATTERN:PORT""#,
             entry: endpoint::pattern_port,
             item: text(r#"an IP address and port such as "127.0.0.1:8443""#, notation::remote_address),

@@ -7,21 +7,21 @@ use std::fmt;
 use figment::value::Value;
 use serde_json::{Value as Json, json};
 
-use super::kind::Kind;
-use super::problem::{quoted, sentence};
-use super::reading::{Reading, as_text, shown};
+use super::super::problem::{quoted, sentence};
+use super::super::read::{Reading, as_text, shown};
+use super::Kind;
 
 /// A list without duplicates. In the environment and after `--set` also a string with commas.
-pub(super) struct List<K> {
+pub(crate) struct List<K> {
     pub item: K,
     pub least: usize,
 }
 
-pub(super) fn list<K>(item: K) -> List<K> {
+pub(crate) fn list<K>(item: K) -> List<K> {
     List { item, least: 0 }
 }
 
-pub(super) fn list_of_some<K>(item: K) -> List<K> {
+pub(crate) fn list_of_some<K>(item: K) -> List<K> {
     List { item, least: 1 }
 }
 
@@ -102,7 +102,7 @@ impl<K: Kind<Value: PartialEq>> Kind for List<K> {
 }
 
 /// A table whose keys users choose.
-pub(super) struct Table<T, K> {
+pub(crate) struct Table<T, K> {
     /// What would be a valid key: "expected … as key".
     pub expects: &'static str,
     pub entry: fn(&str) -> Result<T, String>,
@@ -156,7 +156,7 @@ impl<T: Ord + fmt::Display, K: Kind> Kind for Table<T, K> {
 }
 
 /// A key that may be absent from an item of a list of tables.
-pub(super) struct Or<K, F>(pub K, pub F);
+pub(crate) struct Or<K, F>(pub K, pub F);
 
 impl<K: Kind, F: Fn() -> K::Value> Kind for Or<K, F> {
     type Value = K::Value;
@@ -181,7 +181,7 @@ impl<K: Kind, F: Fn() -> K::Value> Kind for Or<K, F> {
 }
 
 /// Whether a list is `["*"]`, names only, or a mixture of both, which is wrong.
-pub(super) struct StarOr<K>(pub List<K>);
+pub(crate) struct StarOr<K>(pub List<K>);
 
 impl<K: Kind<Value = String>> Kind for StarOr<K> {
     type Value = Vec<String>;
