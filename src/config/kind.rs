@@ -13,8 +13,8 @@ use serde_json::{Value as Json, json};
 use strum::VariantArray;
 
 use super::notation;
-use super::problem::sentence;
-use super::read::{Reading, as_text};
+use super::problem::{as_text, sentence};
+use super::read::{Reading, Table};
 
 /// How the value of a key is written.
 pub(super) trait Kind {
@@ -29,6 +29,25 @@ pub(super) trait Kind {
     fn missing(&self) -> Option<Self::Value> {
         None
     }
+}
+
+/// Reads one key of a table. An absent key without a default is a problem of the table.
+pub(super) fn read_key<K: Kind>(
+    kind: &K,
+    table: &Table<'_>,
+    name: &str,
+    reading: &mut Reading<'_>,
+) -> Option<K::Value> {
+    let Some(value) = table.dict.get(name) else {
+        let default = kind.missing();
+        if default.is_none() {
+            reading.missing(table, name);
+        }
+        return default;
+    };
+    let key = format!("{}.{name}", table.key);
+    reading.record(&key, value);
+    kind.read(&key, value, reading)
 }
 
 /// A value that is written as a string. Numbers count as their digits (an instance may be

@@ -11,9 +11,9 @@ use figment::{Error, Metadata, Profile, Provider};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Lines, Position, Problem, quoted};
-use super::source::Source;
-use super::{read, suggest};
+use super::problem::{Problem, quoted, shown};
+use super::source::{Lines, Position, Source};
+use super::suggest;
 
 /// A layer with nothing but known keys in it.
 pub(super) struct Layer {
@@ -205,7 +205,7 @@ impl Layer {
             source: self.source.clone(),
             position: self.positions.get(key).copied(),
             key: Some(key.to_owned()),
-            value: value.map(read::shown),
+            value: value.map(shown),
             message,
         }
     }
@@ -223,16 +223,6 @@ impl Provider for Layer {
 
     fn data(&self) -> Result<Map<Profile, Dict>, Error> {
         Ok(Profile::Default.collect(self.dict.clone()))
-    }
-}
-
-/// The layer that figment remembers for a value.
-pub(super) fn source_of(metadata: &Metadata) -> Source {
-    match &metadata.source {
-        Some(figment::Source::File(path)) => Source::File(path.clone()),
-        Some(figment::Source::Custom(name)) => Source::Environment(name.clone()),
-        _ if metadata.name == Source::Set.to_string() => Source::Set,
-        _ => Source::Default,
     }
 }
 

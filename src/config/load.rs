@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 
 use super::layer::Layer;
-use super::problem::{Position, Problem};
+use super::problem::Problem;
 use super::read::Reading;
-use super::source::{Provenance, Source};
+use super::source::{Position, Provenance, Source};
 use super::{Config, ConfigErrors, check};
 use crate::journal::log::Format;
 

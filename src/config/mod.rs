@@ -25,10 +25,10 @@ use figment::value::Value;
 
 pub use endpoint::PatternPort;
 pub use load::{Loaded, Sources, load, log_format};
-pub use problem::{ConfigErrors, Position, Problem};
+pub use problem::{ConfigErrors, Problem};
 pub use schema::schema;
 pub use sections::{Admin, Allow, Dns, Egress, Limits, Log, Pac, PolicyRules, Proxy, Shift, Tls};
-pub use source::{Provenance, Source};
+pub use source::{Position, Provenance, Source};
 
 use read::{Reading, Table};
 use sections::{About, Section};

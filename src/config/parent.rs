@@ -5,7 +5,8 @@ use figment::value::Value;
 use serde_json::{Value as Json, json};
 
 use super::kind::Kind;
-use super::read::{Reading, as_text};
+use super::problem::as_text;
+use super::read::Reading;
 use crate::egress::url::ParentUrl;
 
 /// The URL of a parent proxy, or `""` for none.

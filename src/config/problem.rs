@@ -3,10 +3,11 @@
 
 use std::fmt;
 
+use figment::value::Value;
 use serde_json::{Value as Json, json};
 
 use super::Config;
-use super::source::Source;
+use super::source::{Position, Provenance, Source};
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,42 +24,6 @@ pub struct Problem {
     pub message: String,
 }
 
-/// A place in a file, counted from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
-    pub line: usize,
-    /// In characters.
-    pub column: usize,
-}
-
-impl Position {
-    /// The place of a byte offset in a text.
-    pub(super) fn of(text: &str, offset: usize) -> Self {
-        Lines::of(text).position(offset)
-    }
-}
-
-/// A text and where its lines begin, for many positions in it.
-pub(super) struct Lines<'a> {
-    text: &'a str,
-    starts: Vec<usize>,
-}
-
-impl<'a> Lines<'a> {
-    pub fn of(text: &'a str) -> Self {
-        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1));
-        Self { text, starts: starts.collect() }
-    }
-
-    /// The place of a byte offset; the end of the text for an offset beyond it.
-    pub fn position(&self, offset: usize) -> Position {
-        let line = self.starts.partition_point(|start| *start <= offset).max(1);
-        let start = self.starts[line - 1];
-        let before = self.text.get(start..offset).unwrap_or(&self.text[start..]);
-        Position { line, column: before.chars().count() + 1 }
-    }
-}
-
 impl Problem {
     /// Whether it is about this key, a part of it, or, for a section's name, a key of it. A problem
     /// without a key is about everything.
@@ -66,6 +31,21 @@ impl Problem {
         self.key.as_deref().is_none_or(|named| {
             named.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         })
+    }
+}
+
+impl Provenance {
+    /// A problem that was found after loading, in terms of what the user wrote: `key` as above,
+    /// or with a subscript (`policy.deny[2]`, `allow[0].pattern`).
+    pub fn problem(&self, key: &str, value: Option<&str>, message: impl Into<String>) -> Problem {
+        let source = self.recorded(key).map_or(Source::Default, |(_, source)| source.clone());
+        Problem {
+            source,
+            position: self.position(key),
+            key: Some(key.to_owned()),
+            value: value.map(quoted),
+            message: message.into(),
+        }
     }
 }
 
@@ -155,6 +135,35 @@ pub(super) fn quoted(text: &str) -> String {
     format!("{shown:?}")
 }
 
+/// A string, or the digits of a number.
+pub(super) fn as_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(_, text) => Some(text.clone()),
+        Value::Num(_, number) => number.to_i128().map(|number| number.to_string()),
+        _ => None,
+    }
+}
+
+/// A value for a message, about as TOML writes it.
+pub(super) fn shown(value: &Value) -> String {
+    const LONGEST: usize = 60;
+    match value {
+        Value::String(_, text) => quoted(text),
+        Value::Bool(_, flag) => flag.to_string(),
+        Value::Array(_, items) => {
+            let all = items.iter().map(shown).collect::<Vec<_>>().join(", ");
+            if all.chars().count() > LONGEST {
+                format!("[{}…]", all.chars().take(LONGEST).collect::<String>())
+            } else {
+                format!("[{all}]")
+            }
+        }
+        Value::Dict(_, dict) if dict.is_empty() => "{}".to_owned(),
+        Value::Dict(..) => "{ … }".to_owned(),
+        _ => as_text(value).unwrap_or_else(|| "a value".to_owned()),
+    }
+}
+
 /// The candidate that a typo was most likely meant to be; none when there are no candidates.
 pub(super) fn nearest<'a>(typo: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let typo = typo.to_lowercase().replace('-', "_");
@@ -175,13 +184,6 @@ pub(super) fn nearest<'a>(typo: &str, candidates: impl IntoIterator<Item = &'a s
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn positions_count_from_one_and_in_characters() {
-        assert_eq!(Position::of("ab\nö=x", 0), Position { line: 1, column: 1 });
-        assert_eq!(Position::of("ab\nö=x", 6), Position { line: 2, column: 3 });
-        assert_eq!(Position::of("ab", 99), Position { line: 1, column: 3 });
-    }
 
     #[test]
     fn a_message_has_no_gap_where_a_part_is_missing() {

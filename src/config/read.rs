@@ -6,10 +6,8 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use figment::value::{Dict, Tag, Value};
 
-use super::kind::Kind;
-use super::layer;
-use super::problem::{Problem, quoted};
-use super::source::{Provenance, Source};
+use super::problem::{Problem, shown};
+use super::source::{Position, Provenance, Source, source_of};
 
 pub(super) struct Reading<'a> {
     pub figment: &'a Figment,
@@ -18,27 +16,18 @@ pub(super) struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Reads one key of a table. An absent key without a default is a problem of the table.
-    pub fn key<K: Kind>(&mut self, table: &Table<'_>, name: &str, kind: &K) -> Option<K::Value> {
-        let key = format!("{}.{name}", table.key);
-        if let Some(value) = table.dict.get(name) {
-            self.provenance.sources.insert(key.clone(), self.sources(value));
-            return kind.read(&key, value, self);
-        }
-        kind.missing().or_else(|| {
-            let source = self.source(table.tag);
-            let position = self.position(&source, &table.key);
-            let message = format!("the key `{name}` is missing");
-            let key = Some(table.key.clone());
-            self.problems.push(Problem { source, position, key, value: None, message });
-            None
-        })
-    }
-
     /// Remembers where the value of a key came from.
     pub fn record(&mut self, key: &str, value: &Value) {
         let sources = self.sources(value);
         self.provenance.sources.insert(key.to_owned(), sources);
+    }
+
+    /// Reports a key that a table lacks.
+    pub fn missing(&mut self, table: &Table<'_>, name: &str) {
+        let source = self.source(table.tag);
+        let position = self.position(&source, &table.key);
+        let message = format!("the key `{name}` is missing");
+        self.problems.push(Problem { source, position, key: Some(table.key.clone()), value: None, message });
     }
 
     /// Reports a value that is wrong.
@@ -49,7 +38,7 @@ impl Reading<'_> {
         self.problems.push(Problem { source, position, key, value, message });
     }
 
-    fn position(&self, source: &Source, key: &str) -> Option<super::Position> {
+    fn position(&self, source: &Source, key: &str) -> Option<Position> {
         match source {
             Source::File(_) => self.provenance.positions.get(key).copied(),
             _ => None,
@@ -58,7 +47,7 @@ impl Reading<'_> {
 
     /// The layer that a value came from.
     pub fn source(&self, tag: Tag) -> Source {
-        self.figment.get_metadata(tag).map_or(Source::Default, layer::source_of)
+        self.figment.get_metadata(tag).map_or(Source::Default, source_of)
     }
 
     /// The layers of a value; those of its entries where tables merge.
@@ -95,33 +84,4 @@ pub(super) struct Table<'a> {
     pub key: String,
     pub dict: &'a Dict,
     pub tag: Tag,
-}
-
-/// A string, or the digits of a number.
-pub(super) fn as_text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(_, text) => Some(text.clone()),
-        Value::Num(_, number) => number.to_i128().map(|number| number.to_string()),
-        _ => None,
-    }
-}
-
-/// A value for a message, about as TOML writes it.
-pub(super) fn shown(value: &Value) -> String {
-    const LONGEST: usize = 60;
-    match value {
-        Value::String(_, text) => quoted(text),
-        Value::Bool(_, flag) => flag.to_string(),
-        Value::Array(_, items) => {
-            let all = items.iter().map(shown).collect::<Vec<_>>().join(", ");
-            if all.chars().count() > LONGEST {
-                format!("[{}…]", all.chars().take(LONGEST).collect::<String>())
-            } else {
-                format!("[{all}]")
-            }
-        }
-        Value::Dict(_, dict) if dict.is_empty() => "{}".to_owned(),
-        Value::Dict(..) => "{ … }".to_owned(),
-        _ => as_text(value).unwrap_or_else(|| "a value".to_owned()),
-    }
 }

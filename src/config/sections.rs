@@ -14,7 +14,7 @@ use serde_json::{Map, Value as Json, json};
 use super::direct::direct;
 use super::endpoint::{self, PatternPort};
 use super::kind::many::{self, Or, StarOr, list, list_of_some};
-use super::kind::{FilePath, Flag, Kind, OptionalPath, Size, Span, Text, Whole, one_of, text};
+use super::kind::{FilePath, Flag, Kind, OptionalPath, Size, Span, Text, Whole, one_of, read_key, text};
 use super::notation;
 use super::parent::OptionalParent;
 use super::read::{Reading, Table};
@@ -81,8 +81,7 @@ macro_rules! section {
 
             fn read(table: &Table<'_>, reading: &mut Reading<'_>, default: Option<&Self>) -> Option<Self> {
                 // All keys are read before any of them gives up, so that all problems show.
-                $(let $field = reading
-                    .key(table, stringify!($field), &$kind)
+                $(let $field = read_key(&$kind, table, stringify!($field), reading)
                     .or_else(|| default.map(|all| all.$field.clone()));)+
                 Some(Self { $($field: $field?),+ })
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::problem::{Position, Problem};
+use figment::Metadata;
 
 /// One layer of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +28,52 @@ impl fmt::Display for Source {
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::Set => f.write_str("--set"),
         }
+    }
+}
+
+/// The layer that figment remembers for a value.
+pub(super) fn source_of(metadata: &Metadata) -> Source {
+    match &metadata.source {
+        Some(figment::Source::File(path)) => Source::File(path.clone()),
+        Some(figment::Source::Custom(name)) => Source::Environment(name.clone()),
+        _ if metadata.name == Source::Set.to_string() => Source::Set,
+        _ => Source::Default,
+    }
+}
+
+/// A place in a file, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    pub line: usize,
+    /// In characters.
+    pub column: usize,
+}
+
+impl Position {
+    /// The place of a byte offset in a text.
+    pub(super) fn of(text: &str, offset: usize) -> Self {
+        Lines::of(text).position(offset)
+    }
+}
+
+/// A text and where its lines begin, for many positions in it.
+pub(super) struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    pub fn of(text: &'a str) -> Self {
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1));
+        Self { text, starts: starts.collect() }
+    }
+
+    /// The place of a byte offset; the end of the text for an offset beyond it.
+    pub fn position(&self, offset: usize) -> Position {
+        let line = self.starts.partition_point(|start| *start <= offset).max(1);
+        let start = self.starts[line - 1];
+        let before = self.text.get(start..offset).unwrap_or(&self.text[start..]);
+        Position { line, column: before.chars().count() + 1 }
     }
 }
 
@@ -57,7 +103,7 @@ impl Provenance {
     }
 
     /// The key itself or, for a part of a value, the key above it; with the strongest layer.
-    fn recorded<'a>(&self, key: &'a str) -> Option<(&'a str, &Source)> {
+    pub(super) fn recorded<'a>(&self, key: &'a str) -> Option<(&'a str, &Source)> {
         let table = key.split(".\"").next().unwrap_or(key);
         let list = table.split('[').next().unwrap_or(table);
         let item = key.strip_suffix(']').and_then(|key| key.rfind('[')).map(|at| &key[..at]);
@@ -66,25 +112,19 @@ impl Provenance {
             .flatten()
             .find_map(|key| Some((key, self.sources.get(key)?.last()?)))
     }
-
-    /// A problem that was found after loading, in terms of what the user wrote: `key` as above,
-    /// or with a subscript (`policy.deny[2]`, `allow[0].pattern`).
-    pub fn problem(&self, key: &str, value: Option<&str>, message: impl Into<String>) -> Problem {
-        let source = self.recorded(key).map_or(Source::Default, |(_, source)| source.clone());
-        Problem {
-            source,
-            position: self.position(key),
-            key: Some(key.to_owned()),
-            value: value.map(super::problem::quoted),
-            message: message.into(),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::{Config, Sources, load};
     use super::*;
+
+    #[test]
+    fn positions_count_from_one_and_in_characters() {
+        assert_eq!(Position::of("ab\nö=x", 0), Position { line: 1, column: 1 });
+        assert_eq!(Position::of("ab\nö=x", 6), Position { line: 2, column: 3 });
+        assert_eq!(Position::of("ab", 99), Position { line: 1, column: 3 });
+    }
 
     #[test]
     fn a_later_problem_finds_its_source_and_place() {

@@ -7,8 +7,8 @@ use std::fmt;
 use figment::value::Value;
 use serde_json::{Value as Json, json};
 
-use super::super::problem::{quoted, sentence};
-use super::super::read::{Reading, as_text, shown};
+use super::super::problem::{as_text, quoted, sentence, shown};
+use super::super::read::Reading;
 use super::Kind;
 
 /// A list without duplicates. In the environment and after `--set` also a string with commas.
