@@ -28,7 +28,8 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// The shortest way to write a duration that [`duration`] reads back.
+/// The shortest way to write a duration that [`duration`] reads back. humantime does both, because it
+/// knows days, weeks and months of fixed lengths: of a duration jiff reads and writes nothing above hours.
 pub(super) fn duration_text(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }

@@ -1,6 +1,7 @@
 //! Socket options of a tunnel's two ends, and why each is set. The crate's only `unsafe` is here.
 
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
@@ -60,17 +61,18 @@ pub fn reset_on_close(socket: impl AsFd) {
 
 /// Bytes that have come in on this connection, read or not; the other side's FIN counts as one.
 pub fn received(socket: impl AsFd) -> Option<u64> {
-    // `tcpi_bytes_received` of `struct tcp_info` (linux/tcp.h), whose layout only ever grows.
-    const OFFSET: usize = 128;
-    let info: [u8; OFFSET + 8] = get(socket, libc::IPPROTO_TCP, libc::TCP_INFO)?;
+    // Older kernels give less of `struct tcp_info` (linux/tcp.h), whose layout only ever grows.
+    const OFFSET: usize = offset_of!(libc::tcp_info, tcpi_bytes_received);
+    let info: [u8; OFFSET + size_of::<u64>()] = get(socket, libc::IPPROTO_TCP, libc::TCP_INFO)?;
     info.last_chunk().map(|bytes| u64::from_ne_bytes(*bytes))
 }
 
 /// Whether bytes written to this connection have not reached the other side's kernel yet.
 pub fn undelivered(socket: impl AsFd) -> bool {
-    // `tcpi_unacked`, in segments, and `tcpi_notsent_bytes` of `struct tcp_info`.
-    const UNACKED: usize = 24;
-    const NOT_SENT: usize = 144;
+    /// In segments.
+    const UNACKED: usize = offset_of!(libc::tcp_info, tcpi_unacked);
+    /// In bytes.
+    const NOT_SENT: usize = offset_of!(libc::tcp_info, tcpi_notsent_bytes);
     let Some(info) = get::<{ NOT_SENT + 4 }>(socket, libc::IPPROTO_TCP, libc::TCP_INFO) else { return false };
     [UNACKED, NOT_SENT].iter().any(|at| info[*at..at + 4] != [0; 4])
 }
