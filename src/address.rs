@@ -14,8 +14,9 @@ use ipnet::IpNet;
 
 use embedded::{LENGTHS, embedded};
 
-/// Why an address is not dialled: the kind of range it is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Why an address is not dialled: the kind of range it is in, by its name in messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::Display, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum Special {
     /// `0.0.0.0/8` (RFC 791) and `::`: "this host", which many systems dial as loopback.
     Unspecified,
@@ -24,12 +25,16 @@ pub enum Special {
     /// `10.0.0.0/8`, `172.16.0.0/12`, `192.168.0.0/16` (RFC 1918).
     Private,
     /// `100.64.0.0/10` (RFC 6598), carrier-grade NAT.
+    #[strum(serialize = "carrier-grade NAT")]
     SharedNat,
     /// `169.254.0.0/16` (RFC 3927), `fe80::/10`.
+    #[strum(serialize = "link-local")]
     LinkLocal,
     /// The metadata and credential services of cloud hosts.
+    #[strum(serialize = "cloud metadata")]
     Metadata,
     /// `192.0.0.0/24` (RFC 6890), `2001::/23` (RFC 2928): IETF protocol assignments.
+    #[strum(serialize = "IETF protocol assignment")]
     Protocol,
     /// RFC 5737, RFC 3849, RFC 9637.
     Documentation,
@@ -42,56 +47,29 @@ pub enum Special {
     /// `240.0.0.0/4`, and IPv6 outside `2000::/3`, from which nothing global is assigned.
     Reserved,
     /// `fc00::/7` (RFC 4193).
+    #[strum(serialize = "unique local")]
     UniqueLocal,
     /// `fec0::/10` (RFC 3879).
+    #[strum(serialize = "site-local")]
     SiteLocal,
     /// `64:ff9b::/96` (RFC 6052), `64:ff9b:1::/48` (RFC 8215): an IPv4 address behind a translator.
+    #[strum(serialize = "NAT64")]
     Nat64,
     /// `2002::/16` (RFC 3056) and its relays in `192.88.99.0/24` (RFC 7526).
+    #[strum(serialize = "6to4")]
     SixToFour,
     /// `2001::/32` (RFC 4380).
+    #[strum(serialize = "Teredo")]
     Teredo,
     /// `::/96` (RFC 4291, deprecated): an IPv4 address in disguise.
+    #[strum(serialize = "IPv4-compatible")]
     Ipv4Compatible,
     /// `100::/64` (RFC 6666) and `100:0:0:1::/64` (RFC 9780).
+    #[strum(serialize = "discard-only")]
     Discard,
     /// `5f00::/16` (RFC 9602).
+    #[strum(serialize = "segment routing")]
     SegmentRouting,
-}
-
-impl Special {
-    /// The name of the range in messages.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unspecified => "unspecified",
-            Self::Loopback => "loopback",
-            Self::Private => "private",
-            Self::SharedNat => "carrier-grade NAT",
-            Self::LinkLocal => "link-local",
-            Self::Metadata => "cloud metadata",
-            Self::Protocol => "IETF protocol assignment",
-            Self::Documentation => "documentation",
-            Self::Benchmarking => "benchmarking",
-            Self::Multicast => "multicast",
-            Self::Broadcast => "broadcast",
-            Self::Reserved => "reserved",
-            Self::UniqueLocal => "unique local",
-            Self::SiteLocal => "site-local",
-            Self::Nat64 => "NAT64",
-            Self::SixToFour => "6to4",
-            Self::Teredo => "Teredo",
-            Self::Ipv4Compatible => "IPv4-compatible",
-            Self::Discard => "discard-only",
-            Self::SegmentRouting => "segment routing",
-        }
-    }
-}
-
-impl fmt::Display for Special {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// Judges an address. An IPv4-mapped one is judged as the IPv4 address it holds, because systems dial

@@ -278,11 +278,11 @@ fn circles(sources: &Sources) -> BTreeSet<Vec<String>> {
         reached
     };
     let reached: BTreeMap<&str, BTreeSet<&str>> = needs.keys().map(|file| (*file, reached(file))).collect();
-    let circle = |file: &&str| {
-        let both = |other: &&&str| reached[*other].contains(*file);
-        reached[*file].iter().filter(both).map(|file| (*file).to_owned()).collect::<Vec<_>>()
+    let circle = |file: &str| {
+        let both = |other: &&&str| reached[*other].contains(file);
+        reached[file].iter().filter(both).map(|file| (*file).to_owned()).collect::<Vec<_>>()
     };
-    needs.keys().filter(|file| reached[**file].contains(**file)).map(|file| circle(&file)).collect()
+    needs.keys().filter(|file| reached[**file].contains(**file)).map(|file| circle(file)).collect()
 }
 
 fn ours() -> Sources {

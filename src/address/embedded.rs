@@ -1,4 +1,4 @@
-//! IPv4 addresses inside IPv6 ones: whoever dials the outer address reaches the inner one, behind a
+//! IPv4 addresses inside IPv6 ones: a client that dials the outer address reaches the inner one, behind a
 //! translator, a tunnel or a relay. Where an operator's own NAT64 prefix lies in ordinary space
 //! (RFC 6052 section 2.2), nothing in the address tells, and none is found.
 
@@ -40,8 +40,8 @@ pub(super) fn embedded(address: Ipv6Addr, network: u8) -> impl Iterator<Item = I
     found.into_iter().flatten()
 }
 
-/// What an address in `64:ff9b:1::/48` may hold. Who allows a network wider than the translator's
-/// prefix does not say where to look. So bits behind the IPv4 address, which a translator ignores
+/// What an address in `64:ff9b:1::/48` may hold. An administrator who allows a network wider than
+/// the translator's prefix does not say where to look. So bits behind the IPv4 address, which a translator ignores
 /// and a DNS64 leaves zero, make every longer prefix possible, too.
 fn local_nat64(address: Ipv6Addr, network: u8) -> [Option<Ipv4Addr>; 4] {
     let mut found = [None; 4];

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 fn judged(text: &str) -> &'static str {
     match classify(text.parse().unwrap()) {
         Ok(()) => "global",
-        Err(special) => special.as_str(),
+        Err(special) => special.into_str(),
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Answers {
     pub listed: Vec<Vec<String>>,
     /// For every other host.
     pub otherwise: String,
-    /// Who gets neither of them but `DIRECT`, besides localhost. Wins over the allow list.
+    /// The hosts that are answered with `DIRECT`, besides localhost, even where the allow list has them.
     pub direct: Vec<Direct>,
 }
 

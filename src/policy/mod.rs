@@ -61,7 +61,7 @@ pub enum Decision<'a> {
     Allowed(RuleId, &'a Rule),
     Denied {
         reason: Reason,
-        /// What of the policy made the decision; nothing for what no pattern matches.
+        /// The deny pattern or the rule that made the decision; none where no pattern matches.
         by: Option<By<'a>>,
     },
 }
