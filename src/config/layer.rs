@@ -73,7 +73,12 @@ impl Layer {
         let problem = |(at, span): (usize, &Range<usize>)| {
             let name = unquoted(&text[span.clone()]).unwrap_or_default();
             let ends = |key: &&String| key.trim_end_matches('"').ends_with(&probe(at));
-            let key = positions.keys().find(ends).map_or(name.clone(), |key| key.replace(&probe(at), &name));
+            let mut key =
+                positions.keys().find(ends).map_or(name.clone(), |key| key.replace(&probe(at), &name));
+            // What is around it may have been written before, too.
+            for (other, span) in spans.iter().enumerate() {
+                key = key.replace(&probe(other), &unquoted(&text[span.clone()]).unwrap_or_default());
+            }
             let first = positions
                 .get(&key)
                 .map_or(String::new(), |first| format!(", the first time in line {}", first.line));
