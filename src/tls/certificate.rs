@@ -82,10 +82,8 @@ impl Identity {
         });
 
         let der = pem::private_key(&read(key)?).map_err(|e| refuse(key, e.into()))?;
-        let signing = provider
-            .key_provider
-            .load_private_key(der)
-            .map_err(|e| refuse(key, CertificateProblem::Key(e)))?;
+        let signing =
+            provider.key_provider.load_private_key(der).map_err(|_| refuse(key, CertificateProblem::Key))?;
         let certified = CertifiedKey::new(certificates, signing);
         match certified.keys_match() {
             Ok(()) | Err(TlsError::InconsistentKeys(InconsistentKeys::Unknown)) => {}
@@ -100,7 +98,7 @@ impl Identity {
                     },
                 ));
             }
-            Err(e) => return Err(refuse(chain, CertificateProblem::Key(e))),
+            Err(e) => return Err(refuse(chain, CertificateProblem::Unusable(e))),
         }
         Ok(Self { path: chain.to_owned(), certified: Arc::new(certified), life, shortest, has_names })
     }
@@ -221,8 +219,12 @@ pub(super) enum CertificateProblem {
     Version { version: u32 },
     #[error("its RSA key has {bits} bits, at least {RSA_BITS} are needed: make a new key and certificate")]
     ShortKey { bits: usize },
+    #[error(
+        "holds a private key that can't be used: make an ECDSA one (P-256, P-384, P-521), Ed25519, or RSA from {RSA_BITS} bits up"
+    )]
+    Key,
     #[error("can't be used: {0}")]
-    Key(TlsError),
+    Unusable(TlsError),
     #[error("does not belong to the certificate in {}", chain.display())]
     Mismatch { chain: PathBuf },
     #[error(

@@ -8,9 +8,12 @@ use thiserror::Error;
 /// Why a text is not the PEM that was hoped for.
 #[derive(Debug, Error)]
 pub enum PemError {
-    /// Broken base64, a section without end, and the like.
-    #[error("is not valid PEM: {0}")]
-    Syntax(std::io::Error),
+    /// Broken base64, a section without end, and the like. The library's words quote the file, which
+    /// may be a key without line breaks, so they go nowhere.
+    #[error(
+        "is not valid PEM: its lines BEGIN and END must stand alone, be complete and say the same, with base64 between them"
+    )]
+    Syntax,
     /// Nothing of the kind in it.
     #[error("holds no certificate, must have sections BEGIN CERTIFICATE")]
     NoCertificate,
@@ -65,7 +68,7 @@ fn has(text: &[u8], marker: &[u8]) -> bool {
 pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
     form(text)?;
     let found: Vec<_> =
-        rustls_pemfile::certs(&mut &*text).collect::<Result<_, _>>().map_err(PemError::Syntax)?;
+        rustls_pemfile::certs(&mut &*text).collect::<Result<_, _>>().map_err(|_| PemError::Syntax)?;
     if found.is_empty() {
         if has(text, b"-----BEGIN CERTIFICATE REQUEST-----") {
             return Err(PemError::Form(
@@ -84,7 +87,7 @@ pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
     if has(text, b"-----BEGIN ENCRYPTED PRIVATE KEY") || has(text, b"\nProc-Type: 4,ENCRYPTED") {
         return Err(PemError::EncryptedKey);
     }
-    match rustls_pemfile::private_key(&mut &*text).map_err(PemError::Syntax)? {
+    match rustls_pemfile::private_key(&mut &*text).map_err(|_| PemError::Syntax)? {
         Some(key) => Ok(key),
         None if has(text, b"-----BEGIN PUBLIC KEY-----") => {
             Err(PemError::Form("holds a public key, the private one belongs here"))
@@ -105,8 +108,12 @@ mod tests {
         assert!(matches!(private_key(encrypted).unwrap_err(), PemError::EncryptedKey));
         let old = b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
         assert!(matches!(private_key(old).unwrap_err(), PemError::EncryptedKey));
-        let cut = b"-----BEGIN CERTIFICATE-----\nAAAA\n";
-        assert!(certificates(cut).is_err());
+        for cut in [
+            "-----BEGIN CERTIFICATE-----\nAAAA\n",
+            "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
+        ] {
+            assert!(matches!(certificates(cut.as_bytes()).unwrap_err(), PemError::Syntax));
+        }
     }
 
     #[test]

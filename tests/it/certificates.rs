@@ -2,14 +2,16 @@
 //! broken file. A renewed one keeps all sessions: that is what AWS's advice is about.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rcgen::date_time_ymd;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Agent, Proxy, Secured, Upstream, ccpgate, eventually};
+use crate::support::{Agent, Proxy, Secured, Upstream, ccpgate, eventually, have};
 
 const TARGET: &str = "good.example:443";
 const RELOADED: &str = "ccpgate_reloads_total{result=\"ok\"}";
@@ -139,6 +141,100 @@ fn a_certificate_that_cannot_be_used_is_refused_at_start() {
     secured.replace("proxy.key", &good_key);
     let proxy = secured.start(&upstream, "", "");
     assert!(!secured.agent().resumes(&proxy));
+}
+
+/// Files as openssl makes them and as hands spoil them; no message shows what is in a key.
+#[test]
+fn what_is_wrong_with_a_file_is_said_in_our_own_words() {
+    if !have("openssl") {
+        return;
+    }
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let (chain, key) = (secured.path("proxy.pem"), secured.path("proxy.key"));
+    let (good_chain, good_key) = (fs::read_to_string(&chain).unwrap(), fs::read_to_string(&key).unwrap());
+    let openssl = |arguments: &[&str]| {
+        let ran =
+            Command::new("openssl").args(arguments).current_dir(chain.parent().unwrap()).output().unwrap();
+        assert!(ran.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    };
+    let new = |kind: &str, days: &str| {
+        let named = ["-subj", "/CN=x", "-addext", "subjectAltName=DNS:x", "-days", days];
+        openssl(
+            &[
+                &["req", "-x509", "-nodes", "-newkey", kind, "-keyout", "proxy.key", "-out", "proxy.pem"][..],
+                &named,
+            ]
+            .concat(),
+        );
+    };
+    let refused = |words: &str| {
+        let error = ccpgate(Some(&secured.policy(&upstream, "", "")), &["config", "check"]).expect(2).stderr;
+        assert!(error.contains(words), "{words:?} in {error}");
+        error
+    };
+    new("rsa:1024", "9");
+    refused("RSA key has 1024 bits");
+    openssl(&[
+        "req",
+        "-nodes",
+        "-newkey",
+        "rsa:2048",
+        "-keyout",
+        "proxy.key",
+        "-out",
+        "request.pem",
+        "-subj",
+        "/CN=x",
+    ]);
+    openssl(&[
+        "x509",
+        "-req",
+        "-in",
+        "request.pem",
+        "-signkey",
+        "proxy.key",
+        "-out",
+        "proxy.pem",
+        "-days",
+        "9",
+    ]);
+    refused("X.509 version 1");
+    secured.replace("proxy.pem", &good_chain);
+    openssl(&["ecparam", "-name", "secp256k1", "-genkey", "-noout", "-out", "proxy.key"]);
+    refused("holds a private key that can't be used: make an ECDSA one");
+    // An editor or a secret store that took the line breaks out.
+    for spoilt in [good_key.replace('\n', ""), good_key.replace('\n', " "), good_key.replace("-----END", "")]
+    {
+        secured.replace("proxy.key", &spoilt);
+        let error = refused("proxy.key");
+        let inside = good_key.lines().nth(1).unwrap();
+        assert!(!error.contains(&inside[..12]), "the key is in the message: {error}");
+    }
+}
+
+/// TLS 1.2: a server that says nothing to the request to negotiate anew would leave the client
+/// waiting, for the rest of a shift in a quiet tunnel.
+#[test]
+fn a_request_to_negotiate_anew_is_answered_at_once() {
+    if !have("openssl") {
+        return;
+    }
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "[limits]\nheader_timeout = \"10m\"");
+    let mut openssl = Command::new("openssl")
+        .args(["s_client", "-tls1_2", "-quiet", "-no_ign_eof", "-connect", &proxy.https().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = openssl.stdin.take().unwrap();
+    // A letter on a line of its own is a command of s_client's.
+    input.write_all(b"R\n").unwrap();
+    let ran = openssl.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(said.contains("no renegotiation"), "{said}");
+    drop(input);
 }
 
 fn warnings(proxy: &Proxy) -> Vec<String> {
