@@ -168,6 +168,16 @@ impl Host {
         }
     }
 
+    /// Reads the host of an authority whose port may be left out or empty, such as a Host field.
+    ///
+    /// # Errors
+    /// Says what is malformed; see [`TargetError`].
+    pub fn parse_authority(authority: &[u8]) -> Result<Self, TargetError> {
+        let (host, port) = split(authority)?;
+        port.filter(|port| !port.is_empty()).map(parse_port).transpose()?;
+        Ok(host)
+    }
+
     /// An address, or a name that reads as one.
     #[must_use]
     pub fn is_literal(&self) -> bool {

@@ -4,7 +4,7 @@
 mod http;
 mod status;
 
-use std::net::{IpAddr, TcpListener as StdListener};
+use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::proxy::answer::PAC_TYPE;
 use crate::proxy::listener::Stop;
 use crate::proxy::routes;
 use crate::proxy::shared::Shared;
-use crate::target;
+use crate::target::{self, Host};
 
 /// What the admin listener shows.
 pub(crate) struct Admin {
@@ -80,15 +80,14 @@ impl Admin {
 
     fn knows_host(&self, request: &Request<Incoming>) -> bool {
         let Some(host) = request.headers().get(header::HOST) else { return true };
-        let Ok(host) = host.to_str() else { return false };
-        let name = match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-            _ => host,
-        };
-        let bare = name.trim_start_matches('[').trim_end_matches(']');
-        bare.parse::<IpAddr>().is_ok()
-            || name.eq_ignore_ascii_case("localhost")
-            || self.shared.snapshot().admin_hosts.iter().any(|h| h.eq_ignore_ascii_case(name))
+        match Host::parse_authority(host.as_bytes()) {
+            Ok(Host::Ip(_)) => true,
+            Ok(Host::Name(name)) => {
+                *name == *"localhost"
+                    || self.shared.snapshot().admin_hosts.iter().any(|h| h.eq_ignore_ascii_case(&name))
+            }
+            Err(_) => false,
+        }
     }
 }
 
