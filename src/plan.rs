@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use crate::catalogue;
 use crate::config::{Config, Loaded};
 use crate::egress::parent::{self, Parent};
+use crate::egress::url::ParentUrl;
 use crate::pac::proxies::Advertise;
 use crate::policy::{Breadth, Pattern, Policy, Rule};
+use crate::target::Target;
 
 /// The part of a configuration that the policy is made of.
 pub struct Plan {
@@ -55,6 +57,17 @@ impl Plan {
         let file = loaded.file.as_ref();
         let source = file.map_or("the embedded default".to_owned(), |f| f.display().to_string());
         Self { policy: Policy::new(rules, config.policy.deny.clone()), warnings, source, connect_to }
+    }
+
+    /// The parent proxy that carries a target; none where it is dialled from here.
+    pub fn parent_for<'a>(&self, config: &'a Config, target: &Target) -> Option<&'a ParentUrl> {
+        let redirected = |(p, port, _): &(Pattern, u16, _)| *port == target.port && p.matches(&target.host);
+        if self.connect_to.iter().any(redirected) {
+            return None;
+        }
+        let only = &config.egress.proxy_for;
+        let taken = only.is_empty() || only.iter().any(|pattern| pattern.matches(&target.host));
+        config.egress.proxy.as_ref().filter(|_| taken)
     }
 }
 

@@ -63,7 +63,13 @@ fn explain_targets(targets: &[String], json: bool, sources: &Sources) -> Result<
     let parsed: Vec<Target> = parsed.collect::<Result<_, _>>()?;
     let explained: Vec<Explanation> = parsed
         .iter()
-        .map(|target| Explanation::new(&plan.policy, target, elsewhere(config, target).as_ref()))
+        .map(|target| {
+            let explanation = Explanation::new(&plan.policy, target, elsewhere(config, target).as_ref());
+            match plan.parent_for(config, target) {
+                Some(parent) => explanation.through(parent.to_string()),
+                None => explanation,
+            }
+        })
         .collect();
     if json {
         let configuration = Configuration {

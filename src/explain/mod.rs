@@ -43,6 +43,8 @@ pub struct Explanation {
     pub nearest: Option<Nearest>,
     /// What the catalogue knows about the host beyond the rules in force.
     pub elsewhere: Option<String>,
+    /// For an allowed target: the parent proxy that carries it.
+    pub through: Option<String>,
     #[serde(skip)]
     detail: Option<String>,
 }
@@ -71,6 +73,7 @@ impl Explanation {
             protocol: None,
             ports: None,
             elsewhere: elsewhere.map(ToString::to_string),
+            through: None,
             detail: None,
         };
         match policy.decide(target) {
@@ -117,6 +120,13 @@ impl Explanation {
         }
     }
 
+    /// The same, where this parent proxy carries what is allowed.
+    #[must_use]
+    pub fn through(mut self, parent: String) -> Self {
+        self.through = self.is_allowed().then_some(parent);
+        self
+    }
+
     /// Whether the policy lets the target through.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
@@ -124,7 +134,7 @@ impl Explanation {
     }
 }
 
-/// Two to six lines for people, without a line break at the end.
+/// Two to seven lines for people, without a line break at the end.
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let detail = self.detail.as_deref().unwrap_or_default();
@@ -140,6 +150,9 @@ impl fmt::Display for Explanation {
             if self.is_allowed() {
                 write!(f, " ({detail})")?;
             }
+        }
+        if let Some(parent) = &self.through {
+            write!(f, "\n  through     {parent} (egress.proxy), which resolves the name")?;
         }
         if let Some(nearest) = &self.nearest {
             write!(f, "\n  nearest     {}: {}", nearest.rule, nearest.why)?;
@@ -220,6 +233,7 @@ mod tests {
                 "agent_sees": "the panel stays white",
                 "nearest": null,
                 "elsewhere": null,
+                "through": null,
             })
         );
         let json = serde_json::to_value(explained("acme.my.connect.aws:80")).unwrap();
@@ -239,6 +253,7 @@ mod tests {
                     "why": "it matches the host, and is for port 443, not 80",
                 },
                 "elsewhere": null,
+                "through": null,
             })
         );
     }

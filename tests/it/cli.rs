@@ -167,6 +167,21 @@ fn explain_answers_by_exit_code_and_in_words() {
 }
 
 #[test]
+fn explain_names_the_parent_that_carries_a_target() {
+    let parent = "\n[egress]\nproxy = \"http://parent.corp:8080\"\nproxy_for = [\"*.my.connect.aws\"]\n";
+    let carried = ccpgate(Some(&format!("{CONFIG}{parent}")), &["explain", "acme.my.connect.aws"]).expect(0);
+    assert!(carried.stdout.contains("\n  through     http://parent.corp:8080"), "{}", carried.stdout);
+    let redirected = "connect_to = { \"acme.my.connect.aws:443\" = \"127.0.0.1:8443\" }\n";
+    for (more, target, code) in
+        [("", "login.idp.example", 0), (redirected, "acme.my.connect.aws", 0), ("", "evil.my.connect.aws", 1)]
+    {
+        let config = format!("{CONFIG}{parent}{more}");
+        let ran = ccpgate(Some(&config), &["explain", "--json", target]).expect(code);
+        assert_eq!(ran.json()["through"], Value::Null, "{target}");
+    }
+}
+
+#[test]
 fn explain_as_json() {
     for (target, shown, decision, reason) in [
         ("acme.my.connect.aws", "acme.my.connect.aws:443", "allowed", None),
