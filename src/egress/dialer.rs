@@ -40,6 +40,11 @@ impl DialError {
         }
     }
 
+    /// The more telling of two; the first one where they are equal.
+    pub fn or_better(self, other: Self) -> Self {
+        if other.rank() > self.rank() { other } else { self }
+    }
+
     /// Which of two attempts says more: an answer of the far side beats silence of the network.
     fn rank(&self) -> u8 {
         match self {
@@ -88,9 +93,10 @@ async fn race(addresses: &[SocketAddr], sources: &[IpAddr]) -> Result<(TcpStream
             Some(result) = running.next() => match result {
                 Ok(connected) => return Ok(connected),
                 Err(error) => {
-                    if telling.as_ref().is_none_or(|t| error.rank() > t.rank()) {
-                        telling = Some(error);
-                    }
+                    telling = Some(match telling {
+                        None => error,
+                        Some(before) => before.or_better(error),
+                    });
                 }
             },
             () = pause => {}

@@ -16,8 +16,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::{Either, select};
 use ipnet::IpNet;
 use tokio::net::TcpStream;
+use tokio::time::timeout_at;
 
 use crate::address::{self, Barred, Special};
 use crate::outcome::Stage;
@@ -28,7 +30,7 @@ use dialer::{DialError, dial};
 use failure::{Failure, ParentError};
 use own::Own;
 use parent::Parent;
-use resolver::{ResolveError, Resolver};
+use resolver::{Addresses, ResolveError, Resolver, Rest};
 
 /// The section `[egress]` in force, with the resolver.
 pub struct Egress {
@@ -106,6 +108,7 @@ impl Egress {
     /// See [`Unreached`].
     pub async fn reach(&self, target: &Target, own: &Own, trace: &mut Trace) -> Result<Upstream, Unreached> {
         let mut parent = None;
+        let mut rest = None;
         let mut one = [SocketAddr::new(IpAddr::from([0; 4]), target.port)];
         let addresses: Cow<'_, [SocketAddr]> = if let Some(fixed) = self.connect_to(target) {
             if own.is(fixed) {
@@ -115,9 +118,13 @@ impl Egress {
             Cow::Borrowed(&one)
         } else if let Some(through) = self.parent_for(&target.host) {
             parent = Some(through);
-            Cow::Owned(self.addresses_of(through, target, own, trace).await?)
+            let (addresses, late) = self.addresses_of(through, target, own, trace).await?;
+            rest = late;
+            Cow::Owned(addresses)
         } else {
             let found = self.resolve(&target.host, trace).await.map_err(Unreached::Dns)?;
+            rest = found.rest;
+            let found = found.known;
             let mut fit = found.iter().filter_map(|address| self.vet(*address, target.port, own).ok());
             match (fit.next(), found.len()) {
                 (Some(only), 1) => {
@@ -125,12 +132,19 @@ impl Egress {
                     Cow::Borrowed(&one)
                 }
                 (Some(first), _) => Cow::Owned(std::iter::once(first).chain(fit).collect()),
-                (None, _) => return Err(self.why_none(&found, target.port, own)),
+                (None, _) => match rest.take() {
+                    None => return Err(self.why_none(&found, target.port, own)),
+                    Some(rest) => Cow::Owned(self.rest_alone(&found, rest, target.port, own).await?),
+                },
             }
         };
         trace.stage = Stage::Connect;
         let dialled = Instant::now();
-        let connected = dial(&addresses, &self.source_address, self.connect_timeout).await;
+        let connected = match rest {
+            None => dial(&addresses, &self.source_address, self.connect_timeout).await,
+            // A box, for few need this and its state is large.
+            Some(rest) => Box::pin(self.dial_both(&addresses, rest, own, parent)).await,
+        };
         trace.connect = Some(dialled.elapsed());
         let failed = |error| match parent {
             None => Unreached::Dial(error),
@@ -158,21 +172,78 @@ impl Egress {
         target: &Target,
         own: &Own,
         trace: &mut Trace,
-    ) -> Result<Vec<SocketAddr>, Unreached> {
+    ) -> Result<(Vec<SocketAddr>, Option<Rest>), Unreached> {
         // What needs no resolving is judged as ever.
         if let Host::Ip(address) = target.host {
             address::judge(address, &self.allow_private).map_err(Unreached::Barred)?;
         }
         let url = parent.url();
         let found = self.resolve(&url.host, trace).await;
-        let found = found.map_err(|error| of(parent, Failure::Dns(error)))?;
-        let all = found.iter().map(|address| SocketAddr::new(address.to_canonical(), url.port));
+        let Addresses { known, rest } = found.map_err(|error| of(parent, Failure::Dns(error)))?;
+        let all = known.iter().map(|address| SocketAddr::new(address.to_canonical(), url.port));
         let (here, there): (Vec<_>, Vec<_>) = all.partition(|address| own.is(*address));
         match here.first() {
             Some(address) if there.is_empty() => {
                 Err(Unreached::Own(Loop { address: *address, by: Lead::Parent }))
             }
-            _ => Ok(there),
+            _ => Ok((there, rest)),
+        }
+    }
+
+    /// The family of a name that answered late, where none of the other's addresses may be dialled.
+    async fn rest_alone(
+        &self,
+        found: &[IpAddr],
+        rest: Rest,
+        port: u16,
+        own: &Own,
+    ) -> Result<Vec<SocketAddr>, Unreached> {
+        let more = rest.await.map_or_else(|| Arc::from([]), |(more, _)| more);
+        let fit: Vec<_> = more.iter().filter_map(|address| self.vet(*address, port, own).ok()).collect();
+        if fit.is_empty() {
+            let all: Vec<_> = found.iter().chain(more.iter()).copied().collect();
+            return Err(self.why_none(&all, port, own));
+        }
+        Ok(fit)
+    }
+
+    /// Dials the addresses of the family that answered first, and those of the other once they are
+    /// known, while the former are tried or after they have failed: on an egress of one family the
+    /// quick one may be the wrong one.
+    async fn dial_both(
+        &self,
+        addresses: &[SocketAddr],
+        rest: Rest,
+        own: &Own,
+        parent: Option<&Parent>,
+    ) -> Result<(TcpStream, SocketAddr), DialError> {
+        let port = addresses.first().map_or(0, SocketAddr::port);
+        let fit = |address: &IpAddr| match parent {
+            None => self.vet(*address, port, own).ok(),
+            Some(_) => Some(SocketAddr::new(address.to_canonical(), port)).filter(|a| !own.is(*a)),
+        };
+        let late = async {
+            let (more, _) = rest.await?;
+            let more: Vec<_> = more.iter().filter_map(fit).collect();
+            if more.is_empty() {
+                return None;
+            }
+            Some(dial(&more, &self.source_address, self.connect_timeout).await)
+        };
+        let until = tokio::time::Instant::now() + self.connect_timeout;
+        let first = std::pin::pin!(dial(addresses, &self.source_address, self.connect_timeout));
+        match select(first, std::pin::pin!(late)).await {
+            Either::Left((Err(error), late)) if !matches!(error, DialError::Exhausted(_)) => {
+                match timeout_at(until, late).await {
+                    Ok(Some(late)) => late.map_err(|other| error.or_better(other)),
+                    // There is no other family, or none in time.
+                    Ok(None) | Err(_) => Err(error),
+                }
+            }
+            Either::Left((first, _)) => first,
+            Either::Right((Some(Ok(connected)), _)) => Ok(connected),
+            Either::Right((Some(Err(error)), first)) => first.await.map_err(|e| e.or_better(error)),
+            Either::Right((None, first)) => first.await,
         }
     }
 
@@ -183,9 +254,9 @@ impl Egress {
         self.connect_to.iter().find(fits).map(|(.., to)| *to)
     }
 
-    async fn resolve(&self, host: &Host, trace: &mut Trace) -> Result<Arc<[IpAddr]>, ResolveError> {
+    async fn resolve(&self, host: &Host, trace: &mut Trace) -> Result<Addresses, ResolveError> {
         let name = match host {
-            Host::Ip(address) => return Ok(Arc::from([*address])),
+            Host::Ip(address) => return Ok(Addresses::all(Arc::from([*address]))),
             Host::Name(name) => name,
         };
         if let Some(found) = self.resolver.cached(name) {

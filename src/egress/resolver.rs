@@ -47,7 +47,27 @@ pub struct Options {
     pub edns: bool,
 }
 
-type Resolved = Result<Arc<[IpAddr]>, ResolveError>;
+/// What is known of a name.
+#[derive(Clone)]
+pub struct Addresses {
+    /// One at least.
+    pub known: Arc<[IpAddr]>,
+    /// The other family, where it is still awaited. Who reaches none of those that are known can
+    /// wait for it.
+    pub rest: Option<Rest>,
+}
+
+/// The addresses of the family that answers late; none where it has none.
+pub type Rest = Shared<BoxFuture<'static, Option<(Arc<[IpAddr]>, u32)>>>;
+
+impl Addresses {
+    /// Both families, or the only one.
+    pub fn all(known: Arc<[IpAddr]>) -> Self {
+        Self { known, rest: None }
+    }
+}
+
+type Resolved = Result<Addresses, ResolveError>;
 
 #[derive(Clone)]
 struct Entry {
@@ -153,10 +173,10 @@ impl Resolver {
     }
 
     /// What is known without waiting: a fixed answer, one of the hosts file or a cached one.
-    pub fn cached(&self, name: &str) -> Option<Arc<[IpAddr]>> {
+    pub fn cached(&self, name: &str) -> Option<Addresses> {
         let sources = self.0.sources.load();
         if let Some(known) = sources.hosts.get(name) {
-            return Some(known.clone());
+            return Some(Addresses::all(known.clone()));
         }
         sources.cache.get(name)?.known.ok()
     }
@@ -166,14 +186,15 @@ impl Resolver {
     ///
     /// # Errors
     /// See [`ResolveError`]; after twice `dns.timeout` at the latest.
-    pub async fn lookup(&self, name: &str) -> Result<Arc<[IpAddr]>, ResolveError> {
+    pub async fn lookup(&self, name: &str) -> Result<Addresses, ResolveError> {
         let sources = self.0.sources.load_full();
         if let Some(known) = sources.hosts.get(name) {
-            return Ok(known.clone());
+            return Ok(Addresses::all(known.clone()));
         }
         // RFC 6761 §6.3: these never go to a server.
         if name == "localhost" || name.ends_with(".localhost") {
-            return Ok(Arc::new([IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)]));
+            let known = Arc::new([IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)]);
+            return Ok(Addresses::all(known));
         }
         let flight = {
             let mut flights = sources.flights();
@@ -200,16 +221,15 @@ impl Sources {
     }
 
     /// Asks DNS, and keeps what it says. The second family of an answer may come late.
-    async fn resolve(&self, name: &str, places: &Semaphore) -> (Resolved, Option<(Entry, Late)>) {
+    async fn resolve(&self, name: &str, places: &Semaphore) -> Resolved {
         let deadline = tokio::time::Instant::now() + self.stub.whole();
         let Ok(Ok(_place)) = tokio::time::timeout_at(deadline, places.acquire()).await else {
-            return (Err(ResolveError::Timeout), None);
+            return Err(ResolveError::Timeout);
         };
-        let (entry, late) = match self.stub.lookup(name, deadline).await {
+        let entry = match self.stub.lookup(name, deadline).await {
             Ok(Found::Addresses { addresses, ttl, late }) => {
-                let entry =
-                    Entry::new(Ok(addresses.into()), POSITIVE_TTL.min(Duration::from_secs(ttl.into())));
-                (entry, late)
+                let known = Addresses { known: addresses.into(), rest: late.map(rest) };
+                Entry::new(Ok(known), POSITIVE_TTL.min(Duration::from_secs(ttl.into())))
             }
             Ok(Found::Nothing { exists, ttl }) => {
                 let (rcode, why) = match exists {
@@ -217,22 +237,39 @@ impl Sources {
                     false => ("NXDOMAIN", "the name does not exist"),
                 };
                 let ttl = NEGATIVE_TTL.min(Duration::from_secs(ttl.unwrap_or(0).into()));
-                (Entry::new(Err(ResolveError::Answer { rcode, why: why.into() }), ttl), None)
+                Entry::new(Err(ResolveError::Answer { rcode, why: why.into() }), ttl)
             }
-            Err(error) => return (Err(error), None),
+            Err(error) => return Err(error),
         };
         self.cache.insert(name.into(), entry.clone());
-        (entry.known.clone(), late.map(|late| (entry, late)))
+        entry.known
     }
 
     /// Adds the second family to an answer that went ahead without it.
-    async fn complete(&self, name: &str, entry: Entry, late: Late) {
-        if let (Ok(addresses), Ok(Told::Addresses(more, ttl))) = (entry.known, late.await) {
-            let both = addresses.iter().copied().chain(more).collect();
-            let valid_until = entry.valid_until.min(Instant::now() + Duration::from_secs(ttl.into()));
-            self.cache.insert(name.into(), Entry { known: Ok(both), valid_until });
-        }
+    async fn complete(&self, name: &str, known: Arc<[IpAddr]>, rest: Rest) {
+        let more = rest.await;
+        let Some(entry) = self.cache.get(name) else { return };
+        let (both, until) = match more {
+            Some((more, ttl)) => (
+                known.iter().chain(more.iter()).copied().collect(),
+                Instant::now() + Duration::from_secs(ttl.into()),
+            ),
+            None => (known, entry.valid_until),
+        };
+        let valid_until = entry.valid_until.min(until);
+        self.cache.insert(name.into(), Entry { known: Ok(Addresses::all(both)), valid_until });
     }
+}
+
+/// A late answer, for all who may want to wait for it.
+fn rest(late: Late) -> Rest {
+    let addresses = async {
+        match late.await {
+            Ok(Told::Addresses(more, ttl)) => Some((more.into(), ttl)),
+            _ => None,
+        }
+    };
+    addresses.boxed().shared()
 }
 
 /// Takes a flight off the list, however it ends.
@@ -253,10 +290,11 @@ impl Inner {
         let places = self.places.clone();
         let landing = Landing { sources, name: name.into() };
         let task = self.runtime.spawn(async move {
-            let (resolved, late) = landing.sources.resolve(&landing.name, &places).await;
-            if let Some((entry, late)) = late {
+            let resolved = landing.sources.resolve(&landing.name, &places).await;
+            if let Ok(Addresses { known, rest: Some(rest) }) = &resolved {
                 let (sources, name) = (landing.sources.clone(), landing.name.clone());
-                tokio::spawn(async move { sources.complete(&name, entry, late).await });
+                let (known, rest) = (known.clone(), rest.clone());
+                tokio::spawn(async move { sources.complete(&name, known, rest).await });
             }
             drop(landing);
             resolved

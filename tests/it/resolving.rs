@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use crate::support::{Dns, Proxy, Reply, Upstream, eventually};
+use crate::support::{Dns, Proxy, Reply, Upstream};
 
 const NAME: &str = "name.example";
 const LOOPBACK: &str = "[egress]\nallow_private = [\"127.0.0.1/32\", \"::1/128\"]";
@@ -97,18 +97,54 @@ fn one_family_does_not_wait_for_the_other() {
     assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
+/// Where the family that answers first leads nowhere, as on an egress that has the other alone.
 #[test]
-fn the_late_family_joins_the_cache() {
+fn the_late_family_is_dialled_when_the_first_one_leads_nowhere() {
+    let upstream = Upstream::echo();
+    let late = Reply::Late(Duration::from_millis(300), Box::new(here()));
+    // Nobody listens on the first, and the second may not be dialled at all.
+    for first in ["::1", "fd00::1"] {
+        let dns = Dns::start();
+        dns.set_otherwise(Reply::split(late.clone(), Reply::addresses(&[first])));
+        let proxy = proxy(&[&dns], "30s", &upstream, "");
+        let name = format!("a.{NAME}");
+        assert_eq!(connect(&proxy, &name, &upstream).0, 200, "{first}");
+        // It has joined the cache.
+        assert_eq!(connect(&proxy, &name, &upstream).0, 200, "{first}");
+        assert_eq!(dns.asked().len(), 2, "one question for each family");
+    }
+    // Where it leads nowhere either, that is said as ever.
+    let dns = Dns::start();
+    let private = Reply::Late(Duration::from_millis(300), Box::new(Reply::addresses(&["10.0.0.1"])));
+    dns.set_otherwise(Reply::split(private, Reply::addresses(&["fd00::1"])));
+    let (status, field, _) = connect(&proxy(&[&dns], "30s", &upstream, ""), &format!("a.{NAME}"), &upstream);
+    assert_eq!(status, 403);
+    assert!(field.unwrap().contains("private_address"));
+}
+
+/// A resolver on this machine that is restarted refuses for a moment.
+#[test]
+fn a_server_that_refuses_is_asked_once_more() {
     let upstream = Upstream::echo();
     let dns = Dns::start();
-    let late = Reply::Late(Duration::from_millis(300), Box::new(here()));
-    // Nobody listens on ::1; the address that works comes late.
-    dns.set_otherwise(Reply::split(late, Reply::addresses(&["::1"])));
-    let proxy = proxy(&[&dns], "30s", &upstream, "");
-    let name = format!("a.{NAME}");
-    assert_eq!(connect(&proxy, &name, &upstream).0, 502);
-    eventually("the other family", || (connect(&proxy, &name, &upstream).0 == 200).then_some(()));
-    assert_eq!(dns.asked().len(), 2, "one question for each family");
+    let address = dns.address();
+    let proxy = proxy(&[&dns], "60s", &upstream, "[log]\nlevel = \"debug\"");
+    drop(dns);
+    let (status, field, _) = connect(&proxy, &format!("gone.{NAME}"), &upstream);
+    assert_eq!(status, 502);
+    assert!(field.unwrap().contains("dns_error"));
+    // It may be back before it is asked at all; once it isn't.
+    let caught = (0..20).any(|n| {
+        let name = format!("n{n}.{NAME}");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| connect(&proxy, &name, &upstream).0);
+            proxy.log_line("that it refused", |line| line["name"] == name.as_str());
+            let dns = Dns::start_at(address);
+            dns.set_otherwise(here());
+            waiting.join().unwrap() == 200
+        })
+    });
+    assert!(caught, "never asked again");
 }
 
 #[test]

@@ -4,13 +4,14 @@
 //! name. The next server is asked where this one gave no address and was not definite about both.
 //! Unlike glibc, an address in one family does not wait for the other but 50 ms.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::answer::{Family, Question, Said};
 use super::server::Server;
@@ -18,6 +19,8 @@ use super::{Failure, ResolveError, exchange};
 
 /// RFC 8305 §3: the family that has an address waits so long for the other.
 const GRACE: Duration = Duration::from_millis(50);
+/// A server whose port refuses may be starting anew: it is asked again after this.
+const AFTER_REFUSAL: Duration = Duration::from_millis(500);
 /// Answers that end in an alias and say nothing of it are followed so often.
 const MAX_FOLLOWED: usize = 8;
 
@@ -90,21 +93,34 @@ impl Stub {
             return Err(ResolveError::Answer { rcode: "NXDOMAIN", why });
         };
         let mut told: Option<Failure> = None;
-        let mut turns = self.turns().into_iter().peekable();
-        while let Some((server, patience)) = turns.next() {
+        let mut turns = VecDeque::from(self.turns());
+        let (mut refused, mut again) = (Vec::new(), false);
+        loop {
+            let Some((server, patience)) = turns.pop_front() else {
+                if refused.is_empty() || again {
+                    break;
+                }
+                again = true;
+                turns.extend(refused.drain(..));
+                sleep_until(deadline.min(Instant::now() + AFTER_REFUSAL.min(self.timeout / 4))).await;
+                continue;
+            };
             let began = Instant::now();
             let until = deadline.min(began + patience);
             if until <= began {
                 break;
             }
             let questions = [four.clone(), six.clone()];
-            match self.at(&server, questions, until, turns.peek().is_none()).await {
+            match self.at(&server, questions, until, turns.is_empty()).await {
                 Ok(found) => return Ok(found),
                 Err(failure) => {
                     if failure == Failure::Timeout {
                         server.let_pass(began.into_std());
                     }
                     tracing::debug!(server = %server.address, name, ?failure, "DNS");
+                    if matches!(failure, Failure::Unreachable(_)) {
+                        refused.push((server, patience));
+                    }
                     told = Some(told.map_or(failure.clone(), |before| before.or_better(failure)));
                 }
             }
