@@ -198,6 +198,8 @@ fn firefox_opens_its_websockets_through_the_https_proxy() {
             secured.section(tls),
             site.for_targets(&[&format!("{PAGE}:443"), &format!("{SOCKET}:443")])
         );
+        // Firefox calls home at every start; what isn't the page's leads to a port where nobody is.
+        let rest = format!("[pac]\notherwise = \"PROXY 127.0.0.1:1\"\n{rest}");
         let proxy = Proxy::start(&format!("[policy]\ntls = \"sni\"\n{rest}"));
         // Nothing but the HTTPS listener: Firefox would fall back to the plain one.
         let alone = format!("advertise = [\"https://127.0.0.1:{}\"]", proxy.https().port());

@@ -119,8 +119,10 @@ impl Browser {
              user_pref(\"services.settings.server\", \"data:,\");\n",
             proxy.http()
         );
-        // It would call home; nothing here may leave the machine.
+        // It would call home; nothing here may leave the machine, past the proxy or without one.
         for quiet in [
+            "network.proxy.allow_bypass",
+            "network.proxy.failover_direct",
             "app.update.enabled",
             "browser.safebrowsing.malware.enabled",
             "browser.safebrowsing.phishing.enabled",
@@ -130,6 +132,7 @@ impl Browser {
             "extensions.update.enabled",
             "network.captive-portal-service.enabled",
             "network.connectivity-service.enabled",
+            "network.dns.native_https_query",
             "toolkit.telemetry.enabled",
         ] {
             preferences.push_str(&format!("user_pref(\"{quiet}\", false);\n"));
