@@ -17,10 +17,10 @@ use ccpgate::tls::{keys, pem};
 use ccpgate::tunnel::hello::{self, Check, Verdict};
 
 /// Panics when something does not hold.
-pub type Entry = fn(&[u8]);
+pub(crate) type Entry = fn(&[u8]);
 
 /// Name and function of every entry; the name is that of its folder of seeds as well.
-pub const ALL: &[(&str, Entry)] = &[
+pub(crate) const ALL: &[(&str, Entry)] = &[
     ("client_hello", client_hello),
     ("request_head", request_head),
     ("target", target),
@@ -34,7 +34,7 @@ pub const ALL: &[(&str, Entry)] = &[
 
 /// The guard names the host that rustls, in the place of the server behind the tunnel, would see,
 /// or refuses; and it doesn't matter how the bytes were cut into segments.
-pub fn client_hello(data: &[u8]) {
+pub(crate) fn client_hello(data: &[u8]) {
     // No hello can name a host of that length.
     let nobody = Host::Name("nobody.".repeat(10_000).into());
     let at_once = |bytes: &[u8], host: &Host| hello::Judge::default().judge(bytes, Check::Sni, host);
@@ -79,7 +79,7 @@ pub fn client_hello(data: &[u8]) {
 
 /// A request has a head of bounded length, each line of it ended by CRLF, and nothing behind it is
 /// lost.
-pub fn request_head(data: &[u8]) {
+pub(crate) fn request_head(data: &[u8]) {
     const LIMIT: usize = 4096;
     match head::judge(data, LIMIT) {
         Some(Head::Request(request, rest)) => {
@@ -104,7 +104,7 @@ pub fn request_head(data: &[u8]) {
 }
 
 /// What the strict parser takes, `http::Uri` reads the same way, and the normal form is a fixed point.
-pub fn target(data: &[u8]) {
+pub(crate) fn target(data: &[u8]) {
     if let Ok(target) = Target::parse_authority(data) {
         let uri = http::Uri::try_from(data).expect("an authority");
         assert_eq!(uri.port_u16(), Some(target.port));
@@ -129,7 +129,7 @@ pub fn target(data: &[u8]) {
 }
 
 /// A configuration is refused with problems that have words, or shows as TOML that reads the same.
-pub fn config(data: &[u8]) {
+pub(crate) fn config(data: &[u8]) {
     let Some(file) = file_with(data) else { return };
     match load(&Sources { file: Some(file.path().to_owned()), ..Sources::default() }) {
         Err(errors) => assert!(!errors.problems.is_empty() && !errors.to_string().is_empty()),
@@ -145,7 +145,7 @@ pub fn config(data: &[u8]) {
 
 /// Whatever lines are patterns: the PAC is ASCII, closes what it opens, and the policy behind it
 /// allows what a pattern without a star names.
-pub fn pac(data: &[u8]) {
+pub(crate) fn pac(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let patterns: Vec<Pattern> = text.lines().take(50).filter_map(|line| Pattern::parse(line).ok()).collect();
     let rules = patterns.iter().map(|pattern| Rule::added(pattern.clone(), vec![443], Category::Extra));
@@ -165,7 +165,7 @@ pub fn pac(data: &[u8]) {
 }
 
 /// A key file is 32 bytes or 64 hexadecimal digits, or it is refused.
-pub fn ticket_key(data: &[u8]) {
+pub(crate) fn ticket_key(data: &[u8]) {
     let Some(file) = file_with(data) else { return };
     let private = std::fs::Permissions::from_mode(0o600);
     if file.as_file().set_permissions(private).is_err() {
@@ -184,7 +184,7 @@ pub fn ticket_key(data: &[u8]) {
 }
 
 /// Nothing but sections of PEM is found in a text.
-pub fn pem(data: &[u8]) {
+pub(crate) fn pem(data: &[u8]) {
     let begins = data.windows(11).any(|w| w == b"-----BEGIN ");
     let certificates = pem::certificates(data);
     assert!(certificates.as_ref().is_ok_and(|found| !found.is_empty()) || certificates.is_err());
@@ -193,7 +193,7 @@ pub fn pem(data: &[u8]) {
 
 /// An answer to a question that was asked has its id and repeats it, or says why not; its addresses
 /// are few, different, and of the family that was asked for.
-pub fn dns_answer(data: &[u8]) {
+pub(crate) fn dns_answer(data: &[u8]) {
     let id = data.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
     for family in [Family::V4, Family::V6] {
         let question = Question::new("name.example", family).expect("a name");
@@ -218,7 +218,7 @@ pub fn dns_answer(data: &[u8]) {
 
 /// A log is refused with line and column, or gives a report whose failures are lines of it, in order,
 /// without a control character.
-pub fn agent_log(data: &[u8]) {
+pub(crate) fn agent_log(data: &[u8]) {
     match agent_log::read::read(data) {
         Err(why) => assert!(why.starts_with("line ") && why.contains("column "), "{why}"),
         Ok(entries) => {

@@ -2,11 +2,11 @@
 //!
 //! The pure core ([`target`], [`policy`], [`catalogue`], [`cause`], [`outcome`], [`pac`], [`address`], [`explain`]) does no
 //! I/O. [`proxy`] is the data path, accept → admit → decide → reach → guard → [`tunnel`] → record, on the
-//! rooms that do its I/O: [`egress`], [`net`], [`tunnel`]. [`journal`] is told what happens; [`config`] turns text into
-//! what is in force; [`serve`] is the life of the process; [`cli`] is what an administrator types.
+//! rooms that do its I/O: [`egress`], `net`, [`tunnel`]. [`journal`] is told what happens; [`config`] turns text into
+//! what is in force; `serve` is the life of the process; [`cli`] is what an administrator types.
 
 pub mod address;
-pub mod admin;
+pub(crate) mod admin;
 pub mod catalogue;
 pub mod cause;
 pub mod cli;
@@ -14,13 +14,13 @@ pub mod config;
 pub mod egress;
 pub mod explain;
 pub mod journal;
-pub mod net;
+pub(crate) mod net;
 pub mod outcome;
 pub mod pac;
 pub mod plan;
 pub mod policy;
 pub mod proxy;
-pub mod serve;
+pub(crate) mod serve;
 pub mod target;
 pub mod tls;
 pub mod tunnel;

@@ -238,7 +238,7 @@ fn every_value_of_a_closed_label_is_described() {
 fn refusals() -> Vec<Refusal> {
     let address = "192.0.2.1:443".parse().unwrap();
     let error = || io::Error::from(io::ErrorKind::Other);
-    let mut all: Vec<Refusal> = <Reason as strum::VariantArray>::VARIANTS
+    let mut all: Vec<Refusal> = <Reason as VariantArray>::VARIANTS
         .iter()
         .map(|reason| Refusal::Policy { reason: *reason, rule: None })
         .collect();

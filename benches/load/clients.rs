@@ -11,21 +11,21 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use crate::Failure;
 
 /// What each bulk tunnel carries, and what one message holds.
-pub const BULK_BYTES: u64 = 1 << 30;
-pub const MESSAGE: usize = 200;
+pub(crate) const BULK_BYTES: u64 = 1 << 30;
+pub(crate) const MESSAGE: usize = 200;
 /// Both ends spread over several loopback addresses, or 100,000 closed connections in TIME_WAIT
 /// would use up the local ports.
-pub const ADDRESSES: u8 = 8;
+pub(crate) const ADDRESSES: u8 = 8;
 
 /// How a client gets to the upstream; what it says first is a real ClientHello.
 #[derive(Clone)]
-pub struct Route {
+pub(crate) struct Route {
     pub proxy: SocketAddr,
     heads: Arc<[(String, Vec<u8>)]>,
 }
 
 impl Route {
-    pub fn new(proxy: SocketAddr) -> Result<Self, Failure> {
+    pub(crate) fn new(proxy: SocketAddr) -> Result<Self, Failure> {
         let config = Arc::new(
             rustls::ClientConfig::builder()
                 .with_root_certificates(rustls::RootCertStore::empty())
@@ -42,7 +42,7 @@ impl Route {
     }
 
     /// Tunnel number `number`, through which the upstream has been told what to do.
-    pub async fn open(&self, number: usize, command: &[u8; 1]) -> Result<TcpStream, Failure> {
+    pub(crate) async fn open(&self, number: usize, command: &[u8; 1]) -> Result<TcpStream, Failure> {
         let (head, hello) = &self.heads[number % self.heads.len()];
         let socket = TcpSocket::new_v4()?;
         let from = Ipv4Addr::new(127, 0, 1, 1 + (number / self.heads.len() % usize::from(ADDRESSES)) as u8);
@@ -64,23 +64,23 @@ impl Route {
     }
 }
 
-pub fn host(i: u8) -> String {
+pub(crate) fn host(i: u8) -> String {
     format!("rtc{i}.connect-telecom.us-west-2.amazonaws.com")
 }
 
-pub async fn echo(tunnel: &mut TcpStream, message: &[u8]) -> Result<(), Failure> {
+pub(crate) async fn echo(tunnel: &mut TcpStream, message: &[u8]) -> Result<(), Failure> {
     tunnel.write_all(message).await?;
     let mut back = vec![0; message.len()];
     tunnel.read_exact(&mut back).await?;
     if back == message { Ok(()) } else { Err("the echo differs".into()) }
 }
 
-pub async fn close(mut tunnel: TcpStream) -> Result<(), Failure> {
+pub(crate) async fn close(mut tunnel: TcpStream) -> Result<(), Failure> {
     tunnel.shutdown().await?;
     same(swallow(&mut tunnel).await?, 0)
 }
 
-pub async fn swallow(tunnel: &mut TcpStream) -> io::Result<u64> {
+pub(crate) async fn swallow(tunnel: &mut TcpStream) -> io::Result<u64> {
     let (mut sum, mut buffer) = (0, vec![0; 256 << 10]);
     loop {
         match tunnel.read(&mut buffer).await? {
@@ -91,7 +91,7 @@ pub async fn swallow(tunnel: &mut TcpStream) -> io::Result<u64> {
 }
 
 /// Sends all there is and learns how much of it arrived.
-pub async fn pour(tunnel: &mut TcpStream) -> io::Result<u64> {
+pub(crate) async fn pour(tunnel: &mut TcpStream) -> io::Result<u64> {
     send_bulk(tunnel).await?;
     tunnel.shutdown().await?;
     tunnel.read_u64().await
@@ -105,12 +105,12 @@ async fn send_bulk(to: &mut TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-pub fn same(got: u64, wanted: u64) -> Result<(), Failure> {
+pub(crate) fn same(got: u64, wanted: u64) -> Result<(), Failure> {
     if got == wanted { Ok(()) } else { Err(format!("{got} bytes arrived, not {wanted}").into()) }
 }
 
 /// Listens on eight loopback addresses and one port; says which.
-pub async fn upstream() -> io::Result<u16> {
+pub(crate) async fn upstream() -> io::Result<u16> {
     let mut port = 0;
     for i in 1..=ADDRESSES {
         let listener = TcpListener::bind((Ipv4Addr::new(127, 0, 0, i), port)).await?;

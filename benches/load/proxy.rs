@@ -14,7 +14,7 @@ use crate::clients::{ADDRESSES, Route, host};
 use crate::table::Kind;
 
 /// A running proxy, killed when dropped.
-pub struct Proxy {
+pub(crate) struct Proxy {
     child: Child,
     pub route: Route,
 }
@@ -27,7 +27,7 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    pub async fn start(kind: Kind, upstream: u16, folder: &Path) -> Result<Self, Failure> {
+    pub(crate) async fn start(kind: Kind, upstream: u16, folder: &Path) -> Result<Self, Failure> {
         let output = folder.join("output");
         let mut command = match kind {
             Kind::Bare => {
@@ -65,7 +65,7 @@ impl Proxy {
     }
 
     /// CPU time of all threads. Unlike `stat`, which counts in 10 ms, this is in nanoseconds.
-    pub fn cpu(&self) -> Result<Duration, Failure> {
+    pub(crate) fn cpu(&self) -> Result<Duration, Failure> {
         let mut sum = 0;
         for thread in std::fs::read_dir(self.of_proc("task"))? {
             let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
@@ -75,19 +75,19 @@ impl Proxy {
     }
 
     /// Proportional set size in bytes.
-    pub fn pss(&self) -> Result<u64, Failure> {
+    pub(crate) fn pss(&self) -> Result<u64, Failure> {
         let text = std::fs::read_to_string(self.of_proc("smaps_rollup"))?;
         let line = text.lines().find_map(|l| l.strip_prefix("Pss:")).ok_or("no Pss in smaps_rollup")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 
-    pub fn descriptors(&self) -> io::Result<usize> {
+    pub(crate) fn descriptors(&self) -> io::Result<usize> {
         Ok(std::fs::read_dir(self.of_proc("fd"))?.count())
     }
 
     /// Waits until the tunnels that were closed are gone: no more descriptors than this, or, with
     /// 0, no fewer than a moment ago.
-    pub async fn settle(&self, descriptors: usize) -> Result<(), Failure> {
+    pub(crate) async fn settle(&self, descriptors: usize) -> Result<(), Failure> {
         let (deadline, mut last) = (Instant::now() + Duration::from_secs(10), usize::MAX);
         loop {
             let now = self.descriptors()?;

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::{Failure, raise_descriptor_limit};
 
 /// One event loop for each core, as ccpgate has it, and nothing but copying.
-pub fn run(upstream: u16) -> Result<(), Failure> {
+pub(crate) fn run(upstream: u16) -> Result<(), Failure> {
     raise_descriptor_limit()?;
     let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;

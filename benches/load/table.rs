@@ -1,20 +1,20 @@
 //! The table of figures: medians over the repetitions, the bare relay's beside ccpgate's.
 
 /// What one part of a run found, by figure.
-pub type Figures = Vec<(&'static str, f64)>;
+pub(crate) type Figures = Vec<(&'static str, f64)>;
 
 #[derive(Clone, Copy, PartialEq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Bare,
     Ccpgate,
 }
 
 /// What each repetition found, by figure: the bare relay's and ccpgate's.
 #[derive(Default)]
-pub struct Table(Vec<(&'static str, [Vec<f64>; 2])>);
+pub(crate) struct Table(Vec<(&'static str, [Vec<f64>; 2])>);
 
 impl Table {
-    pub fn add(&mut self, kind: Kind, figures: Figures) {
+    pub(crate) fn add(&mut self, kind: Kind, figures: Figures) {
         for (name, value) in figures {
             let at = self.0.iter().position(|(n, _)| *n == name).unwrap_or_else(|| {
                 self.0.push((name, Default::default()));
@@ -24,7 +24,7 @@ impl Table {
         }
     }
 
-    pub fn print(mut self, repetitions: usize) {
+    pub(crate) fn print(mut self, repetitions: usize) {
         println!("| medians of {repetitions} | bare relay | ccpgate | ratio |\n| --- | --- | --- | --- |");
         for (name, values) in &mut self.0 {
             let [bare, ours] = values.each_mut().map(|of_kind| {

@@ -25,7 +25,7 @@ pub(super) struct Layer {
 
 impl Layer {
     /// A TOML document. Wrong syntax leaves an empty layer.
-    pub fn document(source: Source, text: &str, problems: &mut Vec<Problem>) -> Self {
+    pub(super) fn document(source: Source, text: &str, problems: &mut Vec<Problem>) -> Self {
         let mut layer = Self { source, dict: Dict::new(), positions: BTreeMap::new() };
         let (document, errors) = DeTable::parse_recoverable(text);
         let (twice, errors): (Vec<_>, Vec<_>) =
@@ -49,7 +49,7 @@ impl Layer {
     }
 
     /// A TOML document as far as it can be read, with whatever keys it has.
-    pub fn legible(source: Source, text: &str) -> Self {
+    pub(super) fn legible(source: Source, text: &str) -> Self {
         let mut layer = Self { source, dict: Dict::new(), positions: BTreeMap::new() };
         let (document, _) = DeTable::parse_recoverable(text);
         let mut outline = Outline { lines: Lines::of(text), positions: &mut layer.positions };
@@ -94,7 +94,7 @@ impl Layer {
     }
 
     /// A variable `CCPGATE_SECTION__KEY`; none where the name is not of this form.
-    pub fn variable(name: &str, text: &str, problems: &mut Vec<Problem>) -> Option<Self> {
+    pub(super) fn variable(name: &str, text: &str, problems: &mut Vec<Problem>) -> Option<Self> {
         let (section, key) = name.strip_prefix("CCPGATE_")?.split_once("__")?;
         if section.is_empty() {
             return None;
@@ -110,7 +110,7 @@ impl Layer {
     }
 
     /// A flag's `section.key=value`.
-    pub fn flag(flag: &str, problems: &mut Vec<Problem>) -> Option<Self> {
+    pub(super) fn flag(flag: &str, problems: &mut Vec<Problem>) -> Option<Self> {
         let path_and_text = split_unquoted(flag, '=').and_then(|(path, text)| {
             let mut path_parts = Vec::new();
             let mut rest = path;

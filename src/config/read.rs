@@ -17,13 +17,13 @@ pub(super) struct Reading<'a> {
 
 impl Reading<'_> {
     /// Remembers where the value of a key came from.
-    pub fn record(&mut self, key: &str, value: &Value) {
+    pub(super) fn record(&mut self, key: &str, value: &Value) {
         let sources = self.sources(value);
         self.provenance.sources.insert(key.to_owned(), sources);
     }
 
     /// Reports a key that a table lacks.
-    pub fn missing(&mut self, table: &Table<'_>, name: &str) {
+    pub(super) fn missing(&mut self, table: &Table<'_>, name: &str) {
         let source = self.source(table.tag);
         let position = self.position(&source, &table.key);
         let message = format!("the key `{name}` is missing");
@@ -31,7 +31,7 @@ impl Reading<'_> {
     }
 
     /// Reports a value that is wrong.
-    pub fn fault(&mut self, key: &str, value: &Value, message: String) {
+    pub(super) fn fault(&mut self, key: &str, value: &Value, message: String) {
         let source = self.source(value.tag());
         let position = self.position(&source, key);
         let (key, value) = (Some(key.to_owned()), Some(shown(value)));
@@ -46,7 +46,7 @@ impl Reading<'_> {
     }
 
     /// The layer that a value came from.
-    pub fn source(&self, tag: Tag) -> Source {
+    pub(super) fn source(&self, tag: Tag) -> Source {
         self.figment.get_metadata(tag).map_or(Source::Default, source_of)
     }
 
@@ -64,12 +64,12 @@ impl Reading<'_> {
     }
 
     /// Whether the layer has only strings to say everything with, so that `"5"` may be a number.
-    pub fn is_textual(&self, tag: Tag) -> bool {
+    pub(super) fn is_textual(&self, tag: Tag) -> bool {
         matches!(self.source(tag), Source::Environment(_) | Source::Set)
     }
 
     /// The absolute form of a path, from where its layer counts.
-    pub fn resolve(&self, tag: Tag, path: &Path) -> PathBuf {
+    pub(super) fn resolve(&self, tag: Tag, path: &Path) -> PathBuf {
         let path = match self.source(tag) {
             Source::File(file) => file.parent().unwrap_or(Path::new("")).join(path),
             _ => path.to_owned(),

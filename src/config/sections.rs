@@ -336,7 +336,7 @@ pub(super) fn read_allow(value: &Value, reading: &mut Reading<'_>) -> Option<Vec
 
 impl About {
     /// JSON Schema of the section's table.
-    pub fn schema(self, required: &[&str]) -> Json {
+    pub(super) fn schema(self, required: &[&str]) -> Json {
         let mut properties = Map::new();
         for (name, text, mut schema) in self.keys {
             schema["description"] = json!(text);

@@ -6,8 +6,8 @@ mod answer;
 pub mod dialer;
 pub mod dns;
 pub mod failure;
-pub mod own;
-pub mod parent;
+pub(crate) mod own;
+pub(crate) mod parent;
 pub mod resolver;
 pub mod url;
 

@@ -9,7 +9,7 @@ use super::journald::{self, Journal};
 use super::log::{JsonLine, Utc};
 
 /// Writes it to standard error as the log would have.
-pub fn start_failed(error: &str) {
+pub(crate) fn start_failed(error: &str) {
     let say = || tracing::error!(event = "start_failed", error, "ccpgate serve can't start");
     let builder = tracing_subscriber::fmt().with_writer(io::stderr).with_timer(Utc).with_ansi(false);
     let builder = builder.event_format(JsonLine).fmt_fields(DefaultFields::new());

@@ -1,5 +1,5 @@
 //! The log: ordinary lines through `tracing`, and one line for each ended tunnel and each denial
-//! ([`super::access`]). All go through one bounded buffer that a thread of its own writes out, so that a
+//! (`journal::access`). All go through one bounded buffer that a thread of its own writes out, so that a
 //! stuck disk or pipe never holds up a tunnel: then lines are dropped and counted.
 
 use std::io::{self, Write};

@@ -3,14 +3,14 @@
 //! The data path tells the [`Journal`] once of each beginning, end and denial. Everybody who wants to
 //! know of them listens here: metrics, the error ratio, the access line.
 
-pub mod access;
-pub mod id;
+pub(crate) mod access;
+pub(crate) mod id;
 pub(crate) mod journald;
-pub mod last;
+pub(crate) mod last;
 pub mod log;
 pub mod metrics;
 mod ratio;
-pub mod sample;
+pub(crate) mod sample;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -21,7 +21,7 @@ const OF_NEWCOMERS: u32 = 500;
 const COUNTERS: usize = 2048;
 
 /// Counts the lines of this second. Cheap, and without a lock.
-pub struct Sampler {
+pub(crate) struct Sampler {
     since: Instant,
     second: AtomicU64,
     all: AtomicU32,
@@ -33,7 +33,7 @@ pub struct Sampler {
 
 /// What becomes of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     pub write: bool,
     /// Lines that were left out since this was last told; told once, at the beginning of a second.
     pub left_out: u64,
@@ -56,7 +56,7 @@ impl Default for Sampler {
 
 impl Sampler {
     /// Whether a line that `source` causes is written.
-    pub fn judge(&self, source: IpAddr) -> Verdict {
+    pub(crate) fn judge(&self, source: IpAddr) -> Verdict {
         self.judge_at(source, self.since.elapsed().as_secs())
     }
 
@@ -101,26 +101,26 @@ fn bump(counter: &AtomicU64, now: u64) -> u32 {
 }
 
 /// So many a second of whatever kind, where no source is known.
-pub struct Rate {
+pub(crate) struct Rate {
     most: u32,
     since: Instant,
     counter: AtomicU64,
 }
 
 impl Rate {
-    pub fn new(most: u32) -> Self {
+    pub(crate) fn new(most: u32) -> Self {
         Self { most, since: Instant::now(), counter: AtomicU64::new(0) }
     }
 
     /// Counts one in; whether there is room for it in this second.
-    pub fn fits(&self) -> bool {
+    pub(crate) fn fits(&self) -> bool {
         bump(&self.counter, self.since.elapsed().as_secs()) <= self.most
     }
 }
 
 /// Lets one line through in so many seconds: every browser of an office asks for the wrong address
 /// that a policy has given out.
-pub struct Seldom {
+pub(crate) struct Seldom {
     since: Instant,
     /// The second from which on the next one is due.
     due: AtomicU64,
@@ -136,7 +136,7 @@ impl Seldom {
     const SECONDS: u64 = 10;
 
     /// Whether a line is due; then the next one isn't for a while.
-    pub fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         let (now, due) = (self.since.elapsed().as_secs(), self.due.load(Ordering::Relaxed));
         now >= due
             && self

@@ -14,20 +14,20 @@ const AT_ONCE: u32 = 1000;
 
 /// The failed accepts of one listener.
 #[derive(Default)]
-pub struct Setbacks {
+pub(crate) struct Setbacks {
     in_a_row: u32,
     logged: Option<Instant>,
 }
 
 impl Setbacks {
     /// A connection was accepted.
-    pub fn over(&mut self) {
+    pub(crate) fn over(&mut self) {
         self.in_a_row = 0;
     }
 
     /// Pauses after an error that the next accept would most likely meet again, and logs it now and
     /// then. Returns whether it paused.
-    pub async fn pause(&mut self, error: &io::Error, listener: &'static str) -> bool {
+    pub(crate) async fn pause(&mut self, error: &io::Error, listener: &'static str) -> bool {
         self.in_a_row += 1;
         if is_one_clients(error) && self.in_a_row < AT_ONCE {
             return false;
@@ -47,7 +47,7 @@ impl Setbacks {
 
 /// Whether the error belongs to the connection that would have been accepted, and is gone with it:
 /// accept(2) reports pending network errors of that connection.
-pub fn is_one_clients(error: &io::Error) -> bool {
+pub(crate) fn is_one_clients(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(

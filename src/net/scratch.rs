@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// One read takes at most this much: a head and a ClientHello usually come whole.
-pub const SIZE: usize = 64 * 1024;
+pub(crate) const SIZE: usize = 64 * 1024;
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SIZE].into_boxed_slice());
@@ -20,12 +20,12 @@ thread_local! {
 ///
 /// # Panics
 /// When it is lent already.
-pub fn with<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+pub(crate) fn with<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
     BUFFER.with_borrow_mut(|buffer| work(buffer))
 }
 
 /// Reads once into this thread's buffer and lets `take` look at the bytes; 0 bytes is the end.
-pub fn poll_read<R: AsyncRead + Unpin, T>(
+pub(crate) fn poll_read<R: AsyncRead + Unpin, T>(
     reader: &mut R,
     cx: &mut Context<'_>,
     take: impl FnOnce(&[u8]) -> T,
@@ -39,7 +39,7 @@ pub fn poll_read<R: AsyncRead + Unpin, T>(
 
 /// Reads and drops until the end, an error, or so many bytes. No `async fn`, which would keep its
 /// arguments twice: an idle tunnel holds the room for this.
-pub fn discard<R: AsyncRead + Unpin>(from: &mut R, most: usize) -> impl Future<Output = ()> {
+pub(crate) fn discard<R: AsyncRead + Unpin>(from: &mut R, most: usize) -> impl Future<Output = ()> {
     let mut left = most;
     poll_fn(move |cx| {
         while left > 0 {

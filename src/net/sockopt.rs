@@ -31,7 +31,7 @@ const TCP_RTO_MAX_MS: libc::c_int = 44;
 ///
 /// # Errors
 /// When the kernel refuses an option; the socket works without it.
-pub fn prepare(socket: impl AsFd) -> io::Result<()> {
+pub(crate) fn prepare(socket: impl AsFd) -> io::Result<()> {
     let fd = socket.as_fd();
     sockopt::set_tcp_nodelay(fd, true)?;
     sockopt::set_tcp_keepidle(fd, KEEPALIVE_IDLE)?;
@@ -49,18 +49,18 @@ pub fn prepare(socket: impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// When the kernel refuses the option; ports are scarcer then.
-pub fn bind_address_no_port(socket: impl AsFd) -> io::Result<()> {
+pub(crate) fn bind_address_no_port(socket: impl AsFd) -> io::Result<()> {
     set_int(socket.as_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
 /// Makes the next close of this socket a reset instead of an orderly end.
-pub fn reset_on_close(socket: impl AsFd) {
+pub(crate) fn reset_on_close(socket: impl AsFd) {
     // On a socket that is already dead there is nothing left to reset.
     let _ = sockopt::set_socket_linger(socket.as_fd(), Some(Duration::ZERO));
 }
 
 /// Bytes that have come in on this connection, read or not; the other side's FIN counts as one.
-pub fn received(socket: impl AsFd) -> Option<u64> {
+pub(crate) fn received(socket: impl AsFd) -> Option<u64> {
     // Older kernels give less of `struct tcp_info` (linux/tcp.h), whose layout only ever grows.
     const OFFSET: usize = offset_of!(libc::tcp_info, tcpi_bytes_received);
     let info: [u8; OFFSET + size_of::<u64>()] = get(socket, libc::IPPROTO_TCP, libc::TCP_INFO)?;
@@ -68,7 +68,7 @@ pub fn received(socket: impl AsFd) -> Option<u64> {
 }
 
 /// Whether bytes written to this connection have not reached the other side's kernel yet.
-pub fn undelivered(socket: impl AsFd) -> bool {
+pub(crate) fn undelivered(socket: impl AsFd) -> bool {
     /// In segments.
     const UNACKED: usize = offset_of!(libc::tcp_info, tcpi_unacked);
     /// In bytes.

@@ -12,17 +12,17 @@ use crate::journal::id::RequestId;
 use crate::net::scratch;
 use crate::tunnel::wire::Wire;
 
-pub const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
+pub(crate) const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
 /// How long, and for how many bytes, what a refused client still sends is dropped: closing on
 /// unread bytes would reset the connection and take the answer with it.
 const MOMENT: Duration = Duration::from_millis(500);
 const DROPPED: usize = 1 << 20;
 
-pub const PAC_TYPE: &str = "application/x-ns-proxy-autoconfig";
+pub(crate) const PAC_TYPE: &str = "application/x-ns-proxy-autoconfig";
 
 /// An answer that is not a tunnel.
-pub struct Plain<'a> {
+pub(crate) struct Plain<'a> {
     pub status: u16,
     pub reason: &'a str,
     pub fields: Vec<(&'a str, String)>,
@@ -40,30 +40,30 @@ impl<'a> Plain<'a> {
     }
 
     /// A refusal as the contract words it. `name` is `proxy.name`, `target` in normal form.
-    pub fn refusal(refusal: &Refusal, name: &str, target: Option<&str>, id: RequestId) -> Self {
+    pub(crate) fn refusal(refusal: &Refusal, name: &str, target: Option<&str>, id: RequestId) -> Self {
         let (status, reason, _) = refusal.status();
         let mut answer = Plain::text(status, reason, refusal.body(target, id));
         answer.fields.push(("Proxy-Status", refusal.proxy_status(name)));
         answer
     }
 
-    pub fn pac(text: String) -> Self {
+    pub(crate) fn pac(text: String) -> Self {
         let fields = vec![("Content-Type", PAC_TYPE.to_owned()), ("Cache-Control", "no-cache".to_owned())];
         Self { status: 200, reason: "OK", fields, body: text }
     }
 
     /// The answer of a probe.
-    pub fn readiness(ready: bool, said: &str) -> Self {
+    pub(crate) fn readiness(ready: bool, said: &str) -> Self {
         let (status, reason) = if ready { (200, "OK") } else { (503, "Service Unavailable") };
         Plain::text(status, reason, said.into())
     }
 
-    pub fn not_found() -> Self {
+    pub(crate) fn not_found() -> Self {
         let body = "ccpgate: only /proxy.pac, /wpad.dat and /readyz are here; the metrics are on the admin listener\n";
         Plain::text(404, "Not Found", body.into())
     }
 
-    pub fn not_allowed() -> Self {
+    pub(crate) fn not_allowed() -> Self {
         let body = "ccpgate: only GET and HEAD are allowed here\n";
         let mut answer = Plain::text(405, "Method Not Allowed", body.into());
         answer.fields.push(("Allow", "GET, HEAD".into()));
@@ -90,7 +90,7 @@ impl<'a> Plain<'a> {
     ///
     /// # Errors
     /// When the client has gone.
-    pub async fn send<C: Wire>(&self, client: &mut C, request: &Request) -> io::Result<()> {
+    pub(crate) async fn send<C: Wire>(&self, client: &mut C, request: &Request) -> io::Result<()> {
         let close = request.close || request.body;
         client.write_all(&self.encode(&*request.method == "HEAD", close)).await?;
         client.flush().await?;
@@ -101,7 +101,7 @@ impl<'a> Plain<'a> {
     }
 
     /// Answers and closes (RFC 9931: nothing that follows a refused CONNECT may be parsed).
-    pub async fn send_last<C: Wire>(&self, client: &mut C, head_only: bool) {
+    pub(crate) async fn send_last<C: Wire>(&self, client: &mut C, head_only: bool) {
         if client.write_all(&self.encode(head_only, true)).await.is_ok() && client.flush().await.is_ok() {
             part(client).await;
         }

@@ -13,7 +13,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// The way out: first no new work, at the end no tunnels either.
 #[derive(Default)]
-pub struct Drain {
+pub(crate) struct Drain {
     /// A drain waits for what is counted here: requests on their way to a tunnel, and tunnels.
     busy: TaskTracker,
     /// From the signal on: `/readyz` says no.
@@ -39,57 +39,57 @@ enum Step {
 
 impl Drain {
     /// Says that the process is about to go; everything is served as before.
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.leaving.store(true, Ordering::Release);
     }
 
     /// Whether the signal to end has come.
-    pub fn is_leaving(&self) -> bool {
+    pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Acquire)
     }
 
     /// Takes no new work from now on.
-    pub fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.begun.cancel();
         self.busy.close();
     }
 
     /// Counts a request on its way to a tunnel, and then its tunnel, until this is dropped.
-    pub fn busy(&self) -> TaskTrackerToken {
+    pub(crate) fn busy(&self) -> TaskTrackerToken {
         self.busy.token()
     }
 
     /// Waits until nothing is counted any more, once the drain has begun.
-    pub async fn idle(&self) {
+    pub(crate) async fn idle(&self) {
         self.busy.wait().await;
     }
 
     /// Tunnels, and requests on their way to one.
-    pub fn busy_now(&self) -> usize {
+    pub(crate) fn busy_now(&self) -> usize {
         self.busy.len()
     }
 
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.begun.is_cancelled()
     }
 
     /// Waits for the drain to begin.
-    pub async fn begun(&self) {
+    pub(crate) async fn begun(&self) {
         self.begun.cancelled().await;
     }
 
     /// Notices from now on which tunnels move anything.
-    pub fn watch(&self) {
+    pub(crate) fn watch(&self) {
         self.ring(Step::Watch);
     }
 
     /// Ends the tunnels that moved nothing since [`Drain::watch`].
-    pub fn cut_quiet(&self) {
+    pub(crate) fn cut_quiet(&self) {
         self.ring(Step::CutQuiet);
     }
 
     /// Ends what still lives.
-    pub fn cut_all(&self) {
+    pub(crate) fn cut_all(&self) {
         self.ring(Step::CutAll);
     }
 
@@ -99,7 +99,7 @@ impl Drain {
     }
 
     /// Runs a tunnel to its end, or until it is cut: then none.
-    pub fn unless_cut<F: Future + Unpin>(&self, tunnel: F) -> UnlessCut<'_, F> {
+    pub(crate) fn unless_cut<F: Future + Unpin>(&self, tunnel: F) -> UnlessCut<'_, F> {
         UnlessCut {
             tunnel,
             rung: self.rung.notified(),

@@ -25,7 +25,7 @@ use crate::tunnel::wire::Wire;
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Serves one connection; `permit` counts it until the end.
-pub fn serve<C: Wire>(
+pub(super) fn serve<C: Wire>(
     client: C,
     peer: Peer,
     permit: Permit,

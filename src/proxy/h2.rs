@@ -43,7 +43,7 @@ const EARLY_RESETS: usize = 50;
 const FIELD_OVERHEAD: usize = 32;
 
 /// Serves one connection until it ends; `permit` counts it.
-pub async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, shared: Arc<Shared>) {
+pub(crate) async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, shared: Arc<Shared>) {
     let snapshot = shared.snapshot();
     // The h2 crate answers larger ones by itself, without a word why; so it gets those alone that
     // are twice too large.

@@ -16,7 +16,7 @@ use crate::tls::material::Serving;
 
 /// The TLS proxy listener; what it serves with is swapped by a reload.
 #[derive(Clone)]
-pub struct Https(pub Arc<ArcSwap<Serving>>);
+pub(crate) struct Https(pub Arc<ArcSwap<Serving>>);
 
 impl Service for Https {
     const ENTRANCE: Entrance = Entrance::Https;

@@ -33,7 +33,7 @@ const BACKLOG: i32 = 4096;
 ///
 /// # Errors
 /// When the address is in use, or its port below 1024 without the right to it.
-pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
     bind_shared(address, false)
 }
 
@@ -46,7 +46,7 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
 ///
 /// # Errors
 /// As of [`bind`].
-pub fn bind_beside(address: SocketAddr, others: &[&StdListener]) -> io::Result<StdListener> {
+pub(crate) fn bind_beside(address: SocketAddr, others: &[&StdListener]) -> io::Result<StdListener> {
     let share = |shared| others.iter().try_for_each(|other| sockopt::set_socket_reuseport(other, shared));
     let bound = share(true).map_err(io::Error::from).and_then(|()| bind_shared(address, true));
     share(false)?;
@@ -109,7 +109,7 @@ fn explain(error: io::Error, address: SocketAddr) -> io::Error {
 }
 
 /// Tells the workers that accept from one listener to end.
-pub struct Stopper {
+pub(crate) struct Stopper {
     told: CancellationToken,
     leave: Arc<AtomicBool>,
     gone: Receiver<Infallible>,
@@ -117,7 +117,7 @@ pub struct Stopper {
 
 /// What each worker that accepts holds until it has ended.
 #[derive(Clone)]
-pub struct Stop {
+pub(crate) struct Stop {
     told: CancellationToken,
     leave: Arc<AtomicBool>,
     /// Dropped with the last of them, which is how the stopper knows.
@@ -126,7 +126,7 @@ pub struct Stop {
 
 impl Stopper {
     /// A stopper, and what it stops.
-    pub fn new() -> (Self, Stop) {
+    pub(crate) fn new() -> (Self, Stop) {
         let (here, gone) = channel(1);
         let (told, leave) = (CancellationToken::new(), Arc::default());
         let stop = Stop { told, leave, _here: here };
@@ -134,41 +134,41 @@ impl Stopper {
     }
 
     /// Ends them once they have accepted what waits in the queue: the socket goes with them.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.told.cancel();
     }
 
     /// Ends them at once: the socket stays, and what waits is for others to accept.
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.leave.store(true, Ordering::Release);
         self.told.cancel();
     }
 
     /// Waits until all of them have ended.
-    pub async fn ended(&mut self) {
+    pub(crate) async fn ended(&mut self) {
         while self.gone.recv().await.is_some() {}
     }
 }
 
 impl Stop {
     /// Waits for the word to end.
-    pub async fn told(&self) {
+    pub(crate) async fn told(&self) {
         self.told.cancelled().await;
     }
 
     /// Whether the word has come.
-    pub fn is_told(&self) -> bool {
+    pub(crate) fn is_told(&self) -> bool {
         self.told.is_cancelled()
     }
 
     /// Whether what waits in the queue is for others.
-    pub fn leaves(&self) -> bool {
+    pub(crate) fn leaves(&self) -> bool {
         self.leave.load(Ordering::Acquire)
     }
 }
 
 /// How a connection of a listener is served; over TLS a handshake comes first.
-pub trait Service: Clone + Send + 'static {
+pub(crate) trait Service: Clone + Send + 'static {
     const ENTRANCE: Entrance;
 
     fn serve(
@@ -182,7 +182,7 @@ pub trait Service: Clone + Send + 'static {
 
 /// The plain proxy listener.
 #[derive(Clone)]
-pub struct Http;
+pub(crate) struct Http;
 
 impl Service for Http {
     const ENTRANCE: Entrance = Entrance::Http;
@@ -199,7 +199,12 @@ impl Service for Http {
 }
 
 /// Accepts until `stop`, then what still waits in the queue, unless that is for others.
-pub async fn accept_all<S: Service>(listener: StdListener, service: S, shared: Arc<Shared>, stop: Stop) {
+pub(crate) async fn accept_all<S: Service>(
+    listener: StdListener,
+    service: S,
+    shared: Arc<Shared>,
+    stop: Stop,
+) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "a worker can't watch its listener"),

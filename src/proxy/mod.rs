@@ -1,20 +1,20 @@
 //! The proxy listeners: from an accepted connection to its tunnel or refusal.
 
 pub mod admission;
-pub mod answer;
-pub mod drain;
+pub(crate) mod answer;
+pub(crate) mod drain;
 mod h1;
-pub mod h2;
+pub(crate) mod h2;
 mod handshake;
 pub mod head;
-pub mod https;
-pub mod listener;
+pub(crate) mod https;
+pub(crate) mod listener;
 mod recognise;
-pub mod record;
+pub(crate) mod record;
 pub mod refusal;
-pub mod routes;
-pub mod session;
-pub mod shared;
-pub mod shown;
-pub mod snapshot;
-pub mod timer;
+pub(crate) mod routes;
+pub(crate) mod session;
+pub(crate) mod shared;
+pub(crate) mod shown;
+pub(crate) mod snapshot;
+pub(crate) mod timer;

@@ -20,7 +20,7 @@ use crate::tunnel::relay::{Meter, Moved};
 
 /// Lives as long as the tunnel; the policy it was opened under stays alive with it. In a box from
 /// the start, because every step up to the tunnel hands it on.
-pub struct Record {
+pub(crate) struct Record {
     pub id: RequestId,
     pub target: Target,
     pub snapshot: Arc<Snapshot>,
@@ -37,7 +37,7 @@ pub struct Record {
 }
 
 impl Record {
-    pub fn new(
+    pub(crate) fn new(
         id: RequestId,
         peer: &Peer,
         target: Target,
@@ -63,7 +63,7 @@ impl Record {
 
     /// Report mode: the request goes on although `reason` denies it. It belongs to no rule; only the
     /// first reason is kept.
-    pub fn report(&mut self, reason: WouldDeny, journal: &Journal) {
+    pub(crate) fn report(&mut self, reason: WouldDeny, journal: &Journal) {
         journal.metrics.reported(reason);
         self.would_deny.get_or_insert(reason);
         if self.live {
@@ -100,13 +100,13 @@ impl Record {
     }
 
     /// The 200 is on its way: a tunnel lives from here.
-    pub fn established(&mut self, journal: &Journal) {
+    pub(crate) fn established(&mut self, journal: &Journal) {
         journal.began(&self.event());
         self.live = true;
     }
 
     /// The end of a tunnel.
-    pub fn ended(self: Box<Self>, journal: &Journal, outcome: Outcome, by: EndedBy, moved: Moved) {
+    pub(crate) fn ended(self: Box<Self>, journal: &Journal, outcome: Outcome, by: EndedBy, moved: Moved) {
         let stage = (outcome != Outcome::Ok).then_some(self.trace.stage);
         let (outcome, ended_by) = (Some(outcome), Some(by));
         let Moved { sent, received } = moved;
@@ -114,7 +114,7 @@ impl Record {
     }
 
     /// The end of what got no tunnel.
-    pub fn refused(mut self: Box<Self>, journal: &Journal, refusal: &Refusal) {
+    pub(crate) fn refused(mut self: Box<Self>, journal: &Journal, refusal: &Refusal) {
         let why = refusal.why();
         match refusal.counted() {
             Counted::Denied(denial) => journal.denied(&self.event().denied(denial, &why)),

@@ -89,7 +89,7 @@ pub(super) fn admit(peer: &Peer, snapshot: &Snapshot) -> Result<(), Refusal> {
 }
 
 /// A request that gets no tunnel; without a refusal the client has left meanwhile.
-pub struct Refused {
+pub(crate) struct Refused {
     refusal: Option<Refusal>,
     record: Box<Record>,
 }
@@ -130,7 +130,7 @@ pub(super) fn refuse(
 ///
 /// # Errors
 /// With the refusal to answer.
-pub fn decide(
+pub(crate) fn decide(
     peer: &Peer,
     journal: &Journal,
     snapshot: &Arc<Snapshot>,
@@ -157,7 +157,7 @@ pub fn decide(
 ///
 /// # Errors
 /// With the refusal to answer, or none when the client has gone.
-pub async fn reach(
+pub(crate) async fn reach(
     mut record: Box<Record>,
     shared: &Shared,
     gone: Pin<&mut (impl Future<Output = ()> + Send)>,
@@ -181,7 +181,7 @@ pub async fn reach(
 }
 
 /// A tunnel whose ClientHello, if one is asked for, has passed.
-pub struct Tunnel<C, U = TcpStream> {
+pub(crate) struct Tunnel<C, U = TcpStream> {
     relay: Relay<C, U>,
     record: Box<Record>,
     shared: Arc<Shared>,
@@ -192,7 +192,7 @@ pub struct Tunnel<C, U = TcpStream> {
 ///
 /// A tunnel over TLS to a parent proxy is also run here, to its end: its state is large anyway, and
 /// all others would keep room for it. No `async fn`: that would hold the arguments twice.
-pub fn guard<C: Wire>(
+pub(crate) fn guard<C: Wire>(
     client: C,
     upstream: Upstream,
     record: Box<Record>,
@@ -316,7 +316,7 @@ impl<C: Wire, U: Wire> Tunnel<C, U> {
     }
 
     /// Relays until the end, and records it.
-    pub async fn relay(mut self: Box<Self>) {
+    pub(crate) async fn relay(mut self: Box<Self>) {
         let patience = self.record.snapshot.patience;
         let end = self.shared.drain.unless_cut(self.relay.run(patience, &*self.record)).await;
         match end {

@@ -13,7 +13,7 @@ use crate::journal::access::AccessLog;
 use crate::journal::metrics::Metrics;
 use crate::journal::sample::Seldom;
 
-pub struct Shared {
+pub(crate) struct Shared {
     current: ArcSwap<Snapshot>,
     pub admission: Arc<Admission>,
     pub journal: Journal,
@@ -24,7 +24,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(snapshot: Arc<Snapshot>, metrics: Arc<Metrics>, access: AccessLog) -> Arc<Self> {
+    pub(crate) fn new(snapshot: Arc<Snapshot>, metrics: Arc<Metrics>, access: AccessLog) -> Arc<Self> {
         Arc::new(Self {
             current: ArcSwap::new(snapshot),
             admission: Admission::new(metrics.client_connections.clone()),
@@ -36,17 +36,17 @@ impl Shared {
     }
 
     /// The configuration in force; a request sees one whole one.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
     }
 
     /// The limits in force, for a moment.
-    pub fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         self.current.load().limits
     }
 
     /// Puts a new configuration in force for what comes; live tunnels keep theirs.
-    pub fn replace(&self, snapshot: Arc<Snapshot>) {
+    pub(crate) fn replace(&self, snapshot: Arc<Snapshot>) {
         self.current.store(snapshot);
     }
 }

@@ -9,7 +9,7 @@ const PATHS: [&str; 3] = ["/proxy.pac", "/wpad.dat", "/readyz"];
 const LONGEST: usize = 253;
 
 /// A request target of any form as it may be shown; none where nothing of it may be.
-pub fn target(raw: &str) -> Option<String> {
+pub(crate) fn target(raw: &str) -> Option<String> {
     if raw == "*" {
         return Some(raw.to_owned());
     }

@@ -29,7 +29,7 @@ pub struct Limits {
 }
 
 /// A configuration in force.
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     pub policy: Policy,
     pub name: String,
     pub report: bool,
@@ -53,7 +53,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// `advertise` holds the addresses that the listeners really have (a configured port 0 is any).
-    pub fn new(
+    pub(crate) fn new(
         config: &Config,
         plan: Plan,
         parent: Option<Parent>,
@@ -95,18 +95,18 @@ impl Snapshot {
     }
 
     /// The metric handles of a rule, or of what report mode lets through without one.
-    pub fn series(&self, rule: Option<RuleId>) -> &RuleSeries {
+    pub(crate) fn series(&self, rule: Option<RuleId>) -> &RuleSeries {
         rule.and_then(|rule| self.series[rule.index()].as_deref()).unwrap_or(&self.unlisted)
     }
 
     /// Whether report mode lets a denied target through. A number that only C libraries take for
     /// an address has no meaning to report on.
-    pub fn lets_through(&self, reason: Reason, target: &Target) -> bool {
+    pub(crate) fn lets_through(&self, reason: Reason, target: &Target) -> bool {
         self.report && !(reason == Reason::IpLiteral && matches!(target.host, Host::Name(_)))
     }
 
     /// The PAC file as fetched from a proxy listener.
-    pub fn pac_for(&self, host: Option<&str>, local: SocketAddr) -> String {
+    pub(crate) fn pac_for(&self, host: Option<&str>, local: SocketAddr) -> String {
         self.advertise.as_fetched(&self.policy, host, local)
     }
 
@@ -114,7 +114,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// As of [`Advertise::standing`].
-    pub fn standing_pac(&self) -> Result<String, String> {
+    pub(crate) fn standing_pac(&self) -> Result<String, String> {
         self.advertise.standing(&self.policy)
     }
 }

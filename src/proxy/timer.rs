@@ -29,14 +29,14 @@ thread_local! {
 }
 
 /// Says that a connection begins to negotiate on this thread.
-pub fn stir() {
+pub(crate) fn stir() {
     if STATE.replace(State::Stirred) == State::Still {
         WAKE.with(|wake| wake.notify_one());
     }
 }
 
 /// Beats on this thread for as long as it is stirred. Never ends.
-pub async fn keep() {
+pub(crate) async fn keep() {
     let wake = WAKE.with(Arc::clone);
     loop {
         wake.notified().await;

@@ -7,7 +7,7 @@ use crate::config::ConfigErrors;
 
 /// Why `serve` can't start or go on.
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
+pub(crate) enum ServeError {
     #[error(transparent)]
     Config(#[from] ConfigErrors),
     #[error("{key}: can't listen on {address}: {error}{hint}")]
@@ -25,7 +25,7 @@ pub enum ServeError {
 impl ServeError {
     /// Whether the same start may succeed later, without anybody's change to a file: an address that
     /// another process still holds, or too few descriptors.
-    pub fn may_pass(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Config(_) | Self::Tls(_) | Self::Parent(_) | Self::Provider(_) => false,
             // Not a right that is missing, nor what is no address to listen on.

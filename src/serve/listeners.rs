@@ -77,7 +77,7 @@ impl What {
 
 impl Change {
     /// The addresses as they will be, in the order of the configuration.
-    pub fn addresses(&self) -> Vec<(Entrance, SocketAddr)> {
+    pub(super) fn addresses(&self) -> Vec<(Entrance, SocketAddr)> {
         self.steps.iter().map(|step| (step.kind, step.actual)).collect()
     }
 }
@@ -90,12 +90,12 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    pub fn new(workers: usize) -> Self {
+    pub(super) fn new(workers: usize) -> Self {
         Self { bound: Vec::new(), workers }
     }
 
     /// What they serve and where.
-    pub fn addresses(&self) -> impl Iterator<Item = (Entrance, SocketAddr)> {
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (Entrance, SocketAddr)> {
         self.bound.iter().map(|bound| (bound.kind, bound.actual))
     }
 
@@ -103,7 +103,7 @@ impl Listeners {
     ///
     /// # Errors
     /// When one of them can't be bound; then none is.
-    pub fn prepare(&self, config: &Config) -> Result<Change, ServeError> {
+    pub(super) fn prepare(&self, config: &Config) -> Result<Change, ServeError> {
         let wanted = wanted(config);
         let places = self.places(&wanted);
         let leaving: Vec<&Bound> = self
@@ -176,7 +176,7 @@ impl Listeners {
 
     /// Puts a change in force. The accept loops of listeners that are gone, or serve something else, are
     /// told to end.
-    pub fn change(&mut self, change: Change) -> Changed {
+    pub(super) fn change(&mut self, change: Change) -> Changed {
         let mut old: Vec<Option<Bound>> = std::mem::take(&mut self.bound).into_iter().map(Some).collect();
         let mut opened = Vec::new();
         for Step { kind, configured, actual, what } in change.steps {
@@ -202,7 +202,7 @@ impl Listeners {
     }
 
     /// Closes the proxy listeners; the admin listener stays.
-    pub fn close_proxies(&mut self) {
+    pub(super) fn close_proxies(&mut self) {
         let (admin, proxies) =
             std::mem::take(&mut self.bound).into_iter().partition(|bound| bound.kind == Entrance::Admin);
         self.bound = admin;

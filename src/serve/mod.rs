@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-pub use self::error::ServeError;
+pub(crate) use self::error::ServeError;
 use self::listeners::{Change, Changed, Closed, Listeners, Opened};
 use self::notify::Manager;
 use self::prepare::Prepared;
@@ -46,7 +46,7 @@ const REMIND: Duration = Duration::from_secs(24 * 3600);
 ///
 /// # Errors
 /// When it can't start; once it runs, nothing ends it but a signal.
-pub fn serve(sources: &Sources) -> Result<(), ServeError> {
+pub(crate) fn serve(sources: &Sources) -> Result<(), ServeError> {
     let (config, plan) = prepare::load(sources)?;
     let files = raise_file_limit();
     let metrics = Arc::new(Metrics::new());

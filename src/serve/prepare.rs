@@ -39,7 +39,7 @@ impl Prepared {
     ///
     /// # Errors
     /// [`ServeError::Tls`] when the files of the TLS listener are unusable; it is the first to be found.
-    pub fn new(
+    pub(super) fn new(
         (config, plan): (Config, Plan),
         listeners: &Listeners,
         metrics: &Metrics,

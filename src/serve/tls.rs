@@ -32,7 +32,7 @@ impl Watched {
     ///
     /// # Errors
     /// All problems with them at once.
-    pub fn read(config: &Config) -> Result<Option<Self>, ServeError> {
+    pub(super) fn read(config: &Config) -> Result<Option<Self>, ServeError> {
         if config.tls.listen.is_empty() {
             return Ok(None);
         }
@@ -59,17 +59,17 @@ struct Running {
 }
 
 impl Tls {
-    pub fn new(metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         Self { metrics, changed: Arc::default(), running: None }
     }
 
     /// Waits until a file that was read has changed.
-    pub async fn changed(&self) {
+    pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
 
     /// What a TLS listener serves its connections with, now and after each change.
-    pub fn service(&self) -> Option<Https> {
+    pub(super) fn service(&self) -> Option<Https> {
         self.running.as_ref().map(|running| Https(running.serving.clone()))
     }
 
@@ -77,7 +77,7 @@ impl Tls {
     ///
     /// # Errors
     /// Then nothing has changed.
-    pub fn follow(&mut self, read: Option<Watched>, sessions: usize) -> Result<(), ServeError> {
+    pub(super) fn follow(&mut self, read: Option<Watched>, sessions: usize) -> Result<(), ServeError> {
         let Some(Watched { files, watch }) = read else {
             if let Some(running) = &mut self.running {
                 running.watching = None;
@@ -108,7 +108,7 @@ impl Tls {
     }
 
     /// Repeats the warnings about the TLS files.
-    pub fn remind(&self) {
+    pub(super) fn remind(&self) {
         if let Some(running) = self.running.as_ref().filter(|running| running.watching.is_some()) {
             warn_of(&running.serving.load());
         }

@@ -31,7 +31,7 @@ pub(super) struct Workers(Vec<UnboundedSender<Assignment>>);
 
 impl Workers {
     /// Starts one worker for each core.
-    pub fn start(shared: &Arc<Shared>) -> io::Result<Self> {
+    pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Self> {
         let start = |i| {
             let (sender, assignments) = unbounded_channel();
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
@@ -44,7 +44,7 @@ impl Workers {
     }
 
     /// Lets each of them accept from one of the sockets, which are copies of one listener.
-    pub fn accept(&self, sockets: Vec<StdListener>, https: Option<&Https>, stop: &Stop) {
+    pub(super) fn accept(&self, sockets: Vec<StdListener>, https: Option<&Https>, stop: &Stop) {
         for (worker, listener) in self.0.iter().zip(sockets) {
             // The receiver lives as long as its worker: as long as the process.
             let _ = worker.send(Assignment { listener, https: https.cloned(), stop: stop.clone() });

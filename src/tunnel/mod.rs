@@ -1,6 +1,6 @@
 //! The tunnel: guarded by its ClientHello, then relayed untouched.
 
 pub mod hello;
-pub mod pipe;
-pub mod relay;
-pub mod wire;
+pub(crate) mod pipe;
+pub(crate) mod relay;
+pub(crate) mod wire;

@@ -18,7 +18,7 @@ thread_local! {
 
 const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
 
-pub struct Pipe {
+pub(crate) struct Pipe {
     reader: OwnedFd,
     writer: OwnedFd,
     /// Bytes in the pipe.
@@ -30,7 +30,7 @@ impl Pipe {
     ///
     /// # Errors
     /// When no descriptor is left; the caller copies instead.
-    pub fn take() -> io::Result<Self> {
+    pub(crate) fn take() -> io::Result<Self> {
         if let Some(pipe) = POOL.with_borrow_mut(Vec::pop) {
             return Ok(pipe);
         }
@@ -41,7 +41,7 @@ impl Pipe {
     }
 
     /// Gives an empty pipe back; one with bytes in it is closed, for they belong to one tunnel.
-    pub fn give_back(self) {
+    pub(crate) fn give_back(self) {
         if self.pending == 0 {
             POOL.with_borrow_mut(|pool| {
                 if pool.len() < POOLED {
@@ -51,7 +51,7 @@ impl Pipe {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.pending == 0
     }
 
@@ -60,7 +60,7 @@ impl Pipe {
     ///
     /// # Errors
     /// `WouldBlock` when the socket has nothing; others as of recv(2).
-    pub fn fill(&mut self, from: impl AsFd) -> io::Result<usize> {
+    pub(crate) fn fill(&mut self, from: impl AsFd) -> io::Result<usize> {
         debug_assert!(self.is_empty());
         self.pending = splice(from, None, &self.writer, None, PIPE_BYTES, FLAGS)?;
         Ok(self.pending)
@@ -70,7 +70,7 @@ impl Pipe {
     ///
     /// # Errors
     /// `WouldBlock` when the socket has no room; others as of send(2).
-    pub fn drain(&mut self, to: impl AsFd) -> io::Result<usize> {
+    pub(crate) fn drain(&mut self, to: impl AsFd) -> io::Result<usize> {
         let moved = splice(&self.reader, None, to, None, self.pending, FLAGS)?;
         self.pending -= moved;
         Ok(moved)

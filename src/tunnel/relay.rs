@@ -34,7 +34,7 @@ const GLANCE: Duration = Duration::from_secs(2);
 
 /// An end of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub(crate) enum Side {
     Client = 0,
     Upstream = 1,
 }
@@ -50,7 +50,7 @@ impl Side {
 
 /// How a tunnel ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// Both directions ended in order; this side ended first.
     Closed(Side),
     /// This side reset the connection.
@@ -63,7 +63,7 @@ pub enum End {
 
 /// Limits in time; zero is none.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub(crate) struct Patience {
     pub idle: Duration,
     pub half_closed: Duration,
 }
@@ -144,7 +144,7 @@ impl Flow {
 
 /// Bytes of a tunnel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Moved {
+pub(crate) struct Moved {
     /// From the client.
     pub sent: u64,
     /// From upstream.
@@ -152,13 +152,13 @@ pub struct Moved {
 }
 
 /// Told of what moved, once for each time the tunnel is woken.
-pub trait Meter: Sync {
+pub(crate) trait Meter: Sync {
     /// Bytes since the last call.
     fn moved(&self, since: Moved);
 }
 
 /// The two ends and what is under way between them.
-pub struct Relay<C, U = TcpStream> {
+pub(crate) struct Relay<C, U = TcpStream> {
     client: C,
     upstream: U,
     /// From the client, and from upstream.
@@ -173,7 +173,7 @@ pub struct Relay<C, U = TcpStream> {
 
 impl<C: Wire, U: Wire> Relay<C, U> {
     /// `early` are bytes of the client's that were read already, behind `sent` that have gone on.
-    pub fn new(client: C, upstream: U, early: &[u8], sent: u64) -> Self {
+    pub(crate) fn new(client: C, upstream: U, early: &[u8], sent: u64) -> Self {
         let mut flows = [Flow::new(early), Flow::new(&[])];
         flows[0].moved = sent;
         flows[0].unflushed = U::BUFFERS && sent > 0;
@@ -189,12 +189,12 @@ impl<C: Wire, U: Wire> Relay<C, U> {
     }
 
     /// Bytes delivered so far.
-    pub fn moved(&self) -> Moved {
+    pub(crate) fn moved(&self) -> Moved {
         Moved { sent: self.flows[0].moved, received: self.flows[1].moved }
     }
 
     /// Relays until the end; what the end needs is done by [`Relay::finish`].
-    pub fn run(
+    pub(crate) fn run(
         &mut self,
         patience: Patience,
         meter: &impl Meter,
@@ -369,7 +369,7 @@ impl<C: Wire, U: Wire> Relay<C, U> {
     }
 
     /// Passes a reset on as a reset; lets a client whose upload was cut short read the answer.
-    pub async fn finish(&mut self, end: End) {
+    pub(crate) async fn finish(&mut self, end: End) {
         match end {
             End::Reset(Side::Upstream) if self.flows[1].phase == Phase::Ended => self.linger().await,
             End::Closed(_) if self.broken.is_some() => self.linger().await,
@@ -398,7 +398,7 @@ impl<C: Wire, U: Wire> Relay<C, U> {
     }
 
     /// Resets both ends.
-    pub fn abort(&mut self) {
+    pub(crate) fn abort(&mut self) {
         self.client.reset();
         self.upstream.reset();
     }

@@ -20,18 +20,18 @@ use rustls::{
 };
 
 /// 9:00.
-pub const MORNING: u64 = 1_800_000_000;
+pub(crate) const MORNING: u64 = 1_800_000_000;
 /// 8 h, breaks and lunch.
-pub const WINDOW: u64 = 36_000;
+pub(crate) const WINDOW: u64 = 36_000;
 
 /// One certificate authority with a folder for its files.
-pub struct Ca {
+pub(crate) struct Ca {
     pub issuer: CertifiedIssuer<'static, KeyPair>,
     pub dir: tempfile::TempDir,
 }
 
 impl Ca {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -40,11 +40,11 @@ impl Ca {
         Self { issuer, dir }
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> Identity {
         let key = KeyPair::generate().unwrap();
         let leaf = CertificateParams::new(["proxy.example".to_owned()]).unwrap();
         let leaf = leaf.signed_by(&key, &self.issuer).unwrap();
@@ -53,12 +53,12 @@ impl Ca {
         Identity::load(&self.file("proxy.pem"), &self.file("proxy.key"), &config::provider()).unwrap()
     }
 
-    pub fn client_authority(&self) -> Arc<ClientAuthority> {
+    pub(crate) fn client_authority(&self) -> Arc<ClientAuthority> {
         Arc::new(ClientAuthority::load(&self.file("ca.pem"), config::provider()).unwrap())
     }
 
     /// A browser's certificate that is over from this second on: its notAfter is the one before.
-    pub fn agent(&self, ends: u64) -> (Vec<CertificateDer<'static>>, PrivatePkcs8KeyDer<'static>) {
+    pub(crate) fn agent(&self, ends: u64) -> (Vec<CertificateDer<'static>>, PrivatePkcs8KeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, "agent\n7");
@@ -69,18 +69,18 @@ impl Ca {
 }
 
 /// One process of the proxy.
-pub struct Replica {
+pub(crate) struct Replica {
     pub shift: Arc<Shift>,
     pub resolver: Arc<Resolver>,
     pub template: Template,
 }
 
 impl Replica {
-    pub fn start(ca: &Ca, clock: &Arc<ManualClock>, keys: &[PathBuf]) -> Self {
+    pub(crate) fn start(ca: &Ca, clock: &Arc<ManualClock>, keys: &[PathBuf]) -> Self {
         Self::with(ca, clock, keys, 100_000, None)
     }
 
-    pub fn with(
+    pub(crate) fn with(
         ca: &Ca,
         clock: &Arc<ManualClock>,
         keys: &[PathBuf],
@@ -98,11 +98,11 @@ impl Replica {
     }
 
     /// What a reload does when `client_ca` changes.
-    pub fn ask_for(&mut self, authority: Option<Arc<ClientAuthority>>) {
+    pub(crate) fn ask_for(&mut self, authority: Option<Arc<ClientAuthority>>) {
         self.template = template(&self.shift, &self.resolver, authority);
     }
 
-    pub fn set_keys(&self, files: &[PathBuf]) {
+    pub(crate) fn set_keys(&self, files: &[PathBuf]) {
         self.shift.set_keys(TicketKeys::load(files).unwrap());
     }
 }
@@ -124,7 +124,7 @@ fn template(
 
 /// How a handshake ended, as both sides see it.
 #[derive(Debug)]
-pub struct Met {
+pub(crate) struct Met {
     pub kind: HandshakeKind,
     pub age: Option<u64>,
     pub alpn: Option<Vec<u8>>,
@@ -132,27 +132,27 @@ pub struct Met {
 }
 
 impl Met {
-    pub fn resumed(&self) -> bool {
+    pub(crate) fn resumed(&self) -> bool {
         self.kind == HandshakeKind::Resumed
     }
 }
 
 /// A client that offers the last session it got, however old: its clock never moves.
-pub struct Browser {
+pub(crate) struct Browser {
     config: Arc<ClientConfig>,
     pub wallet: Arc<Wallet>,
 }
 
 impl Browser {
-    pub fn new(ca: &Ca, version: &'static SupportedProtocolVersion) -> Self {
+    pub(crate) fn new(ca: &Ca, version: &'static SupportedProtocolVersion) -> Self {
         Self::build(ca, version, Tls12Resumption::SessionIdOrTickets, None)
     }
 
-    pub fn by_session_id(ca: &Ca) -> Self {
+    pub(crate) fn by_session_id(ca: &Ca) -> Self {
         Self::build(ca, &rustls::version::TLS12, Tls12Resumption::SessionIdOnly, None)
     }
 
-    pub fn build(
+    pub(crate) fn build(
         ca: &Ca,
         version: &'static SupportedProtocolVersion,
         tls12: Tls12Resumption,
@@ -175,11 +175,11 @@ impl Browser {
         Self { config: Arc::new(config), wallet }
     }
 
-    pub fn meet(&self, replica: &Replica) -> Met {
+    pub(crate) fn meet(&self, replica: &Replica) -> Met {
         self.try_meet(replica, "proxy.example").unwrap()
     }
 
-    pub fn try_meet(&self, replica: &Replica, name: &'static str) -> Result<Met, rustls::Error> {
+    pub(crate) fn try_meet(&self, replica: &Replica, name: &'static str) -> Result<Met, rustls::Error> {
         let name = ServerName::try_from(name).unwrap();
         let mut client = ClientConnection::new(self.config.clone(), name)?;
         let (config, tickets): (_, Arc<ConnTickets>) = replica.template.per_connection(Offer::All)?;
@@ -213,7 +213,7 @@ impl Browser {
 
 /// The sessions of one browser.
 #[derive(Debug, Default)]
-pub struct Wallet {
+pub(crate) struct Wallet {
     tls12: Mutex<Option<Tls12ClientSessionValue>>,
     tls13: Mutex<Vec<Tls13ClientSessionValue>>,
     lifetimes: Mutex<Vec<u64>>,
@@ -221,7 +221,7 @@ pub struct Wallet {
 
 impl Wallet {
     /// The lifetimes of the sessions that came since the last call.
-    pub fn lifetimes(&self) -> Vec<u64> {
+    pub(crate) fn lifetimes(&self) -> Vec<u64> {
         std::mem::take(&mut self.lifetimes.lock().unwrap())
     }
 

@@ -14,7 +14,7 @@ use crate::net::sockopt;
 
 /// Longer than anything here takes unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
-const FOREVER: super::Patience = super::Patience { idle: Duration::ZERO, half_closed: Duration::ZERO };
+const FOREVER: Patience = Patience { idle: Duration::ZERO, half_closed: Duration::ZERO };
 
 #[derive(Default)]
 struct Counted([AtomicU64; 2]);
@@ -44,11 +44,11 @@ async fn pair() -> (TcpStream, TcpStream) {
 }
 
 impl Running {
-    async fn new(patience: super::Patience) -> Self {
+    async fn new(patience: Patience) -> Self {
         Self::with(patience, &[]).await
     }
 
-    async fn with(patience: super::Patience, early: &[u8]) -> Self {
+    async fn with(patience: Patience, early: &[u8]) -> Self {
         let ((client, near), (upstream, far)) = (pair().await, pair().await);
         let counted = Arc::new(Counted::default());
         let (meter, early) = (counted.clone(), early.to_vec());
@@ -107,7 +107,7 @@ fn reset(stream: TcpStream) {
     sockopt::reset_on_close(&stream);
 }
 
-async fn read_all(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+async fn read_all(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut got = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut got)).await.expect("an end")?;
     Ok(got)
@@ -164,7 +164,7 @@ async fn hear(mut half: tokio::net::tcp::OwnedReadHalf, mut random: Random) -> V
             return got;
         }
         if random.below(8) == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
     }
 }
@@ -407,7 +407,7 @@ async fn what_an_upstream_sent_before_its_reset_reaches_a_slow_client() {
     let filled = fill(&mut upstream).await;
     reset(upstream);
     // The client takes its time, longer than the relay looks away.
-    tokio::time::sleep(GLANCE * 2).await;
+    sleep(GLANCE * 2).await;
     let mut got = 0;
     let mut sink = vec![0; 1 << 20];
     let error = loop {
@@ -426,7 +426,7 @@ async fn what_an_upstream_sent_before_its_reset_reaches_a_slow_client() {
 
 #[tokio::test]
 async fn a_tunnel_closed_on_one_side_and_silent_on_the_other_ends() {
-    let patience = super::Patience { idle: Duration::ZERO, half_closed: Duration::from_millis(300) };
+    let patience = Patience { idle: Duration::ZERO, half_closed: Duration::from_millis(300) };
     for side in [Side::Client, Side::Upstream] {
         let Running { mut client, mut upstream, counted, relay } = Running::new(patience).await;
         match side {
@@ -440,7 +440,7 @@ async fn a_tunnel_closed_on_one_side_and_silent_on_the_other_ends() {
         };
         for _ in 0..8 {
             speaker.write_all(b"busy").await.unwrap();
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            sleep(Duration::from_millis(100)).await;
         }
         let mut got = [0; 32];
         hearer.read_exact(&mut got).await.unwrap();
@@ -452,7 +452,7 @@ async fn a_tunnel_closed_on_one_side_and_silent_on_the_other_ends() {
 /// The end of the closed side lies behind bytes that nobody takes.
 #[tokio::test]
 async fn a_tunnel_closed_behind_a_stuck_transfer_ends_too() {
-    let patience = super::Patience { idle: Duration::ZERO, half_closed: Duration::from_millis(300) };
+    let patience = Patience { idle: Duration::ZERO, half_closed: Duration::from_millis(300) };
     let Running { mut client, upstream, counted, relay } = Running::new(patience).await;
     // In small pieces up to the first that does not go on; the end must not wait at the client.
     let mut sent = 0;
@@ -461,7 +461,7 @@ async fn a_tunnel_closed_behind_a_stuck_transfer_ends_too() {
         sent += 16 * 1024;
         let arrived = async {
             while counted.0[0].load(Ordering::Relaxed) < sent {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                sleep(Duration::from_millis(1)).await;
             }
         };
         if timeout(Duration::from_millis(300), arrived).await.is_err() {
@@ -477,13 +477,13 @@ async fn a_tunnel_closed_behind_a_stuck_transfer_ends_too() {
 
 #[tokio::test]
 async fn idle_tunnels_end_only_when_that_is_asked_for() {
-    let patience = super::Patience { idle: Duration::from_millis(300), half_closed: Duration::from_secs(60) };
+    let patience = Patience { idle: Duration::from_millis(300), half_closed: Duration::from_secs(60) };
     let Running { mut client, mut upstream, counted, relay } = Running::new(patience).await;
     let mut got = [0; 4];
     for _ in 0..8 {
         client.write_all(b"busy").await.unwrap();
         upstream.read_exact(&mut got).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(Running::end(relay, &counted).await, (End::Idle, Moved { sent: 32, received: 0 }));
     expect_reset(&mut client).await;
@@ -644,7 +644,7 @@ async fn an_end_that_cannot_be_passed_on_is_bounded() {
     let ((client, near), (mut upstream, far)) = (pair().await, pair().await);
     let counted = Arc::new(Counted::default());
     let meter = counted.clone();
-    let patience = super::Patience { idle: Duration::ZERO, half_closed: Duration::from_millis(300) };
+    let patience = Patience { idle: Duration::ZERO, half_closed: Duration::from_millis(300) };
     let relay = tokio::spawn(async move {
         let layered = Layered { stream: near, held: Vec::new(), can_end: false };
         let mut relay = Relay::new(layered, far, &[], 0);

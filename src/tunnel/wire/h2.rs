@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{Liveness, Wire};
 
 /// A stream as an end of a tunnel.
-pub struct H2Wire {
+pub(crate) struct H2Wire {
     receive: RecvStream,
     send: SendStream<Bytes>,
     /// Received and not yet taken.
@@ -35,7 +35,7 @@ fn failed(error: ::h2::Error) -> io::Error {
 }
 
 impl H2Wire {
-    pub fn new(receive: RecvStream, send: SendStream<Bytes>) -> Self {
+    pub(crate) fn new(receive: RecvStream, send: SendStream<Bytes>) -> Self {
         Self { receive, send, rest: Bytes::new(), ended: false }
     }
 }

@@ -1,7 +1,7 @@
 //! What the relay asks of an end: bytes in and out, and, where it is a bare socket, splice(2).
 
-pub mod h2;
-pub mod tls;
+pub(crate) mod h2;
+pub(crate) mod tls;
 
 use std::io;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use crate::net::sockopt;
 
 /// What can be known of an end without reading from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Liveness {
+pub(crate) enum Liveness {
     Alive,
     /// It has closed its side; bytes from before that may wait.
     Ended,
@@ -25,7 +25,7 @@ pub enum Liveness {
 }
 
 /// An end of a tunnel: a TCP socket, or a TLS or HTTP/2 stream over one.
-pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync {
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync {
     /// Whether the kernel can move bytes from and to it through a pipe.
     const SPLICE: bool;
     /// Whether written bytes may stay behind until `poll_flush`.

@@ -62,7 +62,7 @@ impl Drop for Balancer {
 
 /// Agents that keep one session each, over two replicas of which one is restarted half-way. Returns
 /// connections, and how many resumed.
-pub fn behind_a_balancer(agents: (usize, usize, usize), version: &str) -> (usize, usize) {
+pub(crate) fn behind_a_balancer(agents: (usize, usize, usize), version: &str) -> (usize, usize) {
     let (upstream, secured) = (Upstream::echo(), Secured::new());
     let keys = ticket_keys(&[&secured.ticket_key("shared.key")]);
     let one = secured.start(&upstream, &keys, "");

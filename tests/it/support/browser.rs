@@ -16,12 +16,12 @@ use tokio_tungstenite::tungstenite;
 use super::{Proxy, Upstream, accept};
 
 /// The page that a browser opens: `/ccp-v2` there.
-pub const PAGE: &str = "acme.my.connect.aws";
+pub(crate) const PAGE: &str = "acme.my.connect.aws";
 /// The one host beside those behind the proxy that has an address, and is reached past it.
-pub const OFF_LIST: &str = "off-list.example";
+pub(crate) const OFF_LIST: &str = "off-list.example";
 
 /// Percent-decoding of what a script reports.
-pub fn decode(text: &str) -> String {
+pub(crate) fn decode(text: &str) -> String {
     let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
     while let [first, after @ ..] = rest {
         rest = after;
@@ -38,7 +38,7 @@ pub fn decode(text: &str) -> String {
 }
 
 /// Chromium or Firefox with a new profile, killed with all its processes at the end.
-pub struct Browser {
+pub(crate) struct Browser {
     child: Child,
     profile: TempDir,
 }
@@ -46,14 +46,14 @@ pub struct Browser {
 impl Browser {
     /// How many tunnels it has to one proxy port at once, of pages and again of WebSockets: the
     /// limit of Chrome as it comes, for years.
-    pub const TUNNELS_PER_PROXY: usize = 32;
+    pub(crate) const TUNNELS_PER_PROXY: usize = 32;
 
-    pub fn start(proxy: &Proxy, site: &Upstream, pins: &[&[u8]]) -> Self {
+    pub(crate) fn start(proxy: &Proxy, site: &Upstream, pins: &[&[u8]]) -> Self {
         Self::start_with("/proxy.pac", proxy, site, pins)
     }
 
     /// The same with the PAC file under this path.
-    pub fn start_with(pac: &str, proxy: &Proxy, site: &Upstream, pins: &[&[u8]]) -> Self {
+    pub(crate) fn start_with(pac: &str, proxy: &Proxy, site: &Upstream, pins: &[&[u8]]) -> Self {
         let pins: Vec<String> = pins.iter().map(|pin| BASE64.encode(pin)).collect();
         let profile = tempfile::tempdir().unwrap();
         // The limit of tunnels to one proxy, as the policies MaxConnectionsPerProxy and
@@ -104,7 +104,7 @@ impl Browser {
     }
 
     /// Firefox, whose profile trusts this CA alone beside its own.
-    pub fn firefox(proxy: &Proxy, ca: &Path) -> Self {
+    pub(crate) fn firefox(proxy: &Proxy, ca: &Path) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let database = format!("sql:{}", profile.path().display());
         for arguments in
@@ -154,7 +154,7 @@ impl Browser {
         Self { child, profile }
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.profile.path().join("stderr")).unwrap_or_default()
     }
 }
@@ -169,7 +169,7 @@ impl Drop for Browser {
 
 /// The far end of pages, over TLS: WebSockets get their messages back, and a request gets what
 /// `answer` makes of its head. One that it has nothing for hangs.
-pub fn site<B: AsRef<str>>(
+pub(crate) fn site<B: AsRef<str>>(
     config: Arc<ServerConfig>,
     answer: impl Fn(&str) -> Option<B> + Send + Sync + 'static,
 ) -> Upstream {
@@ -201,7 +201,7 @@ pub fn site<B: AsRef<str>>(
 }
 
 /// A request's head; its end is awaited byte by byte, so that nothing behind it is taken.
-pub fn read_head(stream: &mut impl Read) -> Option<String> {
+pub(crate) fn read_head(stream: &mut impl Read) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];

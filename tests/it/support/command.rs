@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 /// What a run of `ccpgate` gave back.
-pub struct Ran {
+pub(crate) struct Ran {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
@@ -14,14 +14,14 @@ pub struct Ran {
 impl Ran {
     /// Fails unless the exit code is this one.
     #[track_caller]
-    pub fn expect(self, code: i32) -> Self {
+    pub(crate) fn expect(self, code: i32) -> Self {
         let Self { code: got, stdout, stderr } = &self;
         assert_eq!(*got, code, "exit code\n--- stdout\n{stdout}\n--- stderr\n{stderr}");
         self
     }
 
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in:\n{}", self.stdout))
     }
 }
@@ -29,13 +29,13 @@ impl Ran {
 /// Runs `ccpgate` with these arguments in a folder that has no configuration; `config` is written to
 /// a file that `-c` names.
 #[track_caller]
-pub fn ccpgate(config: Option<&str>, arguments: &[&str]) -> Ran {
+pub(crate) fn ccpgate(config: Option<&str>, arguments: &[&str]) -> Ran {
     ccpgate_with(config, arguments, &[])
 }
 
 /// The same with variables in the environment.
 #[track_caller]
-pub fn ccpgate_with(config: Option<&str>, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
+pub(crate) fn ccpgate_with(config: Option<&str>, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_ccpgate"));
     clean(&mut command);
@@ -54,7 +54,7 @@ pub fn ccpgate_with(config: Option<&str>, arguments: &[&str], environment: &[(&s
 }
 
 /// Keeps the caller's settings out of the test.
-pub fn clean(command: &mut Command) {
+pub(super) fn clean(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CCPGATE_") {
             command.env_remove(name);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// What the server says about a name; about all others it says NXDOMAIN.
 #[derive(Clone, Debug)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// These addresses, each for the question of its family.
     Addresses(Vec<IpAddr>),
     /// An alias, and nothing about what it stands for.
@@ -61,14 +61,14 @@ struct Shared {
 }
 
 /// A running server; ends when dropped.
-pub struct Dns {
+pub(crate) struct Dns {
     address: SocketAddr,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Dns {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         loop {
             // The kernel chooses a port for UDP; TCP may have it in use.
             let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -80,12 +80,12 @@ impl Dns {
     }
 
     /// At this address, which must be free: in a network namespace of the test's own.
-    pub fn start_at(address: SocketAddr) -> Self {
+    pub(crate) fn start_at(address: SocketAddr) -> Self {
         Self::run(UdpSocket::bind(address).unwrap(), Some(TcpListener::bind(address).unwrap()))
     }
 
     /// One without TCP.
-    pub fn start_without_tcp() -> Self {
+    pub(crate) fn start_without_tcp() -> Self {
         Self::run(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), None)
     }
 
@@ -133,50 +133,50 @@ impl Dns {
     }
 
     /// From now on, `name` gets this reply.
-    pub fn set(&self, name: &str, reply: Reply) {
+    pub(crate) fn set(&self, name: &str, reply: Reply) {
         self.shared.replies.lock().unwrap().insert(name.to_owned(), reply);
     }
 
     /// What all other names get.
-    pub fn set_otherwise(&self, reply: Reply) {
+    pub(crate) fn set_otherwise(&self, reply: Reply) {
         *self.shared.otherwise.lock().unwrap() = Some(reply);
     }
 
     /// The same, for the common case.
-    pub fn addresses(&self, name: &str, addresses: &[&str]) {
+    pub(crate) fn addresses(&self, name: &str, addresses: &[&str]) {
         self.set(name, Reply::addresses(addresses));
     }
 
     /// The names it was asked for, in order, in lower case.
-    pub fn asked(&self) -> Vec<String> {
+    pub(crate) fn asked(&self) -> Vec<String> {
         self.shared.asked.lock().unwrap().clone()
     }
 
     /// For each question whether it came with an OPT record.
-    pub fn with_edns(&self) -> Vec<bool> {
+    pub(crate) fn with_edns(&self) -> Vec<bool> {
         self.shared.with_edns.lock().unwrap().clone()
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Configuration that makes this the only server, with a short time limit.
-    pub fn as_config(&self) -> String {
+    pub(crate) fn as_config(&self) -> String {
         format!("[dns]\nservers = [\"{}\"]\ntimeout = \"1s\"\n", self.address)
     }
 }
 
 impl Reply {
-    pub fn addresses(addresses: &[&str]) -> Self {
+    pub(crate) fn addresses(addresses: &[&str]) -> Self {
         Self::Addresses(addresses.iter().map(|a| a.parse().unwrap()).collect())
     }
 
-    pub fn split(four: Self, six: Self) -> Self {
+    pub(crate) fn split(four: Self, six: Self) -> Self {
         Self::Split(Box::new(four), Box::new(six))
     }
 
-    pub fn edns(with: Self, without: Self) -> Self {
+    pub(crate) fn edns(with: Self, without: Self) -> Self {
         Self::Edns(Box::new(with), Box::new(without))
     }
 }

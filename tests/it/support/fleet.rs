@@ -48,7 +48,7 @@ print(len(results), sum(results))
 /// these addresses or paths of sockets in turn.
 /// `half_way` is called in the middle of the first agent's rounds. Returns connections, and how many
 /// resumed.
-pub fn fleet(
+pub(crate) fn fleet(
     secured: &Secured,
     doors: &[String],
     (clients, rounds, at_once): (usize, usize, usize),

@@ -16,14 +16,14 @@ struct Lines {
 }
 
 /// The log so far; grows until the process ends.
-pub struct Log {
+pub(super) struct Log {
     shared: Arc<(Mutex<Lines>, Condvar)>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Log {
     /// Reads `stderr` to its end on a thread of its own.
-    pub fn collect(stderr: impl Read + Send + 'static) -> Self {
+    pub(super) fn collect(stderr: impl Read + Send + 'static) -> Self {
         let shared = Arc::new((Mutex::new(Lines::default()), Condvar::new()));
         let of_thread = shared.clone();
         let reader = std::thread::spawn(move || {
@@ -40,7 +40,7 @@ impl Log {
 
     /// Waits for a line, of the past or the future, that is a JSON object with this property.
     #[track_caller]
-    pub fn line(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(super) fn line(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let until = Instant::now() + PATIENCE;
         let mut seen = 0;
         let mut lines = self.shared.0.lock().unwrap();
@@ -63,7 +63,7 @@ impl Log {
     }
 
     /// All lines so far that are JSON objects.
-    pub fn objects(&self) -> Vec<Value> {
+    pub(super) fn objects(&self) -> Vec<Value> {
         let lines = self.shared.0.lock().unwrap();
         lines
             .lines
@@ -74,7 +74,7 @@ impl Log {
     }
 
     /// Everything that the process wrote; waits for its end.
-    pub fn finish(&mut self) -> Vec<String> {
+    pub(super) fn finish(&mut self) -> Vec<String> {
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();
         }

@@ -20,7 +20,7 @@ const PROGRAMS: [&str; 6] = ["usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "usr
 const BOOT: Duration = Duration::from_secs(120);
 
 /// A booted machine; switched off when this is dropped.
-pub struct Machine {
+pub(crate) struct Machine {
     /// Held while it runs: machines of two test runs would share a control group, and break.
     _alone: fs::File,
     nspawn: Child,
@@ -29,7 +29,7 @@ pub struct Machine {
 }
 
 /// What a command on the machine said.
-pub struct Said {
+pub(crate) struct Said {
     pub code: i32,
     pub out: String,
 }
@@ -37,7 +37,7 @@ pub struct Said {
 impl Machine {
     /// Boots; none, with a notice, where the tools are missing (a failure in CI) or where this
     /// machine doesn't let us: without root, or in a sandbox that forbids it.
-    pub fn boot() -> Option<Self> {
+    pub(crate) fn boot() -> Option<Self> {
         if !["systemd-nspawn", "nsenter", "systemctl", "ip", "curl", "useradd"].into_iter().all(have) {
             return None;
         }
@@ -82,18 +82,18 @@ impl Machine {
     }
 
     /// A path on the machine, as seen from outside.
-    pub fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.folder.path().join("root").join(path.trim_start_matches('/'))
     }
 
-    pub fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, path: &str, text: impl AsRef<[u8]>) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
     /// Runs a shell script as root in /root/ccpgate; ends at its first failing command.
-    pub fn run(&self, script: &str) -> Said {
+    pub(crate) fn run(&self, script: &str) -> Said {
         let ran = Command::new("nsenter")
             .args(["--all", "--target", &self.init.to_string(), "--", "/bin/sh", "-e", "-c"])
             .arg(format!("cd /root/ccpgate; exec 2>&1\n{script}"))
@@ -111,7 +111,7 @@ impl Machine {
 
     /// Runs a script that must succeed, and returns what it said.
     #[track_caller]
-    pub fn must(&self, script: &str) -> String {
+    pub(crate) fn must(&self, script: &str) -> String {
         let said = self.run(script);
         if said.code != 0 {
             let log = self.run("journalctl --no-pager -n 60 -o short").out;
@@ -122,20 +122,20 @@ impl Machine {
 
     /// Waits until a script's output has this text.
     #[track_caller]
-    pub fn eventually(&self, script: &str, text: &str) -> String {
+    pub(crate) fn eventually(&self, script: &str, text: &str) -> String {
         eventually(&format!("{text:?} in the output of {script}"), || {
             Some(self.run(script).out).filter(|out| out.contains(text))
         })
     }
 
     /// Moves this thread into the machine's network, for good.
-    pub fn enter_network(&self) {
+    pub(crate) fn enter_network(&self) {
         let network = fs::File::open(format!("/proc/{}/ns/net", self.init)).unwrap();
         setns(network, CloneFlags::CLONE_NEWNET).unwrap();
     }
 
     /// Whether it is switched off.
-    pub fn is_off(&mut self) -> bool {
+    pub(crate) fn is_off(&mut self) -> bool {
         self.nspawn.try_wait().unwrap().is_some()
     }
 }

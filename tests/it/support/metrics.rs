@@ -13,13 +13,13 @@ fn canonical(series: &str) -> String {
 }
 
 /// One scrape.
-pub struct Metrics {
+pub(crate) struct Metrics {
     pub text: String,
     values: BTreeMap<String, f64>,
 }
 
 impl Metrics {
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let values = text
             .lines()
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
@@ -32,12 +32,12 @@ impl Metrics {
     }
 
     /// The value of a series, if it exists.
-    pub fn get(&self, series: &str) -> Option<f64> {
+    pub(crate) fn get(&self, series: &str) -> Option<f64> {
         self.values.get(&canonical(series)).copied()
     }
 
     /// All series of a metric, with their values.
-    pub fn family<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> + 'a {
+    pub(crate) fn family<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> + 'a {
         self.values
             .iter()
             .filter(move |(series, _)| {
@@ -47,17 +47,17 @@ impl Metrics {
     }
 
     /// The sum over all series of a metric.
-    pub fn sum(&self, name: &str) -> f64 {
+    pub(crate) fn sum(&self, name: &str) -> f64 {
         self.family(name).map(|(_, value)| value).sum()
     }
 
-    pub fn series_count(&self) -> usize {
+    pub(crate) fn series_count(&self) -> usize {
         self.values.len()
     }
 }
 
 /// TLS handshakes so far, full and resumed.
-pub fn handshakes(metrics: &Metrics) -> (f64, f64) {
+pub(crate) fn handshakes(metrics: &Metrics) -> (f64, f64) {
     let of = |resumed: &str| {
         metrics.get(&format!("ccpgate_tls_handshakes_total{{resumed=\"{resumed}\"}}")).unwrap()
     };

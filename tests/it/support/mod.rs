@@ -6,7 +6,7 @@ mod browser;
 mod command;
 mod dns;
 mod fleet;
-pub mod h2;
+pub(crate) mod h2;
 mod log;
 mod machine;
 mod metrics;
@@ -22,32 +22,32 @@ mod upstream;
 
 use std::time::{Duration, Instant};
 
-pub use balancer::behind_a_balancer;
-pub use browser::{Browser, OFF_LIST, PAGE, decode, read_head, site};
-pub use command::{ccpgate, ccpgate_with};
-pub use dns::{Dns, Reply};
-pub use fleet::fleet;
-pub use h2::{Frames, H2, H2Tunnel};
-pub use machine::Machine;
-pub use metrics::{Metrics, handshakes};
-pub use port::{Blackhole, Port, Refusing};
-pub use proxy::Proxy;
-pub use raw::{Answer, Raw};
-pub use refusal::expect_refusal;
-pub use secured::{Agent, NAME, Secured, ticket_keys};
-pub use stall::stall;
-pub use table::{LITERAL, MALFORMED, Right, Table};
-pub use tls::{
+pub(crate) use balancer::behind_a_balancer;
+pub(crate) use browser::{Browser, OFF_LIST, PAGE, decode, read_head, site};
+pub(crate) use command::{ccpgate, ccpgate_with};
+pub(crate) use dns::{Dns, Reply};
+pub(crate) use fleet::fleet;
+pub(crate) use h2::{Frames, H2, H2Tunnel};
+pub(crate) use machine::Machine;
+pub(crate) use metrics::{Metrics, handshakes};
+pub(crate) use port::{Blackhole, Port, Refusing};
+pub(crate) use proxy::Proxy;
+pub(crate) use raw::{Answer, Raw};
+pub(crate) use refusal::expect_refusal;
+pub(crate) use secured::{Agent, NAME, Secured, ticket_keys};
+pub(crate) use stall::stall;
+pub(crate) use table::{LITERAL, MALFORMED, Right, Table};
+pub(crate) use tls::{
     Authority, accept, client_hello, client_hello_without_name, made_hello, records, server_names,
 };
-pub use upstream::Upstream;
+pub(crate) use upstream::Upstream;
 
 /// How long anything awaited may take before the test fails: generous, since it is only used up
 /// when something is broken and the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Asks until there is an answer, and returns it.
-pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask() {
@@ -60,7 +60,7 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 
 /// Whether a program that a test needs is there. A machine without it skips the test with a
 /// notice; in CI, where scripts/install-test-tools.sh ran before, its absence is a failure.
-pub fn have(tool: &str) -> bool {
+pub(crate) fn have(tool: &str) -> bool {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file()));
     if !found {
@@ -72,7 +72,7 @@ pub fn have(tool: &str) -> bool {
 
 /// 2 MiB of bytes that repeat nowhere within 64 KiB, so that loss and disorder show. The seed is
 /// fixed: a failure repeats.
-pub fn payload() -> Vec<u8> {
+pub(crate) fn payload() -> Vec<u8> {
     let mut bytes = vec![0; 2 << 20];
     fastrand::Rng::with_seed(1).fill(&mut bytes);
     bytes
@@ -80,7 +80,7 @@ pub fn payload() -> Vec<u8> {
 
 /// Compares bulk data without printing megabytes when it differs.
 #[track_caller]
-pub fn assert_same_bytes(got: &[u8], expected: &[u8]) {
+pub(crate) fn assert_same_bytes(got: &[u8], expected: &[u8]) {
     if got != expected {
         let at = got.iter().zip(expected).position(|(g, e)| g != e);
         let at = at.unwrap_or_else(|| got.len().min(expected.len()));

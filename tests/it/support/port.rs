@@ -12,13 +12,13 @@ use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
 /// A port of both families, kept for whoever is told of it. A socket that is bound and never listens
 /// holds it: with SO_REUSEADDR on both sides another process may bind the port and listen, and the
 /// kernel gives it to nobody who asks for any.
-pub struct Port {
+pub(crate) struct Port {
     _held: OwnedFd,
     number: u16,
 }
 
 impl Port {
-    pub fn keep() -> Self {
+    pub(crate) fn keep() -> Self {
         let held = socket(AddressFamily::INET6, SocketType::STREAM, None).unwrap();
         set_ipv6_v6only(&held, false).unwrap();
         set_socket_reuseaddr(&held, true).unwrap();
@@ -27,7 +27,7 @@ impl Port {
         Self { _held: held, number }
     }
 
-    pub fn number(&self) -> u16 {
+    pub(crate) fn number(&self) -> u16 {
         self.number
     }
 }
@@ -40,26 +40,26 @@ impl fmt::Display for Port {
 
 /// A loopback port that refuses connections, for as long as this lives: it is bound, and nobody
 /// listens.
-pub struct Refusing(OwnedFd);
+pub(crate) struct Refusing(OwnedFd);
 
 impl Refusing {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(bound())
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         address_of(&self.0)
     }
 }
 
 /// A loopback port that drops every SYN: its accept queue is full and nobody empties it.
-pub struct Blackhole {
+pub(crate) struct Blackhole {
     listener: OwnedFd,
     _queue: Vec<TcpStream>,
 }
 
 impl Blackhole {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let listener = bound();
         listen(&listener, 0).unwrap();
         let address = address_of(&listener);
@@ -70,7 +70,7 @@ impl Blackhole {
         Self { listener, _queue: queue }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         address_of(&self.listener)
     }
 }

@@ -16,7 +16,7 @@ use super::{Answer, Metrics, PATIENCE, Raw, eventually};
 
 /// A process that is killed when this is dropped; it must never have panicked, and every line that
 /// it logged must have been a JSON object.
-pub struct Proxy {
+pub(crate) struct Proxy {
     child: Child,
     exited: Option<ExitStatus>,
     log: Log,
@@ -28,26 +28,26 @@ impl Proxy {
     /// kernel-chosen loopback ports, a JSON log, region us-west-2, instance acme, and
     /// `policy.tls = "off"`, so that a test may send any bytes.
     #[track_caller]
-    pub fn start(toml: &str) -> Self {
+    pub(crate) fn start(toml: &str) -> Self {
         Self::launch(Some(toml), Command::new(env!("CARGO_BIN_EXE_ccpgate")))
     }
 
     /// The same with variables in its environment.
     #[track_caller]
-    pub fn start_with_variables(toml: &str, variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_with_variables(toml: &str, variables: &[(&str, &str)]) -> Self {
         Self::launch_with(Some(toml), Command::new(env!("CARGO_BIN_EXE_ccpgate")), variables)
     }
 
     /// Starts it as on a fresh machine, on the embedded default, but for ports and log, which the
     /// environment sets.
     #[track_caller]
-    pub fn start_on_default() -> Self {
+    pub(crate) fn start_on_default() -> Self {
         Self::launch(None, Command::new(env!("CARGO_BIN_EXE_ccpgate")))
     }
 
     /// The same, with this many file descriptors at most.
     #[track_caller]
-    pub fn start_with_files(toml: &str, files: u32) -> Self {
+    pub(crate) fn start_with_files(toml: &str, files: u32) -> Self {
         let mut command = Command::new("prlimit");
         command.arg(format!("--nofile={files}:{files}")).arg(env!("CARGO_BIN_EXE_ccpgate"));
         Self::launch(Some(toml), command)
@@ -55,7 +55,7 @@ impl Proxy {
 
     /// The same by a command that runs what its arguments name, in surroundings of its own.
     #[track_caller]
-    pub fn start_by(toml: &str, command: Command) -> Self {
+    pub(crate) fn start_by(toml: &str, command: Command) -> Self {
         Self::launch(Some(toml), command)
     }
 
@@ -101,37 +101,37 @@ impl Proxy {
     }
 
     #[track_caller]
-    pub fn http(&self) -> SocketAddr {
+    pub(crate) fn http(&self) -> SocketAddr {
         self.listening("http")
     }
 
     #[track_caller]
-    pub fn https(&self) -> SocketAddr {
+    pub(crate) fn https(&self) -> SocketAddr {
         self.listening("https")
     }
 
     #[track_caller]
-    pub fn admin(&self) -> SocketAddr {
+    pub(crate) fn admin(&self) -> SocketAddr {
         self.listening("admin")
     }
 
-    pub fn id(&self) -> Pid {
+    pub(crate) fn id(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
-    pub fn config_file(&self) -> PathBuf {
+    pub(crate) fn config_file(&self) -> PathBuf {
         self.folder.path().join("ccpgate.toml")
     }
 
     /// A connection to the proxy listener.
     #[track_caller]
-    pub fn connect(&self) -> Raw {
+    pub(crate) fn connect(&self) -> Raw {
         Raw::connect(self.http())
     }
 
     /// A tunnel to `target`; fails unless the answer is 200.
     #[track_caller]
-    pub fn tunnel(&self, target: &str) -> Raw {
+    pub(crate) fn tunnel(&self, target: &str) -> Raw {
         let mut client = self.connect();
         let answer = client.connect_target(target);
         assert_eq!(answer.status, 200, "CONNECT {target}: {}", answer.head);
@@ -140,7 +140,7 @@ impl Proxy {
 
     /// Sends one request to the proxy listener and reads the answer.
     #[track_caller]
-    pub fn ask(&self, request: impl AsRef<[u8]>) -> Answer {
+    pub(crate) fn ask(&self, request: impl AsRef<[u8]>) -> Answer {
         let mut client = self.connect();
         client.send(request);
         client.read_answer()
@@ -148,14 +148,14 @@ impl Proxy {
 
     /// GETs a page of the admin listener.
     #[track_caller]
-    pub fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         let mut client = Raw::connect(self.admin());
         client.send(format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin()));
         client.read_answer()
     }
 
     #[track_caller]
-    pub fn metrics(&self) -> Metrics {
+    pub(crate) fn metrics(&self) -> Metrics {
         let answer = self.get("/metrics");
         assert_eq!(answer.status, 200, "{}", answer.head);
         Metrics::parse(&answer.text())
@@ -163,14 +163,14 @@ impl Proxy {
 
     /// The value of a series now, which must exist: `name{label="value"}`.
     #[track_caller]
-    pub fn metric(&self, series: &str) -> f64 {
+    pub(crate) fn metric(&self, series: &str) -> f64 {
         let metrics = self.metrics();
         metrics.get(series).unwrap_or_else(|| panic!("no series {series} in:\n{}", metrics.text))
     }
 
     /// Waits until a series has this value.
     #[track_caller]
-    pub fn metric_eventually(&self, series: &str, expected: f64) {
+    pub(crate) fn metric_eventually(&self, series: &str, expected: f64) {
         let until = Instant::now() + PATIENCE;
         loop {
             let got = self.metric(series);
@@ -184,33 +184,33 @@ impl Proxy {
 
     /// Waits for a log line with this property.
     #[track_caller]
-    pub fn log_line(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn log_line(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         self.log.line(what, wanted)
     }
 
     /// The log so far.
-    pub fn log_so_far(&self) -> Vec<Value> {
+    pub(crate) fn log_so_far(&self) -> Vec<Value> {
         self.log.objects()
     }
 
     /// The line of the tunnel or denial with this target.
     #[track_caller]
-    pub fn access_line(&self, event: &str, target: &str) -> Value {
+    pub(crate) fn access_line(&self, event: &str, target: &str) -> Value {
         self.log
             .line(&format!("{event} of {target}"), |line| line["event"] == event && line["target"] == target)
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.id(), signal).unwrap();
     }
 
     /// Replaces the configuration file, completed as at the start, in one step.
-    pub fn rewrite_config(&self, toml: &str) {
+    pub(crate) fn rewrite_config(&self, toml: &str) {
         self.rewrite_config_raw(&complete(toml));
     }
 
     /// Replaces the configuration file by these very bytes.
-    pub fn rewrite_config_raw(&self, text: &str) {
+    pub(crate) fn rewrite_config_raw(&self, text: &str) {
         let next = self.folder.path().join("next.toml");
         std::fs::write(&next, text).unwrap();
         std::fs::rename(next, self.config_file()).unwrap();
@@ -219,14 +219,14 @@ impl Proxy {
     /// Replaces the configuration, sends SIGHUP and waits until that reload has counted as
     /// `result` (`ok` or `error`).
     #[track_caller]
-    pub fn reload(&self, toml: &str, result: &str) {
+    pub(crate) fn reload(&self, toml: &str, result: &str) {
         self.rewrite_config(toml);
         self.hang_up(result);
     }
 
     /// Sends SIGHUP and waits for its result.
     #[track_caller]
-    pub fn hang_up(&self, result: &str) {
+    pub(crate) fn hang_up(&self, result: &str) {
         let series = format!("ccpgate_reloads_total{{result=\"{result}\"}}");
         let before = self.metric(&series);
         self.signal(Signal::HUP);
@@ -235,13 +235,13 @@ impl Proxy {
 
     /// Waits for the process to end by itself.
     #[track_caller]
-    pub fn wait_exit(&mut self) -> ExitStatus {
+    pub(crate) fn wait_exit(&mut self) -> ExitStatus {
         let status = eventually("the proxy's exit", || self.child.try_wait().unwrap());
         self.exited = Some(status);
         status
     }
 
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.exited.is_none() && self.child.try_wait().unwrap().is_none()
     }
 }

@@ -12,7 +12,7 @@ use super::{PATIENCE, Proxy};
 
 /// One HTTP/1.1 response.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     /// Status line and fields as they came, without the empty line.
     pub head: String,
@@ -40,19 +40,19 @@ impl Answer {
 
     /// The value of a field; fails when the field comes twice.
     #[track_caller]
-    pub fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut values = self.fields.iter().filter(|(n, _)| n == name).map(|(_, value)| value.as_str());
         let first = values.next();
         assert!(values.next().is_none(), "two fields {name}: {}", self.head);
         first
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// A parameter of `Proxy-Status`, without its quotes: `error`, `details`, `rcode`.
-    pub fn proxy_status(&self, parameter: &str) -> Option<&str> {
+    pub(crate) fn proxy_status(&self, parameter: &str) -> Option<&str> {
         let value = self.field("proxy-status")?;
         let mut parameters = value.split(';').skip(1).filter_map(|p| p.trim().split_once('='));
         parameters.find(|(name, _)| *name == parameter).map(|(_, value)| value.trim_matches('"'))
@@ -60,7 +60,7 @@ impl Answer {
 }
 
 /// A connection to the proxy, over TLS or not; every read and write has a time limit.
-pub struct Raw {
+pub(crate) struct Raw {
     stream: TcpStream,
     tls: Option<Box<ClientConnection>>,
     buffer: Vec<u8>,
@@ -68,13 +68,13 @@ pub struct Raw {
 
 impl Raw {
     #[track_caller]
-    pub fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         Self::of(TcpStream::connect_timeout(&address, PATIENCE).unwrap())
     }
 
     /// From another local address: another client, to the proxy.
     #[track_caller]
-    pub fn connect_from(local: IpAddr, address: SocketAddr) -> Self {
+    pub(crate) fn connect_from(local: IpAddr, address: SocketAddr) -> Self {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let fd = socket(family, SocketType::STREAM, None).unwrap();
         bind(&fd, &SocketAddr::new(local, 0)).unwrap();
@@ -94,7 +94,7 @@ impl Raw {
     /// # Errors
     /// When the handshake fails on this side, or the other one closes within it. Under TLS 1.3 the
     /// server's verdict on a client certificate comes later, at the first read.
-    pub fn secure(mut self, mut tls: ClientConnection) -> io::Result<Self> {
+    pub(crate) fn secure(mut self, mut tls: ClientConnection) -> io::Result<Self> {
         while tls.is_handshaking() {
             tls.complete_io(&mut self.stream)?;
         }
@@ -104,27 +104,27 @@ impl Raw {
 
     /// Whether the TLS session was resumed.
     #[track_caller]
-    pub fn resumed(&self) -> bool {
+    pub(crate) fn resumed(&self) -> bool {
         self.tls.as_ref().unwrap().handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// The certificate that the proxy showed, or that the resumed session had begun with.
     #[track_caller]
-    pub fn certificate(&self) -> Vec<u8> {
+    pub(crate) fn certificate(&self) -> Vec<u8> {
         self.tls.as_ref().unwrap().peer_certificates().unwrap()[0].to_vec()
     }
 
-    pub fn local(&self) -> SocketAddr {
+    pub(crate) fn local(&self) -> SocketAddr {
         self.stream.local_addr().unwrap()
     }
 
-    pub fn stream(&self) -> &TcpStream {
+    pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
     }
 
     /// Sends everything; that the other side has closed already shows when reading.
     #[track_caller]
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         if let Err(error) = self.write_all(bytes.as_ref()) {
             let gone = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
             assert!(gone, "sending: {error}");
@@ -133,7 +133,7 @@ impl Raw {
 
     /// Sends byte by byte, each in a segment of its own.
     #[track_caller]
-    pub fn send_bytewise(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn send_bytewise(&mut self, bytes: impl AsRef<[u8]>) {
         for byte in bytes.as_ref() {
             self.send([*byte]);
         }
@@ -141,20 +141,20 @@ impl Raw {
 
     /// Asks for a tunnel and reads the head of the answer (all of the answer, when it is a refusal).
     #[track_caller]
-    pub fn connect_target(&mut self, target: &str) -> Answer {
+    pub(crate) fn connect_target(&mut self, target: &str) -> Answer {
         self.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n"));
         self.read_answer_to_connect()
     }
 
     #[track_caller]
-    pub fn read_answer_to_connect(&mut self) -> Answer {
+    pub(crate) fn read_answer_to_connect(&mut self) -> Answer {
         let head = self.read_head();
         if (200..300).contains(&head.status) { head } else { self.read_body(head) }
     }
 
     /// Reads up to and with the empty line.
     #[track_caller]
-    pub fn read_head(&mut self) -> Answer {
+    pub(crate) fn read_head(&mut self) -> Answer {
         loop {
             if let Some(end) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
                 let head = String::from_utf8(self.buffer.drain(..end + 4).collect()).unwrap();
@@ -172,7 +172,7 @@ impl Raw {
 
     /// Reads a whole response: by Content-Length, or else to the end.
     #[track_caller]
-    pub fn read_answer(&mut self) -> Answer {
+    pub(crate) fn read_answer(&mut self) -> Answer {
         let head = self.read_head();
         self.read_body(head)
     }
@@ -188,7 +188,7 @@ impl Raw {
     }
 
     #[track_caller]
-    pub fn read_exactly(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) fn read_exactly(&mut self, count: usize) -> Vec<u8> {
         while self.buffer.len() < count {
             match self.fill() {
                 Ok(0) => panic!("closed after {} of {count} bytes", self.buffer.len()),
@@ -201,7 +201,7 @@ impl Raw {
 
     /// The same; none when the connection ends before, politely or not.
     #[track_caller]
-    pub fn try_read_exactly(&mut self, count: usize) -> Option<Vec<u8>> {
+    pub(crate) fn try_read_exactly(&mut self, count: usize) -> Option<Vec<u8>> {
         while self.buffer.len() < count {
             match self.fill() {
                 Ok(1..) => {}
@@ -218,14 +218,14 @@ impl Raw {
     ///
     /// # Errors
     /// When the connection is reset or the time limit passes.
-    pub fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
+    pub(crate) fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         while self.fill()? > 0 {}
         Ok(std::mem::take(&mut self.buffer))
     }
 
     /// The other side has closed, and sent nothing more before.
     #[track_caller]
-    pub fn expect_closed(&mut self) {
+    pub(crate) fn expect_closed(&mut self) {
         match self.read_to_end() {
             Ok(rest) => assert!(rest.is_empty(), "more came: {:?}", String::from_utf8_lossy(&rest)),
             Err(error) => panic!("expected a clean end: {error}"),
@@ -234,7 +234,7 @@ impl Raw {
 
     /// The other side has gone, politely or not, and sent nothing more before.
     #[track_caller]
-    pub fn expect_gone(&mut self) {
+    pub(crate) fn expect_gone(&mut self) {
         match self.read_to_end() {
             Ok(rest) => assert!(rest.is_empty(), "more came: {:?}", String::from_utf8_lossy(&rest)),
             Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
@@ -243,7 +243,7 @@ impl Raw {
 
     /// The other side has reset the connection.
     #[track_caller]
-    pub fn expect_reset(&mut self) {
+    pub(crate) fn expect_reset(&mut self) {
         match self.read_to_end() {
             Ok(_) => panic!("expected a reset, got a clean end"),
             Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
@@ -252,7 +252,7 @@ impl Raw {
 
     /// Nothing comes for this long, and the connection stays open.
     #[track_caller]
-    pub fn expect_silence(&mut self, time: Duration) {
+    pub(crate) fn expect_silence(&mut self, time: Duration) {
         assert!(self.buffer.is_empty(), "came already: {:?}", String::from_utf8_lossy(&self.buffer));
         self.stream.set_read_timeout(Some(time)).unwrap();
         let got = self.read_some(&mut [0; 1]);
@@ -265,7 +265,7 @@ impl Raw {
 
     /// Sends these bytes and waits for them to come back.
     #[track_caller]
-    pub fn expect_echo(&mut self, bytes: &[u8]) {
+    pub(crate) fn expect_echo(&mut self, bytes: &[u8]) {
         self.send(bytes);
         let got = self.read_exactly(bytes.len());
         super::assert_same_bytes(&got, bytes);
@@ -275,7 +275,7 @@ impl Raw {
     /// the kernel's business (`tcp_rmem`, `tcp_wmem`), and a pause on a busy machine isn't the end: that
     /// has come when the proxy has moved nothing between two pauses either.
     #[track_caller]
-    pub fn stuff(&mut self, proxy: &Proxy) {
+    pub(crate) fn stuff(&mut self, proxy: &Proxy) {
         const MOST: usize = 1 << 30;
         let pause = Some(Duration::from_millis(300));
         self.stream.set_write_timeout(pause).unwrap();
@@ -300,7 +300,7 @@ impl Raw {
     }
 
     /// FIN, after TLS's own farewell: this side has nothing more to say.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
             let _ = tls.complete_io(&mut self.stream);
@@ -310,7 +310,7 @@ impl Raw {
     }
 
     /// RST.
-    pub fn reset(self) {
+    pub(crate) fn reset(self) {
         set_socket_linger(&self.stream, Some(Duration::ZERO)).unwrap();
     }
 

@@ -6,7 +6,7 @@ use super::{Answer, Proxy, Raw};
 
 /// Checks everything that a refusal consists of, and returns its log line.
 #[track_caller]
-pub fn expect_refusal(
+pub(crate) fn expect_refusal(
     proxy: &Proxy,
     client: &mut Raw,
     answer: &Answer,

@@ -18,41 +18,41 @@ use tempfile::TempDir;
 use super::{Authority, Proxy, Raw, Upstream, ccpgate};
 
 /// What the proxy's certificate names, and clients ask for.
-pub const NAME: &str = "proxy.corp.example";
+pub(crate) const NAME: &str = "proxy.corp.example";
 
 /// The files of a TLS listener, and the authority behind its certificate.
-pub struct Secured {
+pub(crate) struct Secured {
     pub authority: Authority,
     folder: TempDir,
 }
 
 impl Secured {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let secured = Self { authority: Authority::new(), folder: tempfile::tempdir().unwrap() };
         fs::write(secured.path("ca.pem"), secured.authority.pem()).unwrap();
         secured.renew(|_| {});
         secured
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// A new certificate and key, as parameters changed by `change` say, put in place by renames.
-    pub fn renew(&self, change: impl FnOnce(&mut CertificateParams)) {
+    pub(crate) fn renew(&self, change: impl FnOnce(&mut CertificateParams)) {
         let (chain, key) = self.certificate(change);
         self.replace("proxy.pem", &chain);
         self.replace("proxy.key", &key);
     }
 
     /// The same as PEM, and put nowhere.
-    pub fn certificate(&self, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
+    pub(crate) fn certificate(&self, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         (self.certify(&key, change), key.serialize_pem())
     }
 
     /// A new certificate for this key, put in place with it.
-    pub fn renew_with(&self, key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) {
+    pub(crate) fn renew_with(&self, key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) {
         self.replace("proxy.pem", &self.certify(key, change));
         self.replace("proxy.key", &key.serialize_pem());
     }
@@ -65,27 +65,27 @@ impl Secured {
     }
 
     /// The SHA-256 of the public key in force, as Chromium takes it (before base64).
-    pub fn pin(&self) -> Vec<u8> {
+    pub(crate) fn pin(&self) -> Vec<u8> {
         let key = KeyPair::from_pem(&fs::read_to_string(self.path("proxy.key")).unwrap()).unwrap();
         digest(&SHA256, &key.subject_public_key_info()).as_ref().to_vec()
     }
 
     /// Replaces a file in one step.
-    pub fn replace(&self, name: &str, text: &str) {
+    pub(crate) fn replace(&self, name: &str, text: &str) {
         let next = self.path(&format!("{name}.next"));
         fs::write(&next, text).unwrap();
         fs::rename(next, self.path(name)).unwrap();
     }
 
     /// A new ticket key, made by the command that the manual names.
-    pub fn ticket_key(&self, name: &str) -> PathBuf {
+    pub(crate) fn ticket_key(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         ccpgate(None, &["ticket-key", path.to_str().unwrap()]).expect(0);
         path
     }
 
     /// `[tls]` with these files, and `more` in it.
-    pub fn section(&self, more: &str) -> String {
+    pub(crate) fn section(&self, more: &str) -> String {
         format!(
             "[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = {:?}\nkey = {:?}\n{more}\n",
             self.path("proxy.pem"),
@@ -94,47 +94,47 @@ impl Secured {
     }
 
     /// A configuration with this listener that allows `good.example`, which is `upstream`.
-    pub fn policy(&self, upstream: &Upstream, tls: &str, more: &str) -> String {
+    pub(crate) fn policy(&self, upstream: &Upstream, tls: &str, more: &str) -> String {
         let targets = upstream.for_targets(&["good.example:443"]);
         format!("[[allow]]\npattern = \"good.example\"\n{}\n{more}\n{targets}", self.section(tls))
     }
 
     /// A proxy with this listener that allows `good.example`, which is `upstream`.
     #[track_caller]
-    pub fn start(&self, upstream: &Upstream, tls: &str, more: &str) -> Proxy {
+    pub(crate) fn start(&self, upstream: &Upstream, tls: &str, more: &str) -> Proxy {
         Proxy::start(&self.policy(upstream, tls, more))
     }
 
     /// An agent that trusts the authority, speaks HTTP/1.1 and prefers TLS 1.3.
-    pub fn agent(&self) -> Agent {
+    pub(crate) fn agent(&self) -> Agent {
         Agent::new(&self.authority)
     }
 }
 
 /// As configuration: `ticket_keys = [...]`.
-pub fn ticket_keys(paths: &[&Path]) -> String {
+pub(crate) fn ticket_keys(paths: &[&Path]) -> String {
     format!("ticket_keys = {paths:?}\n")
 }
 
 /// A browser's side of TLS, with its sessions.
 #[derive(Clone)]
-pub struct Agent {
+pub(crate) struct Agent {
     config: ClientConfig,
     shared: Arc<ClientConfig>,
 }
 
 impl Agent {
-    pub fn new(authority: &Authority) -> Self {
+    pub(crate) fn new(authority: &Authority) -> Self {
         Self::build(authority, rustls::ALL_VERSIONS, None)
     }
 
     /// One that speaks this version alone.
-    pub fn of_version(authority: &Authority, version: &'static SupportedProtocolVersion) -> Self {
+    pub(crate) fn of_version(authority: &Authority, version: &'static SupportedProtocolVersion) -> Self {
         Self::build(authority, &[version], None)
     }
 
     /// One that shows a certificate of `issuer` with this common name.
-    pub fn with_certificate(
+    pub(crate) fn with_certificate(
         authority: &Authority,
         versions: &[&'static SupportedProtocolVersion],
         certificate: (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
@@ -167,13 +167,13 @@ impl Agent {
     }
 
     /// The same agent, sessions included, offering these protocols.
-    pub fn alpn(mut self, protocols: &[&str]) -> Self {
+    pub(crate) fn alpn(mut self, protocols: &[&str]) -> Self {
         self.config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
         self.shared = Arc::new(self.config.clone());
         self
     }
 
-    pub fn config(&self) -> Arc<ClientConfig> {
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
         self.shared.clone()
     }
 
@@ -181,13 +181,13 @@ impl Agent {
     ///
     /// # Errors
     /// As of [`Raw::secure`].
-    pub fn try_connect(&self, address: SocketAddr) -> io::Result<Raw> {
+    pub(crate) fn try_connect(&self, address: SocketAddr) -> io::Result<Raw> {
         let name = ServerName::try_from(NAME).unwrap();
         Raw::connect(address).secure(ClientConnection::new(self.config(), name).unwrap())
     }
 
     #[track_caller]
-    pub fn connect(&self, proxy: &Proxy) -> Raw {
+    pub(crate) fn connect(&self, proxy: &Proxy) -> Raw {
         self.try_connect(proxy.https()).unwrap()
     }
 
@@ -195,7 +195,7 @@ impl Agent {
     ///
     /// # Errors
     /// When the proxy refuses the handshake or closes early.
-    pub fn try_visit(&self, address: SocketAddr) -> io::Result<Raw> {
+    pub(crate) fn try_visit(&self, address: SocketAddr) -> io::Result<Raw> {
         let mut client = self.try_connect(address)?;
         client.send("GET /proxy.pac HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         let answer = String::from_utf8(client.read_to_end()?).unwrap();
@@ -208,14 +208,14 @@ impl Agent {
 
     /// The same, and whether the session was resumed.
     #[track_caller]
-    pub fn resumes(&self, proxy: &Proxy) -> bool {
+    pub(crate) fn resumes(&self, proxy: &Proxy) -> bool {
         self.try_visit(proxy.https()).unwrap().resumed()
     }
 }
 
 impl Authority {
     /// A client's certificate with this common name, over at `ends` where that is given.
-    pub fn client_certificate(
+    pub(crate) fn client_certificate(
         &self,
         name: &str,
         change: impl FnOnce(&mut CertificateParams),

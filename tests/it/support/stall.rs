@@ -24,7 +24,7 @@ async fn echo_times(tunnels: &mut [H2Tunnel], rounds: usize) -> Vec<u128> {
 
 /// One of 60 tunnels stalls and the others lose nothing. Returns p50 and p99 of a round trip on the
 /// other 59, unstalled and stalled, in microseconds.
-pub async fn stall(kind: &str, rounds: usize) -> [(u128, u128); 2] {
+pub(crate) async fn stall(kind: &str, rounds: usize) -> [(u128, u128); 2] {
     let (end, ended) = channel::<()>();
     let ended = std::sync::Mutex::new(ended);
     // The upstream obeys the first byte: to echo, to say more than anybody takes, or to read nothing.

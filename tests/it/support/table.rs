@@ -16,7 +16,7 @@ tls = "off"
 header_timeout = "1s"
 "#;
 
-pub enum Right {
+pub(crate) enum Right {
     /// 200, and bytes go through.
     Tunnel,
     /// One of these statuses and reasons.
@@ -28,32 +28,32 @@ pub enum Right {
 }
 use Right::{NoTunnel, Refused, Tunnel, TunnelOrRefused};
 
-pub const MALFORMED: Right = Refused(&[400], &["malformed"]);
-pub const LITERAL: Right = Refused(&[403], &["ip_literal"]);
+pub(crate) const MALFORMED: Right = Refused(&[400], &["malformed"]);
+pub(crate) const LITERAL: Right = Refused(&[403], &["ip_literal"]);
 
 /// Judges rows and collects those that went wrong.
-pub struct Table {
+pub(crate) struct Table {
     upstream: Upstream,
     pub proxy: Proxy,
     failures: Vec<String>,
 }
 
 impl Table {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let upstream = Upstream::echo();
         let proxy = Proxy::start(&format!("{POLICY}{}", upstream.for_targets(&["good.example:443"])));
         Self { upstream, proxy, failures: Vec::new() }
     }
 
     /// A target in an otherwise ordinary CONNECT.
-    pub fn target(&mut self, case: u32, target: impl AsRef<[u8]>, right: &Right) {
+    pub(crate) fn target(&mut self, case: u32, target: impl AsRef<[u8]>, right: &Right) {
         let mut request = b"CONNECT ".to_vec();
         request.extend(target.as_ref());
         request.extend(b" HTTP/1.1\r\nHost: good.example:443\r\n\r\n");
         self.request(case, request, right);
     }
 
-    pub fn request(&mut self, case: u32, request: impl AsRef<[u8]>, right: &Right) {
+    pub(crate) fn request(&mut self, case: u32, request: impl AsRef<[u8]>, right: &Right) {
         let request = request.as_ref();
         let before = self.upstream.accepted();
         if let Err(problem) = self.judge(request, right) {
@@ -102,7 +102,7 @@ impl Table {
     }
 
     #[track_caller]
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         let Self { failures, .. } = &self;
         assert!(failures.is_empty(), "{} rows:\n{}", failures.len(), failures.join("\n"));
         // The proxy is as well as before.

@@ -18,12 +18,12 @@ use super::Upstream;
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes certificates that its own clients trust.
-pub struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         // Not the name of a leaf: OpenSSL would take that for signed by itself. And of its own, so
@@ -35,23 +35,23 @@ impl Authority {
     }
 
     /// Its own certificate.
-    pub fn der(&self) -> CertificateDer<'static> {
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
         self.issuer.der().clone()
     }
 
     /// The same as PEM.
-    pub fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.issuer.pem()
     }
 
     /// A certificate as these parameters say.
-    pub fn issue(&self, params: CertificateParams, key: &KeyPair) -> Certificate {
+    pub(crate) fn issue(&self, params: CertificateParams, key: &KeyPair) -> Certificate {
         params.signed_by(key, &self.issuer).unwrap()
     }
 
     /// A server's configuration with a new certificate for these names, and the SHA-256 of its
     /// public key (what Chromium's --ignore-certificate-errors-spki-list takes, before base64).
-    pub fn server(&self, names: &[&str]) -> (Arc<ServerConfig>, Vec<u8>) {
+    pub(crate) fn server(&self, names: &[&str]) -> (Arc<ServerConfig>, Vec<u8>) {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
@@ -66,14 +66,14 @@ impl Authority {
     }
 
     /// A client that trusts this authority alone.
-    pub fn client(&self) -> Arc<ClientConfig> {
+    pub(crate) fn client(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).unwrap();
         Arc::new(client_config(roots))
     }
 
     /// A server that sends back what it gets inside TLS.
-    pub fn echo(&self, names: &[&str]) -> Upstream {
+    pub(crate) fn echo(&self, names: &[&str]) -> Upstream {
         let (config, _) = self.server(names);
         Upstream::serve(move |stream| {
             let Some(mut tls) = accept(&config, stream) else { return };
@@ -87,7 +87,7 @@ impl Authority {
     }
 
     /// A server that sends back each WebSocket message, inside TLS.
-    pub fn websocket_echo(&self, names: &[&str]) -> Upstream {
+    pub(crate) fn websocket_echo(&self, names: &[&str]) -> Upstream {
         let (config, _) = self.server(names);
         Upstream::serve(move |stream| {
             let Some(tls) = accept(&config, stream) else { return };
@@ -102,7 +102,7 @@ impl Authority {
 }
 
 /// The server's side of a handshake; none when the client leaves within it.
-pub fn accept(
+pub(crate) fn accept(
     config: &Arc<ServerConfig>,
     stream: TcpStream,
 ) -> Option<StreamOwned<ServerConnection, TcpStream>> {
@@ -123,12 +123,12 @@ fn client_config(roots: RootCertStore) -> ClientConfig {
 
 /// The first flight of a TLS client that wants `host`: one record with a ClientHello, more than
 /// 1.2 KiB long because of its post-quantum key share, as browsers send it today.
-pub fn client_hello(host: &str) -> Vec<u8> {
+pub(crate) fn client_hello(host: &str) -> Vec<u8> {
     hello(host, true)
 }
 
 /// The same without the server_name extension.
-pub fn client_hello_without_name() -> Vec<u8> {
+pub(crate) fn client_hello_without_name() -> Vec<u8> {
     hello("unnamed.example", false)
 }
 
@@ -144,7 +144,7 @@ fn hello(host: &str, named: bool) -> Vec<u8> {
 
 /// A hello made by hand, with these extensions and nothing that a server could answer; its SNI
 /// may be anything: see [`server_names`].
-pub fn made_hello(extensions: &[(u16, Vec<u8>)]) -> Vec<u8> {
+pub(crate) fn made_hello(extensions: &[(u16, Vec<u8>)]) -> Vec<u8> {
     let block: Vec<u8> =
         extensions.iter().flat_map(|(kind, data)| [&kind.to_be_bytes(), &*vector(data)].concat()).collect();
     let mut body = vec![3, 3];
@@ -160,7 +160,7 @@ pub fn made_hello(extensions: &[(u16, Vec<u8>)]) -> Vec<u8> {
 }
 
 /// A server_name extension with these entries of type host_name.
-pub fn server_names(names: &[&[u8]]) -> (u16, Vec<u8>) {
+pub(crate) fn server_names(names: &[&[u8]]) -> (u16, Vec<u8>) {
     let entries: Vec<u8> = names.iter().flat_map(|name| [&[0], &*vector(name)].concat()).collect();
     (0, vector(&entries))
 }
@@ -170,7 +170,7 @@ fn vector(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The same handshake message in records of `size` bytes (RFC 8446 §5.1 lets a message span records).
-pub fn records(hello: &[u8], size: usize) -> Vec<u8> {
+pub(crate) fn records(hello: &[u8], size: usize) -> Vec<u8> {
     let (kind_and_version, message) = (&hello[..3], &hello[5..]);
     let mut bytes = Vec::new();
     for fragment in message.chunks(size) {

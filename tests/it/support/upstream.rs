@@ -23,7 +23,7 @@ struct Shared {
 }
 
 /// A listening server; one thread per connection.
-pub struct Upstream {
+pub(crate) struct Upstream {
     address: SocketAddr,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<Vec<JoinHandle<()>>>>,
@@ -31,7 +31,7 @@ pub struct Upstream {
 
 impl Upstream {
     /// Runs `serve` for each connection.
-    pub fn serve(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+    pub(crate) fn serve(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         Self::serve_recording(move |stream, _| serve(stream))
     }
 
@@ -63,7 +63,7 @@ impl Upstream {
     }
 
     /// Sends back what it gets; closes when the client has finished.
-    pub fn echo() -> Self {
+    pub(crate) fn echo() -> Self {
         Self::serve(|mut stream| {
             let mut buffer = [0; 64 * 1024];
             while let Ok(count @ 1..) = stream.read(&mut buffer) {
@@ -75,7 +75,7 @@ impl Upstream {
     }
 
     /// Keeps what it gets and says nothing: see [`Upstream::received`].
-    pub fn recorder() -> Self {
+    pub(crate) fn recorder() -> Self {
         Self::serve_recording(|mut stream, received| {
             let mut buffer = [0; 64 * 1024];
             while let Ok(count @ 1..) = stream.read(&mut buffer) {
@@ -85,7 +85,7 @@ impl Upstream {
     }
 
     /// Says `farewell` and finishes at once, then keeps what still comes.
-    pub fn finishes_first(farewell: Vec<u8>) -> Self {
+    pub(crate) fn finishes_first(farewell: Vec<u8>) -> Self {
         Self::serve_recording(move |mut stream, received| {
             stream.write_all(&farewell).unwrap();
             stream.shutdown(Shutdown::Write).unwrap();
@@ -97,7 +97,7 @@ impl Upstream {
     }
 
     /// Listens until the client has finished, and only then answers.
-    pub fn answers_last(answer: Vec<u8>) -> Self {
+    pub(crate) fn answers_last(answer: Vec<u8>) -> Self {
         Self::serve_recording(move |mut stream, received| {
             let mut bytes = Vec::new();
             let _ = stream.read_to_end(&mut bytes);
@@ -107,7 +107,7 @@ impl Upstream {
     }
 
     /// Waits for a first byte and answers with RST.
-    pub fn resetter() -> Self {
+    pub(crate) fn resetter() -> Self {
         Self::serve(|mut stream| {
             let _ = stream.read(&mut [0; 1]);
             set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
@@ -115,7 +115,7 @@ impl Upstream {
     }
 
     /// Passes everything on to `address` and back: a wire that can be cut.
-    pub fn relay(address: SocketAddr) -> Self {
+    pub(crate) fn relay(address: SocketAddr) -> Self {
         Self::serve(move |mut near| {
             let Ok(mut far) = TcpStream::connect(address) else { return };
             let (mut back_from, mut back_to) = (far.try_clone().unwrap(), near.try_clone().unwrap());
@@ -131,28 +131,28 @@ impl Upstream {
     }
 
     /// Ends all connections that are open.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         for stream in self.shared.open.lock().unwrap().values() {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// How many connections it has had.
-    pub fn accepted(&self) -> usize {
+    pub(crate) fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
     /// What a recording server has got so far, over all connections.
-    pub fn received(&self) -> Vec<u8> {
+    pub(crate) fn received(&self) -> Vec<u8> {
         self.shared.received.lock().unwrap().clone()
     }
 
     /// Configuration that sends these targets here: lines of `[egress.connect_to]`.
-    pub fn for_targets(&self, targets: &[&str]) -> String {
+    pub(crate) fn for_targets(&self, targets: &[&str]) -> String {
         let lines = targets.iter().map(|target| format!("\"{target}\" = \"{}\"\n", self.address));
         format!("[egress.connect_to]\n{}", lines.collect::<String>())
     }
