@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
@@ -202,6 +203,7 @@ impl<C: Wire, U: Wire> Relay<C, U> {
         let mut alarm: Option<Pin<Box<Sleep>>> = None;
         let mut glance = None;
         let mut last_moved = (0, 0);
+        debug_assert_eq!(Handle::current().runtime_flavor(), RuntimeFlavor::CurrentThread, "see is_quiet");
         poll_fn(move |cx| {
             if !self.waker.will_wake(cx.waker()) {
                 self.waker.clone_from(cx.waker());
@@ -351,6 +353,10 @@ impl<C: Wire, U: Wire> Relay<C, U> {
     }
 
     /// Whether nothing has come from a side since its direction began to wait for it.
+    ///
+    /// Holds where the task runs on its driver's own thread, as on every worker. With a driver on another
+    /// thread the task could take the bytes and wait anew between the driver's note of them and its call:
+    /// the call would then use up the new wait, and the next bytes would wake nobody.
     fn is_quiet(&self, from: Side) -> bool {
         self.flows[from as usize].waiting
             && match from {

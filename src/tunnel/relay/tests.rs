@@ -169,7 +169,7 @@ async fn hear(mut half: tokio::net::tcp::OwnedReadHalf, mut random: Random) -> V
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn transfers_of_any_size_both_ways_arrive_and_are_counted() {
     for seed in 1..=24_u64 {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -298,7 +298,7 @@ async fn a_reset_behind_the_other_sides_end_is_passed_on() {
 
 /// One side resets while the other sends as fast as it can: the kernel tells whoever asks first,
 /// and that may be the write.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_reset_in_the_middle_of_a_transfer_is_a_reset_for_the_sender() {
     for round in 0..30 {
         let size = [100, 20_000, 300_000][round % 3];
@@ -332,7 +332,7 @@ async fn a_reset_in_the_middle_of_a_transfer_is_a_reset_for_the_sender() {
 }
 
 /// A server that answers and closes without reading on is a reset on the wire.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn an_answer_ahead_of_a_reset_arrives() {
     for round in 0..30 {
         // Less than a first window: what the upstream has not sent yet goes with its own reset.
@@ -610,7 +610,7 @@ impl Wire for Layered {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_layer_that_holds_bytes_back_loses_none() {
     for seed in 1..=8 {
         let (up, down) = (Random(seed).bytes(700_000 + seed as usize), Random(seed + 100).bytes(1_300_001));
