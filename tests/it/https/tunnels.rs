@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{OPEN, TARGET};
-use crate::support::{PATIENCE, Secured, Upstream, assert_same_bytes, client_hello, payload};
+use crate::support::{PATIENCE, Secured, Upstream, assert_same_bytes, client_hello, eventually, payload};
 
 #[test]
 fn a_tunnel_over_tls_is_counted_and_logged_as_any_other() {
@@ -70,6 +70,7 @@ fn each_side_may_close_its_direction_first() {
     client.finish();
     let line = proxy.access_line("tunnel", TARGET);
     assert_eq!((&line["outcome"], &line["ended_by"]), (&"ok".into(), &"upstream".into()), "{line}");
+    eventually("all bytes", || (speaker.received().len() == payload().len()).then_some(()));
     assert_same_bytes(&speaker.received(), &payload());
 }
 
@@ -107,7 +108,7 @@ fn the_hello_inside_the_tunnel_is_judged_as_ever() {
     let mut honest = secured.agent().connect(&proxy);
     assert_eq!(honest.connect_target(TARGET).status, 200);
     honest.send(&hello);
-    crate::support::eventually("the hello", || (upstream.received() == hello).then_some(()));
+    eventually("the hello", || (upstream.received() == hello).then_some(()));
     let mut fronting = secured.agent().connect(&proxy);
     assert_eq!(fronting.connect_target(TARGET).status, 200);
     fronting.send(client_hello("other.example"));
