@@ -65,9 +65,7 @@ impl Plan {
         if self.connect_to.iter().any(redirected) {
             return None;
         }
-        let only = &config.egress.proxy_for;
-        let taken = only.is_empty() || only.iter().any(|pattern| pattern.matches(&target.host));
-        config.egress.proxy.as_ref().filter(|_| taken)
+        config.egress.proxy.as_ref().filter(|_| parent::carries(&config.egress.proxy_for, &target.host))
     }
 }
 

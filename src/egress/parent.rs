@@ -46,6 +46,11 @@ pub struct Parent {
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
+/// Whether a parent with this `egress.proxy_for` carries a host; an empty list is all hosts.
+pub(crate) fn carries(only: &[Pattern], host: &Host) -> bool {
+    only.is_empty() || only.iter().any(|pattern| pattern.matches(host))
+}
+
 impl Parent {
     /// Reads the files that a parent needs.
     ///
@@ -79,7 +84,7 @@ impl Parent {
 
     /// Whether a host goes through it.
     pub(super) fn takes(&self, host: &Host) -> bool {
-        self.only.is_empty() || self.only.iter().any(|pattern| pattern.matches(host))
+        carries(&self.only, host)
     }
 
     pub(super) fn error(&self, failure: Failure) -> ParentError {
