@@ -1,5 +1,5 @@
-//! Every way for a request or a tunnel to end, in closed words: those of the metrics' labels, of the
-//! access lines and of `Proxy-Status`. No I/O.
+//! Every way for a handshake, a request or a tunnel to end, in closed words: those of the metrics'
+//! labels, of the access lines and of `Proxy-Status`. No I/O.
 
 use serde::Serialize;
 use strum::{IntoStaticStr, VariantArray};
@@ -105,6 +105,40 @@ pub enum EndedBy {
     Client,
     Upstream,
     Proxy,
+}
+
+/// Why a TLS handshake with a client failed: the label `cause` of
+/// `ccpgate_tls_handshake_failures_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
+pub enum HandshakeFailure {
+    /// The client doesn't know who issued our certificate.
+    UnknownCa,
+    BadCertificate,
+    CertificateExpired,
+    CertificateRevoked,
+    CertificateUnknown,
+    UnsupportedCertificate,
+    /// The name in the client's PAC file isn't in our certificate.
+    UnrecognizedName,
+    /// An alert that says nothing of our certificate.
+    OtherAlert,
+    NoProtocol,
+    NoCipher,
+    NoVersion,
+    /// `tls.client_ca` asks for a certificate, and none was shown.
+    ClientCertificateMissing,
+    ClientCertificateBad,
+    PlainHttp,
+    /// Neither TLS nor HTTP: a PROXY header, SOCKS, SSH.
+    NotTls,
+    /// TLS that breaks its own rules.
+    Protocol,
+    /// The client closed or reset within the handshake, and said nothing.
+    Closed,
+    Timeout,
+    /// Ours.
+    Internal,
 }
 
 #[cfg(test)]

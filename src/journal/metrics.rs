@@ -14,9 +14,8 @@ use strum::VariantArray;
 
 use super::ratio::Ratio;
 use crate::net::entrance::Entrance;
-use crate::outcome::{Denial, Outcome, WouldDeny};
+use crate::outcome::{Denial, HandshakeFailure, Outcome, WouldDeny};
 use crate::policy::{Category, Rule};
-use crate::tls::HandshakeFailure;
 
 /// The label that stands in for rule and category where report mode let something through.
 pub const NO_RULE: &str = "none";
@@ -66,7 +65,7 @@ pub struct Metrics {
     pub accept_errors: [IntCounter; 3],
     pub tls_full: IntCounter,
     pub tls_resumed: IntCounter,
-    tls_failures: [IntCounter; HandshakeFailure::ALL.len()],
+    tls_failures: Vec<IntCounter>,
     pub tls_resumed_age: Histogram,
     pub tls_sessions: IntGauge,
     certificate_expiry: GaugeVec,
@@ -201,7 +200,10 @@ impl Metrics {
                 .map(|e| accept_errors.with_label_values(&[e.into_str()])),
             tls_full: handshakes.with_label_values(&["false"]),
             tls_resumed: handshakes.with_label_values(&["true"]),
-            tls_failures: HandshakeFailure::ALL.map(|cause| failures.with_label_values(&[cause.as_str()])),
+            tls_failures: HandshakeFailure::VARIANTS
+                .iter()
+                .map(|f| failures.with_label_values(&[f.into_str()]))
+                .collect(),
             tls_resumed_age: histogram(
                 "ccpgate_tls_resumed_age_seconds",
                 "Age of the TLS sessions that clients resumed, since their full handshake.",

@@ -20,7 +20,7 @@ use super::session;
 use super::shared::Shared;
 use crate::net::entrance::Entrance;
 use crate::net::scratch;
-use crate::tls::HandshakeFailure as Cause;
+use crate::outcome::HandshakeFailure as Cause;
 use crate::tls::client::subject;
 use crate::tls::material::Serving;
 use crate::tunnel::wire::tls::TlsWire;
@@ -73,7 +73,7 @@ pub(super) async fn shake_hands(
     };
     let Failed { cause, why: error, aloud, stream } = failed;
     shared.journal.metrics.tls_failed(cause);
-    let (client, cause) = (peer.address, cause.as_str());
+    let (client, cause) = (peer.address, cause.into_str());
     // Port scans and cancelled tabs end here every day. An administrator reads at `warn` what
     // he can put right, as far as the log takes lines about this client.
     if aloud && shared.journal.takes_line_about(client.ip()) {

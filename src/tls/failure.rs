@@ -1,89 +1,13 @@
-//! Why a TLS handshake with a client failed: the label `cause` of
-//! `ccpgate_tls_handshake_failures_total`, and the words for it. No I/O.
+//! Why a TLS handshake with a client failed: which cause an error of the TLS library means, and the
+//! words for it. The causes themselves stand in [`crate::outcome`]. No I/O.
 
 use rustls::{AlertDescription as Alert, Error, PeerIncompatible};
 
-/// A closed set, so that no client can make a series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandshakeFailure {
-    /// The client doesn't know who issued our certificate.
-    UnknownCa,
-    BadCertificate,
-    CertificateExpired,
-    CertificateRevoked,
-    CertificateUnknown,
-    UnsupportedCertificate,
-    /// The name in the client's PAC file isn't in our certificate.
-    UnrecognizedName,
-    /// An alert that says nothing of our certificate.
-    OtherAlert,
-    NoProtocol,
-    NoCipher,
-    NoVersion,
-    /// `tls.client_ca` asks for a certificate, and none was shown.
-    ClientCertificateMissing,
-    ClientCertificateBad,
-    PlainHttp,
-    /// Neither TLS nor HTTP: a PROXY header, SOCKS, SSH.
-    NotTls,
-    /// TLS that breaks its own rules.
-    Protocol,
-    /// The client closed or reset within the handshake, and said nothing.
-    Closed,
-    Timeout,
-    /// Ours.
-    Internal,
-}
+use crate::outcome::HandshakeFailure;
 
 impl HandshakeFailure {
-    pub const ALL: [Self; 19] = [
-        Self::UnknownCa,
-        Self::BadCertificate,
-        Self::CertificateExpired,
-        Self::CertificateRevoked,
-        Self::CertificateUnknown,
-        Self::UnsupportedCertificate,
-        Self::UnrecognizedName,
-        Self::OtherAlert,
-        Self::NoProtocol,
-        Self::NoCipher,
-        Self::NoVersion,
-        Self::ClientCertificateMissing,
-        Self::ClientCertificateBad,
-        Self::PlainHttp,
-        Self::NotTls,
-        Self::Protocol,
-        Self::Closed,
-        Self::Timeout,
-        Self::Internal,
-    ];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownCa => "unknown_ca",
-            Self::BadCertificate => "bad_certificate",
-            Self::CertificateExpired => "certificate_expired",
-            Self::CertificateRevoked => "certificate_revoked",
-            Self::CertificateUnknown => "certificate_unknown",
-            Self::UnsupportedCertificate => "unsupported_certificate",
-            Self::UnrecognizedName => "unrecognized_name",
-            Self::OtherAlert => "other_alert",
-            Self::NoProtocol => "no_protocol",
-            Self::NoCipher => "no_cipher",
-            Self::NoVersion => "no_version",
-            Self::ClientCertificateMissing => "client_certificate_missing",
-            Self::ClientCertificateBad => "client_certificate_bad",
-            Self::PlainHttp => "plain_http",
-            Self::NotTls => "not_tls",
-            Self::Protocol => "protocol",
-            Self::Closed => "closed",
-            Self::Timeout => "timeout",
-            Self::Internal => "internal",
-        }
-    }
-
     /// What an error of the TLS library means.
-    pub fn of(error: &Error) -> Self {
+    pub(crate) fn of(error: &Error) -> Self {
         match error {
             Error::AlertReceived(alert) => Self::of_alert(*alert),
             Error::NoApplicationProtocol => Self::NoProtocol,
@@ -126,7 +50,7 @@ impl HandshakeFailure {
     }
 
     /// Whether the client refused our certificate.
-    pub const fn is_refusal_of_ours(self) -> bool {
+    pub(crate) const fn is_refusal_of_ours(self) -> bool {
         self.refusal().is_some()
     }
 
@@ -156,7 +80,7 @@ impl HandshakeFailure {
     }
 
     /// Whether an administrator can put it right; the rest are scans, cancelled tabs and networks.
-    pub const fn has_remedy(self) -> bool {
+    pub(crate) const fn has_remedy(self) -> bool {
         self.is_refusal_of_ours()
             || matches!(
                 self,
@@ -171,9 +95,9 @@ impl HandshakeFailure {
     }
 
     /// In words; `text` is what the TLS library says, fit to be shown.
-    pub fn why(self, text: &str) -> String {
+    pub(crate) fn why(self, text: &str) -> String {
         if let Some(remedy) = self.refusal() {
-            return format!("the client refuses this proxy's certificate ({}): {remedy}", self.as_str());
+            return format!("the client refuses this proxy's certificate ({}): {remedy}", self.into_str());
         }
         match self {
             Self::NoProtocol => {
@@ -199,15 +123,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_cause_has_its_own_word_and_its_place() {
-        for (index, cause) in HandshakeFailure::ALL.into_iter().enumerate() {
-            assert_eq!(cause as usize, index, "{cause:?}");
-            let same = HandshakeFailure::ALL.iter().filter(|c| c.as_str() == cause.as_str());
-            assert_eq!(same.count(), 1, "{cause:?}");
-        }
-    }
-
-    #[test]
     fn what_clients_say_of_our_certificate_is_ours_to_mend() {
         for (alert, word) in [
             (Alert::UnknownCA, "unknown_ca"),
@@ -219,7 +134,7 @@ mod tests {
             (Alert::UnrecognisedName, "unrecognized_name"),
         ] {
             let cause = HandshakeFailure::of(&Error::AlertReceived(alert));
-            assert_eq!(cause.as_str(), word);
+            assert_eq!(cause.into_str(), word);
             assert!(cause.is_refusal_of_ours() && cause.has_remedy());
             assert!(cause.why("x").starts_with("the client refuses this proxy's certificate"), "{cause:?}");
         }
