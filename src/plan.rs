@@ -10,6 +10,7 @@ use crate::egress::url::ParentUrl;
 use crate::pac::proxies::Advertise;
 use crate::policy::{Breadth, Pattern, Policy, Rule};
 use crate::target::Target;
+use crate::tls::material;
 
 /// The part of a configuration that the policy is made of.
 pub struct Plan {
@@ -97,4 +98,19 @@ pub fn parent(config: &Config) -> Result<Option<Parent>, String> {
         ca: egress.proxy_ca.as_deref(),
     })
     .map(Some)
+}
+
+/// What the TLS listener is to be served with: the files that a configuration names, and its shift.
+pub(crate) fn tls(config: &Config) -> material::Options<'_> {
+    let (tls, shift) = (&config.tls, &config.shift);
+    material::Options {
+        certificate: &tls.certificate,
+        key: &tls.key,
+        client_ca: tls.client_ca.as_deref(),
+        ticket_keys: &tls.ticket_keys,
+        alpn: &tls.alpn,
+        length: shift.length,
+        breaks: shift.breaks,
+        lunch: shift.lunch,
+    }
 }

@@ -105,13 +105,13 @@ fn tls_files(config: &Config) -> Result<(), Vec<String>> {
     if config.tls.listen.is_empty() {
         return Ok(());
     }
-    let kept: Vec<_> =
-        TlsFiles::paths(config).into_iter().filter(|file| credentials::is_kept(file)).collect();
+    let named = plan::tls(config);
+    let kept: Vec<_> = named.paths().into_iter().filter(|file| credentials::is_kept(file)).collect();
     if !kept.is_empty() {
         warn(credentials::not_checked("the TLS files", &kept));
         return Ok(());
     }
-    TlsFiles::load(config)?.warnings().iter().for_each(warn);
+    TlsFiles::load(named)?.warnings().iter().for_each(warn);
     Ok(())
 }
 

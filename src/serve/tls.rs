@@ -12,6 +12,7 @@ use super::error::ServeError;
 use crate::config::Config;
 use crate::journal::metrics::Metrics;
 use crate::net::watch::{self, Watch};
+use crate::plan;
 use crate::proxy::https::Https;
 use crate::tls::Shift;
 use crate::tls::material::{Serving, TlsFiles};
@@ -36,8 +37,9 @@ impl Watched {
         if config.tls.listen.is_empty() {
             return Ok(None);
         }
-        let watch = Watch::new(TlsFiles::paths(config));
-        let files = TlsFiles::load(config).map_err(|problems| ServeError::Tls(problems.join("\n")))?;
+        let named = plan::tls(config);
+        let watch = Watch::new(named.paths());
+        let files = TlsFiles::load(named).map_err(|problems| ServeError::Tls(problems.join("\n")))?;
         Ok(Some(Self { files, watch }))
     }
 }

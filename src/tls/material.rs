@@ -1,13 +1,34 @@
 //! What `[tls]` and `[shift]` name, read and checked as a whole: certificate, client CAs, ticket
 //! keys, window. Read at start, at every reload, and when a file changes; whole or not at all.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::alpn::Alpn;
 use super::{ClientAuthority, Identity, Resolver, Shift, SystemClock, Template, TemplateOptions};
 use super::{TicketKeys, VersionFloor, Window};
-use crate::config::Config;
+
+/// What `[tls]` and `[shift]` say of certificates and sessions.
+#[derive(Clone, Copy)]
+pub(crate) struct Options<'a> {
+    pub(crate) certificate: &'a Path,
+    pub(crate) key: &'a Path,
+    pub(crate) client_ca: Option<&'a Path>,
+    pub(crate) ticket_keys: &'a [PathBuf],
+    pub(crate) alpn: &'a [Alpn],
+    pub(crate) length: Duration,
+    pub(crate) breaks: Duration,
+    pub(crate) lunch: Duration,
+}
+
+impl Options<'_> {
+    /// The paths that are read.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        let named = [self.certificate, self.key].into_iter().chain(self.client_ca).map(Path::to_owned);
+        named.chain(self.ticket_keys.iter().cloned()).collect()
+    }
+}
 
 /// What the files hold.
 pub struct TlsFiles {
@@ -19,27 +40,20 @@ pub struct TlsFiles {
 }
 
 impl TlsFiles {
-    /// The paths that are read.
-    pub fn paths(config: &Config) -> Vec<PathBuf> {
-        let tls = &config.tls;
-        let named = [tls.certificate.clone(), tls.key.clone()].into_iter();
-        named.chain(tls.client_ca.clone()).chain(tls.ticket_keys.iter().cloned()).collect()
-    }
-
     /// Reads everything.
     ///
     /// # Errors
     /// All problems at once, each naming its key and file.
-    pub fn load(config: &Config) -> Result<Self, Vec<String>> {
-        let (tls, shift, provider) = (&config.tls, &config.shift, super::config::provider());
+    pub(crate) fn load(named: Options<'_>) -> Result<Self, Vec<String>> {
+        let provider = super::config::provider();
         let mut problems = Vec::new();
-        let identity = Identity::load(&tls.certificate, &tls.key, &provider)
+        let identity = Identity::load(named.certificate, named.key, &provider)
             .map_err(|error| problems.push(format!("tls.certificate, tls.key: {error}")));
-        let authority = tls.client_ca.as_ref().map(|path| ClientAuthority::load(path, provider)).transpose();
+        let authority = named.client_ca.map(|path| ClientAuthority::load(path, provider)).transpose();
         let authority = authority.map_err(|error| problems.push(format!("tls.client_ca: {error}")));
-        let keys = TicketKeys::load(&tls.ticket_keys)
+        let keys = TicketKeys::load(named.ticket_keys)
             .map_err(|errors| problems.extend(errors.iter().map(|e| format!("tls.ticket_keys: {e}"))));
-        let window = Window::of_shift(shift.length, shift.breaks, shift.lunch)
+        let window = Window::of_shift(named.length, named.breaks, named.lunch)
             .map_err(|error| problems.push(format!("shift: {error}")));
         match (identity, authority, keys, window) {
             (Ok(identity), Ok(authority), Ok(keys), Ok(window)) => Ok(Self {
@@ -47,7 +61,7 @@ impl TlsFiles {
                 authority: authority.map(Arc::new),
                 keys,
                 window,
-                alpn: tls.alpn.clone(),
+                alpn: named.alpn.to_vec(),
             }),
             _ => Err(problems),
         }
