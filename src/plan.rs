@@ -88,7 +88,7 @@ impl From<&Config> for Advertise {
 ///
 /// # Errors
 /// In words, with the key and the file.
-pub fn parent(config: &Config) -> Result<Option<Parent>, String> {
+pub(crate) fn parent(config: &Config) -> Result<Option<Parent>, String> {
     let egress = &config.egress;
     let Some(url) = egress.proxy.clone() else { return Ok(None) };
     Parent::load(parent::Options {

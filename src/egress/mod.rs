@@ -33,18 +33,18 @@ use parent::Parent;
 use resolver::{Addresses, ResolveError, Resolver, Rest};
 
 /// The section `[egress]` in force, with the resolver.
-pub struct Egress {
+pub(crate) struct Egress {
     pub resolver: Resolver,
     pub connect_timeout: Duration,
     pub source_address: Vec<IpAddr>,
     pub allow_private: Vec<IpNet>,
     /// The most specific first.
     pub connect_to: Vec<(Pattern, u16, SocketAddr)>,
-    pub parent: Option<Parent>,
+    pub(crate) parent: Option<Parent>,
 }
 
 /// A connection that leads to a target.
-pub enum Upstream {
+pub(crate) enum Upstream {
     /// To the target itself, or through a parent proxy.
     Tcp(TcpStream),
     /// Through a parent proxy that is spoken to over TLS.
@@ -106,7 +106,7 @@ impl Egress {
     ///
     /// # Errors
     /// See [`Unreached`].
-    pub async fn reach(&self, target: &Target, own: &Own, trace: &mut Trace) -> Result<Upstream, Unreached> {
+    pub(crate) async fn reach(&self, target: &Target, own: &Own, trace: &mut Trace) -> Result<Upstream, Unreached> {
         let mut parent = None;
         let mut rest = None;
         let mut one = [SocketAddr::new(IpAddr::from([0; 4]), target.port)];

@@ -10,17 +10,17 @@ use crate::address;
 
 /// The addresses that this process listens on.
 #[derive(Default)]
-pub struct Own(ArcSwap<Vec<SocketAddr>>);
+pub(crate) struct Own(ArcSwap<Vec<SocketAddr>>);
 
 impl Own {
     /// Puts other addresses in force. The port of each is the real one, never 0.
-    pub fn set(&self, addresses: Vec<SocketAddr>) {
+    pub(crate) fn set(&self, addresses: Vec<SocketAddr>) {
         self.0.store(Arc::new(addresses));
     }
 
     /// Whether a connection to `address` would end at this very process. Costs a look at a short
     /// list, and system calls only where the port is one of this process's own.
-    pub fn is(&self, address: SocketAddr) -> bool {
+    pub(crate) fn is(&self, address: SocketAddr) -> bool {
         let own = self.0.load();
         let listeners = || own.iter().filter(|listener| listener.port() == address.port());
         // Before anything else: mostly there is none.

@@ -28,7 +28,7 @@ use crate::tls;
 use crate::tunnel::wire::tls::TlsWire;
 
 /// What is known of a parent proxy from the configuration.
-pub struct Options<'a> {
+pub(crate) struct Options<'a> {
     pub url: ParentUrl,
     /// Which hosts go through it; none: all.
     pub only: Vec<Pattern>,
@@ -39,7 +39,7 @@ pub struct Options<'a> {
 }
 
 /// A parent proxy in force.
-pub struct Parent {
+pub(crate) struct Parent {
     url: ParentUrl,
     only: Vec<Pattern>,
     credentials: Option<Credentials>,
@@ -56,7 +56,7 @@ impl Parent {
     ///
     /// # Errors
     /// In words, with the key and the file; never with what a file of credentials holds.
-    pub fn load(options: Options<'_>) -> Result<Self, String> {
+    pub(crate) fn load(options: Options<'_>) -> Result<Self, String> {
         let Options { url, only, credentials, ca } = options;
         let credentials = credentials
             .map(|path| {
@@ -68,17 +68,17 @@ impl Parent {
         Ok(Self { url, only, credentials, tls })
     }
 
-    pub fn url(&self) -> &ParentUrl {
+    pub(crate) fn url(&self) -> &ParentUrl {
         &self.url
     }
 
     /// The hosts that go through it; none: all.
-    pub fn only(&self) -> &[Pattern] {
+    pub(crate) fn only(&self) -> &[Pattern] {
         &self.only
     }
 
     /// What an administrator should hear of it.
-    pub fn warnings(&self) -> Option<&str> {
+    pub(crate) fn warnings(&self) -> Option<&str> {
         self.credentials.as_ref()?.warning.as_deref()
     }
 

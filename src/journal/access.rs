@@ -25,7 +25,7 @@ const LINE: usize = 512;
 #[derive(Clone, Copy, Serialize, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case", const_into_str)]
-pub enum Kind {
+pub(crate) enum Kind {
     Tunnel,
     Denied,
 }
@@ -33,7 +33,7 @@ pub enum Kind {
 /// What is told of a tunnel or a denial: one access line, where every key is, null without a value;
 /// and what besides the metrics need of it.
 #[derive(Serialize)]
-pub struct Event<'a> {
+pub(crate) struct Event<'a> {
     #[serde(serialize_with = "to_the_millisecond")]
     pub time: Timestamp,
     pub event: Kind,
@@ -71,7 +71,7 @@ pub struct Event<'a> {
 
 impl<'a> Event<'a> {
     /// Something about a client's request, now; all else that is known of it is added.
-    pub fn new(id: RequestId, client: SocketAddr, client_cert: Option<&'a str>, logged: bool) -> Self {
+    pub(crate) fn new(id: RequestId, client: SocketAddr, client_cert: Option<&'a str>, logged: bool) -> Self {
         Self {
             time: Timestamp::now(),
             event: Kind::Tunnel,
@@ -100,13 +100,13 @@ impl<'a> Event<'a> {
     }
 
     /// The same as a denial.
-    pub fn denied(self, reason: Denial, detail: &'a str) -> Self {
+    pub(crate) fn denied(self, reason: Denial, detail: &'a str) -> Self {
         Self { event: Kind::Denied, reason: Some(reason), detail: Some(detail), ..self }
     }
 }
 
 /// What a client asked for.
-pub enum Asked<'a> {
+pub(crate) enum Asked<'a> {
     Target(&'a Target),
     /// No target could be read from it.
     Text(&'a str),
@@ -123,7 +123,7 @@ impl Serialize for Asked<'_> {
 
 /// A time that is written in milliseconds with up to three decimals.
 #[derive(Clone, Copy)]
-pub struct Millis(pub Duration);
+pub(crate) struct Millis(pub Duration);
 
 impl Millis {
     fn microseconds(self) -> u64 {
@@ -144,17 +144,17 @@ fn to_the_millisecond<S: Serializer>(time: &Timestamp, serializer: S) -> Result<
 
 /// Writes access lines in the configured form.
 #[derive(Clone)]
-pub struct AccessLog {
+pub(crate) struct AccessLog {
     sink: Sink,
     format: Format,
 }
 
 impl AccessLog {
-    pub fn new(sink: Sink, format: Format) -> Self {
+    pub(crate) fn new(sink: Sink, format: Format) -> Self {
         Self { sink, format }
     }
 
-    pub fn write(&self, event: &Event<'_>) {
+    pub(crate) fn write(&self, event: &Event<'_>) {
         let journal = self.sink.is_journal();
         let line = match self.format {
             Format::Json => {

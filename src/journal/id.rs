@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 /// Names a request in answers and in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestId(pub(super) u64);
+pub(crate) struct RequestId(pub(super) u64);
 
 impl fmt::Display for RequestId {
     /// Short enough to read out on the telephone.

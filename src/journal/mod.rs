@@ -21,7 +21,7 @@ use metrics::Metrics;
 use sample::{Sampler, Verdict};
 
 /// Counts and logs what it is told.
-pub struct Journal {
+pub(crate) struct Journal {
     pub metrics: Arc<Metrics>,
     access: AccessLog,
     lines: Sampler,
@@ -29,16 +29,16 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub fn new(metrics: Arc<Metrics>, access: AccessLog) -> Self {
+    pub(crate) fn new(metrics: Arc<Metrics>, access: AccessLog) -> Self {
         Self { metrics, access, lines: Sampler::default(), ids: Ids::default() }
     }
 
-    pub fn next_id(&self) -> RequestId {
+    pub(crate) fn next_id(&self) -> RequestId {
         self.ids.next()
     }
 
     /// A tunnel has begun: its 200 is on the way. `active` shows it until its record is dropped.
-    pub fn began(&self, event: &Event<'_>) {
+    pub(crate) fn began(&self, event: &Event<'_>) {
         if let Some(series) = event.series {
             series.connect.observe(event.duration_ms.0.as_secs_f64());
             series.active.inc();
@@ -46,7 +46,7 @@ impl Journal {
     }
 
     /// A tunnel has ended, or came to nothing although the policy let it through.
-    pub fn ended(&self, event: &Event<'_>) {
+    pub(crate) fn ended(&self, event: &Event<'_>) {
         if let (Some(series), Some(outcome)) = (event.series, event.outcome) {
             series.ended(outcome);
             if event.live {
@@ -59,7 +59,7 @@ impl Journal {
     }
 
     /// A request was refused before anything was dialled for it.
-    pub fn denied(&self, event: &Event<'_>) {
+    pub(crate) fn denied(&self, event: &Event<'_>) {
         if let Some(denial) = event.reason {
             self.metrics.denied(denial);
         }
@@ -70,7 +70,7 @@ impl Journal {
 
     /// Whether a denial, or another failure that a client can cause without end, gets a line of its
     /// own. A flood is counted, and said in one line.
-    pub fn takes_line_about(&self, client: IpAddr) -> bool {
+    pub(crate) fn takes_line_about(&self, client: IpAddr) -> bool {
         let Verdict { write, left_out } = self.lines.judge(client);
         if left_out > 0 {
             tracing::warn!(event = "denials_left_out", lines = left_out, "left out lines about denials");

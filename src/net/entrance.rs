@@ -5,7 +5,7 @@ use strum::IntoStaticStr;
 /// What a listener serves: the label `listener`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "snake_case", const_into_str)]
-pub enum Entrance {
+pub(crate) enum Entrance {
     /// The proxy, plain.
     Http,
     /// The proxy over TLS.
@@ -15,7 +15,7 @@ pub enum Entrance {
 
 impl Entrance {
     /// The key that names its addresses.
-    pub const fn key(self) -> &'static str {
+    pub(crate) const fn key(self) -> &'static str {
         match self {
             Self::Http => "proxy.listen",
             Self::Https => "tls.listen",

@@ -18,7 +18,7 @@ const SHARDS: usize = 16;
 /// answers would be the flood.
 const TOLD: usize = 64;
 
-pub struct Admission {
+pub(crate) struct Admission {
     total: AtomicUsize,
     clients: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
     gauges: [IntGauge; 2],
@@ -26,11 +26,10 @@ pub struct Admission {
 
 /// What is known of a client before it speaks.
 #[derive(Clone)]
-pub struct Peer {
+pub(crate) struct Peer {
     pub address: SocketAddr,
     /// Where it reached this proxy.
     pub local: SocketAddr,
-    pub entrance: Entrance,
     /// The subject of its certificate, where it showed one.
     pub certificate: Option<Arc<str>>,
     /// It came over this limit; the answer says so, and it gets nothing else.
@@ -46,25 +45,25 @@ pub enum Limit {
 
 impl Admission {
     /// `gauges` show the open connections of each listener.
-    pub fn new(gauges: [IntGauge; 2]) -> Arc<Self> {
+    pub(crate) fn new(gauges: [IntGauge; 2]) -> Arc<Self> {
         Arc::new(Self { total: AtomicUsize::new(0), clients: Default::default(), gauges })
     }
 
     /// Open connections, and further tunnels on them.
-    pub fn occupied(&self) -> usize {
+    pub(crate) fn occupied(&self) -> usize {
         self.total.load(Ordering::Relaxed)
     }
 
     /// Counts a connection in as it is accepted, before its client need be known; the listener's gauge
     /// shows it for as long as it is open. None when it is to be closed at once.
-    pub fn accept(self: &Arc<Self>, entrance: Entrance, limits: &Limits) -> Option<Arrival> {
+    pub(crate) fn accept(self: &Arc<Self>, entrance: Entrance, limits: &Limits) -> Option<Arrival> {
         self.gauges[entrance as usize].inc();
         let arrival = self.count(Some(entrance));
         (arrival.total <= limits.connections + TOLD).then_some(arrival)
     }
 
     /// Counts in a tunnel that shares its connection with others.
-    pub fn beside(self: &Arc<Self>, client: IpAddr, limits: &Limits) -> (Permit, Option<Limit>) {
+    pub(crate) fn beside(self: &Arc<Self>, client: IpAddr, limits: &Limits) -> (Permit, Option<Limit>) {
         let (permit, over, _) = self.count(None).count(client, limits);
         (permit, over)
     }
@@ -85,7 +84,7 @@ impl Admission {
 }
 
 /// A connection that is counted, of a client that isn't yet.
-pub struct Arrival {
+pub(crate) struct Arrival {
     permit: Permit,
     /// How many there were with it.
     total: usize,
@@ -94,7 +93,7 @@ pub struct Arrival {
 impl Arrival {
     /// Counts the client in. It is served, or told of the limit that it met; none when its connection
     /// is to be closed at once.
-    pub fn of(self, client: IpAddr, limits: &Limits) -> Option<(Permit, Option<Limit>)> {
+    pub(crate) fn of(self, client: IpAddr, limits: &Limits) -> Option<(Permit, Option<Limit>)> {
         let (permit, over, own) = self.count(client, limits);
         (own <= limits.connections_per_client + TOLD).then_some((permit, over))
     }
@@ -121,7 +120,7 @@ fn over(total: usize, own: usize, limits: &Limits) -> Option<Limit> {
 }
 
 /// One counted connection; dropping it counts it out.
-pub struct Permit {
+pub(crate) struct Permit {
     admission: Arc<Admission>,
     /// Once it is known.
     client: Option<IpAddr>,

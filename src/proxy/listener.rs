@@ -273,6 +273,6 @@ fn start<S: Service>(
     };
     let address = SocketAddr::new(client, address.port());
     let local = if local.ip().is_unspecified() { stream.local_addr().unwrap_or(local) } else { local };
-    let peer = Peer { address, local, entrance: S::ENTRANCE, certificate: None, over };
+    let peer = Peer { address, local, certificate: None, over };
     tokio::spawn(service.serve(stream, peer, permit, shared.clone()));
 }

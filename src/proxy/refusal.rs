@@ -255,7 +255,7 @@ impl Refusal {
     }
 
     /// The three lines that say what, why, and what to do.
-    pub fn body(&self, target: Option<&str>, id: RequestId) -> String {
+    pub(crate) fn body(&self, target: Option<&str>, id: RequestId) -> String {
         let what = target.unwrap_or("the request");
         format!(
             "ccpgate refused {what}\nreason: {} - {} (request {id})\n{}\n",

@@ -21,7 +21,7 @@ use crate::tunnel::relay::Patience;
 
 /// Limits in numbers and time.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     pub connections: usize,
     pub connections_per_client: usize,
     pub request_header: usize,

@@ -13,15 +13,15 @@ use crate::net::sockopt;
 
 /// A TLS connection, of either side. In a box: its state is over a kilobyte, and every step up to the
 /// tunnel hands it on.
-pub struct TlsWire(Box<TlsStream<TcpStream>>);
+pub(crate) struct TlsWire(Box<TlsStream<TcpStream>>);
 
 impl TlsWire {
-    pub fn new(stream: impl Into<TlsStream<TcpStream>>) -> Self {
+    pub(crate) fn new(stream: impl Into<TlsStream<TcpStream>>) -> Self {
         Self(Box::new(stream.into()))
     }
 
     /// The protocol that the handshake agreed on.
-    pub fn alpn(&self) -> Option<&[u8]> {
+    pub(crate) fn alpn(&self) -> Option<&[u8]> {
         self.0.get_ref().1.alpn_protocol()
     }
 
@@ -29,7 +29,7 @@ impl TlsWire {
     ///
     /// # Errors
     /// When the other side leaves before its first byte.
-    pub async fn begins_with(&mut self, these: &[u8]) -> io::Result<bool> {
+    pub(crate) async fn begins_with(&mut self, these: &[u8]) -> io::Result<bool> {
         let first = self.0.fill_buf().await?;
         if first.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
