@@ -4,7 +4,6 @@
 use std::fmt;
 
 use figment::value::Value;
-use serde_json::{Value as Json, json};
 
 use super::Config;
 use super::source::{Position, Provenance, Source};
@@ -77,21 +76,6 @@ impl ConfigErrors {
     #[must_use]
     pub fn rest_if_sound(&self, section: &str) -> Option<&Config> {
         self.rest.as_deref().filter(|_| self.problems.iter().all(|problem| !problem.concerns(section)))
-    }
-
-    /// An array of objects with the parts of each problem; null for what it lacks.
-    pub fn to_json(&self) -> Json {
-        let object = |problem: &Problem| {
-            json!({
-                "source": problem.source.to_string(),
-                "line": problem.position.map(|position| position.line),
-                "column": problem.position.map(|position| position.column),
-                "key": problem.key,
-                "value": problem.value,
-                "message": problem.message,
-            })
-        };
-        self.problems.iter().map(object).collect()
     }
 }
 

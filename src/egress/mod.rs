@@ -106,7 +106,12 @@ impl Egress {
     ///
     /// # Errors
     /// See [`Unreached`].
-    pub(crate) async fn reach(&self, target: &Target, own: &Own, trace: &mut Trace) -> Result<Upstream, Unreached> {
+    pub(crate) async fn reach(
+        &self,
+        target: &Target,
+        own: &Own,
+        trace: &mut Trace,
+    ) -> Result<Upstream, Unreached> {
         let mut parent = None;
         let mut rest = None;
         let mut one = [SocketAddr::new(IpAddr::from([0; 4]), target.port)];

@@ -69,15 +69,8 @@ struct Buffer {
 pub struct Sink(Arc<Buffer>);
 
 impl Sink {
-    /// Starts the thread that writes to `out`. `dropped` counts what the buffer had no room for.
-    ///
-    /// # Errors
-    /// When no thread can be started.
-    pub fn start(out: impl Write + Send + 'static, dropped: IntCounter) -> io::Result<Self> {
-        Self::new(out, dropped, false)
-    }
-
-    /// The same to standard error, in the journal's form where that is the journal.
+    /// Starts the thread that writes to standard error, in the journal's form where that is the journal.
+    /// `dropped` counts what the buffer had no room for.
     ///
     /// # Errors
     /// When no thread can be started.

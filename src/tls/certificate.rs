@@ -198,11 +198,6 @@ impl CertificateError {
     pub(super) fn new(path: &Path, problem: CertificateProblem) -> Self {
         Self { path: path.to_owned(), problem }
     }
-
-    /// The file, as it was named in the configuration.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 #[derive(Debug, Error)]

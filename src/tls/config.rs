@@ -126,11 +126,6 @@ impl Template {
         }
         client::judge_resumed(connection.peer_certificates(), self.options.shift.store().now())
     }
-
-    /// What it was made of.
-    pub fn options(&self) -> &TemplateOptions {
-        &self.options
-    }
 }
 
 fn build(

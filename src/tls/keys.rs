@@ -130,11 +130,6 @@ impl KeyFileError {
     fn new(path: &Path, problem: Problem) -> Self {
         Self { path: path.to_owned(), problem }
     }
-
-    /// The file, as it was named in the configuration.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 #[derive(Debug, Error)]
@@ -266,7 +261,7 @@ mod tests {
     fn error(path: &Path) -> String {
         let errors = TicketKeys::load(&[path]).unwrap_err();
         assert_eq!(errors.len(), 1);
-        assert_eq!(errors[0].path(), path);
+        assert_eq!(errors[0].path, path);
         let text = errors[0].to_string();
         let (_, problem) = text.split_once(": ").unwrap();
         problem.to_owned()
