@@ -1,14 +1,13 @@
 //! Config → Plan: the allow list, resolved and ordered. A plan that exists is valid; making one opens
 //! nothing, so every command can, and checking a configuration is safe anywhere.
 
-use std::net::SocketAddr;
-
 use crate::catalogue;
 use crate::config::{Config, Loaded};
+use crate::egress::connect_to::ConnectTo;
 use crate::egress::parent::{self, Parent};
 use crate::egress::url::ParentUrl;
 use crate::pac::proxies::Advertise;
-use crate::policy::{Breadth, Pattern, Policy, Rule};
+use crate::policy::{Breadth, Policy, Rule};
 use crate::target::Target;
 use crate::tls::material;
 
@@ -19,8 +18,7 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// Where the configuration came from, to be shown.
     pub source: String,
-    /// What `egress.connect_to` puts in place of a pattern and port; the most specific first.
-    pub connect_to: Vec<(Pattern, u16, SocketAddr)>,
+    pub connect_to: ConnectTo,
 }
 
 impl Plan {
@@ -43,10 +41,8 @@ impl Plan {
             rules.push(rule);
         }
         let egress = &config.egress;
-        let mut connect_to: Vec<_> =
+        let connect_to =
             egress.connect_to.iter().map(|(from, to)| (from.pattern.clone(), from.port, *to)).collect();
-        // An exact name, then the longest pattern.
-        connect_to.sort_by_key(|(p, ..)| (!p.is_exact(), std::cmp::Reverse(p.as_str().len())));
         let alone = [
             ("proxy_for", !egress.proxy_for.is_empty()),
             ("proxy_credentials", egress.proxy_credentials.is_some()),
@@ -62,8 +58,7 @@ impl Plan {
 
     /// The parent proxy that carries a target; none where it is dialled from here.
     pub fn parent_for<'a>(&self, config: &'a Config, target: &Target) -> Option<&'a ParentUrl> {
-        let redirected = |(p, port, _): &(Pattern, u16, _)| *port == target.port && p.matches(&target.host);
-        if self.connect_to.iter().any(redirected) {
+        if self.connect_to.address_for(target).is_some() {
             return None;
         }
         config.egress.proxy.as_ref().filter(|_| parent::carries(&config.egress.proxy_for, &target.host))

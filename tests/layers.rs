@@ -29,7 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "config",
         &["egress::url", "journal::log::Format", "journal::log::Level", "tls::Alpn", "tunnel::hello::Check"],
     ),
-    ("plan", &["config", "egress::parent", "egress::url", "tls::material"]),
+    ("plan", &["config", "egress::connect_to", "egress::parent", "egress::url", "tls::material"]),
     ("diagnose", &["agent", "plan"]),
     ("rehearse", &["agent", "plan"]),
     ("proxy", &["egress", "tunnel", "tls", "net", "journal", "config", "plan"]),

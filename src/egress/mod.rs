@@ -3,6 +3,7 @@
 //! proxy's way can.
 
 mod answer;
+pub mod connect_to;
 pub mod dialer;
 pub mod dns;
 pub mod failure;
@@ -23,9 +24,9 @@ use tokio::time::timeout_at;
 
 use crate::address::{self, Barred, Special};
 use crate::outcome::Stage;
-use crate::policy::Pattern;
 use crate::target::{Host, Target};
 use crate::tunnel::wire::tls::TlsWire;
+use connect_to::ConnectTo;
 use dialer::{DialError, dial};
 use failure::{Failure, ParentError};
 use own::Own;
@@ -38,8 +39,7 @@ pub(crate) struct Egress {
     pub connect_timeout: Duration,
     pub source_address: Vec<IpAddr>,
     pub allow_private: Vec<IpNet>,
-    /// The most specific first.
-    pub connect_to: Vec<(Pattern, u16, SocketAddr)>,
+    pub connect_to: ConnectTo,
     pub(crate) parent: Option<Parent>,
 }
 
@@ -115,7 +115,7 @@ impl Egress {
         let mut parent = None;
         let mut rest = None;
         let mut one = [SocketAddr::new(IpAddr::from([0; 4]), target.port)];
-        let addresses: Cow<'_, [SocketAddr]> = if let Some(fixed) = self.connect_to(target) {
+        let addresses: Cow<'_, [SocketAddr]> = if let Some(fixed) = self.connect_to.address_for(target) {
             if own.is(fixed) {
                 return Err(Unreached::Own(Loop { address: fixed, by: Lead::ConnectTo }));
             }
@@ -250,13 +250,6 @@ impl Egress {
             Either::Right((Some(Err(error)), first)) => first.await.map_err(|e| e.or_better(error)),
             Either::Right((None, first)) => first.await,
         }
-    }
-
-    /// The address that `egress.connect_to` puts in place of a target.
-    fn connect_to(&self, target: &Target) -> Option<SocketAddr> {
-        let fits =
-            |(p, port, _): &&(Pattern, u16, SocketAddr)| *port == target.port && p.matches(&target.host);
-        self.connect_to.iter().find(fits).map(|(.., to)| *to)
     }
 
     async fn resolve(&self, host: &Host, trace: &mut Trace) -> Result<Addresses, ResolveError> {
