@@ -12,7 +12,7 @@ use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::{journald, sample};
+use super::{journald, rate};
 
 /// What waits to be written at most; about 15,000 lines.
 const BUFFER: usize = 4 << 20;
@@ -61,7 +61,7 @@ struct Buffer {
     dropped: IntCounter,
     /// Lines go to the journal, which wants them in its own form.
     journal: bool,
-    libraries: sample::Rate,
+    libraries: rate::Rate,
 }
 
 /// The way into the buffer; cheap to clone.
@@ -84,7 +84,7 @@ impl Sink {
             changed: Condvar::new(),
             dropped,
             journal,
-            libraries: sample::Rate::new(OF_LIBRARIES),
+            libraries: rate::Rate::new(OF_LIBRARIES),
         });
         let of_thread = buffer.clone();
         thread::Builder::new().name("log".into()).spawn(move || write_out(&of_thread, &mut out))?;

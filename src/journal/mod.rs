@@ -9,6 +9,7 @@ pub(crate) mod journald;
 pub(crate) mod last;
 pub mod log;
 pub mod metrics;
+pub(crate) mod rate;
 mod ratio;
 pub(crate) mod sample;
 

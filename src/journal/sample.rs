@@ -90,7 +90,7 @@ impl Sampler {
 }
 
 /// A counter holds the second that it counts for beside its count, so that none has to be emptied.
-fn bump(counter: &AtomicU64, now: u64) -> u32 {
+pub(super) fn bump(counter: &AtomicU64, now: u64) -> u32 {
     let stamp = now.wrapping_add(1) << 32;
     let next = |old: u64| {
         let count = if old >> 32 == stamp >> 32 { old as u32 } else { 0 };
@@ -98,52 +98,6 @@ fn bump(counter: &AtomicU64, now: u64) -> u32 {
     };
     let old = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(next(old)));
     next(old.unwrap_or_else(|same| same)) as u32
-}
-
-/// So many a second of whatever kind, where no source is known.
-pub(crate) struct Rate {
-    most: u32,
-    since: Instant,
-    counter: AtomicU64,
-}
-
-impl Rate {
-    pub(crate) fn new(most: u32) -> Self {
-        Self { most, since: Instant::now(), counter: AtomicU64::new(0) }
-    }
-
-    /// Counts one in; whether there is room for it in this second.
-    pub(crate) fn fits(&self) -> bool {
-        bump(&self.counter, self.since.elapsed().as_secs()) <= self.most
-    }
-}
-
-/// Lets one line through in so many seconds: every browser of an office asks for the wrong address
-/// that a policy has given out.
-pub(crate) struct Seldom {
-    since: Instant,
-    /// The second from which on the next one is due.
-    due: AtomicU64,
-}
-
-impl Default for Seldom {
-    fn default() -> Self {
-        Self { since: Instant::now(), due: AtomicU64::new(0) }
-    }
-}
-
-impl Seldom {
-    const SECONDS: u64 = 10;
-
-    /// Whether a line is due; then the next one isn't for a while.
-    pub(crate) fn is_due(&self) -> bool {
-        let (now, due) = (self.since.elapsed().as_secs(), self.due.load(Ordering::Relaxed));
-        now >= due
-            && self
-                .due
-                .compare_exchange(due, now + Self::SECONDS, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-    }
 }
 
 /// Whoever has one address of an IPv6 /64 has them all.
@@ -192,12 +146,6 @@ mod tests {
         let one: u32 = (0..1000).map(|host| written(&sampler, of(0x2001_0db8 << 32, host), 1, 3)).sum();
         assert_eq!(one, OF_ONE);
         assert_eq!(written(&sampler, of(0x2001_0db8 << 32 | 1, 1), 20, 3), 20);
-    }
-
-    #[test]
-    fn of_two_lines_at_once_one_is_due() {
-        let seldom = Seldom::default();
-        assert_eq!([seldom.is_due(), seldom.is_due()], [true, false]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::egress::own::Own;
 use crate::journal::Journal;
 use crate::journal::access::AccessLog;
 use crate::journal::metrics::Metrics;
-use crate::journal::sample::Seldom;
+use crate::journal::rate::Seldom;
 
 pub(crate) struct Shared {
     current: ArcSwap<Snapshot>,
