@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fastrand::Rng;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -70,29 +71,15 @@ impl Running {
     }
 }
 
-/// xorshift64*: fixed seeds, so a failure repeats.
-struct Random(u64);
+/// The bytes of a fixed seed, so that a failure repeats.
+fn bytes(seed: u64, length: usize) -> Vec<u8> {
+    some_bytes(&mut Rng::with_seed(seed), length)
+}
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(length + 8);
-        while bytes.len() < length {
-            bytes.extend(self.next().to_le_bytes());
-        }
-        bytes.truncate(length);
-        bytes
-    }
+fn some_bytes(random: &mut Rng, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    random.fill(&mut bytes);
+    bytes
 }
 
 #[track_caller]
@@ -137,14 +124,14 @@ async fn fill(stream: &mut TcpStream) -> usize {
 }
 
 /// Writes in pieces of any size, as a client that is now busy and now isn't.
-async fn say(mut half: tokio::net::tcp::OwnedWriteHalf, bytes: Vec<u8>, mut random: Random) {
+async fn say(mut half: tokio::net::tcp::OwnedWriteHalf, bytes: Vec<u8>, mut random: Rng) {
     let mut rest = bytes.as_slice();
     while !rest.is_empty() {
-        let most = [1, 100, 2000, 40_000, 2_000_000][random.below(5)];
-        let (now, later) = rest.split_at(rest.len().min(1 + random.below(most)));
+        let most = [1, 100, 2000, 40_000, 2_000_000][random.usize(..5)];
+        let (now, later) = rest.split_at(rest.len().min(1 + random.usize(..most)));
         half.write_all(now).await.unwrap();
         rest = later;
-        if random.below(4) == 0 {
+        if random.usize(..4) == 0 {
             tokio::task::yield_now().await;
         }
     }
@@ -152,10 +139,10 @@ async fn say(mut half: tokio::net::tcp::OwnedWriteHalf, bytes: Vec<u8>, mut rand
 }
 
 /// Reads likewise, to the end.
-async fn hear(mut half: tokio::net::tcp::OwnedReadHalf, mut random: Random) -> Vec<u8> {
+async fn hear(mut half: tokio::net::tcp::OwnedReadHalf, mut random: Rng) -> Vec<u8> {
     let mut got = Vec::new();
     loop {
-        let most = [1, 1000, 70_000, 1_000_000][random.below(4)];
+        let most = [1, 1000, 70_000, 1_000_000][random.usize(..4)];
         let before = got.len();
         got.resize(before + most, 0);
         let n = half.read(&mut got[before..]).await.unwrap();
@@ -163,7 +150,7 @@ async fn hear(mut half: tokio::net::tcp::OwnedReadHalf, mut random: Random) -> V
         if n == 0 {
             return got;
         }
-        if random.below(8) == 0 {
+        if random.usize(..8) == 0 {
             sleep(Duration::from_millis(1)).await;
         }
     }
@@ -172,19 +159,22 @@ async fn hear(mut half: tokio::net::tcp::OwnedReadHalf, mut random: Random) -> V
 #[tokio::test]
 async fn transfers_of_any_size_both_ways_arrive_and_are_counted() {
     for seed in 1..=24_u64 {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let size = |random: &mut Random| {
-            let most = [1, 300, 70_000, 6_000_000][random.below(4)];
-            random.below(most + 1)
+        let mut random = Rng::with_seed(seed);
+        let size = |random: &mut Rng| {
+            let most = [1, 300, 70_000, 6_000_000][random.usize(..4)];
+            random.usize(..most + 1)
         };
         let (up, down) = (size(&mut random), size(&mut random));
-        let (early, up, down) =
-            (random.below(2) * random.below(80_000), random.bytes(up), random.bytes(down));
-        let early = random.bytes(early);
+        let (early, up, down) = (
+            random.usize(..2) * random.usize(..80_000),
+            some_bytes(&mut random, up),
+            some_bytes(&mut random, down),
+        );
+        let early = some_bytes(&mut random, early);
         let Running { client, upstream, counted, relay } = Running::with(FOREVER, &early).await;
         let ((client_in, client_out), (upstream_in, upstream_out)) =
             (client.into_split(), upstream.into_split());
-        let mut fork = || Random(random.next() | 1);
+        let mut fork = || random.fork();
         let saying = tokio::spawn(say(client_out, up.clone(), fork()));
         let answering = tokio::spawn(say(upstream_out, down.clone(), fork()));
         let hearing = tokio::spawn(hear(upstream_in, fork()));
@@ -202,7 +192,7 @@ async fn transfers_of_any_size_both_ways_arrive_and_are_counted() {
 #[tokio::test]
 async fn an_end_in_one_direction_leaves_the_other_open() {
     for size in [10, 3_000_000] {
-        let bytes = Random(7).bytes(size);
+        let bytes = bytes(7, size);
         let Running { mut client, mut upstream, counted, relay } = Running::new(FOREVER).await;
         client.write_all(b"question").await.unwrap();
         client.shutdown().await.unwrap();
@@ -236,8 +226,7 @@ async fn an_end_in_one_direction_leaves_the_other_open() {
 #[tokio::test]
 async fn when_both_close_at_once_no_byte_is_lost() {
     for round in 1..=40 {
-        let (up, down) =
-            (Random(round).bytes(30_000 * round as usize % 200_000), Random(round).bytes(99_999));
+        let (up, down) = (bytes(round, 30_000 * round as usize % 200_000), bytes(round, 99_999));
         let Running { mut client, mut upstream, counted, relay } = Running::new(FOREVER).await;
         let (ended_client, ended_upstream) = tokio::join!(
             async {
@@ -336,7 +325,7 @@ async fn a_reset_in_the_middle_of_a_transfer_is_a_reset_for_the_sender() {
 async fn an_answer_ahead_of_a_reset_arrives() {
     for round in 0..30 {
         // Less than a first window: what the upstream has not sent yet goes with its own reset.
-        let answer = Random(round + 1).bytes(1 + 2000 * round as usize);
+        let answer = bytes(round + 1, 1 + 2000 * round as usize);
         let Running { client, mut upstream, counted, relay } = Running::new(FOREVER).await;
         let (mut client_in, mut client_out) = client.into_split();
         let uploading = tokio::spawn(async move {
@@ -377,7 +366,7 @@ async fn a_side_that_does_not_read_holds_up_its_sender_and_loses_nothing() {
 async fn one_way_that_is_stuck_does_not_hold_up_the_other() {
     let Running { mut client, mut upstream, counted, relay } = Running::new(FOREVER).await;
     fill(&mut client).await;
-    let bytes = Random(3).bytes(5_000_000);
+    let bytes = bytes(3, 5_000_000);
     let mut got = vec![0; bytes.len()];
     let (mut upstream_in, mut upstream_out) = upstream.split();
     let (mut client_in, _client_out) = client.split();
@@ -613,7 +602,7 @@ impl Wire for Layered {
 #[tokio::test]
 async fn a_layer_that_holds_bytes_back_loses_none() {
     for seed in 1..=8 {
-        let (up, down) = (Random(seed).bytes(700_000 + seed as usize), Random(seed + 100).bytes(1_300_001));
+        let (up, down) = (bytes(seed, 700_000 + seed as usize), bytes(seed + 100, 1_300_001));
         let ((client, near), (upstream, far)) = (pair().await, pair().await);
         let counted = Arc::new(Counted::default());
         let meter = counted.clone();
@@ -625,10 +614,10 @@ async fn a_layer_that_holds_bytes_back_loses_none() {
         });
         let ((client_in, client_out), (upstream_in, upstream_out)) =
             (client.into_split(), upstream.into_split());
-        let saying = tokio::spawn(say(client_out, up.clone(), Random(seed + 200)));
-        let answering = tokio::spawn(say(upstream_out, down.clone(), Random(seed + 300)));
-        let hearing = tokio::spawn(hear(upstream_in, Random(seed + 400)));
-        same(&timeout(PATIENCE, hear(client_in, Random(seed + 500))).await.unwrap(), &down);
+        let saying = tokio::spawn(say(client_out, up.clone(), Rng::with_seed(seed + 200)));
+        let answering = tokio::spawn(say(upstream_out, down.clone(), Rng::with_seed(seed + 300)));
+        let hearing = tokio::spawn(hear(upstream_in, Rng::with_seed(seed + 400)));
+        same(&timeout(PATIENCE, hear(client_in, Rng::with_seed(seed + 500))).await.unwrap(), &down);
         same(&timeout(PATIENCE, hearing).await.unwrap().unwrap(), &[b"early", up.as_slice()].concat());
         saying.await.unwrap();
         answering.await.unwrap();

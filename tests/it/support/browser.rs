@@ -63,8 +63,8 @@ impl Browser {
             Self::TUNNELS_PER_PROXY
         );
         std::fs::write(profile.path().join("Local State"), limits).unwrap();
-        let log = std::fs::File::create(profile.path().join("stderr")).unwrap();
-        let child = Command::new("chromium")
+        let mut chromium = Command::new("chromium");
+        chromium
             .args([
                 "--headless=new",
                 "--no-sandbox",
@@ -91,16 +91,8 @@ impl Browser {
                 site.address()
             ))
             .arg(format!("--ignore-certificate-errors-spki-list={}", pins.join(",")))
-            .arg(format!("--user-data-dir={}", profile.path().display()))
-            .arg(format!("https://{PAGE}/ccp-v2"))
-            .env("HOME", profile.path())
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Self { child, profile }
+            .arg(format!("--user-data-dir={}", profile.path().display()));
+        Self::open(chromium, profile)
     }
 
     /// Firefox, whose profile trusts this CA alone beside its own.
@@ -138,13 +130,20 @@ impl Browser {
             preferences.push_str(&format!("user_pref(\"{quiet}\", false);\n"));
         }
         std::fs::write(profile.path().join("user.js"), preferences).unwrap();
-        let log = std::fs::File::create(profile.path().join("stderr")).unwrap();
-        let child = Command::new("firefox-esr")
+        let mut firefox = Command::new("firefox-esr");
+        firefox
             .args(["--headless", "--no-remote", "--profile"])
             .arg(profile.path())
+            .env("MOZ_CRASHREPORTER_DISABLE", "1");
+        Self::open(firefox, profile)
+    }
+
+    /// Opens the page.
+    fn open(mut browser: Command, profile: TempDir) -> Self {
+        let log = std::fs::File::create(profile.path().join("stderr")).unwrap();
+        let child = browser
             .arg(format!("https://{PAGE}/ccp-v2"))
             .env("HOME", profile.path())
-            .env("MOZ_CRASHREPORTER_DISABLE", "1")
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
