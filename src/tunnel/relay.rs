@@ -1,29 +1,23 @@
-//! Moves bytes between the two ends of a tunnel until both directions have ended: every byte,
-//! every close, nothing else. A quiet tunnel holds no buffer and no pipe; small messages go
-//! through the thread's buffer with one read and one write; bulk goes through a pooled pipe and
-//! never enters user space.
+//! Relays the two ends of a tunnel until both directions have ended: every byte, every close, nothing
+//! else. Here stand both directions together, the timers, and what an end is; how one direction moves its
+//! bytes is in `flow`.
+
+mod flow;
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::pipe::Pipe;
 use super::wire::{Liveness, Wire};
 use crate::net::scratch;
+use flow::{EndDoubt, Failed, Flow, Phase};
 
-/// A read of at least this much means bulk: the next one goes through a pipe.
-const BULK: usize = 32 * 1024;
-/// A pipe that moves less than this is not worth its system calls: back to copying.
-const TRICKLE: usize = 8 * 1024;
-/// What one direction may move before the tunnels beside it have their turn.
-const TURN: usize = 4 << 20;
 /// How long a client may go on uploading to an upstream that has closed, so that the answer
 /// which came before the close is not lost to a reset.
 const LINGER: Duration = Duration::from_secs(5);
@@ -67,80 +61,6 @@ pub(crate) enum End {
 pub(crate) struct Patience {
     pub idle: Duration,
     pub half_closed: Duration,
-}
-
-/// Bytes that were read and found no room at the other end.
-enum Backlog {
-    Copied { bytes: Vec<u8>, at: usize },
-    Piped(Pipe),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Open,
-    /// The source has ended; what is left in the backlog still goes out.
-    Ending,
-    Ended,
-    /// The sink is gone; the source is read and dropped.
-    Broken,
-}
-
-/// The kernel tells of a reset once, to whoever asks first; then the connection reads as ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum EndDoubt {
-    None,
-    /// A write learned of it.
-    Reset,
-    /// A write found the connection shut: by an end and a reset, or by a reset of which splice(2)
-    /// was told after it had moved some bytes, and kept it to itself.
-    Ask,
-}
-
-/// One direction.
-struct Flow {
-    backlog: Option<Box<Backlog>>,
-    phase: Phase,
-    /// The task waits for the source, which wakes it.
-    waiting: bool,
-    bulk: bool,
-    /// The sink may hold back bytes until it is flushed.
-    unflushed: bool,
-    /// A write to the source failed: what reads as its end may be a reset.
-    doubt: EndDoubt,
-    /// The source has ended or was reset behind bytes that can't move on.
-    closing: bool,
-    /// Bytes that reached the sink's socket.
-    moved: u64,
-}
-
-impl Flow {
-    fn new(first: &[u8]) -> Self {
-        let backlog = (!first.is_empty()).then(|| Box::new(Backlog::Copied { bytes: first.to_vec(), at: 0 }));
-        Self {
-            backlog,
-            phase: Phase::Open,
-            waiting: false,
-            bulk: false,
-            unflushed: false,
-            doubt: EndDoubt::None,
-            closing: false,
-            moved: 0,
-        }
-    }
-
-    const fn over(&self) -> bool {
-        matches!(self.phase, Phase::Ended | Phase::Broken)
-    }
-
-    /// The sink takes nothing, and the source is not read.
-    const fn stuck(&self) -> bool {
-        self.backlog.is_some() || self.unflushed
-    }
-
-    /// Nothing new comes this way, though what came may still be under way.
-    fn ends(&self) -> bool {
-        self.closing || self.phase != Phase::Open
-    }
 }
 
 /// Bytes of a tunnel.
@@ -291,8 +211,7 @@ impl<C: Wire, U: Wire> Relay<C, U> {
                         self.first_end.get_or_insert(from);
                         continue;
                     }
-                    flow.phase = Phase::Broken;
-                    flow.backlog = None;
+                    flow.breaks();
                     // The other direction has ended already: nothing of that side is outstanding.
                     if self.flows[side as usize].over() || is_vanished(&error) {
                         return Poll::Ready(ending(side, &error));
@@ -369,8 +288,8 @@ impl<C: Wire, U: Wire> Relay<C, U> {
     fn poll_flow(&mut self, cx: &mut Context<'_>, from: Side) -> Poll<Result<(), Failed>> {
         let Self { client, upstream, flows, .. } = self;
         match from {
-            Side::Client => pump(cx, client, upstream, &mut flows[0]),
-            Side::Upstream => pump(cx, upstream, client, &mut flows[1]),
+            Side::Client => flow::pump(cx, client, upstream, &mut flows[0]),
+            Side::Upstream => flow::pump(cx, upstream, client, &mut flows[1]),
         }
     }
 
@@ -420,11 +339,6 @@ struct Glance {
     moved: Option<Moved>,
 }
 
-enum Failed {
-    Source(io::Error),
-    Sink(io::Error),
-}
-
 /// ETIMEDOUT, EHOSTUNREACH or ENETUNREACH; asked by kind, since HTTP/2 keeps no more of an error.
 fn is_vanished(error: &io::Error) -> bool {
     use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
@@ -439,126 +353,6 @@ fn is_hang_up(error: &io::Error) -> bool {
 
 fn ending(side: Side, error: &io::Error) -> End {
     if is_vanished(error) { End::Vanished(side) } else { End::Reset(side) }
-}
-
-fn pump<R: Wire, W: Wire>(
-    cx: &mut Context<'_>,
-    source: &mut R,
-    sink: &mut W,
-    flow: &mut Flow,
-) -> Poll<Result<(), Failed>> {
-    let mut turn = 0;
-    let mut emptied = false;
-    loop {
-        let before = flow.moved;
-        ready!(poll_backlog(cx, sink, flow)).map_err(Failed::Sink)?;
-        if flow.phase == Phase::Ending {
-            // A sink that is gone already has nothing to be told.
-            ready!(Pin::new(&mut *sink).poll_shutdown(cx)).map_err(Failed::Sink)?;
-            flow.phase = Phase::Ended;
-            return Poll::Ready(Ok(()));
-        }
-        let read = if emptied && source.poll_bytes(cx).is_pending() {
-            Poll::Pending
-        } else {
-            match flow.bulk.then(Pipe::take) {
-                Some(Ok(pipe)) => poll_fill(cx, source, flow, pipe),
-                // No descriptor for a pipe: copying works as well.
-                _ => poll_copy(cx, source, sink, flow),
-            }
-        };
-        // A task that has used up its turn is told to wait as well, but not by the source.
-        flow.waiting = read.is_pending() && has_budget_remaining();
-        match ready!(read)? {
-            0 if flow.doubt == EndDoubt::Reset
-                || flow.doubt == EndDoubt::Ask && !source.ended_in_order(flow.moved) =>
-            {
-                return Poll::Ready(Err(Failed::Source(io::ErrorKind::ConnectionReset.into())));
-            }
-            0 => flow.phase = Phase::Ending,
-            n => {
-                emptied = n < scratch::SIZE;
-                flow.bulk = R::SPLICE && W::SPLICE && n >= if flow.bulk { TRICKLE } else { BULK };
-            }
-        }
-        turn += (flow.moved - before) as usize;
-        if turn > TURN {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-    }
-}
-
-/// Sends what waits; ready when nothing does any more.
-fn poll_backlog<W: Wire>(cx: &mut Context<'_>, sink: &mut W, flow: &mut Flow) -> Poll<io::Result<()>> {
-    match flow.backlog.as_deref_mut() {
-        None => {}
-        Some(Backlog::Copied { bytes, at }) => {
-            flow.unflushed = W::BUFFERS;
-            while *at < bytes.len() {
-                let n = ready!(Pin::new(&mut *sink).poll_write(cx, &bytes[*at..]))?;
-                *at += n;
-                flow.moved += n as u64;
-            }
-        }
-        Some(Backlog::Piped(pipe)) => {
-            while !pipe.is_empty() {
-                flow.moved += ready!(sink.poll_drain(cx, pipe))? as u64;
-            }
-        }
-    }
-    if let Some(Backlog::Piped(pipe)) = flow.backlog.take().map(|b| *b) {
-        pipe.give_back();
-    }
-    if flow.unflushed {
-        // Bytes that a TLS layer holds back go out before the next ones are waited for.
-        ready!(Pin::new(sink).poll_flush(cx))?;
-        flow.unflushed = false;
-    }
-    Poll::Ready(Ok(()))
-}
-
-fn poll_fill<R: Wire>(
-    cx: &mut Context<'_>,
-    source: &mut R,
-    flow: &mut Flow,
-    mut pipe: Pipe,
-) -> Poll<Result<usize, Failed>> {
-    match source.poll_fill(cx, &mut pipe) {
-        Poll::Ready(Ok(n)) if n > 0 => {
-            flow.backlog = Some(Box::new(Backlog::Piped(pipe)));
-            Poll::Ready(Ok(n))
-        }
-        other => {
-            pipe.give_back();
-            other.map_err(Failed::Source)
-        }
-    }
-}
-
-/// One read into the thread's buffer and one write out of it; only what finds no room is kept.
-fn poll_copy<R: Wire, W: Wire>(
-    cx: &mut Context<'_>,
-    source: &mut R,
-    sink: &mut W,
-    flow: &mut Flow,
-) -> Poll<Result<usize, Failed>> {
-    scratch::with(|buffer| {
-        let read = ready!(source.poll_recv(cx, buffer)).map_err(Failed::Source)?;
-        if read == 0 {
-            return Poll::Ready(Ok(0));
-        }
-        let sent = match sink.poll_send(cx, &buffer[..read]) {
-            Poll::Ready(sent) => sent.map_err(Failed::Sink)?,
-            Poll::Pending => 0,
-        };
-        flow.moved += sent as u64;
-        flow.unflushed = W::BUFFERS;
-        if sent < read {
-            flow.backlog = Some(Box::new(Backlog::Copied { bytes: buffer[sent..read].to_vec(), at: 0 }));
-        }
-        Poll::Ready(Ok(read))
-    })
 }
 
 #[cfg(test)]

@@ -3,15 +3,18 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::ready;
 
 use fastrand::Rng;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::timeout;
 
 use super::*;
 use crate::net::sockopt;
+use crate::tunnel::pipe::Pipe;
 
 /// Longer than anything here takes unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
