@@ -8,36 +8,33 @@ use tokio::time::timeout;
 
 use super::admission::{Peer, Permit};
 use super::handshake::shake_hands;
-use super::listener::Service;
 use super::shared::Shared;
 use super::{h1, h2};
-use crate::net::entrance::Entrance;
 use crate::tls::material::Serving;
 
-/// The TLS proxy listener; what it serves with is swapped by a reload.
-#[derive(Clone)]
-pub(crate) struct Https(pub Arc<ArcSwap<Serving>>);
-
-impl Service for Https {
-    const ENTRANCE: Entrance = Entrance::Https;
-
-    async fn serve(self, stream: TcpStream, mut peer: Peer, permit: Permit, shared: Arc<Shared>) {
-        // Boxes: what one step needs is freed before the connection idles for a shift.
-        let Some(mut wire) = Box::pin(shake_hands(stream, &self.0, &mut peer, &shared)).await else { return };
-        let mut http2 = wire.alpn() == Some(b"h2");
-        if http2 {
-            // Programs in Go agree on HTTP/2 with a proxy and then speak HTTP/1.1, which shows before
-            // anything is due from us.
-            let first = Box::pin(timeout(shared.limits().header_timeout, wire.begins_with(PREFACE))).await;
-            // Else it left, or has nothing to say.
-            let Ok(Ok(begins)) = first else { return };
-            http2 = begins;
-        }
-        if http2 {
-            Box::pin(h2::serve(wire, peer, permit, shared)).await;
-        } else {
-            h1::serve(wire, peer, permit, shared).await;
-        }
+/// Serves a connection from its first byte to its end.
+pub(super) async fn serve(
+    stream: TcpStream,
+    serving: Arc<ArcSwap<Serving>>,
+    mut peer: Peer,
+    permit: Permit,
+    shared: Arc<Shared>,
+) {
+    // Boxes: what one step needs is freed before the connection idles for a shift.
+    let Some(mut wire) = Box::pin(shake_hands(stream, &serving, &mut peer, &shared)).await else { return };
+    let mut http2 = wire.alpn() == Some(b"h2");
+    if http2 {
+        // Programs in Go agree on HTTP/2 with a proxy and then speak HTTP/1.1, which shows before
+        // anything is due from us.
+        let first = Box::pin(timeout(shared.limits().header_timeout, wire.begins_with(PREFACE))).await;
+        // Else it left, or has nothing to say.
+        let Ok(Ok(begins)) = first else { return };
+        http2 = begins;
+    }
+    if http2 {
+        Box::pin(h2::serve(wire, peer, permit, shared)).await;
+    } else {
+        h1::serve(wire, peer, permit, shared).await;
     }
 }
 

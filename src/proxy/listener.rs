@@ -8,20 +8,21 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
-use super::admission::{Peer, Permit};
-use super::h1;
+use super::admission::Peer;
 use super::shared::Shared;
-use super::timer;
+use super::{h1, https, timer};
 use crate::net::accept::{Setbacks, is_one_clients};
 use crate::net::entrance::Entrance;
 use crate::net::sockopt::prepare;
 use crate::outcome::Denial;
+use crate::tls::material::Serving;
 
 /// 500 agents log in at 9:00 sharp. The kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -167,44 +168,25 @@ impl Stop {
     }
 }
 
-/// How a connection of a listener is served; over TLS a handshake comes first.
-pub(crate) trait Service: Clone + Send + 'static {
-    const ENTRANCE: Entrance;
-
-    fn serve(
-        self,
-        stream: TcpStream,
-        peer: Peer,
-        permit: Permit,
-        shared: Arc<Shared>,
-    ) -> impl Future<Output = ()> + Send;
+/// How the connections of a proxy listener are served.
+#[derive(Clone)]
+pub(crate) enum Service {
+    Http,
+    /// A TLS handshake comes first; a reload swaps what it is made with.
+    Https(Arc<ArcSwap<Serving>>),
 }
 
-/// The plain proxy listener.
-#[derive(Clone)]
-pub(crate) struct Http;
-
-impl Service for Http {
-    const ENTRANCE: Entrance = Entrance::Http;
-
-    fn serve(
-        self,
-        stream: TcpStream,
-        peer: Peer,
-        permit: Permit,
-        shared: Arc<Shared>,
-    ) -> impl Future<Output = ()> + Send {
-        h1::serve(stream, peer, permit, shared)
+impl Service {
+    const fn entrance(&self) -> Entrance {
+        match self {
+            Self::Http => Entrance::Http,
+            Self::Https(_) => Entrance::Https,
+        }
     }
 }
 
 /// Accepts until `stop`, then what still waits in the queue, unless that is for others.
-pub(crate) async fn accept_all<S: Service>(
-    listener: StdListener,
-    service: S,
-    shared: Arc<Shared>,
-    stop: Stop,
-) {
+pub(crate) async fn accept_all(listener: StdListener, service: Service, shared: Arc<Shared>, stop: Stop) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "a worker can't watch its listener"),
@@ -220,11 +202,11 @@ pub(crate) async fn accept_all<S: Service>(
         match accepted {
             Ok((stream, address)) => {
                 setbacks.over();
-                start(stream, address, local, service.clone(), &shared);
+                start(stream, address, local, &service, &shared);
             }
             Err(error) => {
-                shared.journal.metrics.accept_errors[S::ENTRANCE as usize].inc();
-                if setbacks.pause(&error, S::ENTRANCE.into_str()).await && stop.is_told() {
+                shared.journal.metrics.accept_errors[service.entrance() as usize].inc();
+                if setbacks.pause(&error, service.entrance().into_str()).await && stop.is_told() {
                     return;
                 }
             }
@@ -238,7 +220,7 @@ pub(crate) async fn accept_all<S: Service>(
 /// Accepts what waits in the queue of a listener that is about to close, so that every client that
 /// connected gets an answer. The kernel is asked: the event loop may not have heard yet of those who
 /// came last, and closing resets their connections.
-fn accept_the_rest<S: Service>(listener: TcpListener, local: SocketAddr, service: &S, shared: &Arc<Shared>) {
+fn accept_the_rest(listener: TcpListener, local: SocketAddr, service: &Service, shared: &Arc<Shared>) {
     let Ok(listener) = listener.into_std() else { return };
     // Under load the queue never is empty, and the other workers wait for their turn.
     for _ in 0..2 * BACKLOG {
@@ -246,8 +228,8 @@ fn accept_the_rest<S: Service>(listener: TcpListener, local: SocketAddr, service
             Ok((stream, address)) => {
                 let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
                 match stream {
-                    Ok(stream) => start(stream, address, local, service.clone(), shared),
-                    Err(_) => shared.journal.metrics.accept_errors[S::ENTRANCE as usize].inc(),
+                    Ok(stream) => start(stream, address, local, service, shared),
+                    Err(_) => shared.journal.metrics.accept_errors[service.entrance() as usize].inc(),
                 }
             }
             Err(error) if is_one_clients(&error) => {}
@@ -257,22 +239,21 @@ fn accept_the_rest<S: Service>(listener: TcpListener, local: SocketAddr, service
 }
 
 /// Counts a connection and its client in, and starts to serve it; beyond all limits it is closed.
-fn start<S: Service>(
-    stream: TcpStream,
-    address: SocketAddr,
-    local: SocketAddr,
-    service: S,
-    shared: &Arc<Shared>,
-) {
+fn start(stream: TcpStream, address: SocketAddr, local: SocketAddr, service: &Service, shared: &Arc<Shared>) {
     timer::stir();
     let client = address.ip().to_canonical();
     let limits = shared.limits();
-    let arrival = shared.admission.accept(S::ENTRANCE, &limits);
+    let arrival = shared.admission.accept(service.entrance(), &limits);
     let Some((permit, over)) = arrival.and_then(|arrival| arrival.of(client, &limits)) else {
         return shared.journal.metrics.denied(Denial::Overload);
     };
     let address = SocketAddr::new(client, address.port());
     let local = if local.ip().is_unspecified() { stream.local_addr().unwrap_or(local) } else { local };
     let peer = Peer { address, local, certificate: None, over };
-    tokio::spawn(service.serve(stream, peer, permit, shared.clone()));
+    let shared = shared.clone();
+    // Two tasks, for one that could be either would take the room of the larger.
+    match service {
+        Service::Http => tokio::spawn(h1::serve(stream, peer, permit, shared)),
+        Service::Https(serving) => tokio::spawn(https::serve(stream, serving.clone(), peer, permit, shared)),
+    };
 }

@@ -7,7 +7,7 @@ mod h1;
 pub(crate) mod h2;
 mod handshake;
 pub mod head;
-pub(crate) mod https;
+mod https;
 pub(crate) mod listener;
 mod recognise;
 pub(crate) mod record;

@@ -37,6 +37,7 @@ use crate::journal::log::{self, Sink};
 use crate::journal::metrics::Metrics;
 use crate::net::entrance::Entrance;
 use crate::plan::Plan;
+use crate::proxy::listener::Service;
 use crate::proxy::shared::Shared;
 
 /// A process that runs for months still says that its certificate nears its end.
@@ -157,8 +158,13 @@ impl Server {
         self.shared.own.set(all.iter().map(|(_, address)| *address).collect());
         for Opened { kind, address, sockets, stop } in opened {
             match kind {
-                Entrance::Http => self.workers.accept(sockets, None, &stop),
-                Entrance::Https => self.workers.accept(sockets, self.tls.service().as_ref(), &stop),
+                Entrance::Http => self.workers.accept(sockets, &Service::Http, &stop),
+                Entrance::Https => {
+                    // There: what a listener serves with is put in force before it opens.
+                    if let Some(serving) = self.tls.serving() {
+                        self.workers.accept(sockets, &Service::Https(serving), &stop);
+                    }
+                }
                 Entrance::Admin => {
                     let admin = Arc::new(Admin { shared: self.shared.clone(), started: self.started });
                     for listener in sockets {

@@ -13,7 +13,6 @@ use crate::config::Config;
 use crate::journal::metrics::Metrics;
 use crate::net::watch::{self, Watch};
 use crate::plan;
-use crate::proxy::https::Https;
 use crate::tls::Shift;
 use crate::tls::material::{Serving, TlsFiles};
 
@@ -71,8 +70,8 @@ impl Tls {
     }
 
     /// What a TLS listener serves its connections with, now and after each change.
-    pub(super) fn service(&self) -> Option<Https> {
-        self.running.as_ref().map(|running| Https(running.serving.clone()))
+    pub(super) fn serving(&self) -> Option<Arc<ArcSwap<Serving>>> {
+        self.running.as_ref().map(|running| running.serving.clone())
     }
 
     /// Puts what was read in force over the sessions that there are, and watches the files.

@@ -8,8 +8,7 @@ use std::{io, thread};
 use tokio::runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::proxy::https::Https;
-use crate::proxy::listener::{Http, Stop, accept_all};
+use crate::proxy::listener::{Service, Stop, accept_all};
 use crate::proxy::shared::Shared;
 use crate::proxy::timer;
 
@@ -21,8 +20,7 @@ pub(super) fn count() -> usize {
 /// A listener for a worker to accept from.
 struct Assignment {
     listener: StdListener,
-    /// Over TLS with this, else plain.
-    https: Option<Https>,
+    service: Service,
     stop: Stop,
 }
 
@@ -44,21 +42,17 @@ impl Workers {
     }
 
     /// Lets each of them accept from one of the sockets, which are copies of one listener.
-    pub(super) fn accept(&self, sockets: Vec<StdListener>, https: Option<&Https>, stop: &Stop) {
+    pub(super) fn accept(&self, sockets: Vec<StdListener>, service: &Service, stop: &Stop) {
         for (worker, listener) in self.0.iter().zip(sockets) {
             // The receiver lives as long as its worker: as long as the process.
-            let _ = worker.send(Assignment { listener, https: https.cloned(), stop: stop.clone() });
+            let _ = worker.send(Assignment { listener, service: service.clone(), stop: stop.clone() });
         }
     }
 }
 
 async fn work(mut assignments: UnboundedReceiver<Assignment>, shared: Arc<Shared>) {
     tokio::spawn(timer::keep());
-    while let Some(Assignment { listener, https, stop }) = assignments.recv().await {
-        let shared = shared.clone();
-        match https {
-            Some(https) => tokio::spawn(accept_all(listener, https, shared, stop)),
-            None => tokio::spawn(accept_all(listener, Http, shared, stop)),
-        };
+    while let Some(Assignment { listener, service, stop }) = assignments.recv().await {
+        tokio::spawn(accept_all(listener, service, shared.clone(), stop));
     }
 }
