@@ -1,6 +1,6 @@
-//! Who may hold a connection: the limits on all clients and on each, and the permit that counts
-//! one connection for as long as it lives. A connection is counted when it is accepted, its client
-//! when it is known.
+//! Which clients may hold a connection: the limits on all clients and on each, and the permit that counts
+//! one connection for as long as it lives. A connection is counted when it is accepted, its client when it
+//! is known.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -32,11 +32,11 @@ pub(crate) struct Peer {
     pub local: SocketAddr,
     /// The subject of its certificate, where it showed one.
     pub certificate: Option<Arc<str>>,
-    /// It came over this limit; the answer says so, and it gets nothing else.
+    /// The limit that this client exceeds. It gets an answer that says so, and nothing else.
     pub over: Option<Limit>,
 }
 
-/// Which limit a client met.
+/// A limit that a client exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     Connections(usize),
@@ -54,15 +54,15 @@ impl Admission {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// Counts a connection in as it is accepted, before its client need be known; the listener's gauge
-    /// shows it for as long as it is open. None when it is to be closed at once.
+    /// Counts a connection when it is accepted, before its client need be known. The listener's gauge shows
+    /// it for as long as it is open. None when the caller must close it at once.
     pub(crate) fn accept(self: &Arc<Self>, entrance: Entrance, limits: &Limits) -> Option<Arrival> {
         self.gauges[entrance as usize].inc();
         let arrival = self.count(Some(entrance));
         (arrival.total <= limits.connections + TOLD).then_some(arrival)
     }
 
-    /// Counts in a tunnel that shares its connection with others.
+    /// Counts a tunnel that shares its connection with others.
     pub(crate) fn beside(self: &Arc<Self>, client: IpAddr, limits: &Limits) -> (Permit, Option<Limit>) {
         let (permit, over, _) = self.count(None).count(client, limits);
         (permit, over)
@@ -74,7 +74,8 @@ impl Admission {
     }
 
     fn shard(&self, client: IpAddr) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
-        // Clients of a site differ in the last byte; a map hashes with a secret of its own.
+        // The clients of a site differ in the last byte. Nobody can fill one shard's map on purpose: it
+        // hashes with a secret of its own.
         let last = match client {
             IpAddr::V4(address) => address.octets()[3],
             IpAddr::V6(address) => address.octets()[15],
@@ -83,16 +84,16 @@ impl Admission {
     }
 }
 
-/// A connection that is counted, of a client that isn't yet.
+/// A connection that is counted while its client isn't yet.
 pub(crate) struct Arrival {
     permit: Permit,
-    /// How many there were with it.
+    /// How many connections there were, this one included.
     total: usize,
 }
 
 impl Arrival {
-    /// Counts the client in. It is served, or told of the limit that it met; none when its connection
-    /// is to be closed at once.
+    /// Counts the client. The limit is the one that it exceeds, of which its answer tells; none when the
+    /// caller must close its connection at once.
     pub(crate) fn of(self, client: IpAddr, limits: &Limits) -> Option<(Permit, Option<Limit>)> {
         let (permit, over, own) = self.count(client, limits);
         (own <= limits.connections_per_client + TOLD).then_some((permit, over))
@@ -119,12 +120,12 @@ fn over(total: usize, own: usize, limits: &Limits) -> Option<Limit> {
     }
 }
 
-/// One counted connection; dropping it counts it out.
+/// One counted connection, until this is dropped.
 pub(crate) struct Permit {
     admission: Arc<Admission>,
-    /// Once it is known.
+    /// None until the client is known.
     client: Option<IpAddr>,
-    /// Shown in this listener's gauge; a tunnel beside others is not.
+    /// The listener whose gauge shows it; none for a tunnel beside others.
     entrance: Option<Entrance>,
 }
 

@@ -14,7 +14,7 @@ use crate::tunnel::wire::Wire;
 
 pub(crate) const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
-/// How long, and for how many bytes, what a refused client still sends is dropped: closing on
+/// How long, and how many bytes of it, we read and drop what a refused client still sends: a close on
 /// unread bytes would reset the connection and take the answer with it.
 const MOMENT: Duration = Duration::from_millis(500);
 const DROPPED: usize = 1 << 20;
@@ -86,7 +86,7 @@ impl<'a> Plain<'a> {
         text.into_bytes()
     }
 
-    /// Answers and leaves the connection open, or closes it where the request wants that.
+    /// Sends the answer and leaves the connection open, or closes it where the request wants that.
     ///
     /// # Errors
     /// When the client has gone.
@@ -100,7 +100,7 @@ impl<'a> Plain<'a> {
         Ok(())
     }
 
-    /// Answers and closes (RFC 9931: nothing that follows a refused CONNECT may be parsed).
+    /// Sends the answer and closes (RFC 9931: nothing that follows a refused CONNECT may be parsed).
     pub(crate) async fn send_last<C: Wire>(&self, client: &mut C, head_only: bool) {
         if client.write_all(&self.encode(head_only, true)).await.is_ok() && client.flush().await.is_ok() {
             part(client).await;
@@ -108,7 +108,7 @@ impl<'a> Plain<'a> {
     }
 }
 
-/// Closes in order: the end goes out, what still comes in is dropped for a moment.
+/// Closes in order: sends the end, and drops for a moment what still comes in.
 async fn part<C: Wire>(client: &mut C) {
     let parting = async {
         let _ = client.shutdown().await;

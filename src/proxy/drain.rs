@@ -1,4 +1,4 @@
-//! The way out of a process that ends: no new work, then a wait for the tunnels, at the end a cut.
+//! How a process ends: it takes no new work, waits for its tunnels, and at last cuts those that still live.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -11,18 +11,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// The way out: first no new work, at the end no tunnels either.
+/// How far the process is with its end.
 #[derive(Default)]
 pub(crate) struct Drain {
     /// A drain waits for what is counted here: requests on their way to a tunnel, and tunnels.
     busy: TaskTracker,
-    /// From the signal on: `/readyz` says no.
+    /// Set by the signal to end: `/readyz` then says no.
     leaving: AtomicBool,
     begun: CancellationToken,
-    /// Said before `rung` is: that is behind a lock, which no read of a tunnel's may take.
+    /// Set before `stepped` notifies. A tunnel reads this at every wake-up; `Notify` would cost it a lock.
     step: AtomicU8,
     /// Wakes every tunnel once for each step.
-    rung: Notify,
+    stepped: Notify,
 }
 
 /// How far the cutting of tunnels has come; never back.
@@ -30,15 +30,15 @@ pub(crate) struct Drain {
 #[repr(u8)]
 enum Step {
     None,
-    /// From now on it is noticed which tunnels move anything.
+    /// Each tunnel notes from now on whether it moves anything.
     Watch,
-    /// Tunnels that moved nothing since then are ended.
+    /// A tunnel that has moved nothing since `Watch` is cut.
     CutQuiet,
     CutAll,
 }
 
 impl Drain {
-    /// Says that the process is about to go; everything is served as before.
+    /// Announces the end of the process; everything is still served.
     pub(crate) fn leave(&self) {
         self.leaving.store(true, Ordering::Release);
     }
@@ -78,31 +78,31 @@ impl Drain {
         self.begun.cancelled().await;
     }
 
-    /// Notices from now on which tunnels move anything.
+    /// Lets each tunnel note from now on whether it moves anything.
     pub(crate) fn watch(&self) {
-        self.ring(Step::Watch);
+        self.step_to(Step::Watch);
     }
 
     /// Ends the tunnels that moved nothing since [`Drain::watch`].
     pub(crate) fn cut_quiet(&self) {
-        self.ring(Step::CutQuiet);
+        self.step_to(Step::CutQuiet);
     }
 
     /// Ends what still lives.
     pub(crate) fn cut_all(&self) {
-        self.ring(Step::CutAll);
+        self.step_to(Step::CutAll);
     }
 
-    fn ring(&self, step: Step) {
+    fn step_to(&self, step: Step) {
         self.step.fetch_max(step as u8, Ordering::AcqRel);
-        self.rung.notify_waiters();
+        self.stepped.notify_waiters();
     }
 
-    /// Runs a tunnel to its end, or until it is cut: then none.
+    /// Runs a tunnel to its end; none when it is cut before.
     pub(crate) fn unless_cut<F: Future + Unpin>(&self, tunnel: F) -> UnlessCut<'_, F> {
         UnlessCut {
             tunnel,
-            rung: self.rung.notified(),
+            stepped: self.stepped.notified(),
             drain: self,
             seen: Step::None as u8,
             listening: false,
@@ -112,11 +112,11 @@ impl Drain {
 }
 
 pin_project! {
-    /// See [`Drain::unless_cut`]. A tunnel holds it for a shift; an `async fn` would be larger.
+    /// See [`Drain::unless_cut`]. A tunnel holds this for a shift, and an `async fn` would be larger.
     pub struct UnlessCut<'a, F> {
         tunnel: F,
         #[pin]
-        rung: Notified<'a>,
+        stepped: Notified<'a>,
         drain: &'a Drain,
         seen: u8,
         listening: bool,
@@ -133,18 +133,18 @@ impl<F: Future + Unpin> Future for UnlessCut<'_, F> {
             return Poll::Ready(Some(end));
         }
         let step = || this.drain.step.load(Ordering::Acquire);
-        let mut rang = step() != *this.seen;
-        // Asked once, it wakes the task when it rings.
-        if std::mem::replace(this.listening, true) && !rang && *this.seen == Step::None as u8 {
+        let mut has_stepped = step() != *this.seen;
+        // Polled once, `stepped` wakes the task at the next step.
+        if std::mem::replace(this.listening, true) && !has_stepped && *this.seen == Step::None as u8 {
             return Poll::Pending;
         }
-        while this.rung.as_mut().poll(cx).is_ready() {
-            rang = true;
-            this.rung.set(this.drain.rung.notified());
+        while this.stepped.as_mut().poll(cx).is_ready() {
+            has_stepped = true;
+            this.stepped.set(this.drain.stepped.notified());
         }
-        // Nothing but its two ends and the bell wakes a tunnel.
-        *this.moved |= !rang && *this.seen != Step::None as u8;
-        // Read again now that the next bell is listened for, so that none is missed.
+        // A wake-up without a step came from one of the tunnel's two ends: something moved.
+        *this.moved |= !has_stepped && *this.seen != Step::None as u8;
+        // Read again, now that the next step wakes this task: none is missed.
         *this.seen = step();
         if *this.seen == Step::CutAll as u8 || *this.seen == Step::CutQuiet as u8 && !*this.moved {
             return Poll::Ready(None);

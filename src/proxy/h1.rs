@@ -21,7 +21,7 @@ use crate::target::Target;
 use crate::tunnel::relay::Moved;
 use crate::tunnel::wire::Wire;
 
-/// How long the end of a TLS connection may take to go out.
+/// How long a TLS connection may take to send its close_notify.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Serves one connection; `permit` counts it until the end.
@@ -51,7 +51,7 @@ fn negotiate<C: Wire>(
         loop {
             let limit = shared.limits().request_header;
             let read = timeout_at(deadline, reader.read(&mut client, limit)).await;
-            // Only now: a reload while the connection waited holds for its request.
+            // Taken only now: a reload while the connection waited is in force for its request.
             let snapshot = shared.snapshot();
             let next = match read {
                 Ok(Ok(head)) => understand(head, kept, &peer, &shared, &snapshot),
@@ -87,9 +87,9 @@ fn negotiate<C: Wire>(
 
 /// What follows from a head.
 enum Next {
-    /// A tunnel, for which these bytes came early.
+    /// A tunnel. The bytes came with the request and belong to the tunnel.
     Tunnel(Target, Vec<u8>),
-    /// In a box: it is rare, and everything else is small.
+    /// Boxed: an answer is rare and large, everything else is small.
     Answer(Box<Answer>),
     Refusal {
         refusal: Refusal,
@@ -115,7 +115,7 @@ struct Answer {
     rest: Vec<u8>,
 }
 
-/// `kept` says that the connection was answered before: it asks for more of a proxy that may be going.
+/// `kept`: this connection had an answer before. Its next request may meet a proxy that drains.
 fn understand(head: Head, kept: bool, peer: &Peer, shared: &Shared, snapshot: &Snapshot) -> Next {
     // The client is judged before its request is.
     let admitted = admit(peer, snapshot);
@@ -168,7 +168,7 @@ fn connect<C: Wire>(
 ) -> impl Future<Output = Option<Box<Tunnel<C>>>> + Send {
     async move {
         let busy = shared.drain.busy();
-        // A client that leaves while its target is dialled shows only when it is asked for.
+        // Only a look at the socket shows that a client leaves while its target is dialled.
         let reached = match session::decide(peer, &shared.journal, &snapshot, target) {
             Ok(record) => session::reach(record, shared, pin!(client.gone())).await,
             Err(refused) => Err(refused),
@@ -194,13 +194,13 @@ fn connect<C: Wire>(
 
 /// Waits for the next request of a connection that is kept alive; false when none comes.
 async fn begins<C: Wire>(reader: &mut Reader, client: &mut C, shared: &Shared) -> bool {
-    // It is only worth keeping while this proxy stays.
+    // A drain closes connections that wait for a request.
     let begins = tokio::select! {
         begins = tokio::time::timeout(KEEP_ALIVE, reader.begin(client)) => matches!(begins, Ok(Ok(true))),
         () = shared.drain.begun() => false,
     };
     if !begins {
-        // TLS has a farewell of its own, without which a client may suspect a truncation.
+        // Without a close_notify a TLS client may suspect a truncation.
         let _ = tokio::time::timeout(FAREWELL, client.shutdown()).await;
     }
     begins

@@ -45,8 +45,8 @@ const FIELD_OVERHEAD: usize = 32;
 /// Serves one connection until it ends; `permit` counts it.
 pub(crate) async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, shared: Arc<Shared>) {
     let snapshot = shared.snapshot();
-    // The h2 crate answers larger ones by itself, without a word why; so it gets those alone that
-    // are twice too large.
+    // The h2 crate answers a list over its limit by itself and says no reason. Its limit is twice ours, so
+    // that all but the largest get our answer.
     let most = u32::try_from(snapshot.limits.request_header.saturating_mul(2)).unwrap_or(u32::MAX);
     let handshake = Builder::new()
         .initial_window_size(STREAM_WINDOW)
@@ -83,7 +83,7 @@ pub(crate) async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Perm
                         connection.graceful_shutdown();
                         leaving = true;
                     }
-                    // It was told, and its client neither closes nor asks for anything.
+                    // The client has its GOAWAY, and neither closes nor asks for anything.
                     (true, true) => break,
                 }
                 continue;
@@ -92,25 +92,25 @@ pub(crate) async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Perm
         match next {
             Some(Ok((request, respond))) => {
                 used = true;
-                timer::stir();
+                timer::arm();
                 let mut peer = peer.clone();
                 let place = match Arc::strong_count(&live) {
-                    // The connection's own place serves one tunnel, as over HTTP/1.1.
+                    // The connection's own permit covers one tunnel, as over HTTP/1.1.
                     1 => None,
                     _ => Some(enter(&shared, &mut peer)),
                 };
                 let negotiation = negotiate(request, respond, peer, shared.clone());
                 tokio::spawn(carry(negotiation, (live.clone(), place)));
             }
-            // The connection failed or ended; its streams learn that by themselves.
+            // The connection failed or ended; its streams see that themselves.
             Some(Err(_)) | None => break,
         }
     }
     drop(permit);
 }
 
-/// Counts a further tunnel against `limits.connections` and `limits.connections_per_client`: it
-/// holds as much as a connection of its own would.
+/// Counts a further tunnel against `limits.connections` and `limits.connections_per_client`: it takes as
+/// much as a connection of its own would.
 fn enter(shared: &Shared, peer: &mut Peer) -> Permit {
     let limits = shared.limits();
     let (permit, over) = shared.admission.beside(peer.address.ip(), &limits);

@@ -25,16 +25,17 @@ use crate::tls::client::subject;
 use crate::tls::material::Serving;
 use crate::tunnel::wire::tls::TlsWire;
 
-/// How long, and for how many bytes, what a failed client still sends is dropped: closing on unread
+/// How long, and how many bytes of it, we read and drop what a failed client still sends: a close on unread
 /// bytes would reset the connection and take the alert with it.
 const MOMENT: Duration = Duration::from_millis(500);
 const DROPPED: usize = 64 * 1024;
 /// TLS records begin with their type: change_cipher_spec, alert, handshake, application_data, heartbeat.
 const RECORD_TYPES: std::ops::RangeInclusive<u8> = 20..=24;
-/// A fatal alert, unexpected_message (RFC 8446 §6), for what is no TLS: some clients understand it.
+/// A fatal alert, unexpected_message (RFC 8446 §6), the answer to what isn't TLS: some clients understand
+/// it.
 const UNEXPECTED: [u8; 7] = [21, 3, 3, 0, 2, 2, 10];
 
-/// A handshake that came to nothing.
+/// A handshake that failed.
 struct Failed {
     cause: Cause,
     why: String,
@@ -58,7 +59,7 @@ impl Failed {
     }
 }
 
-/// Makes the handshake; none when it fails, or when nothing came.
+/// Makes the handshake; none when it fails, or when the client sends nothing.
 pub(super) async fn shake_hands(
     stream: TcpStream,
     serving: &ArcSwap<Serving>,
@@ -101,7 +102,7 @@ async fn attempt(
     match stream.peek(&mut first).await {
         Ok(1) if RECORD_TYPES.contains(&first[0]) => {}
         Ok(1) => return Err(not_tls(stream).await),
-        // A load balancer looks whether somebody listens.
+        // A load balancer that checks whether the port is open.
         Ok(_) | Err(_) => return Ok(None),
     }
     let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), stream);
@@ -147,7 +148,7 @@ async fn attempt(
     Ok(Some(TlsWire::new(stream)))
 }
 
-/// Reads what came instead of TLS until it can be told what it is.
+/// Reads what came instead of TLS until its protocol is clear.
 async fn not_tls(mut stream: TcpStream) -> Failed {
     let mut bytes = Vec::with_capacity(recognise::ENOUGH);
     let recognised = loop {

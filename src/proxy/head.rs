@@ -27,7 +27,7 @@ pub struct Request {
     pub target: Box<str>,
     /// The value of `Host`, only to name the proxy in a PAC file.
     pub host: Option<Box<str>>,
-    /// A body is announced; this proxy takes none.
+    /// The request announces a body; this proxy takes none.
     pub body: bool,
     /// The client wants the connection closed after the answer.
     pub close: bool,
@@ -40,7 +40,7 @@ pub enum HeadError {
     TooLarge,
 }
 
-/// What came in: a head, or nothing.
+/// What a connection sent: a head, or nothing.
 #[derive(Debug)]
 pub enum Head {
     /// The request and the bytes that came behind it.
@@ -52,7 +52,8 @@ pub enum Head {
     },
 }
 
-/// Collects a head. One for each connection, so that a deadline may pass and `began` be asked.
+/// Collects a head. A connection keeps its reader over a deadline that passes, so that `began` can tell
+/// whether a request had begun.
 #[derive(Debug, Default)]
 pub struct Reader {
     partial: Vec<u8>,
@@ -111,7 +112,7 @@ impl Reader {
             if bytes.is_empty() {
                 return Some(Head::Ended { began: !partial.is_empty() });
             }
-            // Most heads come in one piece and are never copied.
+            // Most heads come in one piece and are parsed where they were read.
             if partial.is_empty() {
                 let head = judge(bytes, limit);
                 if head.is_none() {
@@ -128,7 +129,7 @@ impl Reader {
 
 /// The head that `bytes` hold, or what is wrong with it; `None` while it may still become one.
 pub fn judge(bytes: &[u8], limit: usize) -> Option<Head> {
-    // Three kilobytes that need not be filled for each request.
+    // Uninitialised: filling these three kilobytes for each request would be waste.
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut fields) {

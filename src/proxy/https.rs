@@ -24,10 +24,10 @@ pub(super) async fn serve(
     let Some(mut wire) = Box::pin(shake_hands(stream, &serving, &mut peer, &shared)).await else { return };
     let mut http2 = wire.alpn() == Some(b"h2");
     if http2 {
-        // Programs in Go agree on HTTP/2 with a proxy and then speak HTTP/1.1, which shows before
-        // anything is due from us.
+        // Programs in Go agree on HTTP/2 with a proxy and then speak HTTP/1.1. Their first bytes show it,
+        // and the client speaks first.
         let first = Box::pin(timeout(shared.limits().header_timeout, wire.begins_with(PREFACE))).await;
-        // Else it left, or has nothing to say.
+        // Else the client left, or sends nothing.
         let Ok(Ok(begins)) = first else { return };
         http2 = begins;
     }

@@ -28,9 +28,9 @@ use crate::tls::material::Serving;
 const BACKLOG: i32 = 4096;
 /// Binds an address for all workers. Options set here are inherited by every accepted socket.
 ///
-/// An address that this machine doesn't have (yet) is bound all the same, with a warning: at boot an
-/// interface may come up after us, and the standby node of a VRRP pair gets its address only when
-/// the other one fails.
+/// Binds an address that this machine doesn't have (yet) all the same, with a warning: at boot an interface
+/// may come up after us, and the standby node of a VRRP pair gets its address only when the other one
+/// fails.
 ///
 /// # Errors
 /// When the address is in use, or its port below 1024 without the right to it.
@@ -38,9 +38,9 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
     bind_shared(address, false)
 }
 
-/// Binds an address that overlaps with those of `others`, which are about to close: `0.0.0.0:3128`
-/// beside `127.0.0.1:3128`. Both accept until the others close, so no connection is lost between
-/// them; and where something else fails, the others have never been touched.
+/// Binds an address that overlaps with those of `others`, which are about to close: `0.0.0.0:3128` beside
+/// `127.0.0.1:3128`. Both accept until the others close, so no connection is lost between them; where
+/// something else fails, the others still accept.
 ///
 /// For the moment of the bind all of them share the port (`SO_REUSEPORT`, which the kernel grants
 /// among sockets of one user); nothing reads the flag of a socket that listens already.
@@ -82,8 +82,8 @@ fn bind_early(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
         Err(Errno::ADDRNOTAVAIL) => {}
         bound => return Ok(bound?),
     }
-    // Tried without it first: with IP_FREEBIND the kernel doesn't say that the address is missing, and
-    // a typing error would listen in silence.
+    // Tried without IP_FREEBIND first: with it the kernel doesn't say that the address is missing, and a
+    // mistyped address would go unnoticed.
     match address {
         SocketAddr::V4(_) => sockopt::set_ip_freebind(socket, true)?,
         SocketAddr::V6(_) => sockopt::set_ipv6_freebind(socket, true)?,
@@ -109,24 +109,24 @@ fn explain(error: io::Error, address: SocketAddr) -> io::Error {
     io::Error::new(error.kind(), told)
 }
 
-/// Tells the workers that accept from one listener to end.
+/// Ends the tasks that accept from one listener.
 pub(crate) struct Stopper {
     told: CancellationToken,
     leave: Arc<AtomicBool>,
     gone: Receiver<Infallible>,
 }
 
-/// What each worker that accepts holds until it has ended.
+/// What each of these tasks holds until it has ended.
 #[derive(Clone)]
 pub(crate) struct Stop {
     told: CancellationToken,
     leave: Arc<AtomicBool>,
-    /// Dropped with the last of them, which is how the stopper knows.
+    /// Dropped with the task; when the last one goes, the stopper's channel closes.
     _here: Sender<Infallible>,
 }
 
 impl Stopper {
-    /// A stopper, and what it stops.
+    /// A stopper, and what its tasks hold.
     pub(crate) fn new() -> (Self, Stop) {
         let (here, gone) = channel(1);
         let (told, leave) = (CancellationToken::new(), Arc::default());
@@ -134,12 +134,12 @@ impl Stopper {
         (Self { told: stop.told.clone(), leave: stop.leave.clone(), gone }, stop)
     }
 
-    /// Ends them once they have accepted what waits in the queue: the socket goes with them.
+    /// Ends them once they have accepted what waits in the queue: the socket closes with them.
     pub(crate) fn close(&self) {
         self.told.cancel();
     }
 
-    /// Ends them at once: the socket stays, and what waits is for others to accept.
+    /// Ends them at once: the socket stays, and others accept what waits in its queue.
     pub(crate) fn leave(&self) {
         self.leave.store(true, Ordering::Release);
         self.told.cancel();
@@ -152,17 +152,17 @@ impl Stopper {
 }
 
 impl Stop {
-    /// Waits for the word to end.
+    /// Waits until the stopper ends this task.
     pub(crate) async fn told(&self) {
         self.told.cancelled().await;
     }
 
-    /// Whether the word has come.
+    /// Whether the stopper ends this task.
     pub(crate) fn is_told(&self) -> bool {
         self.told.is_cancelled()
     }
 
-    /// Whether what waits in the queue is for others.
+    /// Whether others accept what waits in the queue.
     pub(crate) fn leaves(&self) -> bool {
         self.leave.load(Ordering::Acquire)
     }
@@ -185,7 +185,7 @@ impl Service {
     }
 }
 
-/// Accepts until `stop`, then what still waits in the queue, unless that is for others.
+/// Accepts until `stop`, then what still waits in the queue, unless others accept that.
 pub(crate) async fn accept_all(listener: StdListener, service: Service, shared: Arc<Shared>, stop: Stop) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
@@ -218,11 +218,11 @@ pub(crate) async fn accept_all(listener: StdListener, service: Service, shared: 
 }
 
 /// Accepts what waits in the queue of a listener that is about to close, so that every client that
-/// connected gets an answer. The kernel is asked: the event loop may not have heard yet of those who
-/// came last, and closing resets their connections.
+/// connected gets an answer. We ask the kernel: the event loop may not know yet of the last clients, and a
+/// close would reset their connections.
 fn accept_the_rest(listener: TcpListener, local: SocketAddr, service: &Service, shared: &Arc<Shared>) {
     let Ok(listener) = listener.into_std() else { return };
-    // Under load the queue never is empty, and the other workers wait for their turn.
+    // Bounded: under load the queue is never empty, and the other workers wait for their turn.
     for _ in 0..2 * BACKLOG {
         match listener.accept() {
             Ok((stream, address)) => {
@@ -238,9 +238,9 @@ fn accept_the_rest(listener: TcpListener, local: SocketAddr, service: &Service, 
     }
 }
 
-/// Counts a connection and its client in, and starts to serve it; beyond all limits it is closed.
+/// Counts a connection and its client, and starts to serve it; closes one that is far over a limit.
 fn start(stream: TcpStream, address: SocketAddr, local: SocketAddr, service: &Service, shared: &Arc<Shared>) {
-    timer::stir();
+    timer::arm();
     let client = address.ip().to_canonical();
     let limits = shared.limits();
     let arrival = shared.admission.accept(service.entrance(), &limits);
@@ -251,7 +251,7 @@ fn start(stream: TcpStream, address: SocketAddr, local: SocketAddr, service: &Se
     let local = if local.ip().is_unspecified() { stream.local_addr().unwrap_or(local) } else { local };
     let peer = Peer { address, local, certificate: None, over };
     let shared = shared.clone();
-    // Two tasks, for one that could be either would take the room of the larger.
+    // Two spawns: a task that could be either would take as much memory as the larger.
     match service {
         Service::Http => tokio::spawn(h1::serve(stream, peer, permit, shared)),
         Service::Https(serving) => tokio::spawn(https::serve(stream, serving.clone(), peer, permit, shared)),

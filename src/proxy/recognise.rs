@@ -1,9 +1,9 @@
-//! What a stranger's first bytes are, in the same words on both listeners: a wrong word in a PAC file
-//! and a load balancer's preface are the commonest mistakes in the field. No I/O.
+//! Which protocol a client's first bytes belong to, in the same words on both listeners: a wrong word in a
+//! PAC file and a load balancer's PROXY header are the commonest mistakes in the field. No I/O.
 
 use crate::net::entrance::Entrance;
 
-/// As many bytes as are ever needed to tell.
+/// So many bytes always suffice to recognise a protocol.
 pub(crate) const ENOUGH: usize = 16;
 
 /// The signature of version 2 (HAProxy, "The PROXY protocol", section 2.2).
@@ -28,7 +28,7 @@ pub(crate) enum Spoken {
     Rdp,
 }
 
-/// What these first bytes are; `Err` tells whether more of them could still decide it.
+/// The protocol of these first bytes; `Err` says whether more of them could still decide it.
 pub(crate) fn recognise(bytes: &[u8]) -> Result<Spoken, More> {
     let begins = |with: &[u8]| bytes.starts_with(with);
     let may_begin = |with: &[u8]| !bytes.is_empty() && with.starts_with(bytes);
@@ -64,7 +64,7 @@ pub(crate) fn recognise(bytes: &[u8]) -> Result<Spoken, More> {
     Err(if undecided { More::MayTell } else { More::WontTell })
 }
 
-/// Whether more bytes could tell what these are.
+/// Whether more bytes could decide it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum More {
     MayTell,
@@ -72,7 +72,7 @@ pub(crate) enum More {
 }
 
 impl Spoken {
-    /// What it is and what an administrator does about it, where it came in on this listener.
+    /// What came in on this listener, and what an administrator does about it.
     pub(crate) const fn on(self, entrance: Entrance) -> &'static str {
         match (self, entrance) {
             (Self::Tls, Entrance::Http) => {

@@ -1,4 +1,4 @@
-//! What is known of one request that the policy has judged; the journal is told of it from here.
+//! The facts of one request that the policy has judged, and what the journal is told of it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::policy::RuleId;
 use crate::target::Target;
 use crate::tunnel::relay::{Meter, Moved};
 
-/// Lives as long as the tunnel; the policy it was opened under stays alive with it. In a box from
-/// the start, because every step up to the tunnel hands it on.
+/// Lives as long as the tunnel, and keeps the policy alive under which it was opened. Boxed from the start,
+/// because every step up to the tunnel passes it on.
 pub(crate) struct Record {
     pub id: RequestId,
     pub target: Target,
     pub snapshot: Arc<Snapshot>,
-    /// How far it got; behind the way to the target its stages are `hello` and `relay`.
+    /// How far the request has come. Once the target is reached, the stages are `hello` and `relay`.
     pub trace: Trace,
     pub detail: Option<Box<str>>,
     client: SocketAddr,
@@ -79,7 +79,7 @@ impl Record {
         self.snapshot.series(self.rule)
     }
 
-    /// What there is to tell of it by now.
+    /// What is known by now, for the journal.
     fn event(&self) -> Event<'_> {
         let rule = self.rule.map(|r| &self.snapshot.policy.rules()[r.index()]);
         let unlisted = self.would_deny.is_some().then_some(NO_RULE);
@@ -99,7 +99,7 @@ impl Record {
         }
     }
 
-    /// The 200 is on its way: a tunnel lives from here.
+    /// The tunnel begins: its 200 is on its way.
     pub(crate) fn established(&mut self, journal: &Journal) {
         journal.began(&self.event());
         self.live = true;
@@ -113,7 +113,7 @@ impl Record {
         journal.ended(&Event { outcome, ended_by, stage, sent, received, ..self.event() });
     }
 
-    /// The end of what got no tunnel.
+    /// The end of a request that got no tunnel.
     pub(crate) fn refused(mut self: Box<Self>, journal: &Journal, refusal: &Refusal) {
         let why = refusal.why();
         match refusal.counted() {
@@ -133,7 +133,7 @@ impl Meter for Record {
         }
         if received > 0 {
             self.series().received.inc_by(received);
-            // One task calls this: no exchange that other threads would have to see.
+            // One task alone calls this, so a load and a store do; no read-modify-write is needed.
             if !self.answered.load(Ordering::Relaxed) {
                 self.answered.store(true, Ordering::Relaxed);
                 self.series().category.first_byte.observe(self.started.elapsed().as_secs_f64());
@@ -143,7 +143,7 @@ impl Meter for Record {
 }
 
 impl Drop for Record {
-    /// Also when a tunnel's task panics: the gauge must not keep what is gone.
+    /// Runs also when a tunnel's task panics: the gauge must not go on counting that tunnel.
     fn drop(&mut self) {
         if self.live {
             self.series().active.dec();

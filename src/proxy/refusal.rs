@@ -17,7 +17,7 @@ use crate::policy::Reason;
 /// A request that gets no tunnel, with what its answer needs to know.
 #[derive(Debug)]
 pub enum Refusal {
-    /// By the policy; the rule is the deny pattern or the one whose port differs.
+    /// By the policy. The rule is the deny pattern, or the rule that allows the host on another port.
     Policy {
         reason: Reason,
         rule: Option<String>,

@@ -1,5 +1,5 @@
-//! What the proxy listeners serve by path, over HTTP/1.1 and HTTP/2: the PAC file, and whether this
-//! proxy takes new work. Nothing here opens a tunnel; admission comes before.
+//! What the proxy listeners serve by path, over HTTP/1.1 and HTTP/2: the PAC file, and whether this proxy
+//! takes new work. Nothing here opens a tunnel, and the client is admitted before.
 
 use super::admission::Peer;
 use super::answer::Plain;
@@ -12,7 +12,7 @@ use crate::target;
 /// The answer to what is not a CONNECT.
 ///
 /// # Errors
-/// With the refusal of what isn't asked of this server itself.
+/// The refusal of a request that isn't for this server itself.
 pub(super) fn serve(
     request: &Request,
     peer: &Peer,

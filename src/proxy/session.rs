@@ -35,7 +35,7 @@ use crate::tunnel::wire::Wire;
 /// How long a connection that was answered may wait for its next request.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
-/// Runs the tunnel that comes of a negotiation, if one does; `place` is held until its end.
+/// Runs the tunnel that a negotiation leads to, if it does; holds `place` until its end.
 ///
 /// No `async fn`: that would keep room for its arguments beside the tunnel's for a whole shift.
 /// Everything up to the tunnel lives in a box that is freed before the tunnel idles.
@@ -88,14 +88,14 @@ pub(super) fn admit(peer: &Peer, snapshot: &Snapshot) -> Result<(), Refusal> {
     peer.over.map_or(Ok(()), |limit| Err(Refusal::Overload(limit)))
 }
 
-/// A request that gets no tunnel; without a refusal the client has left meanwhile.
+/// A request that gets no tunnel. Where there is no refusal, the client has left meanwhile.
 pub(crate) struct Refused {
     refusal: Option<Refusal>,
     record: Box<Record>,
 }
 
 impl Refused {
-    /// Records it; the answer, if anybody is left to hear it.
+    /// Records it. The answer; none where the client has left.
     pub(super) fn answer(self, journal: &Journal) -> Option<Plain<'static>> {
         let Self { refusal, record } = self;
         let Some(refusal) = refusal else {
@@ -109,7 +109,7 @@ impl Refused {
     }
 }
 
-/// Records a request that came to no decision; the answer to it.
+/// Records a request that is refused before the policy decides on it. The answer to it.
 pub(super) fn refuse(
     peer: &Peer,
     journal: &Journal,
@@ -170,7 +170,7 @@ pub(crate) async fn reach(
         reached = reaching => reached.map_err(|why| Some(Refusal::from(why))),
         () = gone => Err(None),
     };
-    // What was known already is no look-up.
+    // An answer from the cache is no look-up.
     if let Some(took) = record.trace.dns.filter(|took| !took.is_zero()) {
         shared.journal.metrics.dns.observe(took.as_secs_f64());
     }
@@ -180,7 +180,7 @@ pub(crate) async fn reach(
     }
 }
 
-/// A tunnel whose ClientHello, if one is asked for, has passed.
+/// A tunnel whose ClientHello, where the policy asks for one, has passed.
 pub(crate) struct Tunnel<C, U = TcpStream> {
     relay: Relay<C, U>,
     record: Box<Record>,
@@ -188,7 +188,7 @@ pub(crate) struct Tunnel<C, U = TcpStream> {
     _busy: TaskTrackerToken,
 }
 
-/// Guards the beginning of a tunnel to whichever kind of far end.
+/// Checks the beginning of a tunnel, whatever its upstream is.
 ///
 /// A tunnel over TLS to a parent proxy is also run here, to its end: its state is large anyway, and
 /// all others would keep room for it. No `async fn`: that would hold the arguments twice.
@@ -245,7 +245,7 @@ fn hold<C: Wire, U: Wire>(
                     if bytes.is_empty() {
                         return None;
                     }
-                    // A hello that comes whole goes on from this very buffer.
+                    // A hello that comes whole is sent from this very buffer.
                     let verdict = match held.is_empty() {
                         true => judge.judge(bytes, check, host),
                         false => {
@@ -256,7 +256,7 @@ fn hold<C: Wire, U: Wire>(
                     if verdict == Verdict::Pass {
                         sent = match upstream.poll_send(&mut sending, bytes) {
                             Poll::Ready(Ok(sent)) => sent,
-                            // The relay meets the same error, and knows what follows from it.
+                            // The relay meets the same error and handles it.
                             Poll::Ready(Err(_)) | Poll::Pending => 0,
                         };
                     }
@@ -291,7 +291,8 @@ fn hold<C: Wire, U: Wire>(
         };
         if let Some((reason, outcome, detail)) = fault {
             record.detail = Some(detail.into());
-            // Silence is no traffic that a report could show and let through.
+            // Report mode lets bytes through; of a client that sends nothing there is nothing to let
+            // through.
             if !snapshot.report || held.is_empty() {
                 record.ended(&shared.journal, outcome, EndedBy::Proxy, Moved::default());
                 client.reset();

@@ -35,17 +35,17 @@ impl Shared {
         })
     }
 
-    /// The configuration in force; a request sees one whole one.
+    /// The configuration in force. A request takes it once and sees no mixture.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
     }
 
-    /// The limits in force, for a moment.
+    /// The limits in force, for a single check.
     pub(crate) fn limits(&self) -> Limits {
         self.current.load().limits
     }
 
-    /// Puts a new configuration in force for what comes; live tunnels keep theirs.
+    /// Puts a new configuration in force for new requests; live tunnels keep theirs.
     pub(crate) fn replace(&self, snapshot: Arc<Snapshot>) {
         self.current.store(snapshot);
     }

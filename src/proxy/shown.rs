@@ -1,7 +1,6 @@
-//! What of a request target may be seen in the log and in answers: scheme, host and port. The rest
-//! (user information, path, query, fragment) is where people and programs put their secrets, and
-//! requests that are refused bring it here every day. What does not read as a host is not shown at
-//! all: it could be anything. No I/O.
+//! What of a request target may be seen in the log and in answers: scheme, host and port. The rest (user
+//! information, path, query, fragment) is where people and programs put their secrets, and requests that
+//! are refused bring it here every day. What is no host is not shown at all: it could be a secret. No I/O.
 
 /// Paths that this proxy has itself; no other path is shown.
 const PATHS: [&str; 3] = ["/proxy.pac", "/wpad.dat", "/readyz"];
@@ -37,8 +36,8 @@ fn is_scheme(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
 }
 
-/// `host` or `host:port`. Looser than what may be connected to, so that a mistake can be seen; but
-/// no byte that could belong to user information, encoded or not.
+/// `host` or `host:port`. Takes more than may be connected to, so that an administrator sees the mistake;
+/// but no byte that could belong to user information, encoded or not.
 fn is_place(text: &str) -> bool {
     let is_port =
         |port: &str| port.len() <= 12 && port.bytes().all(|b| b.is_ascii_digit() || b"+-".contains(&b));

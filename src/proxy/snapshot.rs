@@ -42,11 +42,11 @@ pub(crate) struct Snapshot {
     pub access: bool,
     /// Where the configuration came from, to be shown.
     pub source: String,
-    /// Host names besides IP literals and `localhost` for which the admin listener's page and API
-    /// answer: a page in an agent's browser must not read them by rebinding a name of its own.
+    /// Host names, besides IP literals and `localhost`, under which the admin listener's page and API
+    /// answer. Else a page in an agent's browser could rebind a name of its own and read them.
     pub admin_hosts: Vec<String>,
     advertise: Advertise,
-    /// Of the rules for TCP; others aren't for this proxy, and series of theirs would stay at zero.
+    /// By rule; none for UDP rules, which never pass this proxy: their series would stay at zero.
     series: Vec<Option<Arc<RuleSeries>>>,
     unlisted: Arc<RuleSeries>,
 }
@@ -99,8 +99,8 @@ impl Snapshot {
         rule.and_then(|rule| self.series[rule.index()].as_deref()).unwrap_or(&self.unlisted)
     }
 
-    /// Whether report mode lets a denied target through. A number that only C libraries take for
-    /// an address has no meaning to report on.
+    /// Whether report mode lets a denied target through. A name that only C libraries read as an address is
+    /// refused in either mode.
     pub(crate) fn lets_through(&self, reason: Reason, target: &Target) -> bool {
         self.report && !(reason == Reason::IpLiteral && matches!(target.host, Host::Name(_)))
     }

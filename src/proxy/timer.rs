@@ -1,9 +1,9 @@
 //! Keeps a one-second timer armed while connections negotiate, and none while tunnels only relay.
 //!
-//! tokio writes to an eventfd whenever a timer is set that rings before all others, also from the
-//! loop's own thread: in a loop without timers, each connection's time limits would cost a system
-//! call and a wake-up. But a loop with a timer costs the kernel one more timer for each wait, and a
-//! worker full of tunnels waits ten thousand times a second.
+//! tokio writes to an eventfd whenever a timer is set that is due before all others, also from the loop's
+//! own thread: in a loop without timers, each connection's time limits would cost a system call and a
+//! wake-up. But a loop with a timer costs the kernel one more timer for each wait, and a worker full of
+//! tunnels waits ten thousand times a second.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -13,37 +13,37 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 /// Every time limit of a negotiation is longer than this, unless it is set to less.
-const BEAT: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    Still,
-    /// Beating, and nothing has happened since the last beat.
-    Fading,
-    Stirred,
+    Off,
+    /// The timer is armed, and no connection has begun to negotiate since the last tick.
+    Quiet,
+    Negotiating,
 }
 
 thread_local! {
-    static STATE: Cell<State> = const { Cell::new(State::Still) };
+    static STATE: Cell<State> = const { Cell::new(State::Off) };
     static WAKE: Arc<Notify> = Arc::default();
 }
 
 /// Says that a connection begins to negotiate on this thread.
-pub(crate) fn stir() {
-    if STATE.replace(State::Stirred) == State::Still {
+pub(crate) fn arm() {
+    if STATE.replace(State::Negotiating) == State::Off {
         WAKE.with(|wake| wake.notify_one());
     }
 }
 
-/// Beats on this thread for as long as it is stirred. Never ends.
-pub(crate) async fn keep() {
+/// Keeps the timer armed on this thread while connections negotiate. Never ends.
+pub(crate) async fn run() {
     let wake = WAKE.with(Arc::clone);
     loop {
         wake.notified().await;
-        while STATE.get() != State::Still {
-            sleep(BEAT).await;
-            let faded = STATE.get() == State::Fading;
-            STATE.set(if faded { State::Still } else { State::Fading });
+        while STATE.get() != State::Off {
+            sleep(TICK).await;
+            let over = STATE.get() == State::Quiet;
+            STATE.set(if over { State::Off } else { State::Quiet });
         }
     }
 }
@@ -55,21 +55,21 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_beats_while_it_is_stirred_and_then_stops() {
-        let beating = tokio::spawn(keep());
+    async fn it_ticks_while_connections_negotiate_and_then_stops() {
+        let ticking = tokio::spawn(run());
         for _ in 0..3 {
-            stir();
-            sleep(BEAT / 2).await;
-            assert!(STATE.get() != State::Still);
+            arm();
+            sleep(TICK / 2).await;
+            assert!(STATE.get() != State::Off);
         }
         let quiet = Instant::now();
-        while STATE.get() != State::Still {
-            sleep(BEAT / 20).await;
+        while STATE.get() != State::Off {
+            sleep(TICK / 20).await;
         }
-        assert!(quiet.elapsed() < BEAT * 3, "{:?}", quiet.elapsed());
-        stir();
-        sleep(BEAT / 2).await;
-        assert!(STATE.get() != State::Still, "it begins anew");
-        assert!(!beating.is_finished());
+        assert!(quiet.elapsed() < TICK * 3, "{:?}", quiet.elapsed());
+        arm();
+        sleep(TICK / 2).await;
+        assert!(STATE.get() != State::Off, "it begins anew");
+        assert!(!ticking.is_finished());
     }
 }

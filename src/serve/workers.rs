@@ -51,7 +51,7 @@ impl Workers {
 }
 
 async fn work(mut assignments: UnboundedReceiver<Assignment>, shared: Arc<Shared>) {
-    tokio::spawn(timer::keep());
+    tokio::spawn(timer::run());
     while let Some(Assignment { listener, service, stop }) = assignments.recv().await {
         tokio::spawn(accept_all(listener, service, shared.clone(), stop));
     }
