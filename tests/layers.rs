@@ -27,7 +27,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // The words that configure a mechanism belong to it.
     (
         "config",
-        &["egress::url", "journal::log::Format", "journal::log::Level", "tls::Alpn", "tunnel::hello::Check"],
+        &[
+            "egress::url",
+            "journal::log::Format",
+            "journal::log::Level",
+            "tls::Alpn",
+            "tls::Window",
+            "tunnel::hello::Check",
+        ],
     ),
     ("plan", &["config", "egress::connect_to", "egress::parent", "egress::url", "tls::material"]),
     ("diagnose", &["agent", "plan"]),

@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::problem::Problem;
 use super::source::Provenance;
 use super::{Config, notation};
+use crate::tls::Window;
 
-/// A TLS 1.3 ticket may not live longer (RFC 8446 section 4.6.1).
-const LONGEST_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
+/// No TLS session may be resumed for longer.
+const LONGEST_WINDOW: Duration = Duration::from_secs(Window::MAX);
 
 /// All the problems between the keys of a configuration. What rests on a key that is wrong by
 /// itself, and so has a default here that nobody wrote, is not judged.

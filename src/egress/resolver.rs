@@ -108,7 +108,7 @@ struct Sources {
     stub: Stub,
     cache: Cache<Box<str>, Entry>,
     /// Look-ups under way: all who want a name share one.
-    flights: Mutex<HashMap<Box<str>, Shared<BoxFuture<'static, Resolved>>>>,
+    pending: Mutex<HashMap<Box<str>, Shared<BoxFuture<'static, Resolved>>>>,
 }
 
 /// Cheap to clone; all clones share one cache.
@@ -196,28 +196,28 @@ impl Resolver {
             let known = Arc::new([IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)]);
             return Ok(Addresses::all(known));
         }
-        let flight = {
-            let mut flights = sources.flights();
-            match flights.get(name) {
-                Some(flight) => flight.clone(),
-                // A flight that has landed left its answer before it left the list.
+        let lookup = {
+            let mut pending = sources.pending();
+            match pending.get(name) {
+                Some(lookup) => lookup.clone(),
+                // A lookup that has landed left its answer before it left the list.
                 None => match sources.cache.get(name) {
                     Some(entry) => return entry.known,
                     None => {
-                        let flight = self.0.take_off(sources.clone(), name);
-                        flights.insert(name.into(), flight.clone());
-                        flight
+                        let lookup = self.0.start(sources.clone(), name);
+                        pending.insert(name.into(), lookup.clone());
+                        lookup
                     }
                 },
             }
         };
-        flight.await
+        lookup.await
     }
 }
 
 impl Sources {
-    fn flights(&self) -> MutexGuard<'_, HashMap<Box<str>, Shared<BoxFuture<'static, Resolved>>>> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, HashMap<Box<str>, Shared<BoxFuture<'static, Resolved>>>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks DNS, and keeps what it says. The second family of an answer may come late.
@@ -272,36 +272,36 @@ fn rest(late: Late) -> Rest {
     addresses.boxed().shared()
 }
 
-/// Takes a flight off the list, however it ends.
-struct Landing {
+/// Takes a lookup off the list, however it ends.
+struct Listed {
     sources: Arc<Sources>,
     name: Box<str>,
 }
 
-impl Drop for Landing {
+impl Drop for Listed {
     fn drop(&mut self) {
-        self.sources.flights().remove(&self.name);
+        self.sources.pending().remove(&self.name);
     }
 }
 
 impl Inner {
     /// The future for all who wait; the work is a task that goes on without them.
-    fn take_off(&self, sources: Arc<Sources>, name: &str) -> Shared<BoxFuture<'static, Resolved>> {
+    fn start(&self, sources: Arc<Sources>, name: &str) -> Shared<BoxFuture<'static, Resolved>> {
         let places = self.places.clone();
-        let landing = Landing { sources, name: name.into() };
+        let listed = Listed { sources, name: name.into() };
         let task = self.runtime.spawn(async move {
-            let resolved = landing.sources.resolve(&landing.name, &places).await;
+            let resolved = listed.sources.resolve(&listed.name, &places).await;
             if let Ok(Addresses { known, rest: Some(rest) }) = &resolved {
-                let (sources, name) = (landing.sources.clone(), landing.name.clone());
+                let (sources, name) = (listed.sources.clone(), listed.name.clone());
                 let (known, rest) = (known.clone(), rest.clone());
                 tokio::spawn(async move { sources.complete(&name, known, rest).await });
             }
-            drop(landing);
+            drop(listed);
             resolved
         });
-        let flight =
+        let lookup =
             async move { task.await.unwrap_or_else(|e| Err(ResolveError::Transport(e.to_string()))) };
-        flight.boxed().shared()
+        lookup.boxed().shared()
     }
 
     /// Reads the machine's files, and puts what changed in force.
@@ -344,5 +344,5 @@ fn read(options: &Options, files: &Files, before: Option<&Stub>) -> (Sources, Ve
     let hosts = hosts.into_iter().chain(fixed).map(|(name, to)| (name, Arc::from(to))).collect();
     let stub = Stub::new(&servers, options.timeout, options.edns, before);
     let cache = Cache::builder().max_capacity(CACHED_NAMES).expire_after(UntilTtl).build();
-    (Sources { hosts, servers, stub, cache, flights: Mutex::default() }, remarks)
+    (Sources { hosts, servers, stub, cache, pending: Mutex::default() }, remarks)
 }

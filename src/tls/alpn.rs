@@ -1,5 +1,5 @@
-//! Which protocols a client is offered by ALPN (RFC 7301): those of `tls.alpn`, less HTTP/2 for clients
-//! that are better off without it. No I/O.
+//! Which protocols the listener offers a client by ALPN (RFC 7301): those of `tls.alpn`, without HTTP/2 for
+//! clients that work better without it. No I/O.
 
 use rustls::CipherSuite;
 use rustls::server::ClientHello;
@@ -41,17 +41,16 @@ pub enum Offer {
 }
 
 impl Offer {
-    /// HTTP/2 is left out for a client that would fare badly with it, where it offers something else
-    /// that is on the list.
+    /// Leaves out HTTP/2 for a client that HTTP/2 would harm, or that could harm us with it, if the client
+    /// offers another protocol of the list.
     ///
-    /// A client outside `proxy.clients` gets an answer and nothing more: one that HTTP/1.1 can give
-    /// needs no frames, of which a stranger could send any number.
+    /// A client outside `proxy.clients` gets one refusal and nothing more. HTTP/1.1 can carry that; over
+    /// HTTP/2 a stranger could send any number of frames.
     ///
-    /// Firefox can't open a WebSocket over an HTTP/2 proxy while it keeps an idle tunnel to the same
-    /// host: it makes a connection for the WebSocket, finds HTTP/2 agreed on, puts that connection with
-    /// the proxy's others, starts over, and gives up after ten. It reads nothing that a server sends
-    /// before it starts over, so that ALPN is the one word that helps: docs/tls-sessions.md has what
-    /// was tried.
+    /// Firefox can't open a WebSocket over an HTTP/2 proxy while it keeps an idle tunnel to the same host:
+    /// it makes a connection for the WebSocket, finds that HTTP/2 was negotiated, adds that connection to
+    /// its pool for the proxy, starts over, and gives up after ten. It reads nothing that a server sends
+    /// before it starts over, so that only ALPN helps: docs/tls-sessions.md has what was tried.
     pub(super) fn to(list: &[Vec<u8>], hello: &ClientHello<'_>, stranger: bool) -> Self {
         let offers = |ours: &[u8]| hello.alpn().is_some_and(|mut theirs| theirs.any(|o| o == ours));
         let badly = stranger || is_firefox(hello.cipher_suites());

@@ -26,7 +26,7 @@ const WARN_BEFORE: u64 = 30 * 24 * 3600;
 /// RSA keys of fewer bits are refused by the TLS library and by browsers.
 const RSA_BITS: usize = 2048;
 
-/// From when until when a certificate is valid, seconds since the epoch; dates before 1970 count as 1970.
+/// The validity of a certificate, in seconds since the epoch; dates before 1970 count as 1970.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Life {
     pub(super) start: u64,
@@ -39,7 +39,7 @@ impl Life {
         Self { start, end: ends_at(certificate) }
     }
 
-    /// The first second at which its end is worth a warning.
+    /// The first second at which a warning of its end is due.
     pub(super) fn warned_from(self) -> u64 {
         self.end - WARN_BEFORE.min(self.end.saturating_sub(self.start) / 3).min(self.end)
     }
@@ -51,7 +51,7 @@ pub struct Identity {
     path: PathBuf,
     certified: Arc<CertifiedKey>,
     life: Life,
-    /// Of the certificate in the chain whose end is to be told of first.
+    /// The validity of the certificate in the chain whose warning is due first.
     shortest: Life,
     has_names: bool,
 }
@@ -118,8 +118,8 @@ impl Identity {
         self.life.start
     }
 
-    /// What an administrator should hear at start, at every reload and once a day: the end is
-    /// near, or browsers won't accept this certificate.
+    /// Warnings for the start, every reload and once a day: the end is near, or browsers won't accept this
+    /// certificate.
     pub fn warnings(&self, now: u64) -> Vec<String> {
         let path = self.path.display();
         let mut warnings = Vec::new();
@@ -149,7 +149,7 @@ pub(super) fn expiry_in_words(life: Life, now: u64) -> Option<String> {
     }
 }
 
-/// What the TLS library would refuse in words of its own.
+/// Finds what the TLS library would refuse in its own, less helpful words.
 fn check_leaf(leaf: &X509Certificate<'_>) -> Result<(), CertificateProblem> {
     if leaf.version() != X509Version::V3 {
         return Err(CertificateProblem::Version { version: leaf.version().0.saturating_add(1) });

@@ -1,5 +1,5 @@
-//! Clients' certificates (`tls.client_ca`): who issues them, and whether a resumed session may still
-//! rest on the one shown at its first handshake. rustls hands the old chain back unjudged.
+//! Clients' certificates (`tls.client_ca`): which CAs issue them, and whether the one shown at the first
+//! handshake is still valid when its session is resumed. rustls hands back the old chain unchecked.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -27,7 +27,7 @@ pub struct ClientAuthority {
     verifier: Arc<dyn ClientCertVerifier>,
     context: Context,
     path: String,
-    /// Of the CA whose end is to be told of first.
+    /// The validity of the CA whose warning is due first.
     shortest: Option<Life>,
 }
 
@@ -57,7 +57,7 @@ impl ClientAuthority {
         self.context
     }
 
-    /// What an administrator should hear at start and at every reload: a CA's end is near.
+    /// Warnings for the start and every reload: a CA's end is near.
     pub fn warnings(&self, now: u64) -> Vec<String> {
         self.shortest
             .and_then(|life| expiry_in_words(life, now))
@@ -66,7 +66,7 @@ impl ClientAuthority {
             .collect()
     }
 
-    /// A verifier that tells one connection's tickets when the client's certificate ends.
+    /// A verifier that records in one connection's tickets when the client's certificate ends.
     pub(super) fn recording(&self, tickets: &Arc<ConnTickets>) -> Arc<dyn ClientCertVerifier> {
         Arc::new(Recording { inner: Arc::clone(&self.verifier), tickets: Arc::clone(tickets) })
     }
@@ -86,9 +86,9 @@ pub enum ClientCertificateError {
     Expired,
 }
 
-/// Judges a resumed session's chain again at `now` (seconds since the epoch). Tickets are bound to
-/// the CAs and to the certificate's end already, so this never fails unless that binding does: a
-/// second lock on a door that matters. On failure close the connection.
+/// Judges a resumed session's chain again at `now` (seconds since the epoch). Tickets are bound to the CAs
+/// and to the certificate's end already; this is a second check, in case that binding fails. On failure
+/// close the connection.
 pub fn judge_resumed(chain: Option<&[CertificateDer<'_>]>, now: u64) -> Result<(), ClientCertificateError> {
     let chain = chain.filter(|c| !c.is_empty()).ok_or(ClientCertificateError::Missing)?;
     match chain_ends_at(chain) {
@@ -113,8 +113,8 @@ pub fn subject(chain: &[CertificateDer<'_>]) -> Option<String> {
     Some(text)
 }
 
-/// The first second at which one of the certificates that the client showed is over: the one after
-/// its notAfter, which still counts (RFC 5280 §4.1.2.5).
+/// The first second at which one of the certificates that the client showed is no longer valid: the one
+/// after its notAfter, which still counts (RFC 5280 §4.1.2.5).
 fn chain_ends_at(chain: &[CertificateDer<'_>]) -> Option<u64> {
     chain
         .iter()
@@ -165,7 +165,7 @@ impl ClientCertVerifier for Recording {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let verified = self.inner.verify_client_cert(end_entity, intermediates, now)?;
-        // What we can't read ends at once: the session is used, and never resumed.
+        // A certificate that we can't read ends at once: its session is used and never resumed.
         let leaf = chain_ends_at(std::slice::from_ref(end_entity)).unwrap_or(0);
         let above =
             chain_ends_at(intermediates).unwrap_or(if intermediates.is_empty() { u64::MAX } else { 0 });

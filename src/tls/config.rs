@@ -24,7 +24,7 @@ pub enum VersionFloor {
     /// TLS 1.2 and 1.3.
     #[default]
     Tls12,
-    /// TLS 1.3 alone: a stolen ticket key then decrypts nothing that was recorded.
+    /// TLS 1.3 alone: whoever steals a ticket key can then decrypt nothing that was recorded.
     Tls13,
 }
 
@@ -96,15 +96,16 @@ impl Template {
         Offer::to(&self.config.alpn_protocols, hello, stranger)
     }
 
-    /// The configuration for one connection, to be dropped with its handshake, and its tickets, to
-    /// be asked for [`ConnTickets::resumed_age`] when the handshake has ended, and dropped.
+    /// The configuration for one connection, and its tickets. Drop both when the handshake has ended;
+    /// before that, read [`ConnTickets::resumed_age`].
     ///
-    /// Must not be used for a second connection: it would inherit the first one's birthday.
+    /// Must not be used for a second connection: its sessions would inherit the time of the first one's
+    /// handshake.
     pub fn per_connection(&self, offer: Offer) -> Result<(Arc<ServerConfig>, Arc<ConnTickets>), Error> {
         let shift = Arc::clone(&self.options.shift);
         let (mut config, tickets) = match &self.options.client_authority {
             None => (self.config.clone(), ConnTickets::new(shift, Context::ANONYMOUS)),
-            // rustls lets nobody swap the verifier of a configuration that exists.
+            // Built anew: rustls can't swap the verifier of an existing configuration.
             Some(authority) => {
                 let tickets = ConnTickets::new(shift, authority.context());
                 let verifier = authority.recording(&tickets);
@@ -117,8 +118,8 @@ impl Template {
         Ok((Arc::new(config), tickets))
     }
 
-    /// To be called after every handshake: judges a resumed session's client certificate again,
-    /// where one is asked for. Close the connection on an error.
+    /// Checks a resumed session's client certificate again, where one is required. Call it after every
+    /// handshake, and close the connection on an error.
     pub fn judge(&self, connection: &ServerConnection) -> Result<(), ClientCertificateError> {
         let resumed = connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
         if self.options.client_authority.is_none() || !resumed {

@@ -112,7 +112,7 @@ pub fn create(path: &Path) -> Result<(), KeyFileError> {
     })?;
     let written = file.write_all(&*key).and_then(|()| file.sync_all());
     written.map_err(|e| {
-        // Ours since a moment ago, and half a key is worse than none.
+        // We have just created it, and half a key is worse than none.
         let _ = std::fs::remove_file(path);
         refuse(Problem::Write(e))
     })
@@ -167,7 +167,7 @@ fn read(path: &Path) -> Result<Key, Problem> {
     // Without NONBLOCK, opening a named pipe would wait for a writer.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(Problem::Read)?;
-    // Asked of the open file, so that what is checked is what is read.
+    // The metadata of the open file, so that the file checked is the file read.
     let metadata = file.metadata().map_err(Problem::Read)?;
     if !metadata.is_file() {
         return Err(Problem::NotAFile);
@@ -226,7 +226,7 @@ fn from_hex(text: &[u8], key: &mut [u8; KEY_LEN]) -> bool {
     true
 }
 
-/// Catches placeholders. No test can tell that bytes are random.
+/// Finds placeholders. No check can tell that bytes are random.
 fn judge(key: &[u8; KEY_LEN]) -> Result<(), Problem> {
     let step = key[1].wrapping_sub(key[0]);
     if key.windows(2).all(|w| w[1].wrapping_sub(w[0]) == step) {

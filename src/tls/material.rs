@@ -67,7 +67,7 @@ impl TlsFiles {
         }
     }
 
-    /// What an administrator should know of them now.
+    /// Warnings about the files, as of now.
     pub fn warnings(&self) -> Vec<String> {
         warnings(&self.identity, self.authority.as_deref(), self.keys.is_some())
     }
@@ -92,7 +92,7 @@ impl Serving {
         self.identity.not_before()
     }
 
-    /// What an administrator should know of them now.
+    /// Warnings about the files, as of now.
     pub fn warnings(&self) -> Vec<String> {
         warnings(&self.identity, self.authority.as_deref(), self.shared_keys)
     }

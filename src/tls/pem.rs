@@ -1,15 +1,15 @@
-//! The one place that reads PEM. It rests on rustls-pemfile, which is marked unmaintained
-//! (RUSTSEC-2025-0134) because it has become a thin layer over `rustls_pki_types::pem`; to leave it,
-//! swap the two functions here and drop the exception in deny.toml.
+//! The one place that reads PEM. It uses rustls-pemfile, which is marked unmaintained (RUSTSEC-2025-0134)
+//! because it has become a thin layer over `rustls_pki_types::pem`; to leave it, swap the two functions
+//! here and drop the exception in deny.toml.
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 
-/// Why a text is not the PEM that was hoped for.
+/// Why a text can't be used as PEM.
 #[derive(Debug, Error)]
 pub enum PemError {
-    /// Broken base64, a section without end, and the like. The library's words quote the file, which
-    /// may be a key without line breaks, so they go nowhere.
+    /// Broken base64, a section without end, and the like. The library's message quotes the file, which may
+    /// be a key without line breaks, so it is dropped.
     #[error(
         "is not valid PEM: its lines BEGIN and END must stand alone, be complete and say the same, with base64 between them"
     )]
@@ -22,7 +22,7 @@ pub enum PemError {
         "holds no private key, must have a section BEGIN PRIVATE KEY, BEGIN EC PRIVATE KEY or BEGIN RSA PRIVATE KEY"
     )]
     NoKey,
-    /// What an editor, a tool or a hand made of it.
+    /// Something that editors, tools or people do to such files.
     #[error("{0}")]
     Form(&'static str),
     /// A passphrase would be needed.
@@ -83,7 +83,7 @@ pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemErro
 /// The first private key of a PEM text.
 pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
     form(text)?;
-    // Of the old form the header tells, of the new one the name of the section.
+    // The old form is encrypted where a header says so, the new one where the section's name does.
     if has(text, b"-----BEGIN ENCRYPTED PRIVATE KEY") || has(text, b"\nProc-Type: 4,ENCRYPTED") {
         return Err(PemError::EncryptedKey);
     }

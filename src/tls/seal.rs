@@ -13,8 +13,8 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::{hkdf, rand};
 use zeroize::Zeroizing;
 
-/// A ticket longer than this is neither made nor looked at, which bounds the work an unknown
-/// client can ask for. A session is about 150 bytes plus the client's certificate chain.
+/// A ticket longer than this is neither made nor opened, which bounds the work that an unknown client can
+/// cause. A session is about 150 bytes plus the client's certificate chain.
 pub(super) const MAX_TICKET: usize = 16 * 1024;
 pub(super) const NAME_LEN: usize = 32;
 const SALT_LEN: usize = 32;
@@ -43,7 +43,8 @@ impl Context {
 pub(super) struct Session {
     /// Time of the first full handshake, seconds since the epoch.
     pub(super) origin: u64,
-    /// First second at which the client's certificate is over, since the epoch; `u64::MAX` without one.
+    /// First second at which the client's certificate is no longer valid, since the epoch; `u64::MAX`
+    /// without one.
     pub(super) client_end: u64,
     /// The session as rustls encoded it.
     pub(super) plain: Zeroizing<Vec<u8>>,

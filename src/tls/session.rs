@@ -1,10 +1,10 @@
 //! The session store: one entry per first full handshake, on moka. It knows ages and capacity; what
 //! tickets look like and how rustls asks for them is in [`ticket`](super::ticket).
 //!
-//! An entry holds the key that seals the tickets of one session, not the tickets: a chain of
-//! resumptions, however long, stays one entry, with the birthday of its first handshake. Once the
-//! entry is gone no ticket of that session can be opened by anyone. For TLS 1.2 clients without
-//! tickets the entry also holds the session itself, under its session id.
+//! An entry holds the key that seals the tickets of one session, not the tickets: a chain of resumptions,
+//! however long, stays one entry, with the time of its first handshake. Once the entry is gone no ticket of
+//! that session can be opened by anyone. For TLS 1.2 clients without tickets the entry also holds the
+//! session itself, under its session id.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use super::seal::{Context, Key, Name, random};
 use super::window::{Clock, Window};
 
-/// A birthday further in the future than this is no clock skew between replicas.
+/// A first handshake further in the future than this is no clock skew between replicas.
 pub(super) const CLOCK_SKEW: u64 = 60;
 
 /// Sessions of this many bytes (with a client's certificate chain) count as one more in the
@@ -39,7 +39,8 @@ pub(super) struct Entry {
 /// A TLS 1.2 session kept under its id.
 pub(super) struct Record {
     pub(super) context: Context,
-    /// First second at which the client's certificate is over, since the epoch; `u64::MAX` without one.
+    /// First second at which the client's certificate is no longer valid, since the epoch; `u64::MAX`
+    /// without one.
     pub(super) client_end: u64,
     pub(super) plain: Zeroizing<Vec<u8>>,
 }
@@ -87,8 +88,8 @@ impl SessionStore {
         Arc::clone(&self.clock)
     }
 
-    /// The age of a session born at `origin`; `None` if it is past the window, or born so far in
-    /// the future that it isn't clock skew.
+    /// The age of a session whose first handshake was at `origin`; `None` if it is past the window, or so
+    /// far in the future that it isn't clock skew.
     pub(super) fn age(&self, origin: u64) -> Option<u64> {
         let now = self.now();
         if origin > now.saturating_add(CLOCK_SKEW) {
@@ -138,9 +139,9 @@ impl SessionStore {
         self.len() == 0
     }
 
-    /// Erases what is past the window, by our clock: moka's own stops while a machine sleeps, and
-    /// moka erases only when it is used. To be called about once a minute; takes some
-    /// milliseconds with 100,000 sessions, so not on a thread that serves connections.
+    /// Erases sessions that are past the window, by our clock: moka's own stops while a machine sleeps, and
+    /// moka erases only when it is used. Call it about once a minute, and not on a thread that serves
+    /// connections: with 100,000 sessions it takes some milliseconds.
     pub fn sweep(&self) {
         for (name, entry) in &self.cache {
             if !self.is_alive(&entry) {
@@ -153,7 +154,7 @@ impl SessionStore {
 
 impl fmt::Debug for SessionStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Never the entries: they are keys.
+        // The entries are never shown: they hold keys.
         f.debug_struct("SessionStore").field("window", &self.window).finish_non_exhaustive()
     }
 }

@@ -1,6 +1,6 @@
-//! Session tickets that keep the birthday of their first full handshake. One [`ConnTickets`] per
-//! connection stands between rustls and the shared [`Shift`]; rustls itself never looks at a
-//! session's age, and gives whoever makes a ticket no link to the ticket that was resumed.
+//! Session tickets that keep the time of their first full handshake, the session's origin. One
+//! [`ConnTickets`] per connection stands between rustls and the shared [`Shift`]: rustls itself never
+//! checks a session's age, and does not tell a ticketer which ticket was resumed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,15 +16,15 @@ use super::seal::{self, Context, Name};
 use super::session::{Entry, Record, SessionStore};
 use super::window::{Clock, Window};
 
-/// No ticket or full handshake has given this connection a birthday yet.
-const UNBORN: u64 = 0;
+/// The origin of a connection that has neither resumed a session nor finished a full handshake.
+const UNKNOWN: u64 = 0;
 /// TLS 1.3 tickets after a full handshake. Chromium keeps two sessions per server and spends one for
 /// each connection.
 pub(super) const TICKETS: usize = 2;
 /// After a resumption one ticket takes the place of the one that was spent, as in OpenSSL; a second
 /// would cost a twentieth of the handshake.
 const TICKETS_RESUMED: usize = 1;
-/// The session does not depend on a client certificate.
+/// The end of a client certificate where the session has none.
 const FOREVER: u64 = u64::MAX;
 
 /// Everything sessions share, from start to exit: window, store and ticket keys. Reloads keep it.
@@ -72,13 +72,13 @@ impl Shift {
 pub struct ConnTickets {
     shift: Arc<Shift>,
     context: Context,
-    /// Birthday of this connection's session, [`UNBORN`] before it is known.
+    /// Origin of this connection's session, [`UNKNOWN`] before there is one.
     origin: AtomicU64,
-    /// First second at which the client's certificate is over.
+    /// First second at which the client's certificate is no longer valid.
     client_end: AtomicU64,
     /// Tickets that this connection may still give.
     left: AtomicUsize,
-    /// The store's entry of this session. A lock for form's sake: one connection, one thread.
+    /// The store's entry of this session. rustls requires a lock; no other thread ever takes it.
     entry: Mutex<Option<Named>>,
 }
 
@@ -99,7 +99,7 @@ impl ConnTickets {
         Arc::new(Self {
             shift,
             context,
-            origin: AtomicU64::new(UNBORN),
+            origin: AtomicU64::new(UNKNOWN),
             client_end: AtomicU64::new(FOREVER),
             left: AtomicUsize::new(TICKETS),
             entry: Mutex::new(None),
@@ -114,7 +114,7 @@ impl ConnTickets {
             return None;
         }
         match self.origin.load(Ordering::Relaxed) {
-            UNBORN => None,
+            UNKNOWN => None,
             origin => Some(self.shift.store.now().saturating_sub(origin)),
         }
     }
@@ -124,15 +124,15 @@ impl ConnTickets {
         self.left.store(0, Ordering::Relaxed);
     }
 
-    /// Records from which second on the certificate that the client has just shown is over:
-    /// no ticket made after this outlives it.
+    /// Records when the certificate that the client has just shown ends: no ticket made after this outlives
+    /// it.
     pub(super) fn client_certificate_ends(&self, client_end: u64) {
         self.client_end.store(client_end, Ordering::Relaxed);
     }
 
     fn origin_or_now(&self) -> u64 {
         let now = self.shift.store.now();
-        match self.origin.compare_exchange(UNBORN, now, Ordering::Relaxed, Ordering::Relaxed) {
+        match self.origin.compare_exchange(UNKNOWN, now, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => now,
             Err(origin) => origin,
         }
@@ -148,14 +148,14 @@ impl ConnTickets {
         (self.shift.store.window_seconds().saturating_sub(age)).min(certificate)
     }
 
-    /// Takes on a session that a client came back with, if it may still be resumed.
+    /// Continues a session that a client wants to resume, if it may still be resumed.
     fn adopt(&self, origin: u64, client_end: u64, named: Option<Named>) -> Option<()> {
         self.shift.store.age(origin)?;
         if client_end <= self.shift.store.now() {
             return None;
         }
-        // If rustls now refuses the session (other server name, other suite), an older birthday
-        // stays behind: new tickets live shorter, never longer.
+        // If rustls now refuses the session (other server name, other suite), the older origin stays: new
+        // tickets live shorter, never longer.
         self.origin.store(origin, Ordering::Relaxed);
         self.client_end.store(client_end, Ordering::Relaxed);
         self.left.fetch_min(TICKETS_RESUMED, Ordering::Relaxed);
@@ -189,8 +189,8 @@ impl ProducesTickets for ConnTickets {
     }
 
     fn lifetime(&self) -> u32 {
-        // 0 would mean "as long as you like" to a TLS 1.2 client (RFC 5077 §5.6). A ticket is only
-        // made while a second is left, so 1 is off by the tick between the two calls at most.
+        // 0 would mean "as long as you like" to a TLS 1.2 client (RFC 5077 §5.6). A ticket is only made
+        // while a second is left, so 1 is wrong by at most the second that may pass between the two calls.
         let remaining = self.remaining(self.origin_or_now()).clamp(1, Window::MAX);
         u32::try_from(remaining).unwrap_or(1)
     }

@@ -22,13 +22,12 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> u64 {
-        // A clock before 1970 reads as 1970: sessions then look too young for nobody, because
-        // tickets from the future are refused.
+        // A clock before 1970 reads as 1970. Every ticket then lies in the future and is refused.
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
     }
 }
 
-/// A clock that moves only when told, for tests of the window's edges.
+/// A clock that tests move, for the window's edges.
 #[derive(Debug)]
 pub struct ManualClock(AtomicU64);
 

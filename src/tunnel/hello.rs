@@ -1,6 +1,6 @@
-//! The ClientHello guard: what the first bytes of a tunnel must be before any of them goes
-//! upstream. It stops domain fronting through broad rules, and anything but TLS over port 443.
-//! No I/O; what the bytes mean to a TLS server beyond the name is not judged.
+//! The ClientHello guard: what the first bytes of a tunnel must be before any of them goes upstream. It
+//! stops domain fronting through broad rules, and anything but TLS over port 443. No I/O. Of the hello only
+//! its form and the name are judged.
 
 use std::borrow::Cow;
 
@@ -12,8 +12,8 @@ use tls_parser::{
 
 use crate::target::Host;
 
-/// A padded post-quantum hello has about 2 KiB, the largest seen in the field 16 KiB. Records and
-/// all, no hello may take more than this.
+/// The longest hello that is accepted, its records included. A padded post-quantum hello has about 2 KiB,
+/// the largest seen in the field 16 KiB.
 pub const MAX_HELLO: usize = 64 * 1024;
 
 const HANDSHAKE: u8 = 22;
@@ -36,7 +36,7 @@ pub enum Check {
 /// What the first bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// A hello may still come of it.
+    /// So far they are the beginning of a hello.
     Incomplete,
     Pass,
     NotTls(&'static str),
@@ -44,11 +44,11 @@ pub enum Verdict {
     SniMismatch(Option<String>),
 }
 
-/// Judges a hello that comes in pieces. It remembers the records that were whole, so that a hostile
-/// hello in single bytes costs no more than its length.
+/// Judges a hello that comes in pieces. It keeps what whole records held, so that a hostile hello in single
+/// bytes costs no more than its length.
 #[derive(Debug, Default)]
 pub struct Judge {
-    /// Where the first record begins that wasn't whole yet.
+    /// Where the first record begins that isn't whole yet.
     at: usize,
     /// What the records before it hold.
     message: Vec<u8>,
@@ -85,7 +85,7 @@ impl Judge {
     /// of it are missing.
     fn message<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<Cow<'a, [u8]>>, &'static str> {
         loop {
-            // Each byte is judged as soon as it is there: a stranger is not waited for.
+            // Each byte is judged as soon as it is there: of what is no TLS record, no more is awaited.
             let rest = &bytes[self.at..];
             match rest {
                 [] => return Ok(None),
@@ -137,8 +137,8 @@ enum Named<'a> {
 
 const MALFORMED: &str = "the ClientHello is malformed";
 
-/// RFC 6066 §3, strictly: what a lenient reader here and another upstream take for two names
-/// would be a way round the guard.
+/// RFC 6066 §3, strictly: if this reader were lenient, an upstream could read another name than the one
+/// checked here, and the guard could be bypassed.
 fn server_name(body: &[u8]) -> Result<Named<'_>, &'static str> {
     let (rest, hello) = parse_tls_handshake_client_hello(body).map_err(|_| MALFORMED)?;
     if !rest.is_empty() || hello.version.0 < 0x0300 || hello.ciphers.is_empty() || hello.comp.is_empty() {
@@ -176,7 +176,7 @@ fn list(data: &[u8]) -> Result<Named<'_>, &'static str> {
     Ok(if rest.is_empty() && kind.0 == 0 { Named::One(name) } else { Named::Several })
 }
 
-/// Case folds, and so does one trailing dot; nothing else does.
+/// Letter case and one trailing dot don't count.
 fn same_name(name: &[u8], host: &str) -> bool {
     let name = name.strip_suffix(b".").unwrap_or(name);
     name.eq_ignore_ascii_case(host.as_bytes())

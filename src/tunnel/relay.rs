@@ -21,7 +21,7 @@ use flow::{EndDoubt, Failed, Flow, Phase};
 /// How long a client may go on uploading to an upstream that has closed, so that the answer
 /// which came before the close is not lost to a reset.
 const LINGER: Duration = Duration::from_secs(5);
-/// How often it is asked whether what was sent before a reset has arrived.
+/// How often we ask the kernel whether what was sent before a reset has arrived.
 const DELIVERY: Duration = Duration::from_millis(10);
 /// A stuck direction does not read its source. This is how often we check whether the source has
 /// closed or reset.
@@ -72,7 +72,7 @@ pub(crate) struct Moved {
     pub received: u64,
 }
 
-/// Told of what moved, once for each time the tunnel is woken.
+/// Counts what moves; called at most once for each wake-up of the tunnel.
 pub(crate) trait Meter: Sync {
     /// Bytes since the last call.
     fn moved(&self, since: Moved);
@@ -84,7 +84,7 @@ pub(crate) struct Relay<C, U = TcpStream> {
     upstream: U,
     /// From the client, and from upstream.
     flows: [Flow; 2],
-    /// Of the task that the directions wait in.
+    /// Wakes the task in which both directions wait.
     waker: Waker,
     reported: Moved,
     first_end: Option<Side>,
@@ -143,7 +143,7 @@ impl<C: Wire, U: Wire> Relay<C, U> {
                 (_, false) => patience.idle,
                 _ => return Poll::Pending,
             };
-            // The alarm is moved on only when it rings: no timer is touched for each message.
+            // The alarm is set again only when it has fired: no timer is touched for each message.
             let now_moved = (self.flows[0].moved + self.flows[1].moved, u8::from(half));
             let timer = alarm.get_or_insert_with(|| {
                 last_moved = now_moved;
@@ -175,7 +175,7 @@ impl<C: Wire, U: Wire> Relay<C, U> {
 
     fn poll_flows(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         for from in [Side::Client, Side::Upstream] {
-            // Mostly it is the other side that has something.
+            // Most wake-ups come from one side only.
             if self.flows[from as usize].over() || self.is_quiet(from) {
                 continue;
             }
@@ -189,7 +189,7 @@ impl<C: Wire, U: Wire> Relay<C, U> {
                         && is_hang_up(&error)
                         && self.flows[from.other() as usize].phase == Phase::Ended =>
                 {
-                    // The other side was done and this one knew it: nobody waits for anything.
+                    // The other side had ended, and this side had its end: nothing is lost.
                     self.flows[from as usize].phase = Phase::Ended;
                     self.first_end.get_or_insert(from.other());
                 }
@@ -205,14 +205,14 @@ impl<C: Wire, U: Wire> Relay<C, U> {
                     let flow = &mut self.flows[from as usize];
                     let only_its_end_was_left = flow.phase == Phase::Ending && !flow.stuck();
                     if done && only_its_end_was_left && !is_vanished(&error) {
-                        // It had closed in order and has taken every byte; that it doesn't wait for a
-                        // farewell is no reset.
+                        // The sink's side had closed in order and has taken every byte. That it is gone
+                        // before our close is no reset.
                         flow.phase = Phase::Ended;
                         self.first_end.get_or_insert(from);
                         continue;
                     }
                     flow.breaks();
-                    // The other direction has ended already: nothing of that side is outstanding.
+                    // The other direction has ended already: that side has sent all that it had.
                     if self.flows[side as usize].over() || is_vanished(&error) {
                         return Poll::Ready(ending(side, &error));
                     }
@@ -229,7 +229,7 @@ impl<C: Wire, U: Wire> Relay<C, U> {
         }
         if self.flows.iter().all(Flow::over) {
             return Poll::Ready(match (self.broken, self.first_end) {
-                // It closed in order and would take no more: what it had said was delivered.
+                // The upstream closed in order and took no more: what it had sent was delivered.
                 (Some(Side::Upstream), Some(Side::Upstream)) => End::Closed(Side::Upstream),
                 (Some(side), _) => End::Reset(side),
                 (None, first) => End::Closed(first.unwrap_or(Side::Client)),
@@ -238,9 +238,9 @@ impl<C: Wire, U: Wire> Relay<C, U> {
         Poll::Pending
     }
 
-    /// Looks after the sources of stuck directions, which nobody reads. A client that has gone ends
-    /// the tunnel unless its last bytes are still moving. What an upstream sent before it went is
-    /// its client's to take, for as long as `limits.half_closed` allows.
+    /// Checks the sources of stuck directions, which nobody reads. A client that has gone ends the tunnel
+    /// unless its last bytes are still moving. A client may still take what an upstream sent before it
+    /// went, for as long as `limits.half_closed` allows.
     fn poll_stuck(&mut self, cx: &mut Context<'_>, glance: &mut Option<Glance>) -> Poll<End> {
         let stuck = [0, 1].map(|i| self.flows[i].stuck());
         if glance.is_none() && stuck == [false; 2] {
@@ -274,8 +274,9 @@ impl<C: Wire, U: Wire> Relay<C, U> {
     /// Whether nothing has come from a side since its direction began to wait for it.
     ///
     /// Holds where the task runs on its driver's own thread, as on every worker. With a driver on another
-    /// thread the task could take the bytes and wait anew between the driver's note of them and its call:
-    /// the call would then use up the new wait, and the next bytes would wake nobody.
+    /// thread, the driver notes new bytes and wakes the task in two steps. In between the task could take
+    /// the bytes and wait again; the wake-up would then use up the new wait, and the next bytes would wake
+    /// nobody.
     fn is_quiet(&self, from: Side) -> bool {
         self.flows[from as usize].waiting
             && match from {
@@ -298,7 +299,7 @@ impl<C: Wire, U: Wire> Relay<C, U> {
         match end {
             End::Reset(Side::Upstream) if self.flows[1].phase == Phase::Ended => self.linger().await,
             End::Closed(_) if self.broken.is_some() => self.linger().await,
-            // What the client had said is on its way; a reset would overtake it.
+            // What the client had sent is on its way; a reset would overtake it.
             End::Reset(Side::Client) if self.broken.is_some() && self.flows[0].phase == Phase::Ended => {}
             End::Closed(_) => {}
             End::Reset(side) => {
@@ -309,14 +310,15 @@ impl<C: Wire, U: Wire> Relay<C, U> {
         }
     }
 
-    /// Waits until this side has what was sent to it; its reset would drop what is still queued.
+    /// Waits until this side has received what was sent to it: a reset would drop what is still queued.
     async fn delivered(&self, to: Side) {
         let deadline = Instant::now() + LINGER;
         let on_its_way = || match to {
             Side::Client => self.client.undelivered(),
             Side::Upstream => self.upstream.undelivered(),
         };
-        // The kernel has no event for it, and it takes a round trip at most unless the side is slow.
+        // Polled, for the kernel has no event for it. It takes a round trip at most unless the side is
+        // slow.
         while on_its_way() && Instant::now() < deadline {
             sleep(DELIVERY).await;
         }
@@ -333,20 +335,20 @@ impl<C: Wire, U: Wire> Relay<C, U> {
     }
 }
 
-/// When stuck directions are looked after, and what had moved at the last look.
+/// The next check of stuck directions, and what had moved at the last one.
 struct Glance {
     timer: Pin<Box<Sleep>>,
     moved: Option<Moved>,
 }
 
-/// ETIMEDOUT, EHOSTUNREACH or ENETUNREACH; asked by kind, since HTTP/2 keeps no more of an error.
+/// ETIMEDOUT, EHOSTUNREACH or ENETUNREACH. Compared by kind, since HTTP/2 keeps no more of an error.
 fn is_vanished(error: &io::Error) -> bool {
     use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
     matches!(error.kind(), TimedOut | HostUnreachable | NetworkUnreachable)
 }
 
-/// The client of a stream has no more use for it, or has closed the connection that it was on. While
-/// the other side goes on, that is a reset.
+/// The client has cancelled the tunnel's stream, or has closed the stream's connection. While the other
+/// side goes on, that is a reset.
 fn is_hang_up(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ConnectionAborted
 }

@@ -28,7 +28,7 @@ pub async fn ask(server: &Server, question: &Question, edns: bool, until: Instan
     let mut asked = Asked::new(question, edns && server.takes_edns());
     let reply = over_udp(server, &mut asked, until).await?;
     if reply.id == asked.plain && asked.edns && !reply.edns && !reply.may_be_for_edns() {
-        server.spare_edns();
+        server.refuses_edns();
     }
     let said = if reply.truncated {
         let whole = timeout_at(until, over_tcp(server, question, reply.edns)).await;
@@ -96,7 +96,7 @@ async fn over_udp(server: &Server, asked: &mut Asked<'_>, until: Instant) -> Res
     loop {
         match timeout_at(again.min(until), receive(&socket, asked)).await {
             Ok(Ok(reply)) => {
-                server.heard();
+                server.answered();
                 if asked.with_edns != Some(reply.id) || !reply.may_be_for_edns() {
                     return Ok(reply);
                 }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 /// How long a server is asked without EDNS before it is tried again.
 const WITHOUT_EDNS: Duration = Duration::from_secs(600);
 /// How long a silent server has less time before it gets all of it again.
-const IN_DISGRACE: Duration = Duration::from_secs(30);
+const SHORTENED_FOR: Duration = Duration::from_secs(30);
 /// The time of a server that was silent before, while there is another one to ask.
-const SHORT: Duration = Duration::from_millis(500);
+const SHORTENED: Duration = Duration::from_millis(500);
 
 /// A server, and how it behaved.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Server {
     }
 
     /// It answered something.
-    pub fn heard(&self) {
+    pub fn answered(&self) {
         let mut memory = self.memory();
         memory.heard = Some(Instant::now());
         if memory.silent_until.take().is_some() {
@@ -47,17 +47,17 @@ impl Server {
     }
 
     /// It let its time pass, which began then. It may have answered other questions meanwhile.
-    pub fn let_pass(&self, began: Instant) {
+    pub fn was_silent(&self, began: Instant) {
         let mut memory = self.memory();
         if memory.heard.is_some_and(|heard| heard >= began) {
             return;
         }
-        let known = memory.silent_until.replace(Instant::now() + IN_DISGRACE).is_some();
+        let known = memory.silent_until.replace(Instant::now() + SHORTENED_FOR).is_some();
         if !known {
             tracing::warn!(
                 event = "dns_server_silent",
                 server = %self.address,
-                "the DNS server does not answer; until it does, the next one waits for it no longer than {SHORT:?}"
+                "the DNS server does not answer; until it does, the next one waits for it no longer than {SHORTENED:?}"
             );
         }
     }
@@ -65,7 +65,7 @@ impl Server {
     /// How long it may take, of the time that is its due.
     pub fn patience(&self, due: Duration) -> Duration {
         let silent = self.memory().silent_until.is_some_and(|until| Instant::now() < until);
-        if silent { due.min(SHORT) } else { due }
+        if silent { due.min(SHORTENED) } else { due }
     }
 
     /// Whether it may be asked with EDNS.
@@ -74,7 +74,7 @@ impl Server {
     }
 
     /// It answers only what comes without EDNS.
-    pub fn spare_edns(&self) {
+    pub fn refuses_edns(&self) {
         let known = self.memory().without_edns_until.replace(Instant::now() + WITHOUT_EDNS).is_some();
         if !known {
             tracing::info!(
@@ -96,10 +96,10 @@ mod tests {
     fn silence_shortens_its_time_until_it_is_heard() {
         let server = Server::new("192.0.2.1:53".parse().unwrap());
         assert_eq!(server.patience(DUE), DUE);
-        server.let_pass(Instant::now());
-        assert_eq!(server.patience(DUE), SHORT);
-        assert_eq!(server.patience(SHORT / 2), SHORT / 2);
-        server.heard();
+        server.was_silent(Instant::now());
+        assert_eq!(server.patience(DUE), SHORTENED);
+        assert_eq!(server.patience(SHORTENED / 2), SHORTENED / 2);
+        server.answered();
         assert_eq!(server.patience(DUE), DUE);
     }
 
@@ -107,8 +107,8 @@ mod tests {
     fn a_server_that_answers_others_is_not_silent() {
         let server = Server::new("192.0.2.1:53".parse().unwrap());
         let began = Instant::now();
-        server.heard();
-        server.let_pass(began);
+        server.answered();
+        server.was_silent(began);
         assert_eq!(server.patience(DUE), DUE);
     }
 }

@@ -115,7 +115,7 @@ impl Stub {
                 Ok(found) => return Ok(found),
                 Err(failure) => {
                     if failure == Failure::Timeout {
-                        server.let_pass(began.into_std());
+                        server.was_silent(began.into_std());
                     }
                     tracing::debug!(server = %server.address, name, ?failure, "DNS");
                     if matches!(failure, Failure::Unreachable(_)) {
@@ -241,7 +241,7 @@ mod tests {
     fn a_silent_server_stays_in_its_place_with_less_time() {
         let (two, one) = (stub(2), stub(1));
         for stub in [&two, &one] {
-            stub.servers[0].let_pass(std::time::Instant::now());
+            stub.servers[0].was_silent(std::time::Instant::now());
         }
         let short = Duration::from_millis(500);
         assert_eq!(patience(&two), [(0, short), (1, TIMEOUT), (0, TIMEOUT)]);
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn servers_are_remembered_when_the_list_changes() {
         let before = stub(2);
-        before.servers[1].let_pass(std::time::Instant::now());
+        before.servers[1].was_silent(std::time::Instant::now());
         let after = Stub::new(&[before.servers[1].address], TIMEOUT, true, Some(&before));
         assert!(Arc::ptr_eq(&after.servers[0], &before.servers[1]));
     }

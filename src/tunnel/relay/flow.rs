@@ -35,14 +35,15 @@ pub(super) enum Phase {
     Broken,
 }
 
-/// The kernel tells of a reset once, to whoever asks first; then the connection reads as ended.
+/// The kernel reports a reset once, to the first call that asks. To later calls the connection reads as
+/// ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndDoubt {
     None,
-    /// A write learned of it.
+    /// A write got the report.
     Reset,
-    /// A write found the connection shut: by an end and a reset, or by a reset of which splice(2)
-    /// was told after it had moved some bytes, and kept it to itself.
+    /// A write found the connection shut. Either it had ended and then reset, or splice(2) got the report
+    /// after it had moved some bytes, and didn't pass it on.
     Ask,
 }
 
@@ -132,7 +133,8 @@ pub(super) fn pump<R: Wire, W: Wire>(
                 _ => poll_copy(cx, source, sink, flow),
             }
         };
-        // A task that has used up its turn is told to wait as well, but not by the source.
+        // Pending also when the task has used up tokio's budget; then it isn't the source that it waits
+        // for.
         flow.waiting = read.is_pending() && has_budget_remaining();
         match ready!(read)? {
             0 if flow.doubt == EndDoubt::Reset

@@ -19,8 +19,8 @@ pub(crate) struct H2Wire {
     ended: bool,
 }
 
-/// `ConnectionAborted` is a hang-up: browsers close a tunnel's stream with CANCEL, and their whole
-/// connection without a word about its streams.
+/// `ConnectionAborted` stands for a client that hangs up: browsers close a tunnel's stream with CANCEL, and
+/// a whole connection without a frame for its streams.
 fn failed(error: ::h2::Error) -> io::Error {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     match error.reason() {
@@ -54,7 +54,7 @@ impl AsyncRead for H2Wire {
         }
         let n = self.rest.len().min(buffer.remaining());
         buffer.put_slice(&self.rest.split_to(n));
-        // Only what was taken makes room: a stalled tunnel holds its window and no more.
+        // The window grows by what was taken only: a stalled tunnel holds its window and no more.
         self.receive.flow_control().release_capacity(n).map_err(failed)?;
         Poll::Ready(Ok(()))
     }
@@ -77,7 +77,7 @@ impl AsyncWrite for H2Wire {
         Poll::Ready(Ok(n))
     }
 
-    /// The connection's task writes out what streams hand over.
+    /// Nothing to do: the connection's task writes what streams hand over.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -94,8 +94,8 @@ impl Wire for H2Wire {
     const SPLICE: bool = false;
     const BUFFERS: bool = false;
 
-    /// Not asked of a stream: its leave is seen before the tunnel by the response that waits, and
-    /// in the tunnel by reading.
+    /// Never ready: before the tunnel the waiting response shows that the client leaves, and in the tunnel
+    /// a read does.
     async fn gone(&self) {
         std::future::pending().await
     }
@@ -104,7 +104,7 @@ impl Wire for H2Wire {
         self.send.poll_reset(cx).map(|_| ())
     }
 
-    /// A reset is told at once, by `poll_left`.
+    /// Alive: `poll_left` reports a reset at once.
     fn liveness(&mut self, _: &mut Context<'_>) -> Liveness {
         Liveness::Alive
     }

@@ -43,13 +43,14 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync {
         Pin::new(self).poll_write(cx, bytes)
     }
 
-    /// Waits for bytes where that can be done without reading; else the read will have to wait.
+    /// Waits for bytes where that can be done without reading; elsewhere it is ready at once, and the read
+    /// waits.
     fn poll_bytes(&mut self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }
 
-    /// Whether a task that was told to wait for bytes is still waiting: none have come, and it will
-    /// be woken when they do. False where that is not known.
+    /// Whether a task that waits for bytes still has to: none have come, and it will be woken when they do.
+    /// False where that is not known.
     fn is_quiet(&self) -> bool {
         false
     }
@@ -64,12 +65,12 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync {
         Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
     }
 
-    /// Waits for the client to leave while its target is dialled. An orderly half-close is no
-    /// leave: some clients end their side right behind the request.
+    /// Waits until the client leaves while its target is dialled. An orderly half-close doesn't count: some
+    /// clients end their side right behind the request.
     fn gone(&self) -> impl Future<Output = ()> + Send;
 
-    /// Ready when the end has left in a way that shows without reading, for the time in which
-    /// nothing is read from it because the other end takes nothing.
+    /// Ready when the end has left, where that shows without reading. Asked while nothing is read from it
+    /// because the other end takes nothing.
     fn poll_left(&mut self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
@@ -77,7 +78,7 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync {
     /// Checks whether an end that is not being read is still there.
     fn liveness(&mut self, cx: &mut Context<'_>) -> Liveness;
 
-    /// Why it failed. The kernel tells that once, to whoever asks first.
+    /// Why it failed. The kernel reports that once, to the first call that asks.
     fn failure(&self) -> io::Error {
         io::ErrorKind::ConnectionReset.into()
     }
@@ -94,7 +95,7 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync {
         false
     }
 
-    /// Makes the close that follows a reset, as far as the protocol has one.
+    /// Makes the close that follows a reset, where the protocol has resets.
     fn reset(&mut self);
 }
 
@@ -108,8 +109,8 @@ impl Wire for TcpStream {
             let tried = self.try_io(Interest::READABLE, || {
                 let (n, _) = recv(&*self, &mut *buffer, RecvFlags::empty())?;
                 read = Some(n);
-                // A buffer that is not full has emptied the socket, as epoll(7) says: the next
-                // bytes will ring, and asking now would cost a system call.
+                // A read that leaves room in the buffer has emptied the socket, as epoll(7) says. The next
+                // bytes will wake the task; asking for them now would cost a system call.
                 if n > 0 && n < buffer.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
             });
             match (read, tried) {
@@ -134,8 +135,8 @@ impl Wire for TcpStream {
     }
 
     fn is_quiet(&self) -> bool {
-        // The readiness as the driver knows it, without a system call. What comes is noted there
-        // before the task is woken.
+        // The readiness as the driver knows it, without a system call. The driver notes new bytes before it
+        // wakes the task.
         self.try_io(Interest::READABLE, || Ok(())).is_err()
     }
 
@@ -186,8 +187,8 @@ impl Wire for TcpStream {
     }
 
     fn ended_in_order(&self, read: u64) -> bool {
-        // The FIN counts as a byte. Of a client more has been read than its tunnel's bytes, so its
-        // end is never doubted here.
+        // The FIN counts as a byte. A client has sent more than its tunnel's bytes, its CONNECT, so that
+        // its end always reads as in order here.
         sockopt::received(self).is_none_or(|received| received > read)
     }
 

@@ -11,8 +11,8 @@ use tokio_rustls::TlsStream;
 use super::{Liveness, Wire};
 use crate::net::sockopt;
 
-/// A TLS connection, of either side. In a box: its state is over a kilobyte, and every step up to the
-/// tunnel hands it on.
+/// A TLS connection, of either side. Boxed: its state is over a kilobyte, and every step up to the tunnel
+/// passes it on.
 pub(crate) struct TlsWire(Box<TlsStream<TcpStream>>);
 
 impl TlsWire {
@@ -46,14 +46,14 @@ impl AsyncRead for TlsWire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match Pin::new(&mut *self.0).poll_read(cx, buffer) {
-            // What TLS itself has to answer, such as a request to negotiate anew, goes out now: a quiet
-            // tunnel may write nothing for hours.
+            // Answers of TLS itself, such as the refusal of a renegotiation, are sent now: a quiet tunnel
+            // may write nothing for hours.
             Poll::Pending if self.0.get_ref().1.wants_write() => {
                 let _ = Pin::new(&mut *self.0).poll_flush(cx)?;
                 Poll::Pending
             }
-            // Browsers close without close_notify every day: an end like any other, because what is
-            // inside has TLS of its own and knows a truncation when it sees one.
+            // Browsers often close without close_notify. It is an end like any other: the tunnel's own TLS,
+            // inside, detects a truncation.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
             other => other,
         }
