@@ -1,5 +1,5 @@
-//! What a parent proxy answers to a CONNECT, bounded in size, and read to the byte: what follows a
-//! 200 belongs to the tunnel and stays where it is. Of a refusal, its words.
+//! Reads what a parent proxy answers to a CONNECT, bounded in size and to the byte: what follows a 200
+//! belongs to the tunnel and stays in the stream. Of a refusal it keeps the words.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -12,15 +12,15 @@ use tokio_rustls::client::TlsStream;
 
 use super::failure::Failure;
 
-/// Longest head, interim answers before it included.
+/// Longest head, with the interim answers before it.
 const HEAD: usize = 16 * 1024;
 const FIELDS: usize = 100;
-/// What is read of a refusal's body, and for how long: enough for a sentence.
+/// How much of a refusal's body is read, and for how long: enough for a sentence.
 const BODY: usize = 8 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(1);
-/// Longest text of a parent's that is passed on, in characters.
+/// Longest text of a parent proxy that is passed on, in characters.
 const WORDS: usize = 300;
-/// What one look takes at most.
+/// Most bytes that one look shows.
 const LOOK: usize = 2048;
 
 /// A stream that can be looked at before it is read.
@@ -38,7 +38,7 @@ impl Look for TcpStream {
         let mut buffer = [0; LOOK];
         let shown = self.peek(&mut buffer).await?;
         let taken = take(&buffer[..shown]);
-        // They are there, so that this waits for nothing.
+        // The bytes are there, so that this doesn't wait.
         self.read_exact(&mut buffer[..taken]).await?;
         Ok(shown)
     }
@@ -57,7 +57,7 @@ impl Look for TlsStream<TcpStream> {
 /// `secrets` are left out of what is passed on.
 ///
 /// # Errors
-/// With the refusal, or with what was wrong with the answer.
+/// The refusal, or what was wrong with the answer.
 pub(super) async fn read(from: &mut impl Look, secrets: &[&str]) -> Result<(), Failure> {
     let mut seen = 0;
     loop {
@@ -122,7 +122,7 @@ async fn read_head(from: &mut impl Look, seen: &mut usize) -> Result<Head, Failu
 
 /// The head at the beginning of these bytes and its length; none while it may still become one.
 ///
-/// Nothing of it goes on to a client, so that a sloppy one does no harm.
+/// Nothing of it goes on to a client, so that lenient parsing does no harm.
 fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Failure> {
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
     let mut response = Response::new(&mut []);
@@ -153,7 +153,7 @@ fn understand(response: &Response<'_, '_>) -> Head {
         match field.name.to_ascii_lowercase().as_str() {
             "content-length" => head.length = value.parse().ok(),
             "transfer-encoding" => head.chunked = value.to_ascii_lowercase().ends_with("chunked"),
-            // Squid's page says why far down; this says it in a word.
+            // Squid's page says why only far down; this field says it in a word.
             "x-squid-error" => head.reason = format!("{} ({value})", head.reason),
             "content-type" => head.html = value.to_ascii_lowercase().contains("html"),
             "proxy-authenticate" => {
@@ -185,7 +185,7 @@ async fn read_body(from: &mut impl Look, head: &Head) -> Vec<u8> {
             }
         }
     };
-    // A refusal without its words is as good a refusal.
+    // Without its words it is still a refusal.
     let _ = tokio::time::timeout(BODY_TIME, reading).await;
     if head.chunked { dechunked(&bytes).0 } else { bytes }
 }
@@ -223,7 +223,7 @@ fn words(head: &Head, body: &[u8], secrets: &[&str]) -> String {
     if !text.trim().is_empty() {
         all = format!("{all}: {text}");
     }
-    // Some proxies print the request that they refuse.
+    // Some proxies print the request that they refuse, with its credentials.
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
         all = all.replace(secret, "...");
     }

@@ -1,5 +1,5 @@
-//! Addresses to a connection: one attempt for one address, Happy Eyeballs (RFC 8305) for several.
-//! The addresses were judged before; exactly these are dialled.
+//! Connects to one of several addresses: one attempt for one address, Happy Eyeballs (RFC 8305) for
+//! several. The caller has judged the addresses; exactly these are dialled.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -105,7 +105,7 @@ async fn race(addresses: &[SocketAddr], sources: &[IpAddr]) -> Result<(TcpStream
     Err(telling.expect("dial is called with at least one address"))
 }
 
-/// RFC 8305 §4: the families alternate, so that a broken one costs one pause, not many.
+/// RFC 8305 §4: the families alternate, so that a broken one costs a single pause.
 fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let (six, four): (Vec<_>, Vec<_>) = addresses.iter().partition(|a| a.is_ipv6());
     let mut order = Vec::with_capacity(addresses.len());
@@ -124,7 +124,7 @@ async fn connect(address: SocketAddr, sources: &[IpAddr]) -> Result<(TcpStream, 
         match connect_from(address, source.copied()).await {
             Ok(stream) => return Ok((stream, address)),
             Err(error) => match candidates.next() {
-                // Its ports are used up: the next source address has its own.
+                // This source address has no port left; the next one has its own ports.
                 Some(next) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => source = Some(next),
                 _ => return Err(DialError::of(address, error)),
             },
@@ -140,7 +140,7 @@ async fn connect_from(address: SocketAddr, source: Option<IpAddr>) -> io::Result
         socket.bind((source, 0).into())?;
     }
     let stream = socket.connect(address).await?;
-    // A connect to an ephemeral port of this machine can meet itself (simultaneous open). None of
+    // A connect to an ephemeral port of this machine can connect to itself (simultaneous open). None of
     // those is below 1024: the kernel keeps the local port range off the privileged ports.
     if address.port() >= 1024 && stream.local_addr()? == address {
         return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));

@@ -21,7 +21,7 @@ pub struct ParentError {
 pub enum Failure {
     Dns(ResolveError),
     Dial(DialError),
-    /// No TLS with it; `certificate` where its certificate was the fault.
+    /// The TLS handshake with it failed; `certificate`: because of its certificate.
     Tls {
         certificate: bool,
         why: String,
@@ -32,7 +32,7 @@ pub enum Failure {
     Lost(String),
     /// The head of its answer is too large.
     Oversized,
-    /// It speaks something else than HTTP/1: this.
+    /// It speaks another protocol than HTTP/1: this one.
     Foreign(String),
     Refused {
         status: u16,

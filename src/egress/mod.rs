@@ -1,6 +1,6 @@
-//! How a target is reached: connect_to, else through a parent proxy, else resolve, judge, dial.
-//! Knows nothing of clients, of answers to them or of the log, so that whatever wants to go the
-//! proxy's way can.
+//! How a target is reached: connect_to, else through a parent proxy, else resolve, judge, dial. Knows
+//! nothing of clients, of answers to them or of the log, so that other parts of the program can use the
+//! proxy's own way.
 
 mod answer;
 pub mod connect_to;
@@ -51,8 +51,8 @@ pub(crate) enum Upstream {
     Tls(TlsWire),
 }
 
-/// How far an attempt has come, and how long its steps took. Filled in on the way, so that it tells
-/// of an attempt that was given up, too.
+/// How far an attempt has come, and how long its steps took. Filled in on the way, so that it also
+/// describes an attempt that was given up.
 #[derive(Debug)]
 pub struct Trace {
     /// `Decide`, `Dns` or `Connect`.
@@ -74,7 +74,7 @@ impl Default for Trace {
 #[derive(Debug)]
 pub enum Unreached {
     Dns(ResolveError),
-    /// No address of the name may be dialled; this is why not, for the most telling one.
+    /// No address of the name may be dialled. This is the reason for one of them, the most telling.
     Barred(Barred),
     /// The way leads back to this process.
     Own(Loop),
@@ -170,7 +170,8 @@ impl Egress {
         self.parent.as_ref().filter(|parent| parent.takes(host))
     }
 
-    /// Where to dial a parent. It is the administrator's own and may be anywhere, but for here.
+    /// Where to dial a parent proxy. The administrator chose it, so it may have any address except one of
+    /// this process.
     async fn addresses_of(
         &self,
         parent: &Parent,
@@ -178,7 +179,7 @@ impl Egress {
         own: &Own,
         trace: &mut Trace,
     ) -> Result<(Vec<SocketAddr>, Option<Rest>), Unreached> {
-        // What needs no resolving is judged as ever.
+        // A target that is an address needs no resolving, so it is judged here.
         if let Host::Ip(address) = target.host {
             address::judge(address, &self.allow_private).map_err(Unreached::Barred)?;
         }
@@ -195,7 +196,7 @@ impl Egress {
         }
     }
 
-    /// The family of a name that answered late, where none of the other's addresses may be dialled.
+    /// The addresses of the family that answered late, where no address of the other may be dialled.
     async fn rest_alone(
         &self,
         found: &[IpAddr],
@@ -268,7 +269,7 @@ impl Egress {
         answer
     }
 
-    /// The address to dial for one that a name has, if it may be dialled.
+    /// The address to dial for one of a name's addresses, if it may be dialled.
     fn vet(&self, address: IpAddr, port: u16, own: &Own) -> Result<SocketAddr, Unreached> {
         address::judge(address, &self.allow_private).map_err(Unreached::Barred)?;
         // An IPv4-mapped address is dialled as the IPv4 address that it is.
@@ -279,8 +280,8 @@ impl Egress {
         Ok(address)
     }
 
-    /// Why none of these may be dialled: a way to credentials or a loop is news, a private address
-    /// among them is not.
+    /// Why none of these may be dialled. A metadata service or a loop is more telling than a private
+    /// address.
     fn why_none(&self, found: &[IpAddr], port: u16, own: &Own) -> Unreached {
         let telling = |why: &Unreached| match why {
             Unreached::Barred(Barred { special: Special::Metadata, .. }) => 2,

@@ -1,5 +1,5 @@
-//! The proxy as its own target: the addresses at which this process listens, and whether an
-//! address leads there. Judged before the dial, by asking the kernel which addresses are its own.
+//! The proxy as its own target: the addresses at which this process listens, and whether an address leads
+//! there. Checked before the dial, by asking the kernel which addresses are this machine's.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -18,12 +18,12 @@ impl Own {
         self.0.store(Arc::new(addresses));
     }
 
-    /// Whether a connection to `address` would end at this very process. Costs a look at a short
-    /// list, and system calls only where the port is one of this process's own.
+    /// Whether a connection to `address` would end at this very process. Compares a short list, and makes
+    /// system calls only where the port is one of this process.
     pub(crate) fn is(&self, address: SocketAddr) -> bool {
         let own = self.0.load();
         let listeners = || own.iter().filter(|listener| listener.port() == address.port());
-        // Before anything else: mostly there is none.
+        // First the port: mostly no listener has it.
         listeners().next().is_some()
             && address::reached_by(address.ip())
                 .any(|to| listeners().any(|listener| leads(to, listener.ip())))
@@ -39,11 +39,10 @@ fn leads(to: IpAddr, listener: IpAddr) -> bool {
 
 /// Whether an address is one of this machine's.
 ///
-/// No list of interfaces would do: all of 127.0.0.0/8 is local, and so is what a `local` route
-/// says. Nor would binding alone, which `net.ipv4.ip_nonlocal_bind` lets pass for any address.
-/// Nothing is sent.
+/// A list of interfaces is not enough: all of 127.0.0.0/8 is local, and so is what a `local` route names.
+/// Nor is a bind alone, which `net.ipv4.ip_nonlocal_bind` permits for any address. Nothing is sent.
 fn is_local(address: IpAddr) -> bool {
-    // Whichever: a UDP socket that is connected has a route and sends nothing by it.
+    // Any port will do: connecting a UDP socket looks up a route and sends nothing.
     const PORT: u16 = 9;
     let asked = match address {
         // The route from an address exists only if that address is local.

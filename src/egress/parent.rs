@@ -1,5 +1,5 @@
-//! A parent proxy, `egress.proxy`: a tunnel through it is asked for by CONNECT, over TCP or TLS. It
-//! resolves the target's name, so that nothing is known here of the target's addresses.
+//! A parent proxy, `egress.proxy`: we ask it for a tunnel by CONNECT, over TCP or TLS. It resolves the
+//! target's name, so that we don't know the target's addresses.
 
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -55,7 +55,7 @@ impl Parent {
     /// Reads the files that a parent needs.
     ///
     /// # Errors
-    /// In words, with the key and the file; never with what a file of credentials holds.
+    /// What is wrong, with the key and the file; never what a file of credentials holds.
     pub(crate) fn load(options: Options<'_>) -> Result<Self, String> {
         let Options { url, only, credentials, ca } = options;
         let credentials = credentials
@@ -77,7 +77,7 @@ impl Parent {
         &self.only
     }
 
-    /// What an administrator should hear of it.
+    /// What is worth a warning.
     pub(crate) fn warnings(&self) -> Option<&str> {
         self.credentials.as_ref()?.warning.as_deref()
     }
@@ -132,7 +132,7 @@ impl Parent {
             request.push_str("\r\n");
         }
         request.push_str("\r\n");
-        // One that has closed may have said why before: that shows in reading.
+        // A parent that has closed may have sent the reason before; the read below shows it.
         if stream.write_all(request.as_bytes()).await.is_ok() {
             let _ = stream.flush().await;
         }
@@ -235,7 +235,7 @@ fn secured(url: &ParentUrl, ca: Option<&Path>) -> Result<(TlsConnector, ServerNa
     Ok((TlsConnector::from(Arc::new(config)), name))
 }
 
-/// A failed handshake in words that lead to its cause.
+/// Describes a failed handshake so that the cause can be found.
 fn no_tls(error: &std::io::Error) -> Failure {
     use rustls::Error;
     let of_certificate = |why: String| Failure::Tls { certificate: true, why };

@@ -1,8 +1,8 @@
 //! Names to addresses: fixed answers, the hosts file, then DNS, behind one cache that keeps each
 //! answer exactly as long as its TTL allows. Whether an address may be dialled is not judged here.
 //!
-//! A resolver follows the machine's files while it lives, and outlives every reload that leaves
-//! `[dns]` as it is. It needs nothing of the proxy.
+//! A resolver follows the machine's files while it lives, and outlives every reload that leaves `[dns]` as
+//! it is. It does not depend on the proxy.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,13 +25,13 @@ use crate::net::watch::Watch;
 
 /// Names in the cache; denied names are never resolved, so only allowed ones compete for it.
 const CACHED_NAMES: u64 = 10_000;
-/// An agent retries at once: a negative answer must not outlive the cause by much.
+/// Short: agents retry at once, and the negative answer must not outlive its cause by much.
 const NEGATIVE_TTL: Duration = Duration::from_secs(5);
-/// DNS answers rarely need a longer one.
+/// Answers with a longer TTL are asked for again after this.
 const POSITIVE_TTL: Duration = Duration::from_secs(3600);
-/// Names that are asked for at once; each has two sockets. Others wait for their turn.
+/// Names that are looked up at once, with two sockets each. Others wait for their turn.
 const AT_ONCE: usize = 100;
-/// How often the machine's files are looked at. A change is taken over when it is seen twice.
+/// How often we look at the machine's files. A change is taken over when two looks in a row see it.
 const LOOK_AT_FILES: Duration = Duration::from_secs(1);
 
 /// `[dns]` of the configuration.
@@ -52,7 +52,7 @@ pub struct Options {
 pub struct Addresses {
     /// One at least.
     pub known: Arc<[IpAddr]>,
-    /// The other family, where it is still awaited. Who reaches none of those that are known can
+    /// The other family, where it is still awaited. A caller that reaches none of the known addresses can
     /// wait for it.
     pub rest: Option<Rest>,
 }
@@ -99,15 +99,15 @@ impl Expiry<Box<str>, Entry> for UntilTtl {
     }
 }
 
-/// What names resolve with, until a file of the machine changes. Each has a cache of its own, so
-/// that a look-up that was under way leaves nothing behind in the next one.
+/// What names resolve with, until a file of the machine changes. Each has a cache of its own, so that a
+/// look-up that was under way can't put its answer into the next one's.
 struct Sources {
     /// Fixed answers and the hosts file.
     hosts: HashMap<Box<str>, Arc<[IpAddr]>>,
     servers: Vec<SocketAddr>,
     stub: Stub,
     cache: Cache<Box<str>, Entry>,
-    /// Look-ups under way: all who want a name share one.
+    /// Look-ups under way: callers that want the same name share one.
     pending: Mutex<HashMap<Box<str>, Shared<BoxFuture<'static, Resolved>>>>,
 }
 
@@ -120,10 +120,10 @@ struct Inner {
     files: Files,
     sources: ArcSwap<Sources>,
     places: Arc<Semaphore>,
-    /// Look-ups run here, so that they end well when the tunnel that asked goes away, and the
-    /// DNS sockets belong to a runtime that outlives every worker.
+    /// Look-ups run here, so that they go on when the client that asked leaves, and the DNS sockets belong
+    /// to a runtime that outlives every worker.
     runtime: Handle,
-    /// Ends the following.
+    /// Ends the task that follows the files.
     _following: DropGuard,
 }
 
@@ -138,7 +138,7 @@ impl Resolver {
         if options.servers.is_empty() {
             followed.push(files.servers.clone());
         }
-        // Older than the reading, so that a change in between is noticed.
+        // Made before the files are read, so that a change in between is noticed.
         let watch = Watch::new(followed);
         let (sources, remarks) = read(&options, &files, None);
         warn(&remarks);
@@ -200,7 +200,7 @@ impl Resolver {
             let mut pending = sources.pending();
             match pending.get(name) {
                 Some(lookup) => lookup.clone(),
-                // A lookup that has landed left its answer before it left the list.
+                // A look-up puts its answer into the cache before it leaves the list.
                 None => match sources.cache.get(name) {
                     Some(entry) => return entry.known,
                     None => {
@@ -261,7 +261,7 @@ impl Sources {
     }
 }
 
-/// A late answer, for all who may want to wait for it.
+/// A late answer, which several callers may await.
 fn rest(late: Late) -> Rest {
     let addresses = async {
         match late.await {
@@ -272,7 +272,7 @@ fn rest(late: Late) -> Rest {
     addresses.boxed().shared()
 }
 
-/// Takes a lookup off the list, however it ends.
+/// Takes a look-up off the list, however it ends.
 struct Listed {
     sources: Arc<Sources>,
     name: Box<str>,
@@ -285,7 +285,7 @@ impl Drop for Listed {
 }
 
 impl Inner {
-    /// The future for all who wait; the work is a task that goes on without them.
+    /// Starts a look-up. Callers share the future; the work is a task that goes on without them.
     fn start(&self, sources: Arc<Sources>, name: &str) -> Shared<BoxFuture<'static, Resolved>> {
         let places = self.places.clone();
         let listed = Listed { sources, name: name.into() };
@@ -304,7 +304,7 @@ impl Inner {
         lookup.boxed().shared()
     }
 
-    /// Reads the machine's files, and puts what changed in force.
+    /// Reads the machine's files, and puts their changes in force.
     fn take_over(&self) {
         let before = self.sources.load_full();
         let (sources, remarks) = read(&self.options, &self.files, Some(&before.stub));

@@ -51,7 +51,7 @@ impl Question {
     /// None when DNS can't hold such a name.
     pub fn new(name: &str, family: Family) -> Option<Self> {
         let mut name = Name::from_ascii(name).ok()?;
-        // Absolute: no search list may widen the policy.
+        // Absolute: a search list must not widen the policy.
         name.set_fqdn(true);
         Some(Self { name, family })
     }
@@ -117,29 +117,29 @@ impl Rcode {
 pub enum Said {
     /// Its addresses, one at least, and for how many seconds they hold.
     Addresses(Vec<IpAddr>, u32),
-    /// It has none of this family, and for how many seconds that holds, where the answer says so.
+    /// It has none of this family.
     Nothing {
         /// False for NXDOMAIN.
         exists: bool,
         /// In seconds (RFC 2308 §5).
         ttl: Option<u32>,
     },
-    /// It stands for another name, of which the answer says nothing.
+    /// It is an alias of this name, of which the answer says nothing more; and the seconds that it holds.
     Alias(Name, u32),
-    /// Nothing to go on with.
+    /// The server gives no usable answer.
     Failed(Failure),
 }
 
 /// An answer to a question.
 #[derive(Debug)]
 pub struct Reply {
-    /// The id of the query that it answers.
+    /// The id of the query that this answers.
     pub id: u16,
-    /// It came with an OPT record: the server knows EDNS.
+    /// This has an OPT record: the server knows EDNS.
     pub edns: bool,
-    /// It was cut to fit; the whole is to be had over TCP.
+    /// The server cut this to fit; TCP has the whole.
     pub truncated: bool,
-    /// What it says, as far as it goes.
+    /// What this says, as far as it was sent.
     pub said: Said,
 }
 
@@ -180,7 +180,7 @@ pub fn read(packet: &[u8], question: &Question, ids: &[u16]) -> Option<Reply> {
         _ => return None,
     }
     let records = Records::read(&mut decoder, counts.answers, question.family);
-    // What stands behind a record that can't be read can't be found.
+    // After a record that can't be read, nothing more can be found.
     let readable = if records.cut { None } else { authority(&mut decoder, counts.authorities) };
     let opt = readable.and_then(|_| opt(&mut decoder, counts.additionals));
     let soa = readable.flatten();
@@ -195,11 +195,12 @@ pub fn read(packet: &[u8], question: &Question, ids: &[u16]) -> Option<Reply> {
         match records.follow(&question.name) {
             said @ Said::Addresses(..) => said,
             _ if records.cut => Said::Failed(Failure::Unreadable),
-            // As in glibc: neither an authority nor a resolver, and nothing to say.
+            // As in glibc: an empty answer of a server that is neither an authority nor a resolver says
+            // nothing.
             Said::Nothing { .. } if empty && !metadata.authoritative && !metadata.recursion_available => {
                 Said::Failed(Failure::Lame)
             }
-            // The zone at the end of the aliases vouches that there is nothing.
+            // The zone at the end of the aliases states that there is none.
             Said::Nothing { .. } => Said::Nothing { exists: true, ttl: soa },
             Said::Alias(..) if soa.is_some() => Said::Nothing { exists: true, ttl: soa },
             said => said,
@@ -213,7 +214,7 @@ pub fn read(packet: &[u8], question: &Question, ids: &[u16]) -> Option<Reply> {
 struct Records {
     aliases: HashMap<Name, (Name, u32)>,
     addresses: Vec<(Name, IpAddr, u32)>,
-    /// A record could not be read, and what follows it can't be found.
+    /// A record could not be read, so that what follows it can't be found.
     cut: bool,
 }
 
@@ -221,7 +222,7 @@ impl Records {
     fn read(decoder: &mut BinDecoder<'_>, count: u16, family: Family) -> Self {
         let mut records = Self::default();
         for _ in 0..count {
-            // Fewer than were announced: glibc takes what there is, too.
+            // Fewer records than the header says: we take what there is, as glibc does.
             if decoder.is_empty() {
                 break;
             }
@@ -245,7 +246,7 @@ impl Records {
         records
     }
 
-    /// From the name that was asked for, along its aliases, to the addresses at their end.
+    /// Follows the aliases of the name that was asked for, to the addresses at their end.
     fn follow(&self, from: &Name) -> Said {
         let (mut name, mut ttl) = (from, u32::MAX);
         for _ in 0..=MAX_ALIASES {

@@ -34,7 +34,7 @@ pub async fn ask(server: &Server, question: &Question, edns: bool, until: Instan
         let whole = timeout_at(until, over_tcp(server, question, reply.edns)).await;
         match (whole.unwrap_or(Err(Failure::Timeout)), reply.said) {
             (Ok(said), _) => said,
-            // The firewall that drops TCP leaves at least these.
+            // A firewall may drop DNS over TCP; the cut answer has at least these addresses.
             (Err(_), cut @ Said::Addresses(..)) => cut,
             (Err(failure), _) => return Err(failure),
         }
@@ -47,8 +47,8 @@ pub async fn ask(server: &Server, question: &Question, edns: bool, until: Instan
     }
 }
 
-/// The queries for one question: with EDNS first, where that is wanted, else and later without. Each
-/// kind has an id of its own, so that a late answer to the one isn't taken for one to the other.
+/// The queries for one question: first with EDNS, where that is wanted, then without. Each kind has an id
+/// of its own, so that a late answer to one isn't taken for an answer to the other.
 struct Asked<'a> {
     question: &'a Question,
     /// Begun with EDNS.
@@ -90,7 +90,7 @@ async fn over_udp(server: &Server, asked: &mut Asked<'_>, until: Instant) -> Res
     };
     let mut pause = (until.saturating_duration_since(Instant::now()) / 6).min(LONGEST_FIRST_PAUSE);
     let mut again = Instant::now() + pause;
-    // What the server said to the query with EDNS stands if it has nothing to say to the other.
+    // The server's answer to the query with EDNS stands unless it answers the one without.
     let mut refused = None;
     send(&socket, server, &first).await?;
     loop {
@@ -168,10 +168,11 @@ fn unreachable(server: SocketAddr, error: &io::Error) -> Failure {
     Failure::Unreachable(format!("{server}: {error}"))
 }
 
-/// Not to be guessed by who sees other queries.
+/// Random: somebody who sees other queries can't guess it.
 fn random_id() -> u16 {
     let mut id = [0; 2];
-    // It fails only when the process has no source of randomness at all, and then TLS didn't start.
+    // It fails only where the process has no source of randomness at all, and there TLS doesn't start
+    // either.
     let _ = aws_lc_rs::rand::fill(&mut id);
     u16::from_be_bytes(id)
 }

@@ -1,11 +1,10 @@
 //! DNS as a stub resolver speaks it. The servers are asked in the order in which they are written,
 //! one at a time; the C library is the yardstick, and `tests/it/dns_yardstick.rs` compares the two.
 //!
-//! Messages are read and written with hickory-proto. Its resolver is not used: its pool asks two
-//! servers at once, prefers them by statistics, takes the first error from whichever server sends
-//! it, joins both address families, and has no way back from EDNS. Those are a full resolver's
-//! habits; administrators who write two servers, or have a firewall that drops some queries, expect
-//! a stub's.
+//! Messages are read and written with hickory-proto. Its resolver is not used: its pool asks two servers at
+//! once, prefers them by statistics, takes the first error from whichever server sends it, joins both
+//! address families, and has no way back from EDNS. Those are a full resolver's habits; administrators who
+//! configure two servers, or whose firewall drops some queries, expect those of a stub.
 //!
 //! - [`system`]: what the machine says, resolv.conf and the hosts file. No I/O but reading them.
 //! - [`answer`]: one message, pure.
@@ -33,7 +32,7 @@ pub enum ResolveError {
     Transport(String),
 }
 
-/// Why one server gave nothing to go on with; another may.
+/// Why one server gave no usable answer; another may give one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// Silence, or nothing that was an answer to the question.
@@ -42,7 +41,7 @@ pub enum Failure {
     Unreachable(String),
     /// Any code but NOERROR and NXDOMAIN.
     Code(Rcode),
-    /// It points elsewhere instead of asking there itself.
+    /// It refers to another server instead of asking that server itself.
     Lame,
     /// An answer to the question, broken inside.
     Unreadable,

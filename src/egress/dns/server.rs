@@ -1,4 +1,4 @@
-//! What is remembered of a DNS server from one question to the next, for all who ask it. Nothing is
+//! What is remembered of a DNS server from one question to the next, by all look-ups together. Nothing is
 //! sent here.
 
 use std::net::SocketAddr;
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 /// How long a server is asked without EDNS before it is tried again.
 const WITHOUT_EDNS: Duration = Duration::from_secs(600);
-/// How long a silent server has less time before it gets all of it again.
+/// A server that was silent has less time for so long; then it gets all of its time again.
 const SHORTENED_FOR: Duration = Duration::from_secs(30);
-/// The time of a server that was silent before, while there is another one to ask.
+/// The time of a server that was silent, while there is another one to ask.
 const SHORTENED: Duration = Duration::from_millis(500);
 
 /// A server, and how it behaved.
@@ -37,7 +37,7 @@ impl Server {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It answered something.
+    /// Notes that the server answered something.
     pub fn answered(&self) {
         let mut memory = self.memory();
         memory.heard = Some(Instant::now());
@@ -46,7 +46,8 @@ impl Server {
         }
     }
 
-    /// It let its time pass, which began then. It may have answered other questions meanwhile.
+    /// Notes that the server let its time pass, which began at `began`. It may have answered other
+    /// questions meanwhile.
     pub fn was_silent(&self, began: Instant) {
         let mut memory = self.memory();
         if memory.heard.is_some_and(|heard| heard >= began) {
@@ -62,7 +63,7 @@ impl Server {
         }
     }
 
-    /// How long it may take, of the time that is its due.
+    /// How much of the time that is due to a server it gets now.
     pub fn patience(&self, due: Duration) -> Duration {
         let silent = self.memory().silent_until.is_some_and(|until| Instant::now() < until);
         if silent { due.min(SHORTENED) } else { due }
@@ -73,7 +74,7 @@ impl Server {
         self.memory().without_edns_until.is_none_or(|until| until <= Instant::now())
     }
 
-    /// It answers only what comes without EDNS.
+    /// Notes that the server answers only queries without EDNS.
     pub fn refuses_edns(&self) {
         let known = self.memory().without_edns_until.replace(Instant::now() + WITHOUT_EDNS).is_some();
         if !known {

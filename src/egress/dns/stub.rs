@@ -1,8 +1,8 @@
-//! The order in which servers are asked, and what two families of addresses make of a name.
+//! The order in which servers are asked, and how the answers of the two address families are joined.
 //!
-//! Both families are asked of one server, side by side, as glibc does: one server, one view of the
-//! name. The next server is asked where this one gave no address and was not definite about both.
-//! Unlike glibc, an address in one family does not wait for the other but 50 ms.
+//! Both families are asked of one server, side by side, as glibc does: one server, one view of the name.
+//! The next server is asked where this one gave no address and no definite answer for both. Unlike glibc,
+//! an address in one family does not wait for the other but 50 ms.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -19,9 +19,9 @@ use super::{Failure, ResolveError, exchange};
 
 /// RFC 8305 §3: the family that has an address waits so long for the other.
 const GRACE: Duration = Duration::from_millis(50);
-/// A server whose port refuses may be starting anew: it is asked again after this.
+/// A server whose port refuses may be restarting: it is asked again after this.
 const AFTER_REFUSAL: Duration = Duration::from_millis(500);
-/// Answers that end in an alias and say nothing of it are followed so often.
+/// How many answers in a row may end in an alias of which they say nothing.
 const MAX_FOLLOWED: usize = 8;
 
 /// The servers, and how they are asked.
@@ -40,7 +40,7 @@ pub enum Found {
         addresses: Vec<IpAddr>,
         /// How long all of them hold, in seconds.
         ttl: u32,
-        /// The rest of the look-up, where one family came alone.
+        /// The other family's answer, where it is still awaited.
         late: Option<Late>,
     },
     /// Definitely nothing.
@@ -68,7 +68,7 @@ pub enum Told {
 }
 
 impl Stub {
-    /// Servers that were known `before` are remembered as they were.
+    /// What is remembered of servers in `before` is kept.
     pub fn new(servers: &[SocketAddr], timeout: Duration, edns: bool, before: Option<&Self>) -> Self {
         let known = |address: &SocketAddr| {
             before.and_then(|stub| stub.servers.iter().find(|server| server.address == *address)).cloned()
@@ -85,7 +85,7 @@ impl Stub {
     /// Asks the servers for `name`, which is absolute, until `deadline`.
     ///
     /// # Errors
-    /// The most telling one of all servers, when none was definite.
+    /// The most telling failure of all servers, when no answer was definite.
     pub async fn lookup(&self, name: &str, deadline: Instant) -> Result<Found, ResolveError> {
         let (Some(four), Some(six)) = (Question::new(name, Family::V4), Question::new(name, Family::V6))
         else {
@@ -128,8 +128,8 @@ impl Stub {
         Err(told.unwrap_or(Failure::Timeout).into())
     }
 
-    /// Who is asked, for how long: in the order written. One that was silent the last time has less
-    /// time, while there are others; it gets the rest of it when they don't help.
+    /// Which servers are asked, and for how long: in the order written. A server that was silent the last
+    /// time has less time while there are others; it gets the rest of its time when they don't help.
     fn turns(&self) -> Vec<(Arc<Server>, Duration)> {
         let count = u32::try_from(self.servers.len()).unwrap_or(u32::MAX).max(1);
         let due = self.timeout.min(self.whole() / count);
@@ -144,7 +144,7 @@ impl Stub {
         turns
     }
 
-    /// Both families at one server. `last`: there is no other to turn to.
+    /// Asks one server for both families. `last`: there is no other server after it.
     async fn at(
         &self,
         server: &Arc<Server>,
@@ -188,14 +188,14 @@ fn both(four: Heard, six: Heard) -> Result<Found, Failure> {
             let ttl = ttl.zip(its).map(|(a, b)| a.min(b)).or(ttl).or(its);
             Ok(Found::Nothing { exists, ttl })
         }
-        // The name itself doesn't exist (RFC 8020). Of AAAA alone some servers say that of any name.
+        // The name itself doesn't exist (RFC 8020). Some servers say it of any name, but of AAAA only.
         (Ok(Told::Nothing(false, ttl)), Err(_)) => Ok(Found::Nothing { exists: false, ttl }),
         (Err(failure), Ok(Told::Nothing(..))) | (Ok(Told::Nothing(..)), Err(failure)) => Err(failure),
         (Err(four), Err(six)) => Err(four.or_better(six)),
     }
 }
 
-/// One family's answer at one server, along aliases of which an answer says nothing.
+/// Asks one server for one family, and again for each alias of which an answer says nothing.
 async fn family(server: Arc<Server>, mut question: Question, edns: bool, until: Instant) -> Heard {
     let mut least = u32::MAX;
     for _ in 0..MAX_FOLLOWED {

@@ -1,5 +1,5 @@
-//! What the machine says about names: the servers of `resolv.conf` and the hosts file, read as glibc
-//! reads them. A line that it would pass over is passed over, so there is no reason not to start.
+//! What the machine says about names: the servers of `resolv.conf` and the hosts file, read as glibc reads
+//! them. It skips the lines that glibc skips, so that no line keeps the proxy from starting.
 //!
 //! Of `resolv.conf` only `nameserver` counts. The search list would widen the policy; `timeout`,
 //! `attempts` and `rotate` have their counterparts in `[dns]`.
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// glibc asks no more either (`MAXNS`).
 const MAX_SERVERS: usize = 3;
-/// Of a larger file the rest isn't read: 100,000 lines.
+/// No more of a file is read: about 100,000 lines.
 const MAX_FILE: u64 = 4 << 20;
 const PORT: u16 = 53;
 
