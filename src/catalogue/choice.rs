@@ -1,5 +1,5 @@
-//! `[connect]`: the choice that decides which rows of the catalogue are switched on, and the closed
-//! words that it is written in. Reading it from text is the configuration's.
+//! `[connect]`: the choice that decides which rows of the catalogue are switched on, and the closed words
+//! that it is written in. The configuration reads it from text.
 
 use serde::Deserialize;
 use strum::{Display, IntoStaticStr, VariantArray};

@@ -1,5 +1,5 @@
-//! What a denied host would belong to: the catalogue read backwards, so that a refusal can say
-//! which key to change. It never says that a host is allowed; that is the policy's to decide.
+//! Which endpoint a denied host belongs to: the catalogue read backwards, so that a refusal can say which
+//! key to change. It never says that a host is allowed; only the policy decides that.
 
 use std::fmt;
 
@@ -30,7 +30,7 @@ pub struct Elsewhere {
     pub ports: &'static [u16],
     /// The Region of the name, when it has one.
     pub region: Option<&'static str>,
-    /// The first key to change; `allow` for what AWS no longer lists.
+    /// The first key to change; `allow` for a name that AWS no longer lists.
     pub key: &'static str,
     /// What to add to that key, or to set it to.
     pub value: String,
@@ -97,7 +97,8 @@ pub fn find_elsewhere(host: &str) -> Option<Elsewhere> {
 pub fn find_elsewhere_given(host: &str, choice: &Choice) -> Option<Elsewhere> {
     let catalogue = catalogue();
     let name = Host::Name(host.into());
-    // Every alias and every bucket, so that the names of the catalogue match whosever they are.
+    // Every alias and every bucket, so that a name of the catalogue matches whatever customer it belongs
+    // to.
     let everyone = Choice {
         instances: vec!["*".to_owned()],
         attachment_buckets: vec!["*".to_owned()],
@@ -112,7 +113,8 @@ pub fn find_elsewhere_given(host: &str, choice: &Choice) -> Option<Elsewhere> {
     let mut best: Option<(Rank, Elsewhere)> = None;
     for row in &catalogue.endpoints {
         for (code, region) in catalogue.offered().filter(|(code, _)| row.holds_in(code)) {
-            // A wildcard that only stays for want of a list in a Region nobody chose says nothing.
+            // A wildcard that stays only because a Region has no list is no hint at a Region that nobody
+            // chose.
             let stays = row.gives_way_to.is_some() && !gives_way(catalogue, row, region);
             if stays && !row.is_regional() && !is_chosen(choice, code) {
                 continue;
@@ -123,7 +125,7 @@ pub fn find_elsewhere_given(host: &str, choice: &Choice) -> Option<Elsewhere> {
                 }
                 let found = describe(catalogue, row, (code, region), (at, &made), host, choice);
                 if found.needs.is_empty() {
-                    // It is on the list.
+                    // The host is on the list already.
                     return None;
                 }
                 let rank = Rank::new(row, &made, &found, host);
@@ -183,7 +185,7 @@ fn describe(
         needed.push(Need { key: "allow", value: host.to_owned() });
     } else {
         let served = |code: &str| is_chosen(choice, code) && row.holds_in(code);
-        // A name without a Region still needs one of the Regions that have it.
+        // A row without a Region in its names may still exist in some Regions only.
         let elsewhere = !choice.regions.is_empty() && !catalogue.offered().any(|(code, _)| served(code));
         if if row.is_regional() { !is_chosen(choice, code) } else { elsewhere } {
             needed.push(Need { key: "connect.regions", value: code.to_owned() });

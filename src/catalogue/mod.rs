@@ -1,8 +1,8 @@
 //! The endpoint catalogue: what AWS documents that an agent's browser must reach, as data.
 //!
-//! Here: the shape of `endpoints.toml`, which is embedded and read once. [`resolve`] makes rules
-//! of it for one configuration, [`find_elsewhere`] finds what a denied host belongs to, [`render`]
-//! prints rules. No I/O, no clock; nothing here decides whether a target is allowed.
+//! Here is the shape of `endpoints.toml`, which is embedded and read once. [`resolve()`] makes rules of it
+//! for one configuration, [`find_elsewhere`] finds what a denied host belongs to, [`render()`] prints
+//! rules. No I/O, no clock; nothing here decides whether a target is allowed.
 
 mod choice;
 mod elsewhere;

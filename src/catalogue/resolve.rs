@@ -1,7 +1,7 @@
-//! From `[connect]` to the rules of the allow list, and to what an administrator should know of it.
+//! From `[connect]` to the rules of the allow list, and to warnings about it.
 //!
-//! Which rows a choice switches on is [`needs`]; denied hosts are explained with the same function,
-//! so list and explanation cannot drift apart. `[[allow]]` and `policy.deny` are not known here.
+//! [`needs`] decides which rows a choice switches on. Denied hosts are explained with the same function, so
+//! that list and explanation agree. `[[allow]]` and `policy.deny` are not known here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,8 +20,8 @@ pub struct Resolved {
     pub warnings: Vec<String>,
 }
 
-/// Resolves `[connect]` to rules. Its values are as [`region`](super::region), [`alias`](super::alias)
-/// and [`bucket`](super::bucket) give them: what they refuse names no endpoint.
+/// Resolves `[connect]` to rules. Its values are as [`region`](super::region), [`alias`](super::alias) and
+/// [`bucket`](super::bucket) return them.
 #[must_use]
 pub fn resolve(connect: &Choice) -> Resolved {
     let catalogue = catalogue();
@@ -77,8 +77,8 @@ pub(crate) fn needs(catalogue: &Catalogue, row: &Endpoint, region: &Region, choi
         need("connect.media", "true");
     }
     let gives_way = gives_way(catalogue, row, region);
-    // What gives way to nothing is gone without legacy; what gives way to a list stays where the
-    // list is empty, or the panel would lose its files.
+    // Without `legacy` a row goes that has no replacement; one that a list replaces stays where the list is
+    // empty, or the panel would lose its files.
     if row.legacy_only && !choice.legacy && (gives_way || row.gives_way_to.is_none()) {
         need("connect.legacy", "true");
     }
@@ -93,7 +93,7 @@ pub(crate) fn gives_way(catalogue: &Catalogue, row: &Endpoint, region: &Region) 
     let stand_in = row.gives_way_to.as_deref().and_then(|id| catalogue.endpoint(id));
     stand_in.is_some_and(|row| match row.list {
         None => true,
-        // There the instance's own name stands in for the published hosts.
+        // There the instance's own name replaces the published hosts.
         Some(RegionList::StaticCloudfront) if region.static_from_instance => true,
         Some(list) => !list.of(region).is_empty(),
     })
@@ -123,7 +123,7 @@ pub(crate) fn names(row: &Endpoint, code: &str, region: &Region, chosen: &Chosen
 
 fn rule(catalogue: &Catalogue, row: &Endpoint, pattern: Pattern, unlisted: bool) -> Rule {
     let generation = match row.generation {
-        // AWS replaced the name elsewhere; here it is all there is.
+        // AWS replaced the name in other Regions; in this one it is the only one.
         Generation::Legacy if unlisted => Generation::Current,
         generation => generation,
     };
@@ -140,7 +140,8 @@ fn rule(catalogue: &Catalogue, row: &Endpoint, pattern: Pattern, unlisted: bool)
     }
 }
 
-/// The same name from two rows or Regions: all ports; listed today beats replaced; the wider breadth.
+/// Merges the rules of one name from two rows or Regions: all ports; `current` before `legacy`; the wider
+/// breadth.
 fn merge(old: &mut Rule, new: &Rule) {
     old.ports.extend_from_slice(&new.ports);
     old.ports.sort_unstable();
@@ -214,7 +215,7 @@ fn remedy(open: &Open) -> String {
     open.row.remedy.clone().unwrap_or_default()
 }
 
-/// Names while they are few, else how they are made.
+/// The names where they are few, else their pattern.
 fn spell(open: &Open) -> String {
     if open.names.len() <= 3 {
         return open.names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");

@@ -1,5 +1,5 @@
-//! The shape of `symptoms.toml`: what panel and log say, and what it proves. Data only; matching is
-//! `explain`'s.
+//! The shape of `symptoms.toml`: what the panel and its log say, and what that proves. Data only; `explain`
+//! does the matching.
 
 use std::sync::LazyLock;
 
@@ -44,7 +44,7 @@ pub struct Symptom {
     pub means: String,
     pub decides: Option<String>,
     pub remedy: Option<String>,
-    /// Ids of rows that say nothing of their own beside this one.
+    /// Ids of rows that add nothing where this one matches.
     #[serde(default)]
     pub hides: Vec<String>,
     #[serde(default)]

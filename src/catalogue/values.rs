@@ -1,7 +1,6 @@
-//! Reads the values of `[connect]`: regions that exist, aliases and buckets that are names. Each
-//! reader says why a text cannot be meant, with the likely value where one is near; the
-//! configuration adds the key and the place. No endpoint is known here: a [`Chosen`] is what
-//! `resolve.rs` fills names with.
+//! Reads the values of `[connect]`: regions that exist, aliases and buckets that are names. Each reader
+//! says why a text is none, with the likely value where one is similar; the configuration adds the key and
+//! the place. No endpoint is known here; `resolve.rs` makes names from a [`Chosen`].
 
 use std::collections::BTreeMap;
 
@@ -76,7 +75,8 @@ fn near_regions(value: &str) -> Vec<String> {
     near.map(|(_, code)| format!("{code:?}")).collect()
 }
 
-/// One DNS label as a host name has it (RFC 1123 section 2.1).
+/// One DNS label of a host name (RFC 1123 section 2.1). Narrower than a label of [`crate::target::Host`],
+/// which also takes `_`, and hyphens at the ends.
 fn is_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
@@ -108,8 +108,7 @@ pub(crate) struct Chosen<'a> {
 }
 
 impl<'a> Chosen<'a> {
-    /// The values of `choice` are as the readers above give them; a region that is unknown all
-    /// the same has no names.
+    /// The values of `choice` are as the readers above return them; an unknown region has no names.
     pub(crate) fn of(choice: &'a Choice) -> Self {
         let mut regions = BTreeMap::new();
         for value in &choice.regions {

@@ -1,4 +1,4 @@
-//! What must hold between keys whose values are valid by themselves.
+//! Checks keys against one another, whose values are each valid.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use crate::tls::Window;
 /// No TLS session may be resumed for longer.
 const LONGEST_WINDOW: Duration = Duration::from_secs(Window::MAX);
 
-/// All the problems between the keys of a configuration. What rests on a key that is wrong by
-/// itself, and so has a default here that nobody wrote, is not judged.
+/// All problems between the keys of a configuration. A check is skipped where one of its keys is wrong by
+/// itself: that key has a default here which nobody wrote.
 pub(super) fn together(config: &Config, provenance: &Provenance, wrong: &[Problem]) -> Vec<Problem> {
     let sound = |keys: &[&str]| !keys.iter().any(|key| wrong.iter().any(|problem| problem.concerns(key)));
     let mut problems = Vec::new();

@@ -1,6 +1,8 @@
 //! Hosts with ports as text: the proxies that the PAC file names, its results, and the keys of
-//! `egress.connect_to`. Like `notation`, this says why a text is wrong and leaves it to the key's
-//! kind to say what would be valid. No I/O.
+//! `egress.connect_to`. Like `notation`, this says why a text is wrong and leaves it to the key's kind to
+//! say what would be valid. What a host is decides [`Host::parse`] alone; apart from `target`'s readers
+//! these keep the letters of a host as the administrator wrote them, and their errors are made for a file.
+//! No I/O.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -69,7 +71,7 @@ pub(super) fn pattern_port(text: &str) -> Result<PatternPort, String> {
     match Pattern::parse(pattern) {
         Ok(pattern) => Ok(PatternPort { pattern, port }),
         Err(error) => {
-            // What is missing from a correction here is the port.
+            // A pattern's corrections lack the port.
             let write = error.corrections().iter().map(|write| format!("\"{write}:{port}\""));
             let write = write.collect::<Vec<_>>().join(" or ");
             let why = error.reason();

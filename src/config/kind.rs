@@ -90,7 +90,7 @@ impl<T> Kind for Text<T> {
     }
 }
 
-/// A span of time; `zero` tells whether none at all is a sensible value.
+/// A span of time; `zero`: whether none at all is a sensible value.
 pub(super) struct Span {
     pub zero: bool,
 }
@@ -169,7 +169,7 @@ where
     fn read(&self, key: &str, value: &Value, reading: &mut Reading<'_>) -> Option<T> {
         let number = match value {
             Value::Num(_, number) => number.to_i128(),
-            // The environment has nothing but strings.
+            // Values from the environment are always strings.
             Value::String(tag, text) if reading.is_textual(*tag) => text.trim().parse().ok(),
             _ => None,
         };

@@ -1,6 +1,6 @@
-//! One layer at a time, from text to a table of known keys: TOML files, variables, `--set` flags.
-//! Unknown keys end here, each with its suggestion; values are judged after the layers merge, so
-//! that a stronger layer can replace a wrong value.
+//! One layer at a time, from text to a table of known keys: TOML files, variables, `--set` flags. Unknown
+//! keys are reported here, each with its suggestion. Values are judged after the layers merge, so that a
+//! stronger layer can replace a wrong value.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ impl Layer {
         let (document, errors) = DeTable::parse_recoverable(text);
         let (twice, errors): (Vec<_>, Vec<_>) =
             errors.into_iter().partition(|error| error.message() == "duplicate key");
-        // A key that is written twice spoils nothing but itself: the rest is read all the same.
+        // A key that is written twice is an error of its own: the rest is read all the same.
         if errors.is_empty() {
             let mut outline = Outline { lines: Lines::of(text), positions: &mut layer.positions };
             layer.dict = outline.table("", document.get_ref());
@@ -57,8 +57,8 @@ impl Layer {
         layer
     }
 
-    /// The keys at these places were written before. Where, shows once they have other names: then
-    /// each stands beside the first that it repeats.
+    /// Reports the keys at these places, which repeat others. To find the first of each, all of them are
+    /// renamed and the text is read once more.
     fn written_twice(&self, text: &str, spans: Vec<Range<usize>>) -> Vec<Problem> {
         let probe = |at: usize| format!("--second-{at}--");
         let mut renamed = text.to_owned();
@@ -75,7 +75,7 @@ impl Layer {
             let ends = |key: &&String| key.trim_end_matches('"').ends_with(&probe(at));
             let mut key =
                 positions.keys().find(ends).map_or(name.clone(), |key| key.replace(&probe(at), &name));
-            // What is around it may have been written before, too.
+            // The table around it may be a repetition, too.
             for (other, span) in spans.iter().enumerate() {
                 key = key.replace(&probe(other), &unquoted(&text[span.clone()]).unwrap_or_default());
             }
@@ -154,7 +154,7 @@ impl Layer {
         layer
     }
 
-    /// Drops and reports what no key of the configuration is called.
+    /// Drops and reports names that are no keys of the configuration.
     fn keep_known(&mut self, problems: &mut Vec<Problem>) {
         let mut kept = Dict::new();
         for (section, mut value) in std::mem::take(&mut self.dict) {
@@ -307,7 +307,7 @@ impl Outline<'_> {
                 Ok(number) => Value::from(number),
                 Err(_) => Value::from(digits.as_str()),
             },
-            // No key takes one of these; as text they show in messages as they were written.
+            // No key takes such a value; as text it shows in messages as it was written.
             DeValue::Float(digits) => Value::from(digits.as_str()),
             DeValue::Datetime(time) => Value::from(time.to_string()),
             DeValue::Boolean(flag) => Value::from(*flag),

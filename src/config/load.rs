@@ -1,5 +1,5 @@
-//! From the sources to a valid configuration: reads the file, merges the layers, reports all
-//! problems at once. Reading that file is the only effect, so a reload repeats it as it was.
+//! From the sources to a valid configuration: reads the file, merges the layers, reports all problems at
+//! once. Reading that file is the only I/O, so that a reload can repeat it.
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read};
@@ -20,7 +20,7 @@ pub(super) const DEFAULT: &str = include_str!("../../config/default.toml");
 /// No sensible configuration is larger; a wrong path may well lead to something that is.
 const LARGEST_FILE: u64 = 1 << 20;
 
-/// Where to look when nobody names a file, in this order.
+/// Where to look for a file when none is named, in this order.
 const USUAL_FILES: [&str; 2] = ["ccpgate.toml", "/etc/ccpgate/ccpgate.toml"];
 
 /// Where the configuration comes from besides the embedded default. The same sources can be
@@ -36,9 +36,9 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// By what a command answers, where that could surprise: the file of the working directory,
-    /// which comes before the one in /etc that the service reads, or variables. None where it is
-    /// what was named or what everybody expects.
+    /// What a command's answer is based on, where that could surprise: the file of the working directory,
+    /// which comes before the one in /etc that the service reads, or variables. None where it is the file
+    /// that was named or the expected one.
     #[must_use]
     pub fn surprise(&self) -> Option<String> {
         let [here, installed] = USUAL_FILES.map(Path::new);
@@ -66,7 +66,7 @@ impl Sources {
             std::env::var_os("CCPGATE_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from)
         });
         let usual = || USUAL_FILES.map(PathBuf::from).into_iter().find(|path| exists(path));
-        // A value that is not UTF-8 keeps its replacement characters, by which loading knows it.
+        // Loading recognises a value that was not UTF-8 by its replacement characters.
         let lossy = |text: OsString| text.to_string_lossy().into_owned();
         let ours = |name: &str| name.starts_with("CCPGATE_") && name.contains("__");
         let mut env: Vec<(String, String)> = std::env::vars_os()
@@ -78,7 +78,7 @@ impl Sources {
     }
 }
 
-/// What exists but cannot be read is an error to be seen, not a reason to look further.
+/// Also true of a file that cannot be read: loading then reports that, and no other file is looked for.
 fn exists(path: &Path) -> bool {
     match std::fs::metadata(path) {
         Ok(_) => true,
@@ -109,7 +109,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     if let Some(path) = &sources.file {
         let text = read_file(path)?;
         if text.trim().is_empty() {
-            // Caught between an editor's truncation and its write, it must not open the defaults.
+            // An editor may just have truncated the file; the defaults must not take its place.
             let message = "the file is empty; remove it to run on the embedded default".to_owned();
             let source = Source::File(path.clone());
             return Err(Problem { source, position: None, key: None, value: None, message }.into());
@@ -128,7 +128,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     let figment = layers.into_iter().fold(Figment::new(), Figment::merge);
     let provenance = Provenance { positions, ..Provenance::default() };
     let mut reading = Reading { figment: &figment, provenance, problems };
-    // The embedded default itself has nothing to fall back on, and no mistake.
+    // The embedded default alone has no mistake, and nothing to fall back on.
     let default = (*sources != Sources::default()).then(Config::default);
     let config = Config::read(&figment, &mut reading, default.as_ref());
     let Reading { provenance, mut problems, .. } = reading;
@@ -144,8 +144,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     }
 }
 
-/// The form of the log, as far as it can be known: also from a file that is wrong elsewhere, even in
-/// its syntax. For whoever has to say that a start has failed.
+/// The form of the log, read also from a file that is wrong elsewhere, even in its syntax: a failed start
+/// is reported in this form.
 pub fn log_format(sources: &Sources) -> Format {
     let mut ignored = Vec::new();
     let mut layers = Vec::new();

@@ -1,6 +1,6 @@
-//! The configuration as users write it: typed sections, every value valid by itself and the
-//! listeners and spans valid together. Reads one file and opens nothing else; patterns, regions
-//! and certificates are resolved later, by the plan.
+//! The configuration as users write it: typed sections, every value valid by itself and the listeners and
+//! spans valid together. Reads one file and opens nothing else. Which endpoints the values stand for is
+//! resolved later, by the plan; certificates and keys are read when they are put in force.
 //!
 //! Layers, from weak to strong: the embedded default, a file, the environment, `--set` flags.
 
@@ -58,8 +58,8 @@ macro_rules! config {
                 vec![$(($Section::NAME, $Section::KEYS),)+ (Allow::NAME, Allow::KEYS)]
             }
 
-            /// Reads all keys. Those that are wrong are reported, and have the value of `default`, so
-            /// that what rests on the others can still be judged; none without a default.
+            /// Reads all keys. Reports those that are wrong and gives them the value of `default`, so that
+            /// checks between the others can still run; none without a default.
             fn read(figment: &Figment, reading: &mut Reading<'_>, default: Option<&Self>) -> Option<Self> {
                 // All sections are read before any of them gives up, so that all problems show.
                 $(let $field = read_section::<$Section>(figment, reading, default.map(|all| &all.$field));)+

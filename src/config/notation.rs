@@ -104,9 +104,9 @@ pub(super) fn ip(text: &str) -> Result<IpAddr, String> {
     text.parse().map(|address: IpAddr| address.to_canonical()).map_err(|_| String::new())
 }
 
-/// A CIDR; a bare address is the network of that one host. An IPv4-mapped network is the IPv4
-/// network in it. Bits beyond the prefix are an error that offers both networks it may mean: who
-/// wrote `10.1.2.3/8` may have meant either.
+/// A CIDR; a bare address is the network of that one host. An IPv4-mapped network is the IPv4 network in
+/// it. Bits beyond the prefix are an error that offers both networks: the author of `10.1.2.3/8` may have
+/// meant either.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address.to_canonical()));

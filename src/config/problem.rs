@@ -1,5 +1,5 @@
-//! What can be wrong with a configuration, and the sentence that says so. Every problem names its
-//! source, its key, the value found and what would be valid; finding them is the job of others.
+//! What can be wrong with a configuration, and the sentence that says so. Every problem names its source,
+//! its key, the value found and what would be valid; other files find them.
 
 use std::fmt;
 
@@ -24,8 +24,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Whether it is about this key, a part of it, or, for a section's name, a key of it. A problem
-    /// without a key is about everything.
+    /// Whether the problem is about this key, a part of it, or, for a section's name, a key of that
+    /// section. A problem without a key is about everything.
     pub(super) fn concerns(&self, key: &str) -> bool {
         self.key.as_deref().is_none_or(|named| {
             named.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
@@ -71,8 +71,8 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
-    /// What else can be judged: the configuration with defaults in place of all that is wrong.
-    /// None where a key of `section` is wrong.
+    /// The configuration with defaults in place of all that is wrong, so that more can be checked. None
+    /// where a key of `section` is wrong.
     #[must_use]
     pub fn rest_if_sound(&self, section: &str) -> Option<&Config> {
         self.rest.as_deref().filter(|_| self.problems.iter().all(|problem| !problem.concerns(section)))
@@ -103,7 +103,7 @@ impl std::error::Error for ConfigErrors {}
 pub(super) fn sentence(why: &str, expects: &str) -> String {
     match why {
         "" => format!("expected {expects}"),
-        // After a question nothing can follow but a sentence of its own.
+        // After a question mark a new sentence begins.
         _ if why.ends_with('?') => format!("{why} Expected {expects}"),
         _ => format!("{why}; expected {expects}"),
     }

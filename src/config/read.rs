@@ -1,5 +1,5 @@
-//! One pass over the merged layers: what the kinds of keys read from and report to. Knows for
-//! each value which layer it came from; decides nothing about values.
+//! One pass over the merged layers, which the kinds of keys read from and report to. Knows for each value
+//! which layer it came from; judges no values.
 
 use std::path::{Path, PathBuf};
 
@@ -63,7 +63,7 @@ impl Reading<'_> {
         sources
     }
 
-    /// Whether the layer has only strings to say everything with, so that `"5"` may be a number.
+    /// Whether all values of the layer are strings, so that `"5"` may be a number.
     pub(super) fn is_textual(&self, tag: Tag) -> bool {
         matches!(self.source(tag), Source::Environment(_) | Source::Set)
     }

@@ -10,7 +10,7 @@ use super::sections::{Allow, Section as _};
 /// The JSON Schema (draft 2020-12) of a configuration file.
 pub fn schema() -> Json {
     let mut properties = serde_json::Map::new();
-    // As they are written there: read, the paths would be those of this machine.
+    // The defaults as the file writes them: `Config` would have this machine's absolute paths.
     let defaults: Json = toml::from_str(DEFAULT).unwrap_or_default();
     for about in Config::about() {
         let name = about.name;

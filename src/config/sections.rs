@@ -27,7 +27,7 @@ use crate::policy::{Category, Mode, Pattern};
 use crate::tls::Alpn;
 use crate::tunnel::hello::Check;
 
-/// What is known of a section besides its values.
+/// A section's description.
 pub(super) struct About {
     pub name: &'static str,
     pub text: &'static str,

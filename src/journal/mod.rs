@@ -1,7 +1,7 @@
 //! What the process says of itself: metrics, the log, and one line for each tunnel and denial.
 //!
-//! The data path tells the [`Journal`] once of each beginning, end and denial. Everybody who wants to
-//! know of them listens here: metrics, the error ratio, the access line.
+//! The data path tells the journal once of each beginning, end and denial. Everybody who wants to know of
+//! them listens here: metrics, the error ratio, the access line.
 
 pub(crate) mod access;
 pub(crate) mod id;

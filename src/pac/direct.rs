@@ -1,5 +1,5 @@
-//! `pac.direct`: the hosts that never go to a proxy. What one entry is, how it is written, and
-//! which hosts it covers; the JavaScript that says the same is the file's.
+//! `pac.direct`: the hosts that never go to a proxy. What one entry is, how it is written, and which hosts
+//! it covers; the PAC file says the same in JavaScript.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use crate::target::Host;
 pub enum Direct {
     /// Names without a dot: the word `plain`.
     Plain,
-    /// Hosts that a client gives as an address of this network. Names aren't looked up for it.
+    /// Hosts that are written as an address of this network. No name is looked up for it.
     Network(IpNet),
     /// Names, by the wildcard rules of the allow list.
     Pattern(Pattern),
@@ -29,7 +29,7 @@ impl Direct {
     /// # Errors
     /// Says what is wrong, and what was probably meant where that can be told.
     pub fn parse_name(text: &str) -> Result<Self, String> {
-        // What Windows calls plain names in a list of exceptions.
+        // The word of Windows for plain names in a list of exceptions.
         if text.eq_ignore_ascii_case("<local>") {
             return Err(format!("names without a dot are called {:?} here", Self::PLAIN));
         }

@@ -1,12 +1,11 @@
 //! The PAC file: sends hosts of the allow list to the proxies and all others elsewhere.
 //!
-//! It repeats the host half of the policy in JavaScript that old engines read (no newer than
-//! ES3): tables for exact names and for `*.suffix`, regular expressions for stars within labels.
-//! `shExpMatch` is no use, since its `*` crosses dots; nothing is resolved, so no lookup leaks or
-//! delays (`isInNet` would resolve, so addresses are read by the file itself); and there is no
-//! `DIRECT` behind the proxies, so a dead proxy never opens a way around.
-//! Ports and deny patterns are the proxy's to judge: a host with both an allow and a deny pattern
-//! is sent there and refused there, with a reason.
+//! It repeats the host half of the policy in JavaScript that old engines read (no newer than ES3): tables
+//! for exact names and for `*.suffix`, regular expressions for stars within labels. It doesn't use
+//! `shExpMatch`, whose `*` crosses dots. It resolves nothing, so that no lookup leaks or delays (`isInNet`
+//! would resolve, so the file reads addresses itself). No `DIRECT` follows the proxies, so that a dead
+//! proxy opens no way around. The proxy judges ports and deny patterns: it refuses a host with both an
+//! allow and a deny pattern, with a reason.
 
 mod direct;
 pub mod proxies;

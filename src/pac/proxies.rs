@@ -32,7 +32,7 @@ impl fmt::Display for Advertised {
     }
 }
 
-/// The proxies that can be named; the ports of configured listeners may still be 0.
+/// What a PAC file is made of besides the allow list; the ports of configured listeners may still be 0.
 #[derive(Clone, Debug, Default)]
 pub struct Advertise {
     /// `proxy.advertise`; wins when not empty.
@@ -114,8 +114,8 @@ impl Advertise {
     }
 }
 
-/// Each proxy by itself; with lanes the ports of one name and scheme together, where the first of
-/// them stands, since a browser counts its tunnels for each of them.
+/// One row for each proxy. With lanes, one row for all ports of a name and scheme, in the place of the
+/// first: a browser limits its tunnels per port.
 fn rows(proxies: &[Advertised], lanes: bool) -> Vec<Vec<Advertised>> {
     let mut rows: Vec<Vec<Advertised>> = Vec::new();
     for proxy in proxies {

@@ -1,7 +1,7 @@
 //! The part of the PAC file that is the same everywhere: functions in JavaScript no newer than ES3.
 //!
-//! What an engine hands over differs: capitals, a trailing dot, brackets round an IPv6 address or
-//! none, an IPv4 address in IPv6 notation. All of it comes down to one form before it is looked up.
+//! Engines pass a host in different forms: capitals, a trailing dot, an IPv6 address with or without
+//! brackets, an IPv4 address in IPv6 notation. The script brings it into one form before it looks it up.
 
 /// Names and addresses against the tables above.
 pub(super) const LOOKUP: &str = r#"

@@ -1,12 +1,12 @@
 //! Finds the patterns that match a host, in time that hardly depends on how many there are.
 //!
-//! An exact host is one hash lookup. A pattern with stars hangs under the literal labels at its
-//! end, so each end of the host that is as long as some of those, and begins at a label, is one
-//! more lookup. `*.suffix` is then decided. The rest is found by what stands before the first star:
-//! with one star, as in `rtc*.suffix`, a comparison decides, with more globset does (a glob
-//! alone takes most of the time a decision may take). AWS has no name with more; users' own patterns
-//! may, and a matcher that others have tested for years decides them. A lookup allocates nothing, but for the scratch
-//! space of a glob at its first use. Ports, ranks and reasons are not known here.
+//! An exact host is one hash lookup. A pattern with stars is filed under the literal labels at its end, its
+//! suffix. Each end of the host that has the length of a suffix, and begins at a label, is one more lookup.
+//! That decides `*.suffix`. The others are found by the text before their first star: with one star, as in
+//! `rtc*.suffix`, a comparison decides; with more, globset does (one glob takes most of the time that a
+//! decision may take). AWS has no name with more than one; administrators' own patterns may, and a matcher
+//! that others have tested for years decides them. A lookup allocates nothing, except the scratch space of
+//! a glob at its first use. Ports, ranks and reasons are not known here.
 
 use std::collections::HashMap;
 
@@ -67,7 +67,7 @@ impl Index {
         index
     }
 
-    /// Hands the number of every pattern that matches to `found`, exact ones first.
+    /// Calls `found` with the number of every pattern that matches, exact ones first.
     pub(super) fn each(&self, host: &Host, mut found: impl FnMut(u32)) {
         if let Some(ids) = self.exact.get(host) {
             ids.iter().copied().for_each(&mut found);
@@ -142,8 +142,8 @@ impl Head {
     }
 }
 
-/// The last `length` bytes of the name, if they begin a label and are not the whole name. A length
-/// of 0 is below any name.
+/// The last `length` bytes of the name, if they begin a label and are not the whole name. A length of 0
+/// fits any name.
 fn suffix_at_label(name: &str, length: usize) -> Option<&str> {
     if length == 0 {
         return Some("");

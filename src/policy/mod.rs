@@ -1,7 +1,7 @@
 //! The policy: from a parsed target to a decision with its reason and rule. Pure, no I/O.
 //!
-//! A [`Policy`] is compiled once from resolved rules and deny patterns and never changes. It looks
-//! at the target alone; what a name resolves to and what the first bytes say is judged elsewhere.
+//! A [`Policy`] is compiled once from resolved rules and deny patterns and never changes. It judges the
+//! target alone; other rooms judge what a name resolves to and what the first bytes say.
 
 mod index;
 mod nearest;
@@ -21,7 +21,7 @@ use strum::{IntoStaticStr, VariantArray};
 use crate::target::Target;
 use index::Index;
 
-/// Which rule of the policy that made the decision.
+/// A rule of the policy that made the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleId(u32);
 
@@ -66,7 +66,7 @@ pub enum Decision<'a> {
     },
 }
 
-/// What a denial rests on.
+/// Why a target is denied: the pattern or rule.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum By<'a> {
     /// The deny pattern that matches.
@@ -91,7 +91,7 @@ impl<'a> By<'a> {
 pub struct Policy {
     rules: Vec<Rule>,
     deny: Vec<Pattern>,
-    /// TCP rules only: what goes over UDP never passes the proxy.
+    /// TCP rules only: UDP traffic never passes the proxy.
     allow_index: Index,
     deny_index: Index,
 }
@@ -167,8 +167,8 @@ impl Policy {
         }
     }
 
-    /// For a denied target, the rule that an administrator may have had in mind, and why it does
-    /// not apply. None for an allowed target, or when nothing comes near. Not for the data path.
+    /// For a denied target, the rule that an administrator may have had in mind, and why it does not apply.
+    /// None for an allowed target, or when no rule is similar. Not for the data path.
     #[must_use]
     pub fn nearest(&self, target: &Target) -> Option<Nearest> {
         match self.decide(target) {

@@ -1,4 +1,4 @@
-//! For a denied target: the rule that comes nearest, and why it does not apply.
+//! For a denied target: the most similar rule, and why it does not apply.
 //!
 //! Runs for people (`explain`, logs, refusals); it looks at every rule and allocates. It never
 //! decides anything.
@@ -11,7 +11,7 @@ use super::pattern::label_matches;
 use super::{Breadth, By, Pattern, Policy, Protocol, Reason, Rule, RuleId};
 use crate::target::{Host, Target};
 
-/// Labels that differ by this many edits or fewer look like a slip of the keyboard.
+/// Labels that differ by this many edits or fewer look like a typing error.
 const TYPO: usize = 2;
 
 /// The rule nearest to a denied target.
@@ -21,14 +21,13 @@ pub struct Nearest {
     pub rule: String,
     /// Why it does not apply, in one sentence without a full stop.
     pub why: String,
-    /// The allow rule whose traffic a host like this carries: the one that matches it, or that it
-    /// differs from by a slip of the keyboard, its depth or its Region. None for what merely
-    /// resembles one.
+    /// The allow rule whose traffic a host like this carries: the one that matches it, or one that it
+    /// differs from by a typing error, its depth or its Region. None where it merely resembles a rule.
     #[serde(skip)]
     pub same: Option<RuleId>,
 }
 
-/// `by` is what the decision rests on.
+/// `by`: the pattern or rule of the decision.
 pub(super) fn find(policy: &Policy, target: &Target, reason: Reason, by: Option<By<'_>>) -> Option<Nearest> {
     match reason {
         Reason::DenyRule => Some(denied_although(policy, target, by?.pattern())),
@@ -92,7 +91,7 @@ fn past_the_proxy((id, rule): (RuleId, &Rule)) -> Nearest {
     }
 }
 
-/// The ports of all TCP rules that match the host, since any of them would have done.
+/// The ports of all TCP rules that match the host: each of them is allowed.
 fn ports_of(policy: &Policy, target: &Target) -> String {
     let mut ports: Vec<u16> = policy
         .rules
@@ -148,9 +147,9 @@ struct Likeness {
     same: bool,
 }
 
-/// How the name differs from the pattern of a rule. None for names that have too little in common
-/// to be a help, and for those of another service: in AWS's names most labels are the same for all
-/// services (`sso.eu-central-1.amazonaws.com`, `execute-api.eu-central-1.amazonaws.com`).
+/// How the name differs from the pattern of a rule. None for names that have too little in common to help,
+/// and for those of another service: in AWS's names most labels are the same for all services
+/// (`sso.eu-central-1.amazonaws.com`, `execute-api.eu-central-1.amazonaws.com`).
 fn compare(rule: &Rule, name: &str) -> Option<Likeness> {
     let pattern = &rule.pattern;
     let (tail, deep) = match pattern.as_str().strip_prefix("*.") {
@@ -190,7 +189,7 @@ fn compare(rule: &Rule, name: &str) -> Option<Likeness> {
             let edits = strsim::osa_distance(wanted, found);
             let typo = edits <= TYPO && edits * 2 < wanted.len().min(found.len()) && in_common >= 1;
             let region = is_region(wanted) && is_region(found) && in_common >= 2;
-            // Of names that are one customer's own, the first label is the customer's.
+            // Where names belong to one customer each, the first label names the customer.
             let neighbour = rule.breadth == Breadth::Tenant
                 && pattern.is_exact()
                 && at + 1 == pattern.as_str().split('.').count()

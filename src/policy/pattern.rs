@@ -1,9 +1,9 @@
 //! A host pattern of the allow or deny list: its normal form and what it matches.
 //!
-//! `*` is any run of characters, also an empty one, within one label; a leading `*.` stands for
-//! one or more whole labels, never for none. An IP literal is matched by nothing but the same
-//! literal. The matcher here takes one pattern at a time and is the plain statement of those rules; the index
-//! over all patterns is next door.
+//! `*` is any run of characters, also an empty one, within one label; a leading `*.` stands for one or more
+//! whole labels, never for none. An IP literal is matched by nothing but the same literal. The matcher here
+//! takes one pattern at a time and is the plain statement of those rules; the index over all patterns is in
+//! `index`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,8 +19,8 @@ pub struct Pattern {
     exact: Option<Host>,
 }
 
-/// Why a text is not a pattern, and what was probably meant. Printed, it says both; what the text
-/// was is left to the caller.
+/// Why a text is not a pattern, and what was probably meant. Printed, it says both; the caller adds the
+/// text itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PatternError {
     cause: Cause,
@@ -132,8 +132,8 @@ impl Pattern {
         Ok(Self::exact(Host::Name(name.into())))
     }
 
-    /// Why an allow rule should hardly be this broad: every owner of some domain under a top-level
-    /// domain satisfies it (`*.com`, `shop*.com`, `example.*`).
+    /// Why a pattern is probably too broad for an allow rule: everybody can register a domain that it
+    /// matches (`*.com`, `shop*.com`, `example.*`).
     #[must_use]
     pub fn too_broad(&self) -> Option<&'static str> {
         let mut labels = self.text.rsplit('.');
@@ -261,7 +261,8 @@ fn ipv6(text: &str) -> Option<Ipv6Addr> {
     inner.parse().ok()
 }
 
-/// The parts of what may be an address bar's text.
+/// The parts of a text that may have been pasted from an address bar. `Target::parse_human` can't take it
+/// apart: what is wrong here may still hold a pattern, which has stars.
 struct Parts<'a> {
     scheme: bool,
     host: &'a str,
@@ -282,9 +283,9 @@ fn parts(text: &str) -> Parts<'_> {
     Parts { scheme, host, port }
 }
 
-/// The patterns that were probably meant by a text that is none: what is left without scheme,
-/// user, port, path, doubled stars and dots. A leading dot stands elsewhere for a domain with all
-/// names below it, which are two patterns here.
+/// The patterns that were probably meant by a text that is none: the text without scheme, user, port, path,
+/// doubled stars and dots. In other products a leading dot stands for a domain with all names below it,
+/// which are two patterns here.
 fn meant(text: &str) -> Vec<String> {
     let mut host = parts(text).host.trim_end_matches('.').to_lowercase();
     while host.contains("**") {
@@ -298,7 +299,7 @@ fn meant(text: &str) -> Vec<String> {
     candidates.into_iter().filter(|write| write != text && Pattern::read(write).is_ok()).collect()
 }
 
-/// URLs, paths, ports and user information, and what other lists write for a domain.
+/// Refuses URLs, paths, ports and user information, and what other products write for a domain.
 fn refuse_what_is_not_a_host(text: &str) -> Result<(), Cause> {
     let Parts { scheme, host, port } = parts(text);
     if scheme {

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use strum::{Display, IntoStaticStr, VariantArray};
 
-/// What a host is used for. The only values that the `category` label of a metric can have,
-/// besides `none` for what report mode let through.
+/// What a host is used for. The `category` label of a metric has only these values, and `none` for tunnels
+/// that report mode let through.
 #[derive(
     Clone,
     Copy,
@@ -103,8 +103,8 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// A rule that the configuration adds to those of the catalogue: TCP, and the customer's own
-    /// until somebody knows better.
+    /// A rule that the configuration adds to those of the catalogue: TCP, and `Tenant` until the plan finds
+    /// otherwise.
     #[must_use]
     pub fn added(pattern: super::Pattern, ports: Vec<u16>, category: Category) -> Self {
         Self {

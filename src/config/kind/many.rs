@@ -1,5 +1,5 @@
-//! The kinds of keys whose values are made of other values: lists, tables, optional keys. Single
-//! values are the matter of `kind`.
+//! The kinds of keys whose values are made of other values: lists, tables, optional keys. The kinds of
+//! single values are in `kind`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,7 +43,7 @@ impl<K: Kind<Value: PartialEq>> List<K> {
         let read = self.read(key, &list, reading);
         reading.problems.truncate(problems);
         let list = shown(&list);
-        // A list that is shortened in messages can't be copied from them.
+        // None for a list that the message would shorten: nobody could copy it.
         read.filter(|read| !read.is_empty() && !list.contains('…')).map(|_| list)
     }
 }

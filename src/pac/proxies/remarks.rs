@@ -1,5 +1,5 @@
-//! What an administrator should know of the PAC file that a configuration makes: where what is
-//! advertised and what listens don't fit. Each is valid, and some are meant; pure.
+//! Warnings and notes about the PAC file of a configuration: where `proxy.advertise` and the listeners
+//! don't fit. Every such configuration is valid, and some are intended; pure.
 
 use super::{Advertise, Advertised, rows};
 use crate::policy::{Policy, Protocol};
@@ -8,9 +8,9 @@ use crate::target::Host;
 /// One line about the PAC file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remark {
-    /// Hardly meant.
+    /// Probably a mistake.
     Warning(String),
-    /// Right behind a port mapping or a balancer, and else a mistake.
+    /// Correct behind a port mapping or a balancer, otherwise a mistake.
     Note(String),
 }
 
