@@ -99,11 +99,11 @@ pub struct Barred {
     pub address: IpAddr,
     /// The kind of range that it is in, or that the IPv4 address in it is in.
     pub special: Special,
-    /// The IPv4 address in it, where that is the one which is not dialled.
+    /// The IPv4 address in it, where that one is why the address is not dialled.
     pub embedded: Option<Ipv4Addr>,
 }
 
-/// Why, as it goes on behind "the name resolves to".
+/// Continues a sentence that begins "the name resolves to".
 impl fmt::Display for Barred {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, special, embedded } = self;
@@ -127,7 +127,7 @@ pub fn judge(address: IpAddr, allowed: &[IpNet]) -> Result<(), Barred> {
         IpAddr::V4(_) => None,
         IpAddr::V6(outer) => {
             let networks = allowed.iter().filter(|network| network.contains(&address));
-            // One that nobody allowed is described as the commonest translators would read it.
+            // An address in no allowed network is described as the commonest translators read it.
             let network = networks.map(IpNet::prefix_len).max().unwrap_or(96);
             embedded(outer, network)
                 .filter(|inner| !allows((*inner).into()))
@@ -143,8 +143,8 @@ pub fn judge(address: IpAddr, allowed: &[IpNet]) -> Result<(), Barred> {
     }
 }
 
-/// All the addresses that dialling this one may reach: itself, without IPv4-mapped clothes, and the
-/// IPv4 addresses in it.
+/// All addresses that dialling this one may reach: itself, as IPv4 where it is IPv4-mapped, and the IPv4
+/// addresses in it.
 pub fn reached_by(address: IpAddr) -> impl Iterator<Item = IpAddr> {
     let address = address.to_canonical();
     let inner = match address {

@@ -29,8 +29,8 @@ impl Outcome {
     }
 }
 
-/// Why a request was refused before anything was dialled: the label `reason` of
-/// `ccpgate_denied_total`. What fails later is a tunnel with an outcome.
+/// Why a request was refused before anything was dialled: the label `reason` of `ccpgate_denied_total`. A
+/// request that fails later is a tunnel with an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, VariantArray, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case", const_into_str)]
@@ -60,7 +60,7 @@ impl From<Reason> for Denial {
     }
 }
 
-/// What report mode lets through and enforce mode would end: the label `reason` of
+/// What report mode lets through and enforce mode would refuse or end: the label `reason` of
 /// `ccpgate_reported_total`, and `would_deny` in an access line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, VariantArray, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
@@ -85,7 +85,7 @@ impl From<Reason> for WouldDeny {
     }
 }
 
-/// How far a request came on its way to a tunnel's end.
+/// How far a request came, from the decision to the end of its tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case", const_into_str)]
@@ -137,7 +137,7 @@ pub enum HandshakeFailure {
     /// The client closed or reset within the handshake, and said nothing.
     Closed,
     Timeout,
-    /// Ours.
+    /// This proxy failed.
     Internal,
 }
 

@@ -1,5 +1,5 @@
-//! Config → Plan: the allow list, resolved and ordered. A plan that exists is valid; making one opens
-//! nothing, so every command can, and checking a configuration is safe anywhere.
+//! Config → Plan: the allow list, resolved and ordered. A plan that exists is valid. Making one opens
+//! nothing, so that every command can make one, and checking a configuration is safe anywhere.
 
 use crate::catalogue;
 use crate::config::{Config, Loaded};
@@ -11,12 +11,12 @@ use crate::policy::{Breadth, Policy, Rule};
 use crate::target::Target;
 use crate::tls::material;
 
-/// The part of a configuration that the policy is made of.
+/// The policy that a configuration makes, and what goes with it.
 pub struct Plan {
     pub policy: Policy,
-    /// What an administrator should know about the list, one line each.
+    /// Warnings about the list, one line each.
     pub warnings: Vec<String>,
-    /// Where the configuration came from, to be shown.
+    /// Where the configuration came from, for messages.
     pub source: String,
     pub connect_to: ConnectTo,
 }
@@ -56,7 +56,7 @@ impl Plan {
         Self { policy: Policy::new(rules, config.policy.deny.clone()), warnings, source, connect_to }
     }
 
-    /// The parent proxy that carries a target; none where it is dialled from here.
+    /// The parent proxy that carries a target; none where this process dials the target itself.
     pub fn parent_for<'a>(&self, config: &'a Config, target: &Target) -> Option<&'a ParentUrl> {
         if self.connect_to.address_for(target).is_some() {
             return None;
@@ -82,7 +82,7 @@ impl From<&Config> for Advertise {
 /// The parent proxy of a configuration, with the files that it names.
 ///
 /// # Errors
-/// In words, with the key and the file.
+/// What is wrong, with the key and the file.
 pub(crate) fn parent(config: &Config) -> Result<Option<Parent>, String> {
     let egress = &config.egress;
     let Some(url) = egress.proxy.clone() else { return Ok(None) };
@@ -95,7 +95,7 @@ pub(crate) fn parent(config: &Config) -> Result<Option<Parent>, String> {
     .map(Some)
 }
 
-/// What the TLS listener is to be served with: the files that a configuration names, and its shift.
+/// What the TLS listener serves with: the files that a configuration names, and its shift.
 pub(crate) fn tls(config: &Config) -> material::Options<'_> {
     let (tls, shift) = (&config.tls, &config.shift);
     material::Options {

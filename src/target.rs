@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub const MAX_NAME: usize = 253;
 /// Longest label (RFC 1035 section 2.3.4).
 pub const MAX_LABEL: usize = 63;
-/// The port of a target for people that names none.
+/// The port of a target that an administrator types without one.
 pub const DEFAULT_PORT: u16 = 443;
 
 /// A host in normal form.
@@ -41,9 +41,9 @@ impl fmt::Display for Authority<'_> {
     }
 }
 
-/// The path of a request target in origin form, which alone decides what a server of ours answers:
-/// neither a query, with which people get round caches, nor a fragment, which belongs to the client
-/// (RFC 9110 §7.1), is part of it.
+/// The path of a request target in origin form, which alone decides what a server of ours answers: neither
+/// a query, which people add to get past caches, nor a fragment, which belongs to the client (RFC 9110
+/// §7.1), is part of it.
 pub fn path(origin_form: &str) -> &str {
     origin_form.split(['?', '#']).next().unwrap_or_default()
 }
@@ -144,7 +144,7 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Piece by piece: every tunnel is written once.
+        // Piece by piece, without an intermediate text: every tunnel writes its target.
         match &self.host {
             Host::Ip(IpAddr::V6(address)) => write!(f, "[{address}]")?,
             Host::Ip(address) => address.fmt(f)?,

@@ -1,6 +1,6 @@
 //! IPv4 addresses inside IPv6 ones: a client that dials the outer address reaches the inner one, behind a
-//! translator, a tunnel or a relay. Where an operator's own NAT64 prefix lies in ordinary space
-//! (RFC 6052 section 2.2), nothing in the address tells, and none is found.
+//! translator, a tunnel or a relay. An operator's own NAT64 prefix in ordinary space (RFC 6052 section 2.2)
+//! can't be recognised by the address; then none is found.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -52,7 +52,7 @@ fn local_nat64(address: Ipv6Addr, network: u8) -> [Option<Ipv4Addr>; 4] {
             continue;
         }
         let (inner, rest_is_zero) = behind(address, usize::from(length));
-        // Nothing is translated to 0.0.0.0/8: it only says that this is not the prefix.
+        // No translator uses 0.0.0.0/8: the prefix has another length.
         if inner.octets()[0] != 0 {
             found[place] = Some(inner);
             told = rest_is_zero;

@@ -1,5 +1,5 @@
-//! A listener for people, probes and scrapers, served by hyper: its places, its time-outs, the form of
-//! its answers. What is answered is its owner's business.
+//! A listener for people, probes and scrapers, served by hyper: its places, its time-outs, the form of its
+//! answers. The caller answers the requests.
 //!
 //! A connection holds one of the places for as long as it lives. A stream (server-sent events) lives
 //! for hours: once there is one it needs a quota of its own and gives its place back, so that a
@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 use crate::net::accept::Setbacks;
 use crate::proxy::listener::Stop;
 
-/// Scrapers, probes and a few people; a flood of them must not take descriptors from tunnels.
+/// Enough for scrapers, probes and a few people; a flood must not take descriptors from tunnels.
 const PLACES: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -45,7 +45,7 @@ pub(super) async fn serve(
     let places = Arc::new(Semaphore::new(PLACES));
     let mut setbacks = Setbacks::default();
     loop {
-        // With all places taken, further connections wait in the kernel's queue.
+        // While all places are taken, further connections wait in the kernel's queue.
         let next = async {
             let place = places.clone().acquire_owned().await;
             (place, listener.accept().await)
@@ -69,7 +69,7 @@ pub(super) async fn serve(
                 let answer = answer(&request);
                 async move { Ok::<_, Infallible>(answer) }
             });
-            // A scraper that goes away half-way is its own affair.
+            // An error means that the client has gone.
             let _ = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
@@ -81,12 +81,12 @@ pub(super) async fn serve(
     }
 }
 
-/// An answer in words.
+/// A text answer.
 pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     typed(status, "text/plain; charset=utf-8", body)
 }
 
-/// An answer that browsers take for nothing but its type, and nobody keeps.
+/// An answer whose type browsers must not guess and that nobody may cache.
 pub(super) fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;

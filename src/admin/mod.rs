@@ -29,13 +29,13 @@ pub(crate) struct Admin {
 /// A path, and what answers there.
 struct Route {
     path: &'static str,
-    /// Only for requests that call this listener by an address or a name of its own: a page from
-    /// elsewhere in an agent's browser must not read it by making its own name lead here (DNS rebinding).
+    /// Answers only requests whose `Host` is an address or a configured name of this listener: a foreign
+    /// page in an agent's browser must not read it by pointing its own name here (DNS rebinding).
     own_names: bool,
     answer: fn(&Admin) -> Answer,
 }
 
-/// All that there is, in the order in which it is listed.
+/// All routes, in the order of the list that `/` shows.
 const ROUTES: [Route; 6] = [
     Route { path: "/", own_names: true, answer: page },
     Route { path: "/metrics", own_names: false, answer: metrics },
@@ -107,7 +107,7 @@ fn pac(admin: &Admin) -> Answer {
     }
 }
 
-/// Where everything else is.
+/// The list of all routes.
 fn page(_: &Admin) -> Answer {
     let others = ROUTES.iter().map(|route| route.path).filter(|path| *path != "/");
     let links: String = others.map(|to| format!("<li><a href=\"{to}\">{to}</a></li>")).collect();

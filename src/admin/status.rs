@@ -1,4 +1,4 @@
-//! `/api/status`: how this process does, for programs.
+//! `/api/status`: the state of this process, for programs.
 
 use hyper::StatusCode;
 use serde_json::json;

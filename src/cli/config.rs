@@ -53,7 +53,7 @@ fn check(sources: &Sources) -> Result<(), Failure> {
     say(&summary(&loaded.config, &plan))
 }
 
-/// What a sound configuration amounts to.
+/// Sums up a valid configuration.
 fn summary(config: &Config, plan: &Plan) -> String {
     let rules = plan.policy.rules();
     let tcp = rules.iter().filter(|r| r.protocol == Protocol::Tcp).count();
@@ -77,7 +77,7 @@ fn summary(config: &Config, plan: &Plan) -> String {
     )
 }
 
-/// Loads the configuration and reads the files it names: the problems of both at once.
+/// Loads the configuration and reads the files that it names, and reports the problems of both at once.
 fn load_with_files(sources: &Sources) -> Result<Loaded, Failure> {
     let usage = |problems: Vec<String>| Failure::Usage(problems.join("\nccpgate: "));
     match config::load(sources) {

@@ -18,7 +18,7 @@ fn is_credential(file: &Path, own: Option<&OsStr>) -> bool {
     file.starts_with(ALL) || own.is_some_and(|own| !own.is_empty() && file.starts_with(own))
 }
 
-/// Says which files (`what`) could not be looked at, and who will.
+/// Says which files (`what`) could not be checked here, and what checks them.
 pub(super) fn not_checked(what: &str, files: &[PathBuf]) -> String {
     let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     format!(

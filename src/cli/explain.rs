@@ -50,7 +50,7 @@ impl Args {
     }
 }
 
-/// Returns whether one of them is denied.
+/// Returns whether one of the targets is denied.
 fn explain_targets(targets: &[String], json: bool, sources: &Sources) -> Result<bool, Failure> {
     let (loaded, plan) = load::plan(sources)?;
     let config = &loaded.config;
@@ -88,7 +88,7 @@ fn explain_targets(targets: &[String], json: bool, sources: &Sources) -> Result<
     Ok(explained.iter().any(|explanation| explanation.decision == Verdict::Denied))
 }
 
-/// An explanation, and by what configuration it holds.
+/// An explanation, and the configuration that it holds for.
 #[derive(Serialize)]
 struct Answer<'a> {
     #[serde(flatten)]
@@ -100,11 +100,11 @@ struct Answer<'a> {
 struct Configuration<'a> {
     /// The file that was read; null: the embedded default.
     file: Option<String>,
-    /// The names of the variables that count.
+    /// The names of the variables that were read.
     variables: Vec<&'a str>,
 }
 
-/// What the catalogue knows of a host that the configuration leaves out.
+/// The catalogue's endpoint for a host that the configuration leaves out.
 fn elsewhere(config: &Config, target: &Target) -> Option<Elsewhere> {
     let Host::Name(name) = &target.host else { return None };
     find_elsewhere_given(name, &config.connect)
@@ -130,7 +130,7 @@ fn explain_symptom(text: &str, json: bool) -> Result<bool, Failure> {
     Ok(answer.matches.is_empty())
 }
 
-/// Returns whether a failure of network or proxy is in it.
+/// Returns whether the log has a failure of the network or the proxy.
 fn explain_log(file: &Path, json: bool) -> Result<bool, Failure> {
     let wrong = |why: String| Failure::Usage(format!("{}: {why}", file.display()));
     let entries = agent_log::read::read(&log_bytes(file).map_err(wrong)?).map_err(wrong)?;

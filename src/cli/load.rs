@@ -1,5 +1,5 @@
-//! The configuration and the plan for all commands, and what is said of them on standard error: by
-//! which file the command answers, where that could surprise, and warnings where they are news.
+//! The configuration and the plan for all commands, and what standard error says of them: which file the
+//! answer is based on, where that could surprise, and warnings.
 
 use super::Failure;
 use super::out::{tell, warn};
@@ -15,19 +15,20 @@ pub(super) fn plan(sources: &Sources) -> Result<(Loaded, Plan), Failure> {
     Ok((loaded, plan))
 }
 
-/// By which file the command answers, where that could surprise.
+/// Says which file the answer is based on, where that could surprise.
 pub(super) fn note_sources(sources: &Sources) {
     if let Some(surprise) = sources.surprise() {
         tell(surprise);
     }
 }
 
-/// All warnings about the allow list: with the list, and with a check.
+/// Prints all warnings about the allow list, for `allowlist` and `config check`.
 pub(super) fn warn_of(plan: &Plan) {
     plan.warnings.iter().for_each(warn);
 }
 
-/// One line where the answer is about something else; any instance is named in any case.
+/// Prints one line about the warnings, for commands that answer something else. A list that allows any
+/// instance is always named.
 pub(super) fn warn_in_short(config: &Config, plan: &Plan) {
     let (any, count) = (config.connect.instances.iter().any(|alias| alias == "*"), plan.warnings.len());
     match (any, count) {
@@ -42,7 +43,7 @@ pub(super) fn warn_in_short(config: &Config, plan: &Plan) {
     }
 }
 
-/// What should be known of the PAC file.
+/// Prints warnings and notes about the PAC file.
 pub(super) fn remark(config: &Config, plan: &Plan) {
     for remark in proxies::remarks(&config.into(), &plan.policy) {
         match remark {

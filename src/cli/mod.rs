@@ -113,7 +113,8 @@ impl Command {
     }
 }
 
-/// Help, version, or wrong usage. What older or newer manuals name is told from a typing error.
+/// Help, version, or wrong usage. A command of another version's manual gets another answer than a typing
+/// error.
 fn refuse(error: &clap::Error) -> ! {
     if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(name))) =
         (error.kind(), error.get(ContextKind::InvalidSubcommand))
@@ -123,7 +124,7 @@ fn refuse(error: &clap::Error) -> ! {
         std::process::exit(FAILED.into());
     }
     if !serve::refused(error) {
-        // Help and version are results, and as such on standard output.
+        // Help and version are results, so they go to standard output.
         if let Err(unwritten) = out::written(error.print().and_then(|()| io::stdout().flush())) {
             tell(format_args!("can't write: {unwritten}"));
             std::process::exit(FAILED.into());

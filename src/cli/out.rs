@@ -7,13 +7,12 @@ use serde::Serialize;
 
 use super::Failure;
 
-/// Says something on standard error. Where that is closed or full there is nobody left to tell, and
-/// the exit code says the rest.
+/// Prints a line on standard error. Where that is closed or full, only the exit code can tell.
 pub(super) fn tell(message: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "ccpgate: {message}");
 }
 
-/// Says on standard error what should be thought about.
+/// Prints a warning on standard error.
 pub(super) fn warn(warning: impl fmt::Display) {
     tell(format_args!("warning: {warning}"));
 }
@@ -32,7 +31,7 @@ pub(super) fn say_json(value: &impl Serialize) -> Result<(), Failure> {
     say(&text)
 }
 
-/// A reader that has seen enough, as `| head` has, takes nothing from the answer.
+/// A reader that has seen enough, as `| head` has, is no error.
 pub(super) fn written(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

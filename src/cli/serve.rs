@@ -9,8 +9,8 @@ use crate::journal::log::Format;
 use crate::journal::{journald, last};
 use crate::serve::{self, ServeError, notify};
 
-/// EX_TEMPFAIL of sysexits.h, to a service manager alone: the units start again after it, and not
-/// after 2, which no second try mends.
+/// EX_TEMPFAIL of sysexits.h, for a service manager only: the units restart after it, and not after 2,
+/// which no second start mends.
 const TRY_AGAIN: u8 = 75;
 
 /// Run the proxy and the admin listener until SIGTERM; SIGHUP reloads the configuration.

@@ -1,7 +1,7 @@
-//! `ccpgate explain --log`: what an agent's own log says of failures, and whose they are.
+//! `ccpgate explain --log`: what an agent's own log says of failures, and whose fault they are.
 //!
-//! Pure: bytes in, report out. [`report`] takes the tunnels that the proxy saw of that desk, where
-//! somebody has them; without, the log speaks for itself.
+//! Pure: bytes in, report out. [`report`] takes the tunnels that the proxy saw of that desk, where they are
+//! known; without them it rests on the log alone.
 
 pub mod join;
 pub mod read;
@@ -21,7 +21,7 @@ use read::Entry;
 /// The largest log that is read, in bytes: the panel keeps an hour, which is a few MiB.
 pub const LARGEST: usize = 64 << 20;
 
-/// Lines of one story that are no further apart are one failure.
+/// Lines of one story that are no further apart than this are one failure.
 const TOGETHER: SignedDuration = SignedDuration::from_secs(15);
 /// The same for what the panel tries again and again, 30 s apart at most.
 const REPEATED: SignedDuration = SignedDuration::from_secs(60);
@@ -34,13 +34,13 @@ pub struct Report {
     pub entries: usize,
     /// AWS's clock minus the desk's, as the panel measured it last; null where the log has none.
     pub skew_ms: Option<i64>,
-    /// Set where the desk's clock is off by more than it may be.
+    /// Set where the desk's clock is wrong by more than it may be.
     pub clock: Option<Clock>,
     /// By time.
     pub errors: Vec<Failure>,
 }
 
-/// A clock that is off.
+/// A desk's clock that is wrong.
 #[derive(Debug, Serialize)]
 pub struct Clock {
     pub cause: Cause,
@@ -59,7 +59,7 @@ pub struct Failure {
     pub corrected_time: Option<Timestamp>,
     /// The line that says most.
     pub text: String,
-    /// How many lines say so.
+    /// How many lines make up this failure.
     pub lines: usize,
     /// Of the last one.
     #[serde(serialize_with = "iso")]
@@ -81,7 +81,7 @@ impl Report {
     }
 }
 
-/// Finds the failures in a log. `tunnels` are those of this desk; none where nobody asked the proxy.
+/// Finds the failures in a log. `tunnels` are those of this desk; none where the proxy wasn't asked.
 #[must_use]
 pub fn report(mut entries: Vec<Entry>, tunnels: Option<&[Tunnel]>) -> Report {
     // Entries of several windows are mixed; without a time an entry stays behind the one before.
@@ -108,7 +108,7 @@ pub fn report(mut entries: Vec<Entry>, tunnels: Option<&[Tunnel]>) -> Report {
         }
         stories.push(Episode { story, lines: vec![(entry, rows)] });
     }
-    // The skew that held then, so that a clock that was set in between hurts nobody.
+    // The skew of that time: somebody may have set the clock in between.
     let skews: Vec<(Option<Timestamp>, i64)> =
         entries.iter().filter_map(|entry| Some((entry.time, entry.skew_ms?))).collect();
     let skew_at = |time: Option<Timestamp>| {
@@ -146,7 +146,7 @@ impl Episode<'_> {
 
     fn failure(&self, skew_ms: Option<i64>, tunnels: Option<&[Tunnel]>) -> Failure {
         let all: Vec<&str> = self.lines.iter().map(|(entry, _)| entry.text.as_str()).collect();
-        // A few lines say it: a story that repeats itself for an hour is not compared as a whole.
+        // The first lines suffice: a story that repeats itself for an hour is not compared as a whole.
         let together = Lines::of(&all[..all.len().min(20)].join("\n"));
         let shown: Vec<&'static Symptom> =
             together.iter().copied().filter(|row| !is_hidden(row, &together)).collect();
@@ -154,7 +154,7 @@ impl Episode<'_> {
             let says = |rows: &[&Symptom]| rows.iter().any(|said| said.id == row.id);
             self.lines.iter().find(|(entry, rows)| says(rows) && (entry.error || !error))
         };
-        // An error before a warning; what many lines say together has no line of its own.
+        // An error before a warning. A row that matches several lines together has no line of its own.
         let ended = shown.iter().find(|row| of(row, true).is_some());
         let several = shown.iter().find(|row| of(row, false).is_none());
         let row = *several.or(ended).or(shown.first()).unwrap_or(&self.lines[0].1[0]);

@@ -1,4 +1,4 @@
-//! How alike two texts are, for texts that somebody read aloud, typed, or cut out of a log.
+//! How similar two texts are, for texts that somebody read aloud, typed, or cut out of a log.
 //!
 //! Letters and digits count, everything else only separates words. Typing errors are a letter too
 //! many, too few, another one, or two that changed places. Time and memory are bounded by the
@@ -54,8 +54,8 @@ impl Normal {
         self.0.is_empty()
     }
 
-    /// Where a text stands in this one, without errors and as whole words, from there on. What is
-    /// shorter than what may stand inside another text is never found.
+    /// Where a text occurs in this one, at `from` or later, without errors and as whole words. A text
+    /// shorter than 8 characters is never found: it may not stand inside another.
     #[must_use]
     pub fn position(&self, part: &Self, from: usize) -> Option<usize> {
         if part.len() < INSIDE {
@@ -95,8 +95,8 @@ pub struct Place {
 /// The shortest text that is looked for inside another one; shorter ones have to be all of it.
 const INSIDE: usize = 8;
 
-/// The best place of the pattern, if it is good enough: the pattern inside the text, the pattern
-/// against the whole text, or the text as a part of the pattern.
+/// The best match of the pattern, if it is good enough: the pattern inside the text, the pattern against
+/// the whole text, or the text as a part of the pattern.
 #[must_use]
 pub fn find(pattern: &Normal, text: &Normal, from: usize) -> Option<Place> {
     if pattern.is_empty() || text.is_empty() || from >= text.len() {
@@ -154,7 +154,7 @@ const fn inside(length: usize) -> usize {
     }
 }
 
-/// How many errors it may have where it stands alone.
+/// How many errors a text of that length may have where it stands alone.
 const fn whole(length: usize) -> usize {
     match length {
         0..5 => 0,
@@ -174,7 +174,7 @@ fn align(pattern: &[char], text: &[char], all: bool) -> Option<(usize, usize, us
     let mut before: Vec<(usize, usize)> = Vec::new();
     let mut above: Vec<(usize, usize)> = Vec::with_capacity(text.len() + 1);
     for at in 0..=text.len() {
-        // Letters of the run that stand before the pattern's first one are errors, too.
+        // Letters of the run before the pattern's first letter are errors, too.
         above.push(match above.last() {
             Some((errors, start)) if !starts(at) => (errors + 1, *start),
             _ => (0, at),

@@ -1,4 +1,4 @@
-//! What `ccpgate explain` says about one target: the decision, its reason, and what comes nearest.
+//! What `ccpgate explain` says about one target: the decision, its reason, and the most similar rule.
 //!
 //! Pure: it reads the policy and writes words. Names are not resolved and nothing is dialled.
 
@@ -93,8 +93,8 @@ impl Explanation {
                     Some(By::Rule(_, rule)) => Some(rule),
                     Some(By::Deny(_)) | None => None,
                 };
-                // The host of one of these rules carries what the rule says; the catalogue's own
-                // row is about this very host, and so says more than a rule that it is near to.
+                // A host near one of these rules carries what the rule says. The catalogue's own row is
+                // about this very host, and so says more than a similar rule.
                 let near = nearest.as_ref().and_then(|near| policy.rule(near.same?));
                 let (protocol, ports, agent_sees) = match (named, elsewhere, near) {
                     (None, Some(row), _) => {

@@ -1,6 +1,6 @@
 //! `ccpgate explain --symptom`: what an agent's panel or log says, and what it proves.
 //!
-//! Fuzzy, because agents read aloud and people retype. Pure: it reads the catalogue alone.
+//! Fuzzy, because agents read aloud and people retype. Pure: it reads only the catalogue.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -51,14 +51,14 @@ pub struct Match {
     pub causes: &'static [Cause],
 }
 
-/// Looks the text up among all that is known.
+/// Looks the text up among all known texts.
 #[must_use]
 pub fn explain(text: &str) -> Answer {
     let cut = text.chars().nth(LONGEST).is_some();
     let symptom = text.chars().take(LONGEST).collect();
     let asked = Normal::new(text, LONGEST);
     let mut hits: Vec<Hit> = KNOWN.iter().filter_map(|row| row.hit(&asked)).collect();
-    // What explains more of the text comes first; what it is only a part of, last.
+    // Texts that explain more come first; those of which the asked text is only a part, last.
     hits.sort_by(|a, b| b.rank().cmp(&a.rank()).then(b.similarity.total_cmp(&a.similarity)));
     let mut kept: Vec<Hit> = Vec::new();
     for hit in hits {
@@ -71,7 +71,7 @@ pub fn explain(text: &str) -> Answer {
     Answer { schema_version: 1, symptom, matches: kept.into_iter().map(Match::from).collect(), cut }
 }
 
-/// Whether the row says nothing of its own beside the others.
+/// Whether the row adds nothing to the others.
 pub(super) fn is_hidden(row: &Symptom, among: &[&Symptom]) -> bool {
     among.iter().any(|other| other.id != row.id && (row.weak && !other.weak || other.hides.contains(&row.id)))
 }
@@ -93,10 +93,10 @@ static BEGINNINGS: LazyLock<HashSet<Vec<char>>> = LazyLock::new(|| {
 pub(super) struct Lines;
 
 impl Lines {
-    /// What explains more comes first.
+    /// Rows that explain more come first.
     pub(super) fn of(text: &str) -> Vec<&'static Symptom> {
         let said = Normal::new(text, LONGEST);
-        // Most lines of a log say nothing that is known; few begin a word like a known text.
+        // A quick test: most lines of a log have no word that begins like a known text.
         if !said.beginnings().any(|begin| BEGINNINGS.contains(begin)) {
             return Vec::new();
         }
@@ -164,7 +164,7 @@ struct Hit {
     similarity: f64,
     start: usize,
     end: usize,
-    /// The text is only a part of what is known.
+    /// The asked text is only a part of the known one.
     partial: bool,
 }
 
@@ -173,7 +173,7 @@ impl Hit {
         (!self.partial, self.found)
     }
 
-    /// Whether it explains most of what the other one explains.
+    /// Whether this hit explains most of what the other one explains.
     fn covers(&self, other: &Self) -> bool {
         let shared = self.end.min(other.end).saturating_sub(self.start.max(other.start));
         2 * shared > other.end - other.start

@@ -1,6 +1,6 @@
-//! What the systemd journal needs of a line that it reads from our standard error: the level in
-//! front (`<4>`, sd-daemon(3)), on every line of a text of several, and no time, since the journal
-//! puts its own in front. It takes the prefix off again, so a JSON line is an object all the same.
+//! The form of a line on standard error that the systemd journal reads: the level in front (`<4>`,
+//! sd-daemon(3)), on every line of a text of several, and no time, since the journal adds its own. The
+//! journal takes the prefix off again, so that a JSON line is still an object.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Of access lines: a denial is told on this level, too, since a policy that does its work is no warning.
+/// The level of access lines, denials included: a policy that does its work is no warning.
 pub(super) const INFO: &str = "<6>";
 const ERROR: &str = "<3>";
 
@@ -26,7 +26,7 @@ fn is_stream(named: &str, device: u64, inode: u64) -> bool {
     named.split_once(':').is_some_and(|(d, i)| d.parse() == Ok(device) && i.parse() == Ok(inode))
 }
 
-/// An error told before or after the log runs, as a service manager's journal wants it.
+/// The text of an error before or after the log runs, in the form for the journal.
 pub(crate) fn last_words(text: &str) -> String {
     if is_stderr() { prefixed(ERROR, text) } else { text.to_owned() }
 }
@@ -40,13 +40,13 @@ const fn prefix(level: &Level) -> &'static str {
     }
 }
 
-/// The prefix before each line, or the journal would give all but the first one its default level.
+/// Puts the prefix before each line, or the journal would give all but the first one its default level.
 fn prefixed(prefix: &str, text: &str) -> String {
     let lines = text.lines().map(|line| format!("{prefix}{line}"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Puts the level in front of what another format makes of an event.
+/// A format that puts the level in front of another format's line.
 pub(super) struct Journal<F>(pub F);
 
 impl<S, N, F> FormatEvent<S, N> for Journal<F>

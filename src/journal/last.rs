@@ -1,5 +1,5 @@
-//! The one line of a `serve` that can't start or go on, where the log is JSON: its reader takes every
-//! line for an object, also when there is no log yet or no longer.
+//! The one line of a `serve` that can't start or go on, where the log is JSON: whatever reads the log
+//! expects an object on every line, also before the log runs and after it.
 
 use std::io;
 

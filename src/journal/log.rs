@@ -14,12 +14,12 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::{journald, rate};
 
-/// What waits to be written at most; about 15,000 lines.
+/// Most bytes that wait to be written: about 15,000 lines.
 const BUFFER: usize = 4 << 20;
-/// Lines of this long are written together: one system call, and one wake-up, for all of them.
+/// Lines of so long a time are written together, with one system call and one wake-up.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// Lines of libraries in a second: what makes them write is mostly somebody on the network.
+/// Lines of libraries in a second: most of them are caused by somebody on the network.
 const OF_LIBRARIES: u32 = 20;
 
 /// The form of the lines: `log.format`.
@@ -137,7 +137,7 @@ fn write_out(buffer: &Buffer, out: &mut impl Write) {
         }
         std::mem::swap(&mut batch, &mut pending.bytes);
         drop(pending);
-        // Nobody is left to tell when the log itself fails; the tunnels go on.
+        // A failure of the log itself can't be reported; the tunnels go on.
         let _ = out.write_all(&batch).and_then(|()| out.flush());
         batch.clear();
         batch.shrink_to(64 * 1024);
@@ -148,7 +148,7 @@ fn write_out(buffer: &Buffer, out: &mut impl Write) {
     }
 }
 
-/// Collects one line of `tracing`'s and hands it over whole.
+/// Collects one line of `tracing` and passes it on whole.
 pub struct Line(Option<Sink>, Vec<u8>);
 
 impl Write for Line {
@@ -197,8 +197,8 @@ impl tracing_subscriber::fmt::time::FormatTime for Utc {
     }
 }
 
-/// From which level on libraries are heard. What they say at `warn` is about single bytes of single
-/// clients (the h2 crate writes a line for each frame that it finds odd), so it has to be asked for.
+/// The level from which on lines of libraries are written. At `warn` they speak of single bytes of single
+/// clients (the h2 crate writes a line for each odd frame), so an administrator must ask for these.
 const fn libraries(level: Level) -> &'static str {
     match level {
         Level::Debug | Level::Trace => "warn",

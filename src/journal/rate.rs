@@ -18,14 +18,14 @@ impl Rate {
         Self { most, since: Instant::now(), counter: AtomicU64::new(0) }
     }
 
-    /// Counts one in; whether there is room for it in this second.
+    /// Counts a line; whether it may be written in this second.
     pub(crate) fn fits(&self) -> bool {
         bump(&self.counter, self.since.elapsed().as_secs()) <= self.most
     }
 }
 
-/// Lets one line through in so many seconds: every browser of an office asks for the wrong address
-/// that a policy has given out.
+/// Lets one line through in so many seconds: where a policy distributes a wrong address, every browser of
+/// an office asks for it.
 pub(crate) struct Seldom {
     since: Instant,
     /// The second from which on the next one is due.

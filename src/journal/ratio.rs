@@ -1,4 +1,4 @@
-//! The live error ratio: of the last ended tunnels of a category, how many failed by the network.
+//! The live error ratio: the share of the last ended tunnels of a category that the network made fail.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};

@@ -1,6 +1,6 @@
-//! Which of the lines that clients can cause without end are written: so many a second of one source,
-//! so many of all. A flood from one address, or from a thousand, leaves room for the line about
-//! somebody else. Memory is fixed, whoever comes.
+//! Decides which of the lines are written that clients can cause without end: so many a second for one
+//! source, so many for all. A flood from one address, or from a thousand, leaves room for lines about other
+//! clients. Memory is fixed, however many clients there are.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -12,12 +12,12 @@ use std::time::Instant;
 const OF_ONE: u32 = 50;
 /// Lines of all sources in a second.
 const OF_ALL: u32 = 400;
-/// The first lines of a source in a second are written although others have used up what is for all ...
+/// The first lines of a source in a second are written even when other sources have used up `OF_ALL` ...
 const FIRST: u32 = 20;
-/// ... as long as there are no more of those than this.
+/// ... as long as there are no more such lines than this.
 const OF_NEWCOMERS: u32 = 500;
-/// Counters in each of two rows. Two sources that share one in both rows share their lines; which do
-/// is drawn at start, so that nobody can choose whose lines to take.
+/// Counters in each of two rows. Two sources that share a counter in both rows share their lines. A key
+/// drawn at start decides which do, so that nobody can choose whose lines to take.
 const COUNTERS: usize = 2048;
 
 /// Counts the lines of this second. Cheap, and without a lock.
@@ -35,7 +35,7 @@ pub(crate) struct Sampler {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub write: bool,
-    /// Lines that were left out since this was last told; told once, at the beginning of a second.
+    /// Lines that were left out since the last report; reported once, at the beginning of a second.
     pub left_out: u64,
 }
 
@@ -100,7 +100,7 @@ pub(super) fn bump(counter: &AtomicU64, now: u64) -> u32 {
     next(old.unwrap_or_else(|same| same)) as u32
 }
 
-/// Whoever has one address of an IPv6 /64 has them all.
+/// A client that has one address of an IPv6 /64 has them all, so they count as one source.
 fn one_client(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

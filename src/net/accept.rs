@@ -1,4 +1,4 @@
-//! After a failed accept: whether a listener goes on at once or after a pause, and what it says.
+//! After a failed accept: whether a listener goes on at once or after a pause, and what it logs.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_millis(50);
 /// A failure that lasts is logged this often.
 const LOG_EVERY: Duration = Duration::from_secs(10);
-/// Each client that left before it was accepted took a place in the queue, so the listener goes on to
-/// the next without a pause: so many times in a row, since a kernel that reports this for ever must not
-/// make the loop spin.
+/// How many times in a row a listener goes on without a pause after a client that left before it was
+/// accepted. The next client waits in the queue; but a kernel that reports this for ever must not make the
+/// loop spin.
 const AT_ONCE: u32 = 1000;
 
 /// The failed accepts of one listener.
@@ -20,13 +20,13 @@ pub(crate) struct Setbacks {
 }
 
 impl Setbacks {
-    /// A connection was accepted.
+    /// Notes that a connection was accepted.
     pub(crate) fn over(&mut self) {
         self.in_a_row = 0;
     }
 
-    /// Pauses after an error that the next accept would most likely meet again, and logs it now and
-    /// then. Returns whether it paused.
+    /// Pauses after an error that the next accept would most likely meet again, and logs such errors at
+    /// intervals. Returns whether it paused.
     pub(crate) async fn pause(&mut self, error: &io::Error, listener: &'static str) -> bool {
         self.in_a_row += 1;
         if is_one_clients(error) && self.in_a_row < AT_ONCE {

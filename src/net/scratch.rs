@@ -37,8 +37,8 @@ pub(crate) fn poll_read<R: AsyncRead + Unpin, T>(
     })
 }
 
-/// Reads and drops until the end, an error, or so many bytes. No `async fn`, which would keep its
-/// arguments twice: an idle tunnel holds the room for this.
+/// Reads and drops until the end, an error, or so many bytes. No `async fn`, which would keep its arguments
+/// twice: this future is part of an idle tunnel's.
 pub(crate) fn discard<R: AsyncRead + Unpin>(from: &mut R, most: usize) -> impl Future<Output = ()> {
     let mut left = most;
     poll_fn(move |cx| {

@@ -1,6 +1,5 @@
-//! Notices that files were replaced: by a rename, by a swapped symlink (Kubernetes mounts secrets
-//! so) or by writing into them. It looks at metadata every few seconds; what to do about a change
-//! is the caller's business.
+//! Notices that files were replaced: by a rename, by a swapped symlink (Kubernetes mounts secrets so) or by
+//! writing into them. It looks at metadata every few seconds; the caller decides what to do about a change.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -13,10 +12,10 @@ pub const PERIOD: Duration = Duration::from_secs(2);
 /// Give up waiting for files to come to rest after this many looks.
 const PATIENCE: u32 = 5;
 
-/// What a path leads to, links followed, as far as a change shows in it.
+/// What a change of the file at a path, links followed, shows in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fingerprint {
-    /// Nothing there, or not to be looked at.
+    /// There is no file, or its metadata can't be read.
     Missing,
     /// Device, inode, size, and times of the last change of content and of metadata, each in
     /// seconds and nanoseconds.
@@ -57,7 +56,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Takes the files as they are now for known.
+    /// Begins with the files as they are now.
     pub fn new(paths: Vec<PathBuf>) -> Self {
         let now: Vec<_> = paths.iter().map(|p| fingerprint(p)).collect();
         Self { paths, reported: now.clone(), last: now, waited: 0 }

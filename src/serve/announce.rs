@@ -1,4 +1,4 @@
-//! The first lines of the log: what is allowed, what to think about, and where to look next.
+//! The first lines of the log: what is allowed, warnings, and where to look next.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
@@ -8,7 +8,7 @@ use crate::pac::proxies::{self, Remark};
 use crate::policy::Mode;
 use crate::proxy::snapshot::Snapshot;
 
-/// What the process is about to do, and every warning about it.
+/// Logs what the process is about to do, and every warning about it.
 pub(super) fn starting(config: &Config, snapshot: &Snapshot, warnings: &[String], files: Option<u64>) {
     let connect = &config.connect;
     let rest = match config.policy.mode {
@@ -38,7 +38,7 @@ pub(super) fn starting(config: &Config, snapshot: &Snapshot, warnings: &[String]
     }
 }
 
-/// A changed configuration is in force.
+/// Logs that a changed configuration is in force.
 pub(super) fn reloaded(config: &Config, snapshot: &Snapshot, warnings: &[String]) {
     warn(config, snapshot, warnings);
     tracing::info!(
@@ -49,7 +49,7 @@ pub(super) fn reloaded(config: &Config, snapshot: &Snapshot, warnings: &[String]
     );
 }
 
-/// What should be known of the allow list, the PAC file and the parent proxy.
+/// Logs warnings and notes about the allow list, the PAC file and the parent proxy.
 fn warn(config: &Config, snapshot: &Snapshot, warnings: &[String]) {
     for warning in warnings {
         tracing::warn!(event = "policy_warning", "{warning}");
@@ -63,7 +63,7 @@ fn warn(config: &Config, snapshot: &Snapshot, warnings: &[String]) {
     parent(snapshot);
 }
 
-/// Says that targets are reached through a parent proxy, and what that means.
+/// Logs that targets are reached through a parent proxy, and what follows from that.
 fn parent(snapshot: &Snapshot) {
     let Some(parent) = &snapshot.egress.parent else { return };
     let hosts: Vec<&str> = parent.only().iter().map(|pattern| pattern.as_str()).collect();
@@ -79,7 +79,7 @@ fn parent(snapshot: &Snapshot) {
     }
 }
 
-/// A listener begins to accept. `all` are those of the configuration.
+/// Logs that a listener begins to accept. `all` are those of the configuration.
 pub(super) fn listening(kind: Entrance, address: SocketAddr, all: &[(Entrance, SocketAddr)]) {
     tracing::info!(event = "listening", listener = kind.into_str(), %address, "listening");
     let ipv4 =
@@ -99,7 +99,7 @@ pub(super) fn listening(kind: Entrance, address: SocketAddr, all: &[(Entrance, S
     }
 }
 
-/// All listeners accept: where the PAC file and the metrics are.
+/// Logs that all listeners accept, and where the PAC file and the metrics are.
 pub(super) fn ready(config: &Config, listeners: &[(Entrance, SocketAddr)]) {
     let admin = listeners.iter().find(|(kind, _)| *kind == Entrance::Admin).map(|(_, address)| *address);
     if let (Some(pac), Some(admin)) = (pac(config, listeners, this_machine), admin) {
@@ -113,9 +113,9 @@ pub(super) fn ready(config: &Config, listeners: &[(Entrance, SocketAddr)]) {
     }
 }
 
-/// Where browsers can fetch the PAC file: from the first proxy of `proxy.advertise`, else from the
-/// first listener that others than this machine can reach, else from the first; plain before TLS,
-/// since a browser that fetches it trusts nothing of this proxy yet.
+/// Where browsers can fetch the PAC file: from the first proxy of `proxy.advertise`, else from the first
+/// listener that other machines can reach, else from the first; plain before TLS, since a browser that
+/// fetches it may not trust this proxy's certificate yet.
 fn pac(
     config: &Config,
     listeners: &[(Entrance, SocketAddr)],
@@ -136,7 +136,7 @@ fn pac(
     })
 }
 
-/// An address that can be typed in place of one that stands for all.
+/// The address to show for a listener: one of this machine's where it listens on all.
 fn usable(address: SocketAddr, machine: impl Fn(IpAddr) -> IpAddr) -> SocketAddr {
     match address.ip() {
         ip if ip.is_unspecified() => SocketAddr::new(machine(ip), address.port()),
@@ -144,9 +144,8 @@ fn usable(address: SocketAddr, machine: impl Fn(IpAddr) -> IpAddr) -> SocketAddr
     }
 }
 
-/// The address of this machine towards the rest of the world, in the family of `unspecified`;
-/// loopback where it has no route. Nothing is sent: a datagram socket that is connected asks the
-/// routing table alone.
+/// The address of this machine towards the rest of the world, in the family of `unspecified`; loopback
+/// where it has no route. Nothing is sent: connecting a datagram socket only looks up a route.
 fn this_machine(unspecified: IpAddr) -> IpAddr {
     // RFC 5737 and RFC 3849: addresses of documentation, which nobody routes specially.
     let (far, loopback): (IpAddr, IpAddr) = match unspecified {

@@ -1,10 +1,10 @@
 //! The end of the process: `limits.lame_duck`, in which it says that it leaves and serves as before;
 //! the drain, in which it takes no new work and live tunnels go on; then what still lives is cut.
 //!
-//! A drain lasts `limits.drain` after a signal to stop, and no longer than `limits.reboot_drain` once
-//! the machine goes down. A machine that goes down while nobody is there (unattended upgrades) must
-//! come up again; so quiet tunnels are ended halfway, whose browsers turn to the next proxy in peace,
-//! and those that talk keep the whole time.
+//! A drain lasts `limits.drain` after a signal to stop, and no longer than `limits.reboot_drain` once the
+//! machine goes down. A machine that goes down while nobody is there (unattended upgrades) must come up
+//! again. So quiet tunnels are ended halfway, and their browsers connect through the next proxy before the
+//! next call; tunnels that move bytes keep the whole time.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use super::notify::{self, Manager};
 use super::{Server, Signals};
 use crate::proxy::shared::Shared;
 
-/// After SIGTERM a connection that was just made may still begin its request.
+/// How long after SIGTERM a connection that was just accepted may still begin its request.
 const LATECOMERS: Duration = Duration::from_secs(1);
-/// A tunnel that is cut at the end of the drain still writes its last line.
+/// How long tunnels that are cut at the end of the drain have to write their access lines.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// How fast the process is to end, by the signals so far.
+/// How fast the process must end, by the signals so far.
 #[derive(PartialEq)]
 enum Pace {
     /// Within `limits.drain`.
@@ -32,7 +32,7 @@ enum Pace {
 }
 
 impl Server {
-    /// Ends the process. `going_down` tells that the machine goes down; the limits count from now.
+    /// Ends the process. `going_down`: the machine goes down. The limits count from now.
     pub(super) async fn drain(mut self, signals: &mut Signals, manager: &Manager, going_down: bool) {
         let signalled = Instant::now();
         let (shared, limits) = (self.shared.clone(), self.config.limits.clone());
@@ -42,7 +42,7 @@ impl Server {
         let second = second(terminate, interrupt, going_down);
         tokio::pin!(second);
         let mut pace = if going_down { Pace::Reboot } else { Pace::Orderly };
-        // A machine that goes down has a minute for all of it.
+        // A machine that goes down gives all of this a minute.
         let lame_duck =
             if going_down { limits.lame_duck.min(limits.reboot_drain / 2) } else { limits.lame_duck };
         if !lame_duck.is_zero() {
@@ -89,8 +89,8 @@ impl Server {
     }
 }
 
-/// Waits for the signal to end now. The first SIGTERM after SIGPWR isn't: it is the service manager's
-/// own.
+/// Waits for the signal to end now. The first SIGTERM after SIGPWR is none: the service manager sends it in
+/// any case.
 async fn second(terminate: &mut Signal, interrupt: &mut Signal, going_down: bool) {
     let terminated = async {
         if going_down {
@@ -104,7 +104,7 @@ async fn second(terminate: &mut Signal, interrupt: &mut Signal, going_down: bool
     }
 }
 
-/// Waits until no tunnel lives, nor a connection that may still begin one.
+/// Waits until no tunnel lives, and no connection that may still begin one.
 async fn idle(shared: &Shared) {
     let deadline = Instant::now() + LATECOMERS;
     while shared.admission.occupied() > 0 && Instant::now() < deadline {
@@ -117,12 +117,12 @@ async fn idle(shared: &Shared) {
 struct Deadline {
     /// From the signal to stop.
     drain: Duration,
-    /// From the word that the machine goes down (SIGPWR).
+    /// From SIGPWR, by which the machine goes down.
     reboot: Duration,
 }
 
 impl Deadline {
-    /// Waits until it is over. `power` tells that the machine goes down, `already` that it is known.
+    /// Waits until the time is over. `power` receives SIGPWR; `already`: it has come.
     async fn passed(self, shared: &Shared, power: &mut Signal, already: bool) {
         let begun = Instant::now();
         let end = begun.checked_add(self.drain);

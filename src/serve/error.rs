@@ -23,12 +23,12 @@ pub(crate) enum ServeError {
 }
 
 impl ServeError {
-    /// Whether the same start may succeed later, without anybody's change to a file: an address that
-    /// another process still holds, or too few descriptors.
+    /// Whether the same start may succeed later without a change to any file: another process still holds
+    /// an address, or descriptors are scarce.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Config(_) | Self::Tls(_) | Self::Parent(_) | Self::Provider(_) => false,
-            // Not a right that is missing, nor what is no address to listen on.
+            // No later start mends a missing permission, or an address that can't be listened on.
             Self::Bind { error, .. } => {
                 !matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
             }

@@ -1,9 +1,8 @@
-//! The listeners of the process: which addresses there are, what each of them serves, and how a
-//! changed configuration turns one set into the next. Binding is all that has an effect here; workers
-//! and the admin room accept.
+//! The listeners of the process: their addresses, what each of them serves, and how a changed configuration
+//! turns one set into the next. Binding is the only effect here; workers and the admin room accept.
 //!
-//! A listener is known by its address. What it serves is a property that may change over the same
-//! socket, so each keeps a descriptor of its own and hands out copies.
+//! A listener is known by its address. What it serves may change over the same socket, so each keeps a
+//! descriptor of its own and hands out copies.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -16,9 +15,9 @@ use crate::proxy::listener::{Stop, Stopper, bind, bind_beside};
 /// A bound address.
 struct Bound {
     kind: Entrance,
-    /// As in the configuration; may have port 0.
+    /// The address as configured; may have port 0.
     configured: SocketAddr,
-    /// As it really is.
+    /// The address with the port that the kernel chose.
     actual: SocketAddr,
     socket: StdListener,
     stopper: Stopper,
@@ -60,9 +59,9 @@ struct Step {
 enum What {
     /// The listener at this place goes on as it is.
     Keep(usize),
-    /// Its socket serves something else from now on; copies for the accept loops to come.
+    /// Its socket serves something else from now on; copies for the new accept loops.
     Turn(usize, Vec<StdListener>),
-    /// A new one, with copies likewise.
+    /// A new listener, with copies for its accept loops.
     Open(StdListener, Vec<StdListener>),
 }
 
@@ -94,12 +93,12 @@ impl Listeners {
         Self { bound: Vec::new(), workers }
     }
 
-    /// What they serve and where.
+    /// The kind and address of each.
     pub(super) fn addresses(&self) -> impl Iterator<Item = (Entrance, SocketAddr)> {
         self.bound.iter().map(|bound| (bound.kind, bound.actual))
     }
 
-    /// Finds or binds a socket for each address of `config`. Nothing that serves is touched.
+    /// Finds or binds a socket for each address of `config`. Leaves the listeners as they are.
     ///
     /// # Errors
     /// When one of them can't be bound; then none is.
@@ -132,8 +131,8 @@ impl Listeners {
         Ok(Change { steps: steps.collect::<Result<_, ServeError>>()? })
     }
 
-    /// Where the sockets for these addresses are already: with the same kind if possible, else with
-    /// another. A configured port 0 is any port, but goes on with the one that it has got.
+    /// For each address the place of the listener that has it already: one of the same kind if possible,
+    /// else of another. A configured port 0 means any port, but keeps the one that it has.
     fn places(&self, wanted: &[(Entrance, SocketAddr)]) -> Vec<Option<usize>> {
         let fits: [fn(&Bound, Entrance, SocketAddr) -> bool; 3] = [
             |bound, kind, address| bound.actual == address && bound.kind == kind,
@@ -174,8 +173,7 @@ impl Listeners {
         ServeError::Bind { key: kind.key(), address, error, hint }
     }
 
-    /// Puts a change in force. The accept loops of listeners that are gone, or serve something else, are
-    /// told to end.
+    /// Puts a change in force. Ends the accept loops of listeners that are gone or serve something else.
     pub(super) fn change(&mut self, change: Change) -> Changed {
         let mut old: Vec<Option<Bound>> = std::mem::take(&mut self.bound).into_iter().map(Some).collect();
         let mut opened = Vec::new();
@@ -191,7 +189,7 @@ impl Listeners {
                     (bound.socket, sockets)
                 }
                 (What::Open(socket, sockets), _) => (socket, sockets),
-                // Places are the listeners' own, and each is found once.
+                // Never: `places` names existing listeners, each once.
                 (What::Keep(_) | What::Turn(..), None) => continue,
             };
             let (stopper, stop) = Stopper::new();
@@ -213,7 +211,7 @@ impl Listeners {
 }
 
 fn close(bound: Bound) -> Closed {
-    // With this descriptor gone, the port is closed when the last accept loop has ended.
+    // This descriptor closes here; the port closes when the last accept loop has ended.
     let Bound { kind, actual, socket, stopper, .. } = bound;
     drop(socket);
     stopper.close();
@@ -226,7 +224,7 @@ fn wanted(config: &Config) -> Vec<(Entrance, SocketAddr)> {
     http.chain(https).chain([(Entrance::Admin, config.admin.listen)]).collect()
 }
 
-/// Binds an address; where only our own listeners are in its way, and leave, beside them.
+/// Binds an address, beside listeners of ours that leave where only those are in its way.
 fn bind_over(address: SocketAddr, leaving: &[&Bound]) -> io::Result<StdListener> {
     bind(address).or_else(|error| {
         let in_the_way = leaving.iter().filter(|bound| overlap(bound.actual, address));
@@ -238,8 +236,7 @@ fn bind_over(address: SocketAddr, leaving: &[&Bound]) -> io::Result<StdListener>
     })
 }
 
-/// Whether one of them takes the other's port: an unspecified address takes it on every address of
-/// its family.
+/// Whether they can't both be bound: an unspecified address takes its port on every address of its family.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let unspecified = a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && (a.ip() == b.ip() || unspecified)

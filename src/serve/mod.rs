@@ -1,5 +1,5 @@
-//! The life of `ccpgate serve`: start, a loop over signals, the drain. Binding is the first effect;
-//! whatever is wrong before it ends with a message and nothing has happened.
+//! The life of `ccpgate serve`: start, a loop over signals, the drain. Binding is the first effect; a
+//! mistake found before it ends the start with a message, and nothing has happened.
 //!
 //! What runs beside the loop is spawned where it belongs, and none of it can fail: the session counter
 //! and the watch of the TLS files in `tls`, the sentence for `systemctl status` in `notify`. The first
@@ -40,7 +40,8 @@ use crate::plan::Plan;
 use crate::proxy::listener::Service;
 use crate::proxy::shared::Shared;
 
-/// A process that runs for months still says that its certificate nears its end.
+/// How often the warnings about the TLS files are repeated: a process that runs for months must still say
+/// that its certificate nears its end.
 const REMIND: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs until SIGTERM or SIGINT and the drain that follows.
@@ -53,8 +54,8 @@ pub(crate) fn serve(sources: &Sources) -> Result<(), ServeError> {
     let metrics = Arc::new(Metrics::new());
     let sink = Sink::stderr(metrics.log_dropped.clone())?;
     log::install(&sink, config.log.format, config.log.level);
-    // DNS, admin and signals have a runtime of their own: a scrape never waits for a tunnel, nor
-    // the other way round.
+    // DNS, admin and signals have a runtime of their own: a scrape never waits for a tunnel, and no tunnel
+    // waits for a scrape.
     let control =
         runtime::Builder::new_multi_thread().worker_threads(1).thread_name("control").enable_all().build()?;
     let result = control.block_on(run(sources, (config, plan), metrics, &sink, files));
@@ -151,7 +152,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Starts accepting where it is new, and ends it where it is over; returns what closes.
+    /// Starts accept loops for new listeners and ends those of old ones; returns the listeners that close.
     fn change_listeners(&mut self, change: Change) -> Vec<Closed> {
         let Changed { opened, closed } = self.listeners.change(change);
         let all: Vec<_> = self.listeners.addresses().collect();
@@ -160,7 +161,7 @@ impl Server {
             match kind {
                 Entrance::Http => self.workers.accept(sockets, &Service::Http, &stop),
                 Entrance::Https => {
-                    // There: what a listener serves with is put in force before it opens.
+                    // Always there: `Tls::follow` runs before a TLS listener opens.
                     if let Some(serving) = self.tls.serving() {
                         self.workers.accept(sockets, &Service::Https(serving), &stop);
                     }

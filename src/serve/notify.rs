@@ -1,8 +1,8 @@
-//! What the service manager is told (sd_notify(3)): that we serve, reload, stop, and a sentence for
-//! `systemctl status`. Without `NOTIFY_SOCKET` nobody is there to be told, and nothing happens.
+//! Tells the service manager (sd_notify(3)) that we serve, reload or stop, and a sentence for `systemctl
+//! status`. Without `NOTIFY_SOCKET` there is no manager, and nothing happens.
 //!
-//! A datagram to a manager that hangs blocks its sender, so a thread of its own sends. A message that
-//! finds the queue full is dropped; no tunnel or scrape waits for it.
+//! A datagram to a manager that hangs blocks its sender, so a thread of its own sends. A message is dropped
+//! where the queue is full; no tunnel or scrape waits for it.
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -17,7 +17,7 @@ use crate::proxy::shared::Shared;
 const EVERY: Duration = Duration::from_secs(5);
 /// How many messages wait for a slow manager.
 const QUEUE: usize = 16;
-/// Characters of a sentence: systemd shows it in one line.
+/// Longest sentence, in characters: systemd shows it in one line.
 const LONGEST: usize = 300;
 
 enum Message {
@@ -31,19 +31,19 @@ enum Message {
 #[derive(Clone)]
 pub(crate) struct Manager(Option<SyncSender<Message>>);
 
-/// Whether this process was started by a service manager that wants to be told.
+/// Whether a service manager that takes notifications started this process.
 pub(crate) fn is_managed() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty())
 }
 
-/// Tells why the start failed, for `systemctl status`. Waits until it is told.
+/// Tells why the start failed, for `systemctl status`. Waits until the message is sent.
 pub(crate) fn failed(why: &str) {
-    // A manager that can't be reached: the log has it, too.
+    // Where the manager can't be reached, the log still has the reason.
     let _ = sd_notify::notify(&[NotifyState::Status(&sentence(why))]);
 }
 
 impl Manager {
-    /// That of this process. Call once.
+    /// The manager of this process. Call once.
     pub(crate) fn of_process() -> Self {
         if !is_managed() {
             return Self(None);
@@ -65,17 +65,18 @@ impl Manager {
         }
     }
 
-    /// The process serves, for the first time or again after a reload; `systemctl start` returns.
+    /// Tells that the process serves, for the first time or again after a reload; `systemctl start`
+    /// returns.
     pub(crate) fn ready(&self, status: &str) {
         self.tell(Message::Ready(sentence(status)));
     }
 
-    /// A reload begins; [`Manager::ready`] must follow, however it ends.
+    /// Tells that a reload begins; [`Manager::ready`] must follow, however it ends.
     pub(crate) fn reloading(&self) {
         self.tell(Message::Reloading);
     }
 
-    /// No new connections; the process ends by itself.
+    /// Tells that the process takes no new connections and will end by itself.
     pub(crate) fn stopping(&self, status: &str) {
         self.tell(Message::Stopping(sentence(status)));
     }
@@ -103,7 +104,7 @@ impl Manager {
     }
 }
 
-/// How it goes, in a sentence: what `systemctl status` shows.
+/// The state of the process in a sentence, which `systemctl status` shows.
 pub(crate) fn state(shared: &Shared) -> String {
     let tunnels = match shared.drain.busy_now() {
         1 => "1 tunnel".to_owned(),

@@ -1,5 +1,5 @@
-//! Configuration → what a start and a reload put in force. Whatever can fail happens here, before
-//! anything has an effect that a client could notice.
+//! From a configuration to what a start or a reload puts in force. All that can fail happens here, before
+//! any effect that a client could notice.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) fn load(sources: &Sources) -> Result<(Config, Plan), ServeError> {
 pub(super) struct Prepared {
     pub config: Config,
     pub snapshot: Arc<Snapshot>,
-    /// What an administrator should know about the allow list.
+    /// Warnings about the allow list.
     pub warnings: Vec<String>,
     pub tls: Option<Watched>,
     pub change: Change,
@@ -38,7 +38,7 @@ impl Prepared {
     /// Reads the files that the configuration names, and binds the addresses that are new.
     ///
     /// # Errors
-    /// [`ServeError::Tls`] when the files of the TLS listener are unusable; it is the first to be found.
+    /// [`ServeError::Tls`] when the files of the TLS listener are unusable; they are checked first.
     pub(super) fn new(
         (config, plan): (Config, Plan),
         listeners: &Listeners,

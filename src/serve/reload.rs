@@ -1,5 +1,5 @@
-//! What is read again while the process runs: the configuration at SIGHUP, the TLS files when one of
-//! them changes. Each is put in force whole or not at all, and a metric shows what came of it.
+//! What is read again while the process runs: the configuration at SIGHUP, the TLS files when one of them
+//! changes. Each is put in force whole or not at all, and a metric shows whether that succeeded.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use crate::egress::resolver::Resolver;
 /// that accept from it have to go through its queue.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// Whether the last reading of each has succeeded. They count apart: a renewed certificate says
-/// nothing about a configuration file that is still broken.
+/// Whether the configuration and the TLS files could be used when they were last read. They count apart: a
+/// renewed certificate does not mend a configuration file that is still broken.
 #[derive(Clone, Copy)]
 pub(super) struct Loads {
     pub config: bool,
@@ -57,11 +57,11 @@ impl Server {
     }
 
     /// # Errors
-    /// With the reason, and whether each of the two could be read; nothing has changed then.
+    /// The reason, and whether each of the two could be read; then nothing has changed.
     async fn try_reload(&mut self, sources: &Sources) -> Result<(), (ServeError, Loads)> {
         let failed = Loads { config: false, ..self.loads };
         let (config, plan) = load(sources).map_err(|error| (error, failed))?;
-        // TLS files that are named as before are at fault themselves; if nothing else has changed
+        // Where the same TLS files are named as before, the fault is in them; if nothing else has changed
         // either, the configuration that was read is the one in force.
         let tls_failed = Loads {
             config: config == self.config,
@@ -91,7 +91,7 @@ impl Server {
         Ok(())
     }
 
-    /// The resolver that runs, cache and all, unless something in `[dns]` has changed.
+    /// The running resolver with its cache, unless something in `[dns]` has changed.
     fn resolver(&self, dns: &config::Dns) -> Resolver {
         if *dns != self.config.dns {
             return resolver(dns);

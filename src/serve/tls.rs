@@ -1,5 +1,5 @@
-//! The TLS side of the process: its sessions, which outlive every reload, and what connections are
-//! served with, which follows the files that the configuration names.
+//! The TLS side of the process: its sessions, which outlive every reload, and the certificate and keys that
+//! connections are served with, which follow the files that the configuration names.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::tls::Shift;
 use crate::tls::material::{Serving, TlsFiles};
 
 const COUNT_SESSIONS: Duration = Duration::from_secs(1);
-/// Erasing walks through all sessions: once in so many counts.
+/// A sweep walks through all sessions, so there is only one in so many counts.
 const COUNTS_TO_A_SWEEP: u32 = 60;
 
-/// The files of the TLS listener as they were read, and a watch that is older than the reading, so that
-/// it notices a file that was replaced in between.
+/// The files of the TLS listener as they were read, and a watch that was made before, so that it notices a
+/// file that was replaced in between.
 pub(super) struct Watched {
     files: TlsFiles,
     watch: Watch,
@@ -43,12 +43,12 @@ impl Watched {
     }
 }
 
-/// The TLS side, which is there also while no listener needs it.
+/// The TLS side. It exists also while no listener needs it.
 pub(super) struct Tls {
     metrics: Arc<Metrics>,
     /// Notified when a file has changed.
     changed: Arc<Notify>,
-    /// From the first configuration on that has a TLS listener.
+    /// Set by the first configuration that has a TLS listener.
     running: Option<Running>,
 }
 
@@ -138,8 +138,8 @@ fn warn_of(serving: &Serving) {
     }
 }
 
-/// Shows how many sessions there are, and now and then erases those that moka's clock, which stops
-/// while a machine sleeps, has not expired.
+/// Shows how many sessions there are, and sweeps now and then: moka's clock stops while a machine sleeps,
+/// so that moka alone would keep some too long.
 async fn count_sessions(shift: Arc<Shift>, metrics: Arc<Metrics>) {
     let mut tick = tokio::time::interval(COUNT_SESSIONS);
     for count in 1_u32.. {

@@ -1,6 +1,6 @@
 //! An agent's failure beside the tunnels that the proxy saw of that desk at that second.
 //!
-//! Pure: whoever asks the running proxy fills in [`Tunnel`]; times of the desk are corrected before.
+//! Pure: the caller asks the running proxy, fills in [`Tunnel`], and corrects the desk's times before.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -50,13 +50,14 @@ pub struct Joined {
 /// How long before a failure an end may have caused it: the panel notices a dead WebSocket within
 /// 20 s, and tries again for 30.
 const BEFORE: SignedDuration = SignedDuration::from_secs(60);
-/// Clocks that were corrected by the panel's own measure still differ by this much.
+/// Times that were corrected by the panel's own measurement still differ by up to this much.
 const SLACK: SignedDuration = SignedDuration::from_secs(2);
-/// A WebSocket of the panel has a heartbeat each 10 s, answered: longer silence is a dead line.
+/// A WebSocket of the panel has a heartbeat every 10 s, with an answer: a longer silence is a dead
+/// connection.
 const SILENT: SignedDuration = SignedDuration::from_secs(20);
 
-/// Judges a failure at `at` (by AWS's clock) in these categories, the likeliest first. None where
-/// the tunnels can say nothing: media goes past the proxy.
+/// Judges a failure at `at` (by AWS's clock) in these categories, the likeliest first. None where the
+/// tunnels can say nothing: media does not pass the proxy.
 #[must_use]
 pub fn join(at: Timestamp, categories: &[Category], tunnels: &[Tunnel]) -> Option<Joined> {
     let wanted: Vec<Category> = categories.iter().copied().filter(|c| *c != Category::Media).collect();
@@ -82,7 +83,7 @@ pub fn join(at: Timestamp, categories: &[Category], tunnels: &[Tunnel]) -> Optio
     Some(Joined { side, sentence, tunnels: vec![best.id.clone()] })
 }
 
-/// The tunnel that explains most: the likeliest category, there one that ended, there the last one.
+/// The tunnel that explains most: of the likeliest category, then one that ended, then the last one.
 fn pick<'a>(near: &mut Vec<&'a Tunnel>, at: Timestamp, wanted: &[Category]) -> Option<&'a Tunnel> {
     near.sort_by_key(|tunnel| {
         let rank = wanted.iter().position(|c| *c == tunnel.category);

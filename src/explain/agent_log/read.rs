@@ -1,7 +1,7 @@
-//! The file that the panel's "Download logs" gives: a JSON array of entries. Keeps of each what is
-//! needed, whatever else stands in it and however deep.
+//! The file that the panel's "Download logs" gives: a JSON array of entries. Keeps what is needed of each,
+//! whatever else it contains and however deeply nested.
 //!
-//! Texts are cut, control characters replaced: what the file says goes to a terminal.
+//! Texts are cut and control characters replaced, since a terminal shows them.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// How many characters of a line are kept: its words stand in front, session descriptions follow.
+/// How many characters of a line are kept: the words come first, session descriptions follow.
 const LINE: usize = 600;
 
 /// One entry of the log, as far as it matters.
@@ -18,7 +18,7 @@ const LINE: usize = 600;
 pub struct Entry {
     /// By the desk's clock; none where the entry has no time that can be read.
     pub time: Option<Timestamp>,
-    /// The words, with type and message of the exception behind them.
+    /// The words, followed by type and message of the exception.
     pub text: String,
     /// `ERROR` or `CRITICAL`.
     pub error: bool,
@@ -110,7 +110,7 @@ impl<'de> Deserialize<'de> for Words {
     }
 }
 
-/// What is taken from a value of any kind; nothing, unless a method says otherwise.
+/// What is taken from a value of any kind: nothing, unless a method is overridden.
 trait Take<'de>: Default {
     fn text(_: &str) -> Self {
         Self::default()
