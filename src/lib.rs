@@ -7,10 +7,12 @@
 
 pub mod address;
 pub(crate) mod admin;
+pub(crate) mod agent;
 pub mod catalogue;
 pub mod cause;
 pub mod cli;
 pub mod config;
+pub(crate) mod diagnose;
 pub mod egress;
 pub mod explain;
 pub mod journal;

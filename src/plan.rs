@@ -2,9 +2,11 @@
 //! nothing, so that every command can make one, and checking a configuration is safe anywhere.
 
 use crate::catalogue;
-use crate::config::{Config, Loaded};
+use crate::config::{self, Config, Loaded};
+use crate::egress::Egress;
 use crate::egress::connect_to::ConnectTo;
 use crate::egress::parent::{self, Parent};
+use crate::egress::resolver::{Options, Resolver};
 use crate::egress::url::ParentUrl;
 use crate::pac::proxies::Advertise;
 use crate::policy::{Breadth, Policy, Rule};
@@ -76,6 +78,31 @@ impl From<&Config> for Advertise {
             direct: config.pac.direct.clone(),
             lanes: config.pac.lanes,
         }
+    }
+}
+
+/// What the resolver of a configuration is made of.
+pub(crate) fn dns(dns: &config::Dns) -> Options {
+    let config::Dns { hosts, servers, timeout, edns } = dns.clone();
+    Options { hosts, servers, timeout, edns }
+}
+
+/// How targets are reached by a configuration: the same for every tunnel and for every test of the
+/// network. `connect_to` is the plan's.
+pub(crate) fn egress(
+    config: &Config,
+    connect_to: ConnectTo,
+    parent: Option<Parent>,
+    resolver: Resolver,
+) -> Egress {
+    let egress = &config.egress;
+    Egress {
+        resolver,
+        connect_timeout: egress.connect_timeout,
+        source_address: egress.source_address.clone(),
+        allow_private: egress.allow_private.clone(),
+        connect_to,
+        parent,
     }
 }
 

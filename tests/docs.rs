@@ -274,7 +274,7 @@ fn refusals() -> Vec<Refusal> {
         Failure::Lost(String::new()),
         Failure::Oversized,
         Failure::Foreign(String::new()),
-        Failure::Refused { status: 403, words: String::new(), offers: Vec::new() },
+        Failure::Refused { status: 403, words: String::new(), offers: Vec::new(), told: None },
     ];
     all.extend(of_parent.map(|failure| {
         Refusal::Parent(Box::new(ParentError { url: url.clone(), authenticated: false, failure }))

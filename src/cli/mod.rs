@@ -3,6 +3,7 @@
 //! usage or an invalid configuration.
 
 mod allowlist;
+mod check;
 mod config;
 mod credentials;
 mod explain;
@@ -12,6 +13,7 @@ mod pac;
 mod serve;
 mod ticket_key;
 mod version;
+mod via;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -30,7 +32,7 @@ const NEGATIVE: u8 = 1;
 const FAILED: u8 = 2;
 
 /// Commands that manuals and scripts may name already; until they exist they are refused as such.
-const PLANNED: [&str; 4] = ["check", "rehearse", "ranges", "firewall"];
+const PLANNED: [&str; 3] = ["rehearse", "ranges", "firewall"];
 
 /// A forward HTTPS/CONNECT proxy for contact centres that run Amazon Connect: it lets through
 /// what the Contact Control Panel needs, denies all else, and says why.
@@ -40,6 +42,7 @@ const PLANNED: [&str; 4] = ["check", "rehearse", "ranges", "firewall"];
     version,
     max_term_width = 100,
     after_help = "Agents can't log in or take calls? Begin with:\n  \
+                  ccpgate check            does this network let everything through?\n  \
                   ccpgate explain HOST     is this host allowed, and what does an agent see when it fails?\n  \
                   ccpgate explain --symptom 'TEXT'  what does the agent's error mean?\n  \
                   ccpgate allowlist        everything that is allowed, and why\n  \
@@ -63,6 +66,7 @@ enum Command {
     Serve(serve::Args),
     Allowlist(allowlist::Args),
     Explain(explain::Args),
+    Check(check::Args),
     Pac(pac::Args),
     Config(config::Args),
     TicketKey(ticket_key::Args),
@@ -105,6 +109,7 @@ impl Command {
             Self::Serve(args) => args.run(sources),
             Self::Allowlist(args) => args.run(sources),
             Self::Explain(args) => args.run(sources),
+            Self::Check(args) => args.run(sources),
             Self::Pac(args) => args.run(sources),
             Self::Config(args) => args.run(sources),
             Self::TicketKey(args) => args.run(),

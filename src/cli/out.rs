@@ -25,6 +25,13 @@ pub(super) fn say(text: &str) -> Result<(), Failure> {
     written(printed).map_err(Failure::Output)
 }
 
+/// Prints a result whose colours a terminal shows; elsewhere, and by `NO_COLOR`, they are left out.
+pub(super) fn say_styled(text: &str) -> Result<(), Failure> {
+    let mut out = anstream::AutoStream::auto(io::stdout());
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written(printed).map_err(Failure::Output)
+}
+
 /// Prints a result as JSON, for programs and people.
 pub(super) fn say_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Usage(error.to_string()))?;

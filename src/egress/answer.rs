@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::failure::Failure;
+use super::failure::{Failure, Told};
 
 /// Longest head, with the interim answers before it.
 const HEAD: usize = 16 * 1024;
@@ -69,7 +69,7 @@ pub(super) async fn read(from: &mut impl Look, secrets: &[&str]) -> Result<(), F
             status => {
                 let body = read_body(from, &head).await;
                 let words = words(&head, &body, secrets);
-                return Err(Failure::Refused { status, words, offers: head.offers });
+                return Err(Failure::Refused { status, words, offers: head.offers, told: head.told });
             }
         }
     }
@@ -84,6 +84,8 @@ struct Head {
     html: bool,
     /// The schemes of `Proxy-Authenticate`.
     offers: Vec<String>,
+    /// What `Proxy-Status` says.
+    told: Option<Told>,
 }
 
 async fn read_head(from: &mut impl Look, seen: &mut usize) -> Result<Head, Failure> {
@@ -155,6 +157,7 @@ fn understand(response: &Response<'_, '_>) -> Head {
             "transfer-encoding" => head.chunked = value.to_ascii_lowercase().ends_with("chunked"),
             // Squid's page says why only far down; this field says it in a word.
             "x-squid-error" => head.reason = format!("{} ({value})", head.reason),
+            "proxy-status" => head.told = head.told.take().or_else(|| Told::parse(value)),
             "content-type" => head.html = value.to_ascii_lowercase().contains("html"),
             "proxy-authenticate" => {
                 let scheme: String = value.chars().take_while(char::is_ascii_alphanumeric).take(20).collect();
@@ -230,8 +233,8 @@ fn words(head: &Head, body: &[u8], secrets: &[&str]) -> String {
     printable(&all, WORDS)
 }
 
-/// One line of printable characters, cut short.
-fn printable(text: &str, longest: usize) -> String {
+/// One line of printable characters, cut short: what came from outside, fit for a terminal.
+pub(crate) fn printable(text: &str, longest: usize) -> String {
     let spaced = text.replace(|c: char| c.is_control(), " ");
     let mut line = String::new();
     for word in spaced.split_whitespace() {
@@ -255,7 +258,7 @@ fn printable(text: &str, longest: usize) -> String {
 }
 
 /// The text of a page of HTML: no tags, no styles, no scripts, no title, which says it once more.
-fn without_tags(page: &str) -> String {
+pub(crate) fn without_tags(page: &str) -> String {
     let mut text = String::new();
     let mut rest = page;
     while let Some((before, tag)) = rest.split_once('<') {

@@ -40,7 +40,38 @@ pub enum Failure {
         words: String,
         /// The schemes of its `Proxy-Authenticate`.
         offers: Vec<String>,
+        /// What its `Proxy-Status` says, where it has one.
+        told: Option<Told>,
     },
+}
+
+/// What a proxy says of an error in `Proxy-Status` (RFC 9209 section 2).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The error type, a token such as `dns_timeout`.
+    pub error: String,
+    /// Its `rcode`, in upper case: `NXDOMAIN`.
+    pub rcode: Option<String>,
+}
+
+impl Told {
+    /// Reads the first error in a field's value, tolerantly: it decides nothing but words.
+    pub(super) fn parse(value: &str) -> Option<Self> {
+        const LONGEST: usize = 64;
+        let word = |text: &str| -> String {
+            let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+            text.trim().trim_matches('"').chars().take_while(plain).take(LONGEST).collect()
+        };
+        let mut told = Self::default();
+        for (name, value) in value.split([';', ',']).filter_map(|part| part.trim().split_once('=')) {
+            match name.trim() {
+                "error" if told.error.is_empty() => told.error = word(value),
+                "rcode" if told.rcode.is_none() => told.rcode = Some(word(value).to_ascii_uppercase()),
+                _ => {}
+            }
+        }
+        (!told.error.is_empty()).then_some(told)
+    }
 }
 
 impl ParentError {
@@ -84,7 +115,7 @@ impl fmt::Display for ParentError {
             Failure::Lost(how) => write!(f, " gave no answer: {how}"),
             Failure::Oversized => f.write_str(" answered with too large a header"),
             Failure::Foreign(what) => write!(f, " doesn't speak HTTP/1.1: it answered {what}"),
-            Failure::Refused { status, words, offers } => {
+            Failure::Refused { status, words, offers, .. } => {
                 write!(f, " answered {status}")?;
                 if !words.is_empty() {
                     write!(f, " {words}")?;

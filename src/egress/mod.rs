@@ -26,6 +26,7 @@ use crate::address::{self, Barred, Special};
 use crate::outcome::Stage;
 use crate::target::{Host, Target};
 use crate::tunnel::wire::tls::TlsWire;
+pub(crate) use answer::{printable, without_tags};
 use connect_to::ConnectTo;
 use dialer::{DialError, dial};
 use failure::{Failure, ParentError};
@@ -253,6 +254,15 @@ impl Egress {
         }
     }
 
+    /// What leads to a target: what [`Egress::reach`] goes by.
+    pub(crate) fn lead(&self, target: &Target) -> Lead {
+        match (self.connect_to.address_for(target), self.parent_for(&target.host)) {
+            (Some(_), _) => Lead::ConnectTo,
+            (None, Some(_)) => Lead::Parent,
+            (None, None) => Lead::Name,
+        }
+    }
+
     async fn resolve(&self, host: &Host, trace: &mut Trace) -> Result<Addresses, ResolveError> {
         let name = match host {
             Host::Ip(address) => return Ok(Addresses::all(Arc::from([*address]))),
@@ -292,7 +302,7 @@ impl Egress {
         // Of equals the first: `max_by_key` takes the last.
         let most = whys.reduce(|first, other| if telling(&other) > telling(&first) { other } else { first });
         most.unwrap_or_else(|| {
-            let why = "the name has no address".into();
+            let why = dns::NO_ADDRESS.into();
             Unreached::Dns(ResolveError::Answer { rcode: "NOERROR", why })
         })
     }

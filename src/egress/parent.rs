@@ -64,8 +64,22 @@ impl Parent {
                     .map_err(|why| format!("egress.proxy_credentials: {} {why}", path.display()))
             })
             .transpose()?;
-        let tls = if url.https { Some(secured(&url, ca)?) } else { None };
+        let tls = match url.https {
+            true => Some(secured(&url, authorities(ca)?).map_err(|why| format!("egress.proxy: {why}"))?),
+            false => None,
+        };
         Ok(Self { url, only, credentials, tls })
+    }
+
+    /// A proxy that carries every host and that no key of the configuration names. `login` is
+    /// `user:password`.
+    ///
+    /// # Errors
+    /// In words, never with what `login` holds.
+    pub(crate) fn given(url: ParentUrl, login: Option<&str>, roots: RootCertStore) -> Result<Self, String> {
+        let credentials = login.map(|login| Credentials::parse(login.as_bytes())).transpose()?;
+        let tls = if url.https { Some(secured(&url, roots)?) } else { None };
+        Ok(Self { url, only: Vec::new(), credentials, tls })
     }
 
     pub(crate) fn url(&self) -> &ParentUrl {
@@ -202,8 +216,8 @@ impl Credentials {
     }
 }
 
-/// What a TLS connection to a parent is made with.
-fn secured(url: &ParentUrl, ca: Option<&Path>) -> Result<(TlsConnector, ServerName<'static>), String> {
+/// The authorities for a parent's certificate: those of `egress.proxy_ca`, else the system's.
+fn authorities(ca: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = ca {
         let fault = |why: String| format!("egress.proxy_ca: {} {why}", path.display());
@@ -222,14 +236,20 @@ fn secured(url: &ParentUrl, ca: Option<&Path>) -> Result<(TlsConnector, ServerNa
             ));
         }
     }
+    Ok(roots)
+}
+
+/// What a TLS connection to a parent is made with.
+fn secured(url: &ParentUrl, roots: RootCertStore) -> Result<(TlsConnector, ServerName<'static>), String> {
     let name = match &url.host {
         Host::Ip(address) => ServerName::from(*address),
-        Host::Name(name) => ServerName::try_from(name.to_string())
-            .map_err(|_| format!("egress.proxy: no certificate can name {name}"))?,
+        Host::Name(name) => {
+            ServerName::try_from(name.to_string()).map_err(|_| format!("no certificate can name {name}"))?
+        }
     };
     let builder = ClientConfig::builder_with_provider(tls::config::provider())
         .with_safe_default_protocol_versions()
-        .map_err(|error| format!("egress.proxy: {error}"))?;
+        .map_err(|error| error.to_string())?;
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok((TlsConnector::from(Arc::new(config)), name))

@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub(crate) use super::dns::NO_ADDRESS;
 pub use super::dns::ResolveError;
 use super::dns::stub::{Found, Late, Stub, Told};
 use super::dns::system::{self, Files};
@@ -233,7 +234,7 @@ impl Sources {
             }
             Ok(Found::Nothing { exists, ttl }) => {
                 let (rcode, why) = match exists {
-                    true => ("NOERROR", "the name has no address"),
+                    true => ("NOERROR", NO_ADDRESS),
                     false => ("NXDOMAIN", "the name does not exist"),
                 };
                 let ttl = NEGATIVE_TTL.min(Duration::from_secs(ttl.unwrap_or(0).into()));

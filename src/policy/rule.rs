@@ -102,6 +102,9 @@ pub struct Rule {
     pub source: String,
 }
 
+/// The source of rules that the configuration adds.
+const ADDED: &str = "[[allow]]";
+
 impl Rule {
     /// A rule that the configuration adds to those of the catalogue: TCP, and `Tenant` until the plan finds
     /// otherwise.
@@ -116,7 +119,13 @@ impl Rule {
             breadth: Breadth::Tenant,
             carries: "what [[allow]] adds".to_owned(),
             agent_sees: "whatever needs this host fails; the configuration added it".to_owned(),
-            source: "[[allow]]".to_owned(),
+            source: ADDED.to_owned(),
         }
+    }
+
+    /// Whether the configuration added it, so that the host isn't known to be AWS's.
+    #[must_use]
+    pub(crate) fn is_added(&self) -> bool {
+        self.source == ADDED
     }
 }

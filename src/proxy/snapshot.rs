@@ -13,7 +13,7 @@ use crate::egress::parent::Parent;
 use crate::egress::resolver::Resolver;
 use crate::journal::metrics::{Metrics, RuleSeries};
 use crate::pac::proxies::Advertise;
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 use crate::policy::{Mode, Policy, Protocol, Reason, Rule, RuleId};
 use crate::target::{Host, Target};
 use crate::tunnel::hello::Check;
@@ -76,14 +76,7 @@ impl Snapshot {
                 header_timeout: config.limits.header_timeout,
             },
             patience: Patience { idle: config.limits.idle_timeout, half_closed: config.limits.half_closed },
-            egress: Egress {
-                resolver,
-                connect_timeout: config.egress.connect_timeout,
-                source_address: config.egress.source_address.clone(),
-                allow_private: config.egress.allow_private.clone(),
-                connect_to: plan.connect_to,
-                parent,
-            },
+            egress: plan::egress(config, plan.connect_to, parent, resolver),
             access: config.log.access,
             source: plan.source,
             admin_hosts: config.admin.hosts.clone(),

@@ -10,7 +10,7 @@ use super::error::ServeError;
 use super::listeners::{Change, Listeners};
 use super::tls::Watched;
 use crate::config::{self, Config, Sources};
-use crate::egress::resolver::{Options, Resolver};
+use crate::egress::resolver::Resolver;
 use crate::journal::metrics::Metrics;
 use crate::net::entrance::Entrance;
 use crate::pac::proxies::Advertise;
@@ -58,8 +58,7 @@ impl Prepared {
 
 /// A resolver for `[dns]`, with an empty cache.
 pub(super) fn resolver(dns: &config::Dns) -> Resolver {
-    let config::Dns { hosts, servers, timeout, edns } = dns.clone();
-    Resolver::new(Options { hosts, servers, timeout, edns }, Handle::current())
+    Resolver::new(plan::dns(dns), Handle::current())
 }
 
 /// What a PAC file names: the configured addresses with the ports that they really have.

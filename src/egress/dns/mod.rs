@@ -32,6 +32,9 @@ pub enum ResolveError {
     Transport(String),
 }
 
+/// The `why` of an answer without an address, whose name exists.
+pub(crate) const NO_ADDRESS: &str = "the name has no address";
+
 /// Why one server gave no usable answer; another may give one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {

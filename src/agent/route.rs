@@ -1,0 +1,84 @@
+//! The way to a target: [`Egress`], which is the running proxy's own, or a proxy that is asked for a
+//! tunnel as a browser asks for one. Both go through the same code, so that a test of the network
+//! sees what a CONNECT would.
+
+use std::net::IpAddr;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::egress::connect_to::ConnectTo;
+use crate::egress::own::Own;
+use crate::egress::parent::Parent;
+use crate::egress::{Egress, Lead, Trace, Unreached, Upstream};
+use crate::target::{Host, Target};
+
+/// Bytes in and out, whatever lies below.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A way to every target.
+pub(crate) struct Route<'a> {
+    egress: &'a Egress,
+    own: &'a Own,
+    /// A proxy that carries everything, in place of `egress`; its name is resolved and its address
+    /// dialled as that says.
+    via: Option<Egress>,
+}
+
+impl<'a> Route<'a> {
+    /// The way of the running proxy, or of the one that would run with this configuration.
+    pub(crate) fn straight(egress: &'a Egress, own: &'a Own) -> Self {
+        Self { egress, own, via: None }
+    }
+
+    /// Through a proxy that resolves the names.
+    pub(crate) fn via(egress: &'a Egress, own: &'a Own, proxy: Parent) -> Self {
+        let via = Egress {
+            resolver: egress.resolver.clone(),
+            connect_timeout: egress.connect_timeout,
+            source_address: egress.source_address.clone(),
+            allow_private: egress.allow_private.clone(),
+            connect_to: ConnectTo::from_iter([]),
+            parent: Some(proxy),
+        };
+        Self { egress, own, via: Some(via) }
+    }
+
+    /// Opens a way to `target`.
+    ///
+    /// # Errors
+    /// See [`Unreached`].
+    pub(crate) async fn open(&self, target: &Target, trace: &mut Trace) -> Result<Box<dyn Io>, Unreached> {
+        let way = self.via.as_ref().unwrap_or(self.egress);
+        Ok(match Box::pin(way.reach(target, self.own, trace)).await? {
+            Upstream::Tcp(stream) => Box::new(stream),
+            Upstream::Tls(stream) => Box::new(stream),
+        })
+    }
+
+    /// The addresses that a name was just found to have, without asking again; none where something
+    /// else stands for the name.
+    pub(crate) fn found(&self, target: &Target) -> Vec<IpAddr> {
+        match &target.host {
+            Host::Name(name) if self.lead(target) == Lead::Name => {
+                self.egress.resolver.cached(name).map_or_else(Vec::new, |found| found.known.to_vec())
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether a proxy on the way resolves and dials.
+    pub(crate) fn by_proxy(&self, target: &Target) -> bool {
+        self.lead(target) == Lead::Parent
+    }
+
+    /// Whether everything goes through one proxy that stands in for the desk's.
+    pub(crate) fn is_via(&self) -> bool {
+        self.via.is_some()
+    }
+
+    fn lead(&self, target: &Target) -> Lead {
+        self.via.as_ref().unwrap_or(self.egress).lead(target)
+    }
+}

@@ -1,0 +1,224 @@
+//! A TLS session as a browser opens it, whose certificate is verified twice: by the roots of this
+//! machine, which companies add their own to, and by Mozilla's, which they can't. The session goes on
+//! whatever they say: what it means is decided elsewhere, and nothing secret is sent.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, crypto,
+};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::route::Io;
+use super::tap::{Heard, Tap};
+use crate::target::Host;
+
+/// What an address of the far side proves about who it is.
+type Judged = Result<(), Error>;
+
+/// The two sets of authorities.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    /// Mozilla's, and the one that counts as public by the administrator's word.
+    public: Arc<WebPkiServerVerifier>,
+    /// This machine's, and the same one; none where it has no authorities at all.
+    platform: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Trust {
+    /// Reads the machine's authorities; `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. `more` are
+    /// authorities that count among both.
+    ///
+    /// # Errors
+    /// In words, when `more` holds something that is no authority.
+    pub(crate) fn load(more: &[CertificateDer<'static>]) -> Result<Self, String> {
+        let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+        let mut public = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let mut platform = platform();
+        for certificate in more {
+            for store in [&mut public, &mut platform] {
+                let added = store.add(certificate.clone());
+                added.map_err(|error| format!("holds a certificate that is no authority: {error}"))?;
+            }
+        }
+        let verifier = |roots: RootCertStore| {
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()
+        };
+        let public = verifier(public).map_err(|error| error.to_string())?;
+        Ok(Self { public, platform: verifier(platform).ok(), provider })
+    }
+
+    /// What both sets say of a chain at a moment.
+    pub(crate) fn judge(
+        &self,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        at: SystemTime,
+    ) -> Verdicts {
+        let Some((leaf, rest)) = chain.split_first() else {
+            let none = || Err(Error::NoCertificatesPresented);
+            return Verdicts { public: none(), platform: none() };
+        };
+        let at = UnixTime::since_unix_epoch(at.duration_since(UNIX_EPOCH).unwrap_or_default());
+        let by = |verifier: &WebPkiServerVerifier| {
+            verifier.verify_server_cert(leaf, rest, name, &[], at).map(|_| ())
+        };
+        let unknown = || Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        Verdicts { public: by(&self.public), platform: self.platform.as_deref().map_or_else(unknown, by) }
+    }
+}
+
+/// The authorities of this machine, as far as they can be read.
+pub(crate) fn platform() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+/// The certificates of a file in PEM.
+///
+/// # Errors
+/// In words, with the path.
+pub(crate) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let fault = |why: String| format!("{} {why}", path.display());
+    let text = std::fs::read(path).map_err(|error| fault(format!("can't be read: {error}")))?;
+    crate::tls::pem::certificates(&text).map_err(|error| fault(error.to_string()))
+}
+
+/// What the two sets of authorities say of a chain.
+#[derive(Clone, Debug)]
+pub(crate) struct Verdicts {
+    pub public: Judged,
+    pub platform: Judged,
+}
+
+/// A session, whoever is at its other end.
+pub(crate) struct Session {
+    pub stream: TlsStream<Tap>,
+    pub chain: Vec<CertificateDer<'static>>,
+    pub verdicts: Verdicts,
+    pub name: ServerName<'static>,
+}
+
+/// Why there is no session.
+#[derive(Debug)]
+pub(crate) enum NoTls {
+    /// The far side reset the connection before it had said a word.
+    Reset(io::Error),
+    /// It closed the connection before it had said a word.
+    Closed,
+    /// It says something else; these are its first bytes.
+    Foreign(Vec<u8>),
+    /// Nothing, or not enough, within this time.
+    Silent(Duration),
+    /// It speaks TLS and didn't come to an agreement.
+    Failed(String),
+    /// No certificate can be for such a name.
+    Name,
+}
+
+/// Makes the handshake of a browser that wants HTTP/1.1.
+///
+/// # Errors
+/// See [`NoTls`]. A certificate that nobody vouches for is no error here.
+pub(crate) async fn handshake(
+    stream: Box<dyn Io>,
+    host: &Host,
+    trust: &Arc<Trust>,
+    now: SystemTime,
+    limit: Duration,
+) -> Result<Session, NoTls> {
+    let name = match host {
+        Host::Ip(address) => ServerName::from(*address),
+        Host::Name(name) => ServerName::try_from(name.to_string()).map_err(|_| NoTls::Name)?,
+    };
+    let watching = Arc::new(Watching { trust: trust.clone(), now, seen: Mutex::default() });
+    let mut config = ClientConfig::builder_with_provider(trust.provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| NoTls::Failed(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(watching.clone())
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let (tap, heard) = Tap::new(stream);
+    let connecting = TlsConnector::from(Arc::new(config)).connect(name.clone(), tap);
+    let stream = match timeout(limit, connecting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(why(error, &heard)),
+        Err(_) => return Err(NoTls::Silent(limit)),
+    };
+    let seen = watching.seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some((chain, verdicts)) = seen else { return Err(NoTls::Failed("no certificate was shown".into())) };
+    Ok(Session { stream, chain, verdicts, name })
+}
+
+fn why(error: io::Error, heard: &Heard) -> NoTls {
+    let heard = heard.bytes();
+    // Records of alerts and handshakes, of any version.
+    let is_tls = matches!(heard.as_slice(), [0x14..=0x18, 3, ..]);
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        _ if !heard.is_empty() && !is_tls => NoTls::Foreign(heard),
+        Some(error) => NoTls::Failed(error.to_string()),
+        None if !heard.is_empty() => {
+            NoTls::Failed(format!("the connection ended within the handshake: {error}"))
+        }
+        None if error.kind() == io::ErrorKind::UnexpectedEof => NoTls::Closed,
+        None => NoTls::Reset(error),
+    }
+}
+
+/// Asks both sets, keeps what they say, and lets the session go on.
+#[derive(Debug)]
+struct Watching {
+    trust: Arc<Trust>,
+    now: SystemTime,
+    seen: Mutex<Option<(Vec<CertificateDer<'static>>, Verdicts)>>,
+}
+
+impl ServerCertVerifier for Watching {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let chain: Vec<_> = std::iter::once(leaf).chain(rest).map(|one| one.clone().into_owned()).collect();
+        let verdicts = self.trust.judge(&chain, name, self.now);
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((chain, verdicts));
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.trust.public.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.trust.public.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.trust.public.supported_verify_schemes()
+    }
+}

@@ -1,0 +1,161 @@
+//! `ccpgate check`: the network from here to everything that agents' browsers need.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use clap::ValueHint;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use strum::VariantArray;
+use tokio::runtime::{Builder, Handle};
+
+use super::out::{say_json, say_styled};
+use super::via::Via;
+use super::{Failure, load};
+use crate::agent::route::Route;
+use crate::agent::tls::{self, Trust};
+use crate::config::Sources;
+use crate::diagnose::report::{Report, Status};
+use crate::diagnose::targets::Named;
+use crate::diagnose::{self, Network, Options, text};
+use crate::egress::own::Own;
+use crate::egress::resolver::Resolver;
+use crate::plan;
+use crate::policy::Category;
+
+/// Test this network against every endpoint in use, and say what agents see where it fails, why, and
+/// whose turn it is.
+///
+/// It goes the proxy's own way: its resolver, source addresses, address rules, connect_to and parent
+/// proxy. Exit code 1 when something fails.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Go through this proxy, as agents' browsers do: http:// or https://, host and port; user:password@
+    /// before the host where it asks for them.
+    #[arg(long, value_name = "URL", value_parser = Via::parse, allow_hyphen_values = true)]
+    via: Option<Via>,
+    /// Test this host, too, for example one that falls under a wildcard.
+    #[arg(long = "host", value_name = "HOST", value_parser = host, allow_hyphen_values = true)]
+    hosts: Vec<Named>,
+    /// Test this category alone; may be given several times.
+    #[arg(long = "category", value_name = "NAME", value_parser = category, allow_hyphen_values = true)]
+    categories: Vec<Category>,
+    /// An authority, PEM, that counts as public and as the machine's.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    ca: Option<PathBuf>,
+    /// For rehearsals: as if this machine's clock were off by so much, as in 1d or -90s.
+    #[arg(long, value_name = "TIME", value_parser = offset, allow_hyphen_values = true, hide = true)]
+    clock_offset: Option<Offset>,
+    /// The report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
+        let (loaded, plan) = load::plan(sources)?;
+        load::warn_in_short(&loaded.config, &plan);
+        let config = &loaded.config;
+        let ca = self.ca.as_deref().map(tls::authorities).transpose();
+        let ca = ca.map_err(|why| Failure::Usage(format!("--ca: {why}")))?.unwrap_or_default();
+        let named = |why: String| {
+            let file = self.ca.as_ref().map_or(String::new(), |file| file.display().to_string());
+            Failure::Usage(format!("--ca: {file} {why}"))
+        };
+        let trust = Trust::load(&ca).map_err(named)?;
+        let proxy = self.via.as_ref().map(|via| via.proxy(&ca)).transpose();
+        let proxy = proxy.map_err(|why| Failure::Usage(format!("--via: {why}")))?;
+        let parent = plan::parent(config).map_err(Failure::Usage)?;
+        let options = Options {
+            hosts: self.hosts,
+            categories: self.categories,
+            via: self.via.as_ref().map(ToString::to_string),
+        };
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::Output)?;
+        let offset = self.clock_offset.unwrap_or_default();
+        let report = runtime.block_on(async {
+            let resolver = Resolver::new(plan::dns(&config.dns), Handle::current());
+            let egress = plan::egress(config, plan.connect_to, parent, resolver);
+            let own = Own::default();
+            let network = Network {
+                policy: &plan.policy,
+                connect: &config.connect,
+                route: match proxy {
+                    Some(proxy) => Route::via(&egress, &own, proxy),
+                    None => Route::straight(&egress, &own),
+                },
+                trust: trust.into(),
+                clock: &|| offset.apply(SystemTime::now()),
+            };
+            let bar = bar();
+            let progress = |done: usize, all: usize| {
+                bar.set_length(all as u64);
+                bar.set_position(done as u64);
+            };
+            let report = diagnose::check(&network, &options, &progress).await;
+            bar.finish_and_clear();
+            report
+        });
+        // A resolver that hangs in a file system of the network must not hold the answer back.
+        runtime.shutdown_background();
+        show(&report, self.json)
+    }
+}
+
+fn show(report: &Report, json: bool) -> Result<(), Failure> {
+    if json {
+        say_json(report)?;
+    } else {
+        say_styled(&text::render(report))?;
+    }
+    if report.verdict == Status::Failed { Err(Failure::Negative) } else { Ok(()) }
+}
+
+/// On standard error, and nowhere but on a terminal.
+fn bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("testing {bar:30} {pos}/{len} endpoints, {elapsed}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn host(text: &str) -> Result<Named, String> {
+    Named::parse(text).map_err(|error| format!("{error}; valid are host, host:port or a URL"))
+}
+
+fn category(text: &str) -> Result<Category, String> {
+    let found = Category::VARIANTS.iter().find(|category| category.as_str() == text);
+    found.copied().ok_or_else(|| {
+        let all: Vec<&str> = Category::VARIANTS.iter().map(|category| category.as_str()).collect();
+        format!("no such category; valid are {}", all.join(", "))
+    })
+}
+
+/// How far the clock is taken to be off.
+#[derive(Clone, Copy, Debug, Default)]
+struct Offset {
+    behind: bool,
+    by: Duration,
+}
+
+impl Offset {
+    fn apply(self, now: SystemTime) -> SystemTime {
+        let moved = if self.behind { now.checked_sub(self.by) } else { now.checked_add(self.by) };
+        moved.unwrap_or(now)
+    }
+}
+
+fn offset(text: &str) -> Result<Offset, String> {
+    let (behind, time) = match text.strip_prefix('-') {
+        Some(time) => (true, time),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    match humantime::parse_duration(time) {
+        Ok(by) => Ok(Offset { behind, by }),
+        Err(error) => Err(format!("{error}; valid are durations such as 1d, 90s or -1h")),
+    }
+}

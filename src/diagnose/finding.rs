@@ -1,0 +1,485 @@
+//! Observation → cause: first endpoint by endpoint, then what several of them say together. Pure.
+
+use std::time::Duration;
+
+use rustls::{CertificateError, Error};
+
+use super::answer::words;
+use super::observed::{Clock, End, Observed, Seen};
+use super::report::{self, Status, Steps};
+use super::sinkhole;
+use super::targets::{Endpoint, Plan};
+use crate::agent::certificate::Shown;
+use crate::agent::http::NoAnswer;
+use crate::agent::tls::{NoTls, Verdicts};
+use crate::cause::{Cause, Severity};
+use crate::egress::dialer::DialError;
+use crate::egress::failure::{Failure, Told};
+use crate::egress::resolver::{self, ResolveError};
+use crate::egress::{Lead, Unreached, printable};
+use crate::outcome::Stage;
+
+/// An endpoint with what was found of it.
+pub(crate) struct Judged {
+    pub endpoint: Endpoint,
+    pub status: Status,
+    pub cause: Option<Cause>,
+    /// The cause that hides this one.
+    pub because: Option<Cause>,
+    pub detail: String,
+    address: Option<String>,
+    steps: Steps,
+    rtt_ms: Option<u64>,
+    pub(super) clock: Option<Clock>,
+}
+
+/// A cause, how bad it is, and what was seen, in words.
+struct Found {
+    cause: Cause,
+    severity: Severity,
+    detail: String,
+}
+
+fn failed(cause: Cause, detail: impl Into<String>) -> Found {
+    Found { cause, severity: Severity::Failed, detail: detail.into() }
+}
+
+fn degraded(cause: Cause, detail: impl Into<String>) -> Found {
+    Found { cause, severity: Severity::Degraded, detail: detail.into() }
+}
+
+impl Judged {
+    fn set(&mut self, found: Found) {
+        self.status = found.severity.into();
+        self.cause = Some(found.cause);
+        self.detail = found.detail;
+    }
+
+    /// Whether the name was resolved, or something stood for it, so that DNS is out of the question.
+    fn is_past_dns(&self) -> bool {
+        let dns = [
+            Cause::DnsNxdomain,
+            Cause::DnsServfail,
+            Cause::DnsTimeout,
+            Cause::DnsPrivate,
+            Cause::InstanceUnknown,
+        ];
+        !matches!(self.status, Status::Untested | Status::Skipped)
+            && self.cause.is_none_or(|cause| !dns.contains(&cause))
+    }
+
+    /// As it is shown.
+    pub(super) fn into_shown(self) -> report::Endpoint {
+        let Endpoint { host, port, protocol, category, .. } = self.endpoint;
+        report::Endpoint {
+            host,
+            port,
+            protocol,
+            category,
+            address: self.address,
+            status: self.status,
+            cause: self.cause,
+            because: self.because,
+            detail: self.detail,
+            remedy: self.cause.map(|cause| cause.about().remedy),
+            rtt_ms: self.rtt_ms,
+            steps: self.steps,
+        }
+    }
+}
+
+/// What was observed of one endpoint, by itself.
+pub(super) fn judge(endpoint: Endpoint, observed: Observed) -> Judged {
+    let mut judged = Judged {
+        endpoint,
+        status: Status::Untested,
+        cause: None,
+        because: None,
+        detail: String::new(),
+        address: None,
+        steps: Steps::default(),
+        rtt_ms: None,
+        clock: None,
+    };
+    let seen = match observed {
+        Observed::Untested(why) => {
+            judged.detail = why;
+            return judged;
+        }
+        Observed::Tested(seen) => seen,
+    };
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    judged.steps = Steps {
+        dns_ms: seen.trace.dns.filter(|_| !seen.by_proxy).map(ms),
+        connect_ms: seen.trace.connect.map(ms),
+        tls_ms: seen.tls.map(ms),
+        http_ms: seen.http.map(ms),
+    };
+    if !seen.by_proxy {
+        judged.address = seen.trace.address.map(|address| address.to_string());
+        // What one connect took: the way there and back.
+        judged.rtt_ms = seen.trace.address.and(seen.trace.connect).map(ms);
+    }
+    judged.clock = seen.clock;
+    judged.status = Status::Ok;
+    if let Some(End::Answered(status)) = seen.end {
+        judged.detail = format!("answered {status}");
+    }
+    if let Some(found) = find(&seen) {
+        judged.set(found);
+    }
+    judged
+}
+
+/// The worst of what was seen; of equals what comes first.
+fn find(seen: &Seen) -> Option<Found> {
+    let public = seen.shown.as_ref().is_some_and(|(_, verdicts)| verdicts.public.is_ok());
+    if !public && let Some((address, owner)) = seen.found.iter().find_map(|a| Some((a, sinkhole::owner(*a)?)))
+    {
+        return Some(failed(Cause::DnsPrivate, format!("the name resolves to {address}, {owner}")));
+    }
+    let broken = match seen.end.as_ref()? {
+        End::Unreached(why) => Some(of_unreached(why)),
+        End::NoTls(why) => Some(of_tls(why)),
+        End::Untrusted => None,
+        End::NoAnswer(why) => Some(failed(
+            Cause::HttpUnexpected,
+            match why {
+                NoAnswer::Ended(how) => format!("behind TLS, {how}"),
+                NoAnswer::Oversized => "the header of the answer is larger than a browser takes".to_owned(),
+                NoAnswer::Foreign(bytes) => {
+                    format!("behind TLS, something else than HTTP answers{}", words(bytes))
+                }
+            },
+        )),
+        End::Silent(limit) => Some(failed(
+            Cause::HttpUnexpected,
+            format!("behind TLS, no answer to a request within {limit:?}"),
+        )),
+        End::Foreign(why) => Some(failed(Cause::HttpUnexpected, why.clone())),
+        End::Answered(_) => None,
+        End::Late(limit) => Some(of_late(seen, *limit)),
+    };
+    if broken.is_some() {
+        return broken.map(|found| with_issuer(found, seen));
+    }
+    let slow = seen.trace.dns.filter(|_| !seen.by_proxy).and_then(|took| {
+        let severity = Cause::DnsSlow.about().threshold?.judge(took)?;
+        let detail = format!("the DNS look-up took {:.1} s", took.as_secs_f64());
+        Some(Found { cause: Cause::DnsSlow, severity, detail })
+    });
+    let certificate = seen.shown.as_ref().and_then(|(shown, verdicts)| of_certificate(shown, verdicts));
+    // The enum's order decides between equals.
+    [slow, certificate]
+        .into_iter()
+        .flatten()
+        .min_by_key(|found| (std::cmp::Reverse(found.severity), found.cause))
+}
+
+/// Who decrypts is named beside what came through it.
+fn with_issuer(mut found: Found, seen: &Seen) -> Found {
+    if let Some((shown, verdicts)) = &seen.shown
+        && verdicts.public.is_err()
+    {
+        found.detail = format!("{}; {}", found.detail, issuer(shown));
+    }
+    found
+}
+
+fn of_unreached(why: &Unreached) -> Found {
+    match why {
+        Unreached::Dns(error) => of_dns(error),
+        Unreached::Barred(barred) => failed(Cause::DnsPrivate, format!("the name resolves to {barred}")),
+        Unreached::Own(way) => match way.by {
+            Lead::Name => {
+                failed(Cause::DnsPrivate, format!("the name resolves to {}, this proxy itself", way.address))
+            }
+            Lead::ConnectTo => failed(
+                Cause::TcpUnreachable,
+                format!("egress.connect_to leads to {}, this proxy itself", way.address),
+            ),
+            Lead::Parent => failed(
+                Cause::ProxyUnreachable,
+                format!("the proxy on the way is at {}, and that is this proxy itself", way.address),
+            ),
+        },
+        Unreached::Dial(error) => of_dial(error),
+        Unreached::Parent(error) => of_proxy(&error.url.to_string(), error.authenticated, &error.failure),
+    }
+}
+
+fn of_dns(error: &ResolveError) -> Found {
+    let cause = match error {
+        ResolveError::Timeout | ResolveError::Transport(_) => Cause::DnsTimeout,
+        ResolveError::Answer { rcode: "NXDOMAIN", .. } => Cause::DnsNxdomain,
+        ResolveError::Answer { rcode: "NOERROR", why } if why == resolver::NO_ADDRESS => Cause::DnsNxdomain,
+        ResolveError::Answer { .. } => Cause::DnsServfail,
+    };
+    failed(cause, printable(&error.to_string(), 200))
+}
+
+fn of_dial(error: &DialError) -> Found {
+    let cause = match error {
+        DialError::Refused(_) => Cause::TcpRefused,
+        DialError::Timeout(_) => Cause::TcpTimeout,
+        DialError::Unreachable(..) => Cause::TcpUnreachable,
+        DialError::Exhausted(_) => Cause::SourceAddress,
+    };
+    failed(cause, error.to_string())
+}
+
+/// A proxy on the way. What it says of the far side counts as seen there; by its status alone it is the
+/// proxy's own.
+fn of_proxy(url: &str, authenticated: bool, failure: &Failure) -> Found {
+    let at = format!("the proxy {url}");
+    match failure {
+        Failure::Dns(error) => failed(Cause::ProxyUnreachable, format!("{at}: its name: {error}")),
+        Failure::Dial(DialError::Exhausted(error)) => {
+            failed(Cause::SourceAddress, format!("{at}: this machine has no socket to spare: {error}"))
+        }
+        Failure::Dial(error) => failed(Cause::ProxyUnreachable, format!("{at}: {error}")),
+        Failure::Tls { why, .. } => failed(Cause::ProxyUnreachable, format!("{at}: no TLS: {why}")),
+        Failure::Silent(limit) => failed(
+            Cause::ProxyUnreachable,
+            format!("{at} took the connection and gave no whole answer within {limit:?}"),
+        ),
+        Failure::Lost(how) => failed(Cause::ProxyUnreachable, format!("{at} gave no answer: {how}")),
+        Failure::Oversized => {
+            failed(Cause::ProxyUnreachable, format!("{at} answered with too large a header"))
+        }
+        Failure::Foreign(what) => {
+            failed(Cause::ProxyUnreachable, format!("{at} doesn't speak HTTP/1.1: it answered {what}"))
+        }
+        Failure::Refused { status, words, told, .. } => {
+            let mut detail = format!("{at} answered {status}");
+            if !words.is_empty() {
+                detail = format!("{detail} {words}");
+            }
+            if let Some(Told { error, rcode }) = told {
+                let rcode = rcode.as_ref().map_or(String::new(), |rcode| format!(", {rcode}"));
+                detail = format!("{detail} (Proxy-Status: {error}{rcode})");
+            }
+            if *status == 407 && authenticated {
+                detail = format!("{detail}; the user and password that were given don't pass");
+            }
+            failed(of_status(*status, told.as_ref()), detail)
+        }
+    }
+}
+
+fn of_status(status: u16, told: Option<&Told>) -> Cause {
+    match status {
+        407 => Cause::ProxyAuth,
+        403 => Cause::ProxyDenied,
+        429 | 503 => Cause::ProxyLimit,
+        // A portal in the proxy's place.
+        300..=399 | 511 => Cause::HttpUnexpected,
+        400..=499 => Cause::ProxyDenied,
+        _ => {
+            let rcode = |told: &Told| match told.rcode.as_deref() {
+                Some("NXDOMAIN" | "NOERROR") => Cause::DnsNxdomain,
+                _ => Cause::DnsServfail,
+            };
+            match told.map(|told| (told.error.as_str(), told)) {
+                Some(("dns_error", told)) => rcode(told),
+                Some(("dns_timeout", _)) => Cause::DnsTimeout,
+                Some(("connection_refused", _)) => Cause::TcpRefused,
+                Some(("connection_timeout", _)) => Cause::TcpTimeout,
+                Some(("connection_terminated", _)) => Cause::TcpReset,
+                Some(("connection_limit_reached", _)) => Cause::ProxyLimit,
+                _ if status == 504 => Cause::TcpTimeout,
+                _ => Cause::TcpUnreachable,
+            }
+        }
+    }
+}
+
+fn of_tls(why: &NoTls) -> Found {
+    match why {
+        NoTls::Reset(error) => failed(Cause::TcpReset, format!("reset after the TLS ClientHello: {error}")),
+        NoTls::Closed => failed(Cause::TlsFailed, "closed without an answer to the TLS ClientHello"),
+        NoTls::Silent(limit) => failed(
+            Cause::TlsFailed,
+            format!("the connection opens, and no TLS answer comes within {limit:?}"),
+        ),
+        NoTls::Foreign(bytes)
+            if bytes.starts_with(b"HTTP/") || bytes.trim_ascii_start().starts_with(b"<") =>
+        {
+            failed(Cause::HttpUnexpected, format!("HTTP in clear in place of TLS{}", words(bytes)))
+        }
+        NoTls::Foreign(bytes) => {
+            failed(Cause::TlsFailed, format!("something else than TLS answers{}", words(bytes)))
+        }
+        NoTls::Failed(why) => failed(Cause::TlsFailed, printable(why, 200)),
+        NoTls::Name => failed(Cause::TlsFailed, "no certificate can be for such a name"),
+    }
+}
+
+fn of_late(seen: &Seen, limit: Duration) -> Found {
+    let late = |what: &str| format!("{what}, and {limit:?} for this endpoint were over");
+    match (seen.trace.stage, seen.tls, &seen.shown) {
+        (_, Some(_), Some(_)) => failed(Cause::HttpUnexpected, late("behind TLS, no answer came")),
+        (Stage::Connect, ..) if seen.trace.address.is_some() => {
+            failed(Cause::TlsFailed, late("the connection opened, and no TLS came about"))
+        }
+        (Stage::Connect, ..) => failed(Cause::TcpTimeout, late("no connection came about")),
+        _ => failed(Cause::DnsTimeout, late("no DNS answer came")),
+    }
+}
+
+/// What is wrong with a certificate, if anything is.
+fn of_certificate(shown: &Shown, verdicts: &Verdicts) -> Option<Found> {
+    use CertificateError as C;
+    let Err(public) = &verdicts.public else { return None };
+    let who = issuer(shown);
+    let error = match (public, &verdicts.platform) {
+        // Only what the one set knows the issuer of can be judged further by it.
+        (Error::InvalidCertificate(C::UnknownIssuer), Err(platform)) => platform,
+        (public, _) => public,
+    };
+    Some(match (error, &verdicts.platform) {
+        (
+            Error::InvalidCertificate(
+                C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. },
+            ),
+            _,
+        ) => failed(Cause::TlsExpired, format!("{}; {who}", printable(&error.to_string(), 200))),
+        (Error::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }), _) => failed(
+            Cause::TlsWrongName,
+            format!("{}; subject {}; {who}", printable(&error.to_string(), 300), shown.subject),
+        ),
+        (_, Ok(())) => degraded(
+            Cause::TlsIntercepted,
+            format!("this machine trusts a certificate that is not from a public authority; {who}"),
+        ),
+        (Error::InvalidCertificate(C::UnknownIssuer), _) => failed(
+            Cause::TlsIntercepted,
+            format!("a certificate from an authority that is unknown here; {who}"),
+        ),
+        // A certificate that signed itself is its own authority, which nobody knows.
+        (Error::InvalidCertificate(C::Other(_)), _) if shown.issuer == shown.subject => {
+            failed(Cause::TlsIntercepted, format!("a certificate that signed itself; {who}"))
+        }
+        _ => failed(Cause::TlsFailed, format!("{}; {who}", printable(&error.to_string(), 200))),
+    })
+}
+
+/// Who made a certificate, in words.
+fn issuer(shown: &Shown) -> String {
+    let known = shown.product.map_or(String::new(), |product| format!(", known from {product}"));
+    format!("issuer {}{known}; SHA-256 {}", shown.issuer, shown.fingerprint)
+}
+
+/// What all endpoints say together: whose name is missing, whose clock is off, what hides what. How far
+/// this machine's clock is ahead, in milliseconds.
+pub(super) fn settle(all: &mut [Judged]) -> Option<i64> {
+    instances(all);
+    let ahead = clock(all);
+    hide(all);
+    ahead
+}
+
+/// An instance's own name that doesn't exist while others do.
+fn instances(all: &mut [Judged]) {
+    let resolves = |judged: &Judged| judged.is_past_dns();
+    let others = all.iter().filter(|judged| resolves(judged)).count();
+    let current: Vec<String> = all
+        .iter()
+        .filter(|judged| resolves(judged))
+        .filter_map(|judged| judged.endpoint.instance.as_ref())
+        .filter(|instance| !instance.replaced)
+        .map(|instance| instance.alias.clone())
+        .collect();
+    for judged in all.iter_mut().filter(|judged| judged.cause == Some(Cause::DnsNxdomain)) {
+        let Some(instance) = judged.endpoint.instance.clone() else { continue };
+        if instance.replaced && current.contains(&instance.alias) {
+            judged.status = Status::Untested;
+            judged.cause = None;
+            judged.detail =
+                "this instance has no name under the domain that AWS replaced, and needs none".to_owned();
+        } else if others > 0 {
+            let alias = instance.alias;
+            judged.set(failed(
+                Cause::InstanceUnknown,
+                format!(
+                    "the name doesn't exist, while others resolve: is {alias} the alias of the instance?"
+                ),
+            ));
+        }
+    }
+}
+
+/// The clock: by the answers that are verified, else by those that would be if it were right.
+fn clock(all: &mut [Judged]) -> Option<i64> {
+    let told = |verified: bool| -> Vec<i64> {
+        let clocks = all.iter().filter_map(|judged| judged.clock);
+        clocks.filter(|clock| clock.verified == verified).map(|clock| clock.ahead_ms).collect()
+    };
+    let ahead = median(told(true)).or_else(|| median(told(false)))?;
+    let threshold = Cause::ClockSkew.about().threshold?;
+    let off = |ms: i64| threshold.judge(Duration::from_millis(ms.unsigned_abs()));
+    let severity = off(ahead);
+    for judged in all.iter_mut() {
+        let Some(clock) = judged.clock else { continue };
+        // One server with a clock of its own is not this machine's trouble.
+        let (Some(severity), Some(_)) = (severity, off(clock.ahead_ms)) else { continue };
+        let direction = if clock.ahead_ms > 0 { "ahead of" } else { "behind" };
+        let by = span(clock.ahead_ms.unsigned_abs() / 1000);
+        let detail = format!("this machine's clock is {by} {direction} the Date of the answer");
+        match judged.cause {
+            Some(Cause::TlsExpired) => {
+                let detail = format!("{detail}, by which the certificate is valid");
+                judged.set(Found { cause: Cause::ClockSkew, severity: Severity::Failed, detail });
+            }
+            _ if judged.status < severity.into() => {
+                judged.set(Found { cause: Cause::ClockSkew, severity, detail });
+            }
+            _ => {}
+        }
+    }
+    Some(ahead)
+}
+
+/// A number of seconds in the largest unit that says it well.
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86400),
+    }
+}
+
+/// The middle one; of two the one that is nearer to nothing.
+fn median(mut all: Vec<i64>) -> Option<i64> {
+    all.sort_unstable();
+    let upper = *all.get(all.len() / 2)?;
+    let lower = all[(all.len() - 1) / 2];
+    Some(if lower.abs() <= upper.abs() { lower } else { upper })
+}
+
+/// What all endpoints share: a cause of this kind that one of them shows hides what others only show
+/// because of it.
+const SHARED: [Cause; 3] = [Cause::ClockSkew, Cause::SourceAddress, Cause::UdpBlocked];
+
+fn hide(all: &mut [Judged]) {
+    let holds =
+        |all: &[Judged], cause| all.iter().any(|j| j.cause == Some(cause) && j.status == Status::Failed);
+    for root in SHARED {
+        if !holds(all, root) {
+            continue;
+        }
+        let hidden = |judged: &&mut Judged| judged.cause.is_some_and(|cause| root.hides(cause));
+        for judged in all.iter_mut().filter(hidden) {
+            judged.status = Status::Skipped;
+            judged.cause = None;
+            judged.because = Some(root);
+        }
+    }
+}
+
+/// Whether an endpoint was looked at over the network.
+pub(super) fn is_tested(judged: &Judged) -> bool {
+    !matches!(judged.status, Status::Untested | Status::Skipped)
+        && !matches!(judged.endpoint.plan, Plan::Untested(_))
+}

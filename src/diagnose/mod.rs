@@ -1,0 +1,114 @@
+//! `check`: what this network does to an agent's browser, endpoint by endpoint, and why. For the
+//! command line and, as a canary, for the running proxy: [`check`] is handed everything, and ends
+//! when its future is dropped.
+//!
+//! [`targets`] says what to test, [`probe`] tests one endpoint up to its first failure and is the only
+//! I/O, [`finding`] makes causes of what was observed, [`verdict`] makes one answer of all of them,
+//! [`report`] and [`text`] are what is shown.
+
+mod answer;
+pub(crate) mod finding;
+mod observed;
+mod probe;
+pub(crate) mod report;
+mod sinkhole;
+pub(crate) mod targets;
+pub(crate) mod text;
+mod verdict;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::Semaphore;
+
+use crate::agent::route::Route;
+use crate::agent::tls::Trust;
+use crate::catalogue::Choice;
+use crate::policy::{Category, Policy};
+use finding::Judged;
+use observed::Observed;
+use probe::Probe;
+use report::Report;
+use targets::{Endpoint, Plan, Wanted};
+
+/// How many endpoints are tested at once, straight and through one proxy.
+const AT_ONCE: usize = 64;
+const AT_ONCE_VIA: usize = 24;
+/// How many probes one host gets at once.
+const PER_HOST: usize = 4;
+
+/// What is tested, and how it is reached.
+pub(crate) struct Network<'a> {
+    pub policy: &'a Policy,
+    pub connect: &'a Choice,
+    pub route: Route<'a>,
+    pub trust: Arc<Trust>,
+    /// What time it is here.
+    pub clock: &'a (dyn Fn() -> SystemTime + Sync),
+}
+
+/// What to test beyond the list, or of it.
+#[derive(Default)]
+pub(crate) struct Options {
+    /// Concrete hosts under wildcards.
+    pub hosts: Vec<targets::Named>,
+    /// None: all.
+    pub categories: Vec<Category>,
+    /// The proxy that is gone through, as it may be shown.
+    pub via: Option<String>,
+}
+
+/// How far a check has come: done, of all.
+pub(crate) type Progress<'a> = &'a (dyn Fn(usize, usize) + Sync);
+
+/// Tests all endpoints side by side, and judges what came of it.
+pub(crate) async fn check(network: &Network<'_>, options: &Options, progress: Progress<'_>) -> Report {
+    let wanted = Wanted { hosts: &options.hosts, categories: &options.categories };
+    let endpoints = targets::endpoints(network.policy, network.connect, &wanted);
+    let observed = observe(network, &endpoints, progress).await;
+    let judged: Vec<Judged> =
+        endpoints.into_iter().zip(observed).map(|(endpoint, seen)| finding::judge(endpoint, seen)).collect();
+    verdict::report(judged, options.via.clone())
+}
+
+/// What was seen of each endpoint, in their order.
+async fn observe(network: &Network<'_>, endpoints: &[Endpoint], progress: Progress<'_>) -> Vec<Observed> {
+    let probe = Probe { route: &network.route, trust: &network.trust, clock: network.clock };
+    let all = Semaphore::new(if network.route.is_via() { AT_ONCE_VIA } else { AT_ONCE });
+    let mut hosts: Vec<(&str, Arc<Semaphore>)> = Vec::new();
+    let mut running = FuturesUnordered::new();
+    for (at, endpoint) in endpoints.iter().enumerate() {
+        let host = match hosts.iter().find(|(host, _)| *host == endpoint.host) {
+            Some((_, places)) => places.clone(),
+            None => {
+                let places = Arc::new(Semaphore::new(PER_HOST));
+                hosts.push((&endpoint.host, places.clone()));
+                places
+            }
+        };
+        let (all, probe) = (&all, &probe);
+        running.push(async move {
+            // Neither is ever closed.
+            let _host = host.acquire().await;
+            let _place = all.acquire().await;
+            let observed = match &endpoint.plan {
+                Plan::Tcp(target) => Box::pin(probe.tcp(target, endpoint)).await,
+                Plan::Udp(_) => Observed::Untested("UDP isn't tested by this version".to_owned()),
+                Plan::Untested(why) => Observed::Untested(why.clone()),
+            };
+            (at, observed)
+        });
+    }
+    let mut seen: Vec<Option<Observed>> = endpoints.iter().map(|_| None).collect();
+    let mut done = 0;
+    progress(done, endpoints.len());
+    while let Some((at, observed)) = running.next().await {
+        seen[at] = Some(observed);
+        done += 1;
+        progress(done, endpoints.len());
+    }
+    let never = || Observed::Untested("the test did not run".to_owned());
+    seen.into_iter().map(|seen| seen.unwrap_or_else(never)).collect()
+}

@@ -1,0 +1,59 @@
+//! What a probe saw of an endpoint, as it was: times, the end, who was at the other side. What it means
+//! is [`finding`](super::finding)'s to say.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::agent::certificate::Shown;
+use crate::agent::http::NoAnswer;
+use crate::agent::tls::{NoTls, Verdicts};
+use crate::egress::{Trace, Unreached};
+
+/// What came of a test.
+pub(super) enum Observed {
+    Tested(Box<Seen>),
+    Untested(String),
+}
+
+/// How far a probe came, and how long its steps took.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// DNS and connection, as the proxy's own way tells of them.
+    pub trace: Trace,
+    /// The addresses that the name has, where it was resolved here.
+    pub found: Vec<IpAddr>,
+    /// Whether a proxy on the way carries it, so that names and addresses are that one's.
+    pub by_proxy: bool,
+    pub tls: Option<Duration>,
+    pub http: Option<Duration>,
+    pub end: Option<End>,
+    /// What the far side showed, and what the authorities say of it.
+    pub shown: Option<(Shown, Verdicts)>,
+    pub clock: Option<Clock>,
+}
+
+/// The clock here against that of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Clock {
+    /// Milliseconds that this machine is ahead.
+    pub ahead_ms: i64,
+    /// Whether the certificate is valid by this machine's clock; else it is by the answer's.
+    pub verified: bool,
+}
+
+/// Where a probe ended.
+pub(super) enum End {
+    Unreached(Unreached),
+    NoTls(NoTls),
+    /// TLS came about, and the certificate is nobody's that is known here.
+    Untrusted,
+    NoAnswer(NoAnswer),
+    /// No whole answer within this time.
+    Silent(Duration),
+    /// An answer that the service doesn't give, in words.
+    Foreign(String),
+    /// An answer of this status.
+    Answered(u16),
+    /// The time for the whole endpoint was over.
+    Late(Duration),
+}

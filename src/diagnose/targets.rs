@@ -1,0 +1,283 @@
+//! Which endpoints are tested: the concrete hosts of the allow list, and those that the administrator
+//! names. A wildcard without one is listed as untested, never passed. Pure.
+
+use crate::catalogue::{Choice, catalogue};
+use crate::policy::{By, Category, Decision, Policy, Protocol, Reason, Rule};
+use crate::target::{Authority, DEFAULT_PORT, Host, Target, TargetError};
+
+/// A host of `--host`.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    host: Host,
+    /// None: the ports of the rules that allow it.
+    port: Option<u16>,
+}
+
+impl Named {
+    /// Reads `host`, `host:port` or a URL.
+    ///
+    /// # Errors
+    /// As of [`Target::parse_human`].
+    pub(crate) fn parse(text: &str) -> Result<Self, TargetError> {
+        let Target { host, port } = Target::parse_human(text)?;
+        let has_port = text.contains("://") || text.trim().ends_with(&format!(":{port}"));
+        Ok(Self { host, port: (port != DEFAULT_PORT || has_port).then_some(port) })
+    }
+}
+
+/// What the administrator asks for.
+pub(crate) struct Wanted<'a> {
+    pub hosts: &'a [Named],
+    /// None: all.
+    pub categories: &'a [Category],
+}
+
+/// What is done with an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Plan {
+    Tcp(Target),
+    Udp(Target),
+    /// Why not.
+    Untested(String),
+}
+
+/// A host and a port that agents' browsers need, or a pattern that no concrete host is known for.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    pub host: String,
+    pub port: u16,
+    pub protocol: Protocol,
+    pub category: Category,
+    /// What the agent sees when it fails.
+    pub agent_sees: String,
+    /// The panel's own name.
+    pub instance: Option<Instance>,
+    /// Whether the administrator added it under `[[allow]]`: then it isn't AWS's.
+    pub added: bool,
+    pub plan: Plan,
+}
+
+/// Which of an instance's names a host is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Instance {
+    pub alias: String,
+    /// Under a domain that AWS replaced: instances of today lack it.
+    pub replaced: bool,
+}
+
+/// All endpoints, by category, then host.
+pub(crate) fn endpoints(policy: &Policy, choice: &Choice, wanted: &Wanted<'_>) -> Vec<Endpoint> {
+    let is_wanted = |category| wanted.categories.is_empty() || wanted.categories.contains(&category);
+    let named: Vec<Endpoint> = wanted.hosts.iter().flat_map(|host| of_named(policy, choice, host)).collect();
+    let rules = policy.rules().iter().filter(|rule| is_wanted(rule.category));
+    let mut all: Vec<Endpoint> = rules.flat_map(|rule| of_rule(policy, choice, rule, &named)).collect();
+    all.extend(named);
+    let key = |e: &Endpoint| (e.category, e.host.clone(), e.protocol, e.port);
+    all.sort_by_key(key);
+    // A host that is on the list and named once more is one endpoint.
+    all.dedup_by_key(|endpoint| key(endpoint));
+    all
+}
+
+fn of_rule(policy: &Policy, choice: &Choice, rule: &Rule, named: &[Endpoint]) -> Vec<Endpoint> {
+    let ports = rule.ports.iter().copied();
+    if rule.pattern.is_exact() {
+        let target = |port| Target::parse_human(&Authority(rule.pattern.as_str(), port).to_string());
+        let one = |port| Some(of_target(policy, choice, rule, target(port).ok()?));
+        return ports.filter_map(one).collect();
+    }
+    let covers = |host: &Host| rule.pattern.matches(host);
+    let listed = policy.rules().iter().any(|other| {
+        let host = || Target::parse_human(other.pattern.as_str()).map(|target| target.host);
+        other.protocol == rule.protocol && other.pattern.is_exact() && host().is_ok_and(|host| covers(&host))
+    });
+    let is_named = named.iter().any(|endpoint| {
+        let (Plan::Tcp(target) | Plan::Udp(target)) = &endpoint.plan else { return false };
+        endpoint.protocol == rule.protocol && covers(&target.host)
+    });
+    if listed || is_named {
+        return Vec::new();
+    }
+    let why = "a wildcard without a known host; name one that your agents use with --host";
+    let pattern = rule.pattern.as_str();
+    ports
+        .map(|port| endpoint(rule, choice, pattern.to_owned(), port, Plan::Untested(why.to_owned())))
+        .collect()
+}
+
+/// An endpoint of a rule that names it, or that it falls under.
+fn of_target(policy: &Policy, choice: &Choice, rule: &Rule, target: Target) -> Endpoint {
+    let (host, port) = (text(&target.host), target.port);
+    let plan = match rule.protocol {
+        Protocol::Udp => Plan::Udp(target),
+        Protocol::Tcp => match policy.decide(&target) {
+            Decision::Allowed(..) => Plan::Tcp(target),
+            Decision::Denied { by: Some(By::Deny(pattern)), .. } => {
+                Plan::Untested(format!("policy.deny has {pattern}, so the proxy refuses it"))
+            }
+            Decision::Denied { .. } => Plan::Untested("the proxy refuses it".to_owned()),
+        },
+    };
+    endpoint(rule, choice, host, port, plan)
+}
+
+/// The endpoints of a host that is named on the command line.
+fn of_named(policy: &Policy, choice: &Choice, named: &Named) -> Vec<Endpoint> {
+    let target = |port| Target { host: named.host.clone(), port };
+    let tcp = target(named.port.unwrap_or(DEFAULT_PORT));
+    let decision = policy.decide(&tcp);
+    if let Decision::Allowed(_, rule) = decision {
+        return vec![of_target(policy, choice, rule, tcp.clone())];
+    }
+    // The best rule for it, as the policy chooses among those for TCP.
+    let over_udp = policy.rules().iter().filter(|rule| {
+        let has_port = named.port.is_none_or(|port| rule.ports.contains(&port));
+        rule.protocol == Protocol::Udp && rule.pattern.matches(&named.host) && has_port
+    });
+    let best = over_udp.max_by_key(|rule| (rule.pattern.is_exact(), rule.pattern.as_str().len()));
+    if let Some(rule) = best {
+        let ports = named.port.map_or_else(|| rule.ports.clone(), |port| vec![port]);
+        return ports.into_iter().map(|port| of_target(policy, choice, rule, target(port))).collect();
+    }
+    let why = match decision {
+        Decision::Denied { by: Some(By::Deny(pattern)), .. } => {
+            format!("policy.deny has {pattern}, so the proxy refuses it")
+        }
+        Decision::Denied { reason: Reason::Port, by: Some(By::Rule(_, rule)) } => {
+            format!("rule {} allows this host, but not this port", rule.pattern)
+        }
+        _ => "no rule allows this host: see ccpgate explain".to_owned(),
+    };
+    let category = match decision {
+        Decision::Denied { by: Some(By::Rule(_, rule)), .. } => rule.category,
+        _ => Category::Extra,
+    };
+    vec![Endpoint {
+        host: text(&named.host),
+        port: tcp.port,
+        protocol: Protocol::Tcp,
+        category,
+        agent_sees: String::new(),
+        instance: None,
+        added: false,
+        plan: Plan::Untested(why),
+    }]
+}
+
+fn endpoint(rule: &Rule, choice: &Choice, host: String, port: u16, plan: Plan) -> Endpoint {
+    Endpoint {
+        instance: instance(choice, &host),
+        port,
+        protocol: rule.protocol,
+        category: rule.category,
+        agent_sees: rule.agent_sees.clone(),
+        added: rule.is_added(),
+        plan,
+        host,
+    }
+}
+
+fn text(host: &Host) -> String {
+    match host {
+        Host::Name(name) => name.to_string(),
+        Host::Ip(address) => address.to_string(),
+    }
+}
+
+/// Whether a host is the own name of one of the configured instances.
+fn instance(choice: &Choice, host: &str) -> Option<Instance> {
+    let rows = || catalogue().endpoints.iter().filter(|row| !row.retired);
+    choice.instances.iter().filter(|alias| *alias != "*").find_map(|alias| {
+        let is = |pattern: &String| {
+            pattern.contains("{instance}") && pattern.replace("{instance}", alias).eq_ignore_ascii_case(host)
+        };
+        let row = rows().find(|row| row.patterns.iter().any(is))?;
+        Some(Instance {
+            alias: alias.clone(),
+            replaced: row.legacy_only || row.generation == crate::policy::Generation::Legacy,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::resolve;
+
+    fn acme() -> Choice {
+        Choice { regions: vec!["us-west-2".into()], instances: vec!["acme".into()], ..Choice::default() }
+    }
+
+    fn all(hosts: &[&str], categories: &[Category], deny: &[&str]) -> Vec<Endpoint> {
+        let choice = acme();
+        let deny = deny.iter().map(|pattern| pattern.parse_pattern()).collect();
+        let policy = Policy::new(resolve(&choice).rules, deny);
+        let hosts: Vec<Named> = hosts.iter().map(|host| Named::parse(host).unwrap()).collect();
+        endpoints(&policy, &choice, &Wanted { hosts: &hosts, categories })
+    }
+
+    trait ParsePattern {
+        fn parse_pattern(&self) -> crate::policy::Pattern;
+    }
+
+    impl ParsePattern for &str {
+        fn parse_pattern(&self) -> crate::policy::Pattern {
+            crate::policy::Pattern::parse(self).unwrap()
+        }
+    }
+
+    fn of<'a>(all: &'a [Endpoint], host: &str) -> &'a Endpoint {
+        all.iter().find(|endpoint| endpoint.host == host).unwrap_or_else(|| panic!("{host} in {all:#?}"))
+    }
+
+    #[test]
+    fn concrete_hosts_are_tested_and_wildcards_without_one_are_not() {
+        let all = all(&[], &[], &[]);
+        assert!(matches!(of(&all, "acme.my.connect.aws").plan, Plan::Tcp(_)));
+        assert!(matches!(of(&all, "d38fzyjx9jg8fj.cloudfront.net").plan, Plan::Tcp(_)));
+        // Its published hosts stand for it.
+        assert!(!all.iter().any(|e| e.host == "*.cloudfront.net" || e.host.starts_with("turnnlb-*")));
+        let wild = of(&all, "*.transport.connect.us-west-2.amazonaws.com");
+        assert!(matches!(&wild.plan, Plan::Untested(why) if why.contains("--host")), "{wild:?}");
+        assert_eq!(all.iter().filter(|e| e.protocol == Protocol::Udp).count(), 5);
+        assert!(all.iter().all(|e| !matches!(&e.plan, Plan::Tcp(t) if t.port != e.port)));
+    }
+
+    #[test]
+    fn named_hosts_fall_under_a_rule_or_are_untested() {
+        let named = "a.transport.connect.us-west-2.amazonaws.com";
+        let found = all(&[named, "www.example.com", "acme.my.connect.aws:8443"], &[], &[]);
+        assert_eq!(of(&found, named).category, Category::Signalling);
+        assert!(!found.iter().any(|e| e.host.starts_with("*.transport")));
+        assert!(
+            matches!(&of(&found, "www.example.com").plan, Plan::Untested(why) if why.contains("no rule"))
+        );
+        let other_port = found.iter().find(|e| e.port == 8443).unwrap();
+        assert!(matches!(&other_port.plan, Plan::Untested(why) if why.contains("not this port")));
+        // Over UDP, by the rule for it.
+        let found = all(&["turnnlb-0.elb.us-west-2.amazonaws.com"], &[Category::Login], &[]);
+        let media = of(&found, "turnnlb-0.elb.us-west-2.amazonaws.com");
+        assert_eq!((media.protocol, media.port), (Protocol::Udp, 3478));
+        // What is listed already is not tested twice.
+        let twice = all(&["acme.my.connect.aws", "https://acme.my.connect.aws/"], &[], &[]);
+        assert_eq!(twice.iter().filter(|e| e.host == "acme.my.connect.aws").count(), 1);
+    }
+
+    #[test]
+    fn categories_and_denials_hold() {
+        let some = all(&[], &[Category::Chat, Category::Media], &[]);
+        assert!(some.iter().all(|e| [Category::Chat, Category::Media].contains(&e.category)));
+        assert!(some.len() > 5);
+        let denied = all(&[], &[], &["acme.my.connect.aws"]);
+        let denied = of(&denied, "acme.my.connect.aws");
+        assert!(matches!(&denied.plan, Plan::Untested(why) if why.contains("policy.deny")), "{denied:?}");
+    }
+
+    #[test]
+    fn an_instance_is_known_by_its_names() {
+        let all = all(&[], &[], &[]);
+        assert!(of(&all, "acme.my.connect.aws").instance.as_ref().is_some_and(|i| !i.replaced));
+        assert!(of(&all, "acme.awsapps.com").instance.as_ref().is_some_and(|i| i.replaced));
+        assert!(of(&all, "participant.connect.us-west-2.amazonaws.com").instance.is_none());
+    }
+}
