@@ -1,4 +1,6 @@
-//! What both ends of a tunnel need: options of their sockets, and room to read into. Files that are followed while they are in use are watched here.
+//! What listeners and tunnels share below the protocols: the kinds of listener, failed accepts, socket
+//! options, and a read buffer for each thread. Files that are followed while they are in use are watched
+//! here, too.
 
 pub(crate) mod accept;
 pub(crate) mod entrance;
