@@ -116,13 +116,19 @@ impl fmt::Display for Barred {
 }
 
 /// Judges an address where `allowed` are networks that may be dialled although they aren't global.
-/// An IPv4 address inside an IPv6 one must be global, too, or lie in one of them itself.
+/// An IPv4 address inside an IPv6 one must be global, too, or lie in one of them itself. A metadata
+/// service is opened only by an entry that is exactly its address: people who allow `fd00::/8` or
+/// `0.0.0.0/0` mean their own networks, not the credentials of this machine.
 ///
 /// # Errors
 /// What keeps the address from being dialled.
 pub fn judge(address: IpAddr, allowed: &[IpNet]) -> Result<(), Barred> {
     let address = address.to_canonical();
-    let allows = |address: IpAddr| allowed.iter().any(|network| network.contains(&address));
+    let allows = |address: IpAddr| {
+        let metadata = classify(address) == Err(Special::Metadata);
+        let names = |network: &&IpNet| !metadata || network.prefix_len() == network.max_prefix_len();
+        allowed.iter().filter(names).any(|network| network.contains(&address))
+    };
     let inner = match address {
         IpAddr::V4(_) => None,
         IpAddr::V6(outer) => {
@@ -184,6 +190,9 @@ const V4: &[(Ipv4Addr, u32, Special)] = &[
     (v4(100, 100, 100, 200), 32, Special::Metadata),
     (v4(192, 0, 0, 192), 32, Special::Metadata),
     (v4(168, 63, 129, 16), 32, Special::Metadata),
+    // Tencent Cloud and Scaleway.
+    (v4(169, 254, 0, 23), 32, Special::Metadata),
+    (v4(169, 254, 42, 42), 32, Special::Metadata),
     (v4(0, 0, 0, 0), 8, Special::Unspecified),
     (v4(10, 0, 0, 0), 8, Special::Private),
     (v4(100, 64, 0, 0), 10, Special::SharedNat),
@@ -206,6 +215,12 @@ const V6: &[(Ipv6Addr, u32, Special)] = &[
     // EC2 instance metadata and EKS pod credentials.
     (v6(0xfd00, 0xec2, 0, 0, 0x254), 128, Special::Metadata),
     (v6(0xfd00, 0xec2, 0, 0, 0x23), 128, Special::Metadata),
+    // Google, Oracle Cloud, Scaleway, Akamai (Linode), Alibaba Cloud.
+    (v6(0xfd20, 0xce, 0, 0, 0x254), 128, Special::Metadata),
+    (Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe), 128, Special::Metadata),
+    (v6(0xfd00, 0x42, 0, 0, 0x42), 128, Special::Metadata),
+    (v6(0xfd00, 0xa9fe, 0xa9fe, 0, 1), 128, Special::Metadata),
+    (Ipv6Addr::new(0xfd00, 0x100, 0, 0, 0, 0, 0x100, 0x200), 128, Special::Metadata),
     (v6(0, 0, 0, 0, 0), 128, Special::Unspecified),
     (v6(0, 0, 0, 0, 1), 128, Special::Loopback),
     (v6(0, 0, 0, 0, 0), 96, Special::Ipv4Compatible),

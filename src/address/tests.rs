@@ -126,7 +126,7 @@ fn a_network_of_a_translator_opens_global_addresses_alone() {
         ("::ffff:0:0:0/96", "::ffff:0:8.8.8.8", "::ffff:0:169.254.169.254"),
         ("fe80::/10", "fe80::5efe:8.8.8.8", "fe80::5efe:10.0.0.1"),
         ("::/0", "2600:f0f2:7100::5efe:8.8.8.8", "2600:f0f2:7100::200:5efe:a9fe:a9fe"),
-        ("fd00::/8", "fd00:ec2::254", "64:ff9b::8.8.8.8"),
+        ("fd00::/8", "fd00:ec2::253", "64:ff9b::8.8.8.8"),
     ] {
         assert_eq!(judged_with(inside, &[network]), Ok(()), "{inside} by {network}");
         assert!(judged_with(outside, &[network]).is_err(), "{outside} by {network}");
@@ -137,6 +137,42 @@ fn a_network_of_a_translator_opens_global_addresses_alone() {
     assert_eq!(judged_with("64:ff9b::10.1.2.3", &["64:ff9b::/96", "10.0.0.0/8"]), Ok(()));
     assert_eq!(judged_with("::ffff:10.1.2.3", &["10.0.0.0/8"]), Ok(()));
     assert!(judged_with("::ffff:10.1.2.3", &["::/0"]).is_err(), "it is an IPv4 address");
+}
+
+/// Whatever is wide enough to be written for another reason leaves credentials alone.
+#[test]
+fn a_metadata_address_is_opened_by_nothing_but_itself() {
+    let ranges = V4.iter().map(|(a, _, s)| (IpAddr::from(*a), s));
+    let metadata = ranges.chain(V6.iter().map(|(a, _, s)| (IpAddr::from(*a), s)));
+    let metadata: Vec<_> = metadata.filter(|(_, s)| **s == Special::Metadata).map(|(a, _)| a).collect();
+    assert!(metadata.len() > 10, "{metadata:?}");
+    for address in metadata {
+        let exact = IpNet::from(address);
+        for length in 0..exact.max_prefix_len() {
+            let wide = [IpNet::new(address, length).unwrap()];
+            let barred = judge(address, &wide).map_err(|barred| barred.special);
+            assert_eq!(barred, Err(Special::Metadata), "{address} by {wide:?}");
+        }
+        assert_eq!(judge(address, &[exact]), Ok(()), "{address}");
+        let another: IpAddr =
+            if address.is_ipv4() { v4(169, 254, 1, 1).into() } else { v6(0xfd00, 1, 1, 1, 1).into() };
+        assert!(judge(address, &[another.into()]).is_err(), "{address}");
+        let IpAddr::V4(inner) = address else { continue };
+        let everything = networks(&["0.0.0.0/0", "::/0"]);
+        assert!(judge(inner.to_ipv6_mapped().into(), &everything).is_err(), "{address}");
+        for (outer, network) in disguises(inner) {
+            let network: IpNet = network.parse().unwrap();
+            for also in &everything {
+                let barred = judge(outer.into(), &[network, *also]).map_err(|barred| barred.special);
+                assert_eq!(barred, Err(Special::Metadata), "{address} as {outer} by {also}");
+            }
+            assert_eq!(judge(outer.into(), &[network, exact]), Ok(()), "{address} as {outer}");
+        }
+    }
+    // Its neighbours are private addresses like others.
+    for (address, network) in [("169.254.169.253", "169.254.0.0/16"), ("fd00:ec2::253", "fd00::/8")] {
+        assert_eq!(judged_with(address, &[network]), Ok(()), "{address}");
+    }
 }
 
 #[test]

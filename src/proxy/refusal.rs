@@ -4,6 +4,8 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
+
 use super::admission::Limit;
 use crate::address::{Barred, Special};
 use crate::egress::dialer::DialError;
@@ -209,9 +211,12 @@ impl Refusal {
             Self::Method { .. } => {
                 "plain http:// is not for this proxy: let the PAC file choose what goes through it".into()
             }
-            Self::PrivateAddress(Barred { special: Special::Metadata, .. }) => {
-                "check the DNS answer: credentials are given out there, so nothing in egress.allow_private may cover it"
-                    .into()
+            Self::PrivateAddress(Barred { special: Special::Metadata, address, embedded }) => {
+                let metadata = embedded.map_or(*address, Into::into);
+                format!(
+                    "check the DNS answer: credentials are given out there, so no network in egress.allow_private opens it, only exactly {}",
+                    IpNet::from(metadata)
+                )
             }
             Self::PrivateAddress(Barred { embedded: Some(inner), .. }) => {
                 format!(

@@ -53,6 +53,48 @@ fn a_translators_network_opens_nothing_behind_it_that_is_not_public() {
     }
 }
 
+/// The refusal comes before any dial, so that nothing leaves this machine.
+#[test]
+fn a_wide_network_opens_no_metadata_service() {
+    let addresses = [
+        ("169.254.169.254", "169.254.169.254/32"),
+        ("169.254.170.2", "169.254.170.2/32"),
+        ("100.100.100.200", "100.100.100.200/32"),
+        ("168.63.129.16", "168.63.129.16/32"),
+        ("::ffff:169.254.169.254", "169.254.169.254/32"),
+        ("fd00:ec2::254", "fd00:ec2::254/128"),
+        ("fd00:ec2::23", "fd00:ec2::23/128"),
+        ("fd20:ce::254", "fd20:ce::254/128"),
+        ("64:ff9b::a9fe:a9fe", "169.254.169.254/32"),
+        ("2002:a9fe:a9fe::1", "169.254.169.254/32"),
+    ];
+    let host = |at: usize| format!("a{at}.{NAME}");
+    let hosts: Vec<_> = addresses
+        .iter()
+        .enumerate()
+        .map(|(at, (address, _))| format!("\"{}\" = [\"{address}\"]", host(at)))
+        .collect();
+    let config = |networks: &str| {
+        format!(
+            "[[allow]]\npattern = \"*.{NAME}\"\n[dns]\nhosts = {{ {} }}\n[egress]\nallow_private = {networks}\n",
+            hosts.join(", ")
+        )
+    };
+    let proxy = Proxy::start(&config("[\"0.0.0.0/0\", \"::/0\"]"));
+    for networks in [
+        "[\"0.0.0.0/0\", \"::/0\"]",
+        "[\"fd00::/8\", \"169.254.0.0/16\", \"100.64.0.0/10\", \"64:ff9b::/96\", \"2002::/16\"]",
+        "[\"169.254.169.254/31\", \"fd00:ec2::254/127\", \"64:ff9b::a9fe:a9fe/128\", \"2002::/16\"]",
+    ] {
+        proxy.reload(&config(networks), "ok");
+        for (at, (address, exactly)) in addresses.iter().enumerate() {
+            let (line, body) = expect_barred(&proxy, &format!("{}:443", host(at)));
+            assert!(line["detail"].as_str().unwrap().contains("cloud metadata"), "{address}: {line}");
+            assert!(body.contains(&format!("only exactly {exactly}")), "{address} by {networks}: {body}");
+        }
+    }
+}
+
 #[test]
 fn what_stands_for_an_allowed_address_is_allowed() {
     // IPv4-mapped: the one kind that this machine itself unwraps, so that it can be dialled here.
