@@ -2,7 +2,7 @@
 //! several. The caller has judged the addresses; exactly these are dialled.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -33,11 +33,20 @@ impl DialError {
     fn of(address: SocketAddr, error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::ECONNREFUSED | libc::ECONNRESET) => Self::Refused(address),
+            // A machine whose IPv6 is switched off says that it has no address left; so would one
+            // without a free port.
+            Some(libc::EADDRNOTAVAIL) if !has_way_to(address) => Self::Unreachable(address, error),
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL) => {
                 Self::Exhausted(error)
             }
             _ => Self::Unreachable(address, error),
         }
+    }
+
+    /// Whether it was this machine that had no way to the address: no route, or nothing of that family.
+    pub(super) fn is_of_this_machine(&self) -> bool {
+        const NO_WAY: [i32; 3] = [libc::ENETUNREACH, libc::EADDRNOTAVAIL, libc::EAFNOSUPPORT];
+        matches!(self, Self::Unreachable(_, error) if error.raw_os_error().is_some_and(|code| NO_WAY.contains(&code)))
     }
 
     /// The more telling of two; the first one where they are equal.
@@ -130,6 +139,15 @@ async fn connect(address: SocketAddr, sources: &[IpAddr]) -> Result<(TcpStream, 
             },
         }
     }
+}
+
+/// Whether this machine has a route and an address of its own for this one. Nothing is sent.
+fn has_way_to(address: SocketAddr) -> bool {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(address)).is_ok()
 }
 
 async fn connect_from(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {

@@ -140,7 +140,10 @@ impl Egress {
                 (Some(first), _) => Cow::Owned(std::iter::once(first).chain(fit).collect()),
                 (None, _) => match rest.take() {
                     None => return Err(self.why_none(&found, target.port, own)),
-                    Some(rest) => Cow::Owned(self.rest_alone(&found, rest, target.port, own).await?),
+                    Some(mut rest) => {
+                        let more = rest.addresses_soon().await;
+                        Cow::Owned(self.fit_of(&found, &more, target.port, own)?)
+                    }
                 },
             }
         };
@@ -197,18 +200,17 @@ impl Egress {
         }
     }
 
-    /// The addresses of the family that answered late, where no address of the other may be dialled.
-    async fn rest_alone(
+    /// The addresses of the family that answered late which may be dialled, where none of the other's may.
+    fn fit_of(
         &self,
         found: &[IpAddr],
-        rest: Rest,
+        more: &[IpAddr],
         port: u16,
         own: &Own,
     ) -> Result<Vec<SocketAddr>, Unreached> {
-        let more = rest.await.map_or_else(|| Arc::from([]), |(more, _)| more);
         let fit: Vec<_> = more.iter().filter_map(|address| self.vet(*address, port, own).ok()).collect();
         if fit.is_empty() {
-            let all: Vec<_> = found.iter().chain(more.iter()).copied().collect();
+            let all: Vec<_> = found.iter().chain(more).copied().collect();
             return Err(self.why_none(&all, port, own));
         }
         Ok(fit)
@@ -220,7 +222,7 @@ impl Egress {
     async fn dial_both(
         &self,
         addresses: &[SocketAddr],
-        rest: Rest,
+        mut rest: Rest,
         own: &Own,
         parent: Option<&Parent>,
     ) -> Result<(TcpStream, SocketAddr), DialError> {
@@ -229,28 +231,45 @@ impl Egress {
             None => self.vet(*address, port, own).ok(),
             Some(_) => Some(SocketAddr::new(address.to_canonical(), port)).filter(|a| !own.is(*a)),
         };
-        let late = async {
-            let (more, _) = rest.await?;
-            let more: Vec<_> = more.iter().filter_map(fit).collect();
-            if more.is_empty() {
-                return None;
-            }
-            Some(dial(&more, &self.source_address, self.connect_timeout).await)
-        };
         let until = tokio::time::Instant::now() + self.connect_timeout;
-        let first = std::pin::pin!(dial(addresses, &self.source_address, self.connect_timeout));
-        match select(first, std::pin::pin!(late)).await {
-            Either::Left((Err(error), late)) if !matches!(error, DialError::Exhausted(_)) => {
-                match timeout_at(until, late).await {
-                    Ok(Some(late)) => late.map_err(|other| error.or_better(other)),
-                    // There is no other family, or none in time.
-                    Ok(None) | Err(_) => Err(error),
-                }
+        let mut first = std::pin::pin!(dial(addresses, &self.source_address, self.connect_timeout));
+        let early = match select(first.as_mut(), std::pin::pin!(rest.addresses())).await {
+            Either::Left((Err(error), _)) if !matches!(error, DialError::Exhausted(_)) => Err(error),
+            Either::Left((first, _)) => return first,
+            Either::Right((more, _)) => Ok(more),
+        };
+        let (more, failed) = match early {
+            Ok(more) => (more, None),
+            Err(error) => {
+                let awaited = async {
+                    // No way from here to this family tells nothing of the target: all depends on
+                    // the other one, and glibc would not even have asked for this one (AI_ADDRCONFIG).
+                    if error.is_of_this_machine() {
+                        rest.addresses().await
+                    } else {
+                        rest.addresses_soon().await
+                    }
+                };
+                (timeout_at(until, awaited).await.unwrap_or_default(), Some(error))
             }
-            Either::Left((first, _)) => first,
-            Either::Right((Some(Ok(connected)), _)) => Ok(connected),
-            Either::Right((Some(Err(error)), first)) => first.await.map_err(|e| e.or_better(error)),
-            Either::Right((None, first)) => first.await,
+        };
+        let more: Vec<_> = more.iter().filter_map(fit).collect();
+        let second = async {
+            let dialled = dial(&more, &self.source_address, self.connect_timeout);
+            timeout_at(until, dialled).await.unwrap_or(Err(DialError::Timeout(self.connect_timeout)))
+        };
+        match (failed, more.is_empty()) {
+            (Some(error), true) => Err(error),
+            (Some(error), false) => second.await.map_err(|other| error.or_better(other)),
+            (None, true) => first.await,
+            (None, false) => match select(first, std::pin::pin!(second)).await {
+                Either::Left((Err(error), second)) if !matches!(error, DialError::Exhausted(_)) => {
+                    second.await.map_err(|other| error.or_better(other))
+                }
+                Either::Left((first, _)) => first,
+                Either::Right((Ok(connected), _)) => Ok(connected),
+                Either::Right((Err(error), first)) => first.await.map_err(|e| e.or_better(error)),
+            },
         }
     }
 

@@ -58,8 +58,48 @@ pub struct Addresses {
     pub rest: Option<Rest>,
 }
 
-/// The addresses of the family that answers late; none where it has none.
-pub type Rest = Shared<BoxFuture<'static, Option<(Arc<[IpAddr]>, u32)>>>;
+/// The family that answers late, for all who may want to wait for it.
+#[derive(Clone)]
+pub struct Rest {
+    /// With how many seconds they hold; none where it has no addresses.
+    answer: Shared<BoxFuture<'static, Option<(Arc<[IpAddr]>, u32)>>>,
+    /// When the other family answered.
+    since: tokio::time::Instant,
+}
+
+/// How long an answer in one family that leads nowhere is kept back for the other family.
+///
+/// RFC 8305 bounds the wait before a dial (section 3: 50 ms) and says nothing of the wait after the
+/// last address has failed; glibc dials nothing before both families are in, and would wait for
+/// `dns.timeout` and longer. Both questions went to one server at once. Within a second that server
+/// has answered the second one as well, also when it had to ask elsewhere, and when a packet was lost:
+/// the query is sent again after half a second. A server that is silent for longer swallows the
+/// question, as some firewalls do with AAAA, and an agent waits for nothing.
+const LATE: Duration = Duration::from_secs(1);
+
+impl Rest {
+    fn new(late: Late) -> Self {
+        let addresses = async {
+            match late.await {
+                Ok(Told::Addresses(more, ttl)) => Some((more.into(), ttl)),
+                _ => None,
+            }
+        };
+        Self { answer: addresses.boxed().shared(), since: tokio::time::Instant::now() }
+    }
+
+    /// The addresses, none where there are none; after the time of the server at the latest.
+    pub async fn addresses(&mut self) -> Arc<[IpAddr]> {
+        (&mut self.answer).await.map_or_else(Arc::default, |(addresses, _)| addresses)
+    }
+
+    /// The same, where the far side or the policy has refused what the other family led to: it is
+    /// not worth a long wait. None as well where nothing came in time.
+    pub async fn addresses_soon(&mut self) -> Arc<[IpAddr]> {
+        let until = self.since + LATE;
+        tokio::time::timeout_at(until, self.addresses()).await.unwrap_or_default()
+    }
+}
 
 impl Addresses {
     /// Both families, or the only one.
@@ -229,7 +269,7 @@ impl Sources {
         };
         let entry = match self.stub.lookup(name, deadline).await {
             Ok(Found::Addresses { addresses, ttl, late }) => {
-                let known = Addresses { known: addresses.into(), rest: late.map(rest) };
+                let known = Addresses { known: addresses.into(), rest: late.map(Rest::new) };
                 Entry::new(Ok(known), POSITIVE_TTL.min(Duration::from_secs(ttl.into())))
             }
             Ok(Found::Nothing { exists, ttl }) => {
@@ -248,7 +288,7 @@ impl Sources {
 
     /// Adds the second family to an answer that went ahead without it.
     async fn complete(&self, name: &str, known: Arc<[IpAddr]>, rest: Rest) {
-        let more = rest.await;
+        let more = rest.answer.await;
         let Some(entry) = self.cache.get(name) else { return };
         let (both, until) = match more {
             Some((more, ttl)) => (
@@ -260,17 +300,6 @@ impl Sources {
         let valid_until = entry.valid_until.min(until);
         self.cache.insert(name.into(), Entry { known: Ok(Addresses::all(both)), valid_until });
     }
-}
-
-/// A late answer, which several callers may await.
-fn rest(late: Late) -> Rest {
-    let addresses = async {
-        match late.await {
-            Ok(Told::Addresses(more, ttl)) => Some((more.into(), ttl)),
-            _ => None,
-        }
-    };
-    addresses.boxed().shared()
 }
 
 /// Takes a look-up off the list, however it ends.

@@ -8,9 +8,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use nix::sched::{CloneFlags, unshare};
-
-use crate::support::{Answer, Dns, Proxy, Raw, Reply, eventually, have};
+use crate::support::{Answer, Dns, Proxy, Raw, Reply, eventually, in_a_network_of_its_own};
 
 const ZONE: &str = "yard.example";
 /// Each server has so long, here and there.
@@ -231,26 +229,9 @@ fn compare(servers: &[&Dns], cases: &[Case], differed: &mut BTreeSet<usize>) -> 
     wrong
 }
 
-/// Work in a network of its own, where port 53 is free; skipped where there can't be one.
-fn in_a_network_of_its_own(work: impl FnOnce() + Send + 'static) {
-    if !["unshare", "python3", "ip"].iter().all(|tool| have(tool)) {
-        return;
-    }
-    let ended = thread::spawn(|| {
-        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-            eprintln!("skipped: no network namespace: {error}");
-            return;
-        }
-        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
-        assert!(up.success());
-        work();
-    });
-    ended.join().unwrap();
-}
-
 #[test]
 fn names_resolve_as_with_glibc() {
-    in_a_network_of_its_own(|| {
+    in_a_network_of_its_own(&["unshare", "python3"], || {
         let at = |address: &str| Dns::start_at(address.parse().unwrap());
         let (first, second) = (at("127.0.0.2:53"), at("127.0.0.3:53"));
         let mut differed = BTreeSet::new();
@@ -287,7 +268,7 @@ fn with_own_files(folder: &std::path::Path, toml: &str) -> Proxy {
 
 #[test]
 fn the_machines_files_are_followed() {
-    in_a_network_of_its_own(|| {
+    in_a_network_of_its_own(&["unshare", "python3"], || {
         let folder = tempfile::tempdir().unwrap();
         let write = |file: &str, text: &str| std::fs::write(folder.path().join(file), text).unwrap();
         let at = |address: &str| Dns::start_at(address.parse().unwrap());

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use crate::support::{Dns, Proxy, Reply, Upstream};
+use crate::support::{Dns, Proxy, Reply, Upstream, in_a_network_of_its_own};
 
 const NAME: &str = "name.example";
 const LOOPBACK: &str = "[egress]\nallow_private = [\"127.0.0.1/32\", \"::1/128\"]";
@@ -120,6 +120,53 @@ fn the_late_family_is_dialled_when_the_first_one_leads_nowhere() {
     let (status, field, _) = connect(&proxy(&[&dns], "30s", &upstream, ""), &format!("a.{NAME}"), &upstream);
     assert_eq!(status, 403);
     assert!(field.unwrap().contains("private_address"));
+}
+
+/// What is refused is refused soon, though the other family's answer never comes.
+#[test]
+fn a_silent_family_does_not_hold_up_the_failure_of_the_other() {
+    let upstream = Upstream::echo();
+    let patient = "connect_timeout = \"40s\"";
+    // Nobody listens on the first three, on that port; the last may not be dialled.
+    let replies = [
+        (Reply::split(Reply::addresses(&["127.0.0.2"]), Reply::Mute), 502, "connection_refused"),
+        (Reply::split(Reply::Mute, Reply::addresses(&["::1"])), 502, "connection_refused"),
+        (Reply::split(Reply::addresses(&["127.0.0.2", "127.0.0.3"]), Reply::Mute), 502, "connection_refused"),
+        (Reply::split(Reply::addresses(&["10.0.0.1"]), Reply::Mute), 403, "destination_ip_prohibited"),
+        (Reply::split(Reply::Mute, Reply::addresses(&["fd00::1"])), 403, "destination_ip_prohibited"),
+    ];
+    let dns = Dns::start();
+    let loopback = "[egress]\nallow_private = [\"127.0.0.0/8\", \"::1/128\"]";
+    let config = config(&[&dns], "40s", &upstream, "").replace(LOOPBACK, &format!("{loopback}\n{patient}"));
+    let proxy = Proxy::start(&config);
+    for (at, (reply, status, error)) in replies.into_iter().enumerate() {
+        let name = format!("n{at}.{NAME}");
+        dns.set(&name, reply);
+        // The second time the first family's answer is in the cache.
+        for _ in 0..2 {
+            let (got, field, took) = connect(&proxy, &name, &upstream);
+            let field = field.unwrap();
+            assert!(got == status && field.contains(error), "{at}: {got} {field}");
+            assert!(took < Duration::from_secs(15), "{at}: {took:?}");
+        }
+    }
+}
+
+/// Where IPv6 is switched off, as on many servers, an answer in that family says nothing at all.
+#[test]
+fn a_family_that_this_machine_lacks_is_not_taken_for_an_answer() {
+    in_a_network_of_its_own(&[], || {
+        std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
+        let (dns, upstream) = (Dns::start(), Upstream::echo());
+        let late = Reply::Late(Duration::from_millis(2500), Box::new(here()));
+        dns.set_otherwise(Reply::split(late, Reply::addresses(&["2600:f0f2::1"])));
+        dns.set(&format!("six.{NAME}"), Reply::split(Reply::Nothing, Reply::addresses(&["2600:f0f2::1"])));
+        let proxy = proxy(&[&dns], "30s", &upstream, "");
+        assert_eq!(connect(&proxy, &format!("a.{NAME}"), &upstream).0, 200, "it is reached when it is known");
+        let (status, field, _) = connect(&proxy, &format!("six.{NAME}"), &upstream);
+        let field = field.unwrap();
+        assert!(status == 502 && field.contains("destination_ip_unroutable"), "{status} {field}");
+    });
 }
 
 /// A resolver on this machine that is restarted refuses for a moment.
