@@ -33,10 +33,11 @@ impl Plan {
             let mut rule = Rule::added(allow.pattern.clone(), allow.ports.clone(), allow.category);
             if let Some(why) = catalogue::open_to_strangers(&allow.pattern) {
                 rule.breadth = Breadth::Shared;
-                warnings.push(format!(
-                    "open to strangers: allow[{i}].pattern {}; {why}; name the hosts that agents need",
-                    allow.pattern
-                ));
+                let remedy = if allow.pattern.is_exact() { "" } else { "; name the hosts that agents need" };
+                warnings
+                    .push(format!("open to strangers: allow[{i}].pattern {}; {why}{remedy}", allow.pattern));
+            } else if catalogue::is_of_a_service(&allow.pattern) {
+                rule.breadth = Breadth::Service;
             } else if let Some(why) = allow.pattern.too_broad() {
                 warnings.push(format!("allow[{i}].pattern {} is very broad: {why}", allow.pattern));
             }

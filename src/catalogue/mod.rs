@@ -8,6 +8,7 @@ mod choice;
 mod elsewhere;
 mod render;
 mod resolve;
+mod service_endpoint;
 mod shared;
 mod symptoms;
 mod values;
@@ -23,7 +24,7 @@ pub use choice::{Choice, Feature, SignIn, Wildcards};
 pub use elsewhere::{Elsewhere, Need, find_elsewhere, find_elsewhere_given};
 pub use render::{Format, render};
 pub use resolve::{Resolved, resolve};
-pub use shared::open_to_strangers;
+pub use shared::{is_of_a_service, open_to_strangers};
 pub use symptoms::{Side, Story, Symptom, Text, symptoms};
 pub use values::{alias, bucket, region};
 

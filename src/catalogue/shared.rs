@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use psl::{Psl as _, Type};
 
 use super::resolve::names;
+use super::service_endpoint::shared_by_all;
 use super::values::Chosen;
 use super::{Choice, catalogue};
 use crate::policy::{Breadth, Pattern, label_matches};
@@ -14,18 +15,21 @@ use crate::policy::{Breadth, Pattern, label_matches};
 /// Why a pattern of the administrator's own is open to strangers, in a sentence without a full
 /// stop; none where only the owner of the name it stands for can make names that it matches.
 ///
-/// A pattern without a star is never open by this measure, unless AWS shares that very host; nor
-/// is one whose label below the shared suffix is spelt out (`*.acme.github.io` is Acme's).
+/// A pattern without a star is never open by this measure, unless all customers share that very host,
+/// as they do the endpoint of an AWS service; nor is one whose label below the shared suffix is spelt
+/// out (`*.acme.github.io` is Acme's).
 #[must_use]
 pub fn open_to_strangers(pattern: &Pattern) -> Option<String> {
+    if is_of_a_service(pattern) {
+        return None;
+    }
+    if let Some(why) = shared_by_all(pattern) {
+        return Some(why);
+    }
     for shared in shared_names() {
         let suffix = shared.literal_suffix();
         if pattern == shared || (!shared.is_exact() && reaches_below(pattern, suffix)) {
-            return Some(if pattern == shared && shared.is_exact() {
-                format!("AWS keeps the files of all its customers on {shared}")
-            } else {
-                format!("any AWS customer can obtain a name below {suffix}")
-            });
+            return Some(format!("any AWS customer can obtain a name below {suffix}"));
         }
     }
     if pattern.is_exact() {
@@ -98,29 +102,39 @@ fn reaches_below(pattern: &Pattern, suffix: &str) -> bool {
     wanted.next().map_or(deep, |owner| owner.contains('*'))
 }
 
+/// Whether the catalogue has this very pattern as one of names that an AWS service alone creates.
+#[must_use]
+pub fn is_of_a_service(pattern: &Pattern) -> bool {
+    static NAMES: LazyLock<Vec<Pattern>> = LazyLock::new(|| names_of(Breadth::Service));
+    NAMES.binary_search(pattern).is_ok()
+}
+
 /// The names that AWS shares among its customers, in every Region.
 fn shared_names() -> &'static [Pattern] {
-    static NAMES: LazyLock<Vec<Pattern>> = LazyLock::new(|| {
-        let everyone = Choice {
-            instances: vec!["*".to_owned()],
-            attachment_buckets: vec!["*".to_owned()],
-            ..Choice::default()
-        };
-        let everyone = Chosen { choice: &everyone, instances: vec!["*".to_owned()], ..Chosen::of(&everyone) };
-        let catalogue = catalogue();
-        let shared = catalogue.endpoints.iter().filter(|row| row.breadth == Breadth::Shared);
-        let mut all: Vec<Pattern> = shared
-            .flat_map(|row| {
-                let regions = catalogue.offered().filter(|(code, _)| row.holds_in(code));
-                regions.flat_map(|(code, region)| names(row, code, region, &everyone)).collect::<Vec<_>>()
-            })
-            .filter_map(|name| Pattern::parse(&name).ok())
-            .collect();
-        all.sort_unstable();
-        all.dedup();
-        all
-    });
+    static NAMES: LazyLock<Vec<Pattern>> = LazyLock::new(|| names_of(Breadth::Shared));
     &NAMES
+}
+
+/// The catalogue's names of this breadth, in every Region, sorted.
+fn names_of(breadth: Breadth) -> Vec<Pattern> {
+    let everyone = Choice {
+        instances: vec!["*".to_owned()],
+        attachment_buckets: vec!["*".to_owned()],
+        ..Choice::default()
+    };
+    let everyone = Chosen { choice: &everyone, instances: vec!["*".to_owned()], ..Chosen::of(&everyone) };
+    let catalogue = catalogue();
+    let rows = catalogue.endpoints.iter().filter(|row| row.breadth == breadth);
+    let mut all: Vec<Pattern> = rows
+        .flat_map(|row| {
+            let regions = catalogue.offered().filter(|(code, _)| row.holds_in(code));
+            regions.flat_map(|(code, region)| names(row, code, region, &everyone)).collect::<Vec<_>>()
+        })
+        .filter_map(|name| Pattern::parse(&name).ok())
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 #[cfg(test)]
@@ -159,6 +173,24 @@ mod tests {
             "*.on.aws",
             "*.web.app",
             "s3-us-gov-west-1.amazonaws.com",
+            "s3.amazonaws.com",
+            "s3*.amazonaws.com",
+            "s3.us-west-2.amazonaws.com",
+            "s3.*.amazonaws.com",
+            "s3-fips.us-east-1.amazonaws.com",
+            "s3.dualstack.eu-west-1.amazonaws.com",
+            "s3.cn-north-1.amazonaws.com.cn",
+            "s3.us-west-2.api.aws",
+            "sqs.us-west-2.amazonaws.com",
+            "us-west-2.queue.amazonaws.com",
+            "dynamodb*.us-*.amazonaws.com",
+            "lambda.eu-central-1.amazonaws.com",
+            "lambda.eu-nowhere-9.amazonaws.com",
+            "sts.amazonaws.com",
+            "*.api.aws",
+            "*.us-west-2.api.aws",
+            "storage.googleapis.com",
+            "storage*.googleapis.com",
         ] {
             assert!(why(pattern).is_some(), "{pattern}");
         }
@@ -179,6 +211,14 @@ mod tests {
             "login*.acme.com",
             "foo*.windows.net",
             "*.transport.connect.us-west-2.amazonaws.com",
+            "participant.connect.us-west-2.amazonaws.com",
+            "rtc*.connect-telecom.us-west-2.amazonaws.com",
+            "connect.us-west-2.amazonaws.com",
+            "profile.eu-west-2.api.aws",
+            "acme.s3.amazonaws.com",
+            "abc123.execute-api.us-west-2.amazonaws.com",
+            "s3.acme.example",
+            "s3.us-west-2.acme.com",
             "192.0.2.1",
             "localhost",
         ] {
@@ -192,5 +232,7 @@ mod tests {
         assert!(said("*.github.io").starts_with("github.io is a public suffix"));
         assert!(said("*.windows.net").contains("lie below windows.net"));
         assert!(said("*.awsapps.com").contains("below awsapps.com"));
+        assert!(said("s3.us-west-2.amazonaws.com").contains("buckets of all AWS customers by path"));
+        assert!(said("sqs.us-west-2.amazonaws.com").starts_with("sqs.us-west-2.amazonaws.com is an AWS"));
     }
 }

@@ -66,7 +66,8 @@ fn allowlist_as_table_and_text() {
 #[test]
 fn an_entry_that_strangers_can_serve_is_shared_and_warned_of() {
     let config = "[connect]\ninstances = [\"acme\"]\n[[allow]]\npattern = \"*.github.io\"\n\
-                  [[allow]]\npattern = \"*.amazonaws.com\"\n[[allow]]\npattern = \"acme.awsapps.com\"\nports = [8443]\n";
+                  [[allow]]\npattern = \"*.amazonaws.com\"\n[[allow]]\npattern = \"acme.awsapps.com\"\nports = [8443]\n\
+                  [[allow]]\npattern = \"s3.us-west-2.amazonaws.com\"\n[[allow]]\npattern = \"cases.us-west-2.amazonaws.com\"\n";
     let ran = ccpgate(Some(config), &["allowlist", "--format", "json"]).expect(0);
     let json = ran.json();
     let breadth = |pattern: &str| {
@@ -76,11 +77,14 @@ fn an_entry_that_strangers_can_serve_is_shared_and_warned_of() {
     assert_eq!(breadth("*.github.io"), Some("shared".into()));
     assert_eq!(breadth("*.amazonaws.com"), Some("shared".into()));
     assert_eq!(breadth("acme.awsapps.com"), Some("tenant".into()));
+    assert_eq!(breadth("s3.us-west-2.amazonaws.com"), Some("shared".into()));
+    assert_eq!(breadth("cases.us-west-2.amazonaws.com"), Some("service".into()));
     for command in [&["allowlist"][..], &["config", "check"]] {
         let said = ccpgate(Some(config), command).expect(0).stderr;
         assert!(said.contains("allow[0].pattern *.github.io"), "{said}");
         assert!(said.contains("allow[1].pattern *.amazonaws.com"), "{said}");
-        assert!(!said.contains("allow[2]"), "{said}");
+        assert!(said.contains("allow[3].pattern s3.us-west-2.amazonaws.com"), "{said}");
+        assert!(!said.contains("allow[2]") && !said.contains("allow[4]"), "{said}");
     }
 }
 
