@@ -5,6 +5,7 @@ use std::io::{Cursor, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 
+use ccpgate::catalogue::Choice;
 use ccpgate::config::{Sources, load};
 use ccpgate::egress::dns::answer::{self, Family, MAX_ADDRESSES, Question, Said};
 use ccpgate::explain::agent_log;
@@ -12,9 +13,12 @@ use ccpgate::pac;
 use ccpgate::plan::Plan;
 use ccpgate::policy::{Category, Decision, Pattern, Policy, Rule};
 use ccpgate::proxy::head::{self, Head};
+use ccpgate::ranges::select::{Selection, Wanted};
+use ccpgate::ranges::{Table, diff, read};
 use ccpgate::target::{Host, Target};
 use ccpgate::tls::{keys, pem};
 use ccpgate::tunnel::hello::{self, Check, Verdict};
+use ipnet::IpNet;
 
 /// Panics when something does not hold.
 pub(crate) type Entry = fn(&[u8]);
@@ -30,6 +34,7 @@ pub(crate) const ALL: &[(&str, Entry)] = &[
     ("pem", pem),
     ("dns_answer", dns_answer),
     ("agent_log", agent_log),
+    ("ip_ranges", ip_ranges),
 ];
 
 /// The guard names the host that rustls, in the place of the server behind the tunnel, would see,
@@ -231,6 +236,31 @@ pub(crate) fn agent_log(data: &[u8]) {
             assert!(!report.to_string().is_empty() && serde_json::to_string(&report).is_ok());
         }
     }
+}
+
+/// ip-ranges.json is refused in one clean line, or selecting from it widens nothing: what is in a set is
+/// in a prefix of the file, and aggregation keeps the addresses.
+pub(crate) fn ip_ranges(data: &[u8]) {
+    let ranges = match read::read(data) {
+        Err(why) => return assert!(!why.is_empty() && !why.chars().any(char::is_control), "{why:?}"),
+        Ok(ranges) => ranges,
+    };
+    assert!(!ranges.entries.is_empty());
+    let all: Table = ranges.entries.iter().map(|entry| entry.net).collect();
+    let choice =
+        Choice { regions: vec!["us-west-2".to_owned(), "us-gov-west-1".to_owned()], ..Choice::default() };
+    let selection = Selection::new(&ranges, &Wanted::new(&choice, false));
+    for selected in &selection.sets {
+        let table = &selected.table;
+        assert!(selected.entries.iter().all(|entry| table.covers(&entry.net)));
+        assert!(table.without(&all).is_empty());
+        let four = table.ipv4().into_iter().map(IpNet::from);
+        let again: Table = four.chain(table.ipv6().into_iter().map(IpNet::from)).collect();
+        assert_eq!(&again, table);
+    }
+    let version = diff::Version { ranges, selection };
+    let diff = diff::Diff::new(&version, &version, &[], version.ranges.day()).expect("no newer than itself");
+    assert!(diff.added.is_empty() && diff.removed.is_empty());
 }
 
 /// None when the machine has no room for it, which is not the parser's fault.

@@ -67,6 +67,11 @@ impl Catalogue {
         self.endpoints.iter().find(|row| row.id == id)
     }
 
+    /// The row of Option 2 with this id.
+    pub fn address(&self, id: &str) -> Option<&Address> {
+        self.addresses.iter().find(|row| row.id == id)
+    }
+
     /// Title and address of a row's first, that is its best, source.
     pub fn source_text(&self, ids: &[String]) -> String {
         match ids.first().and_then(|id| self.sources.get(id)) {

@@ -5,6 +5,7 @@ use super::{Failure, credentials, load};
 use crate::config::{self, Config, Loaded, Sources};
 use crate::plan::{self, Plan};
 use crate::policy::Protocol;
+use crate::ranges::keep;
 use crate::tls::material::TlsFiles;
 
 /// Validate, show or describe the configuration.
@@ -82,13 +83,16 @@ fn load_with_files(sources: &Sources) -> Result<Loaded, Failure> {
     let usage = |problems: Vec<String>| Failure::Usage(problems.join("\nccpgate: "));
     match config::load(sources) {
         Ok(loaded) => {
-            let files = [tls_files(&loaded.config), parent_files(&loaded.config)];
+            let files =
+                [tls_files(&loaded.config), parent_files(&loaded.config), ranges_file(&loaded.config)];
             let problems: Vec<String> = files.into_iter().filter_map(Result::err).flatten().collect();
             if problems.is_empty() { Ok(loaded) } else { Err(usage(problems)) }
         }
         Err(errors) => {
             let mut problems = vec![errors.to_string()];
-            for (section, files) in [("tls", tls_files as fn(&Config) -> _), ("egress", parent_files)] {
+            for (section, files) in
+                [("tls", tls_files as fn(&Config) -> _), ("egress", parent_files), ("ranges", ranges_file)]
+            {
                 let rest = errors.rest_if_sound(section);
                 problems.extend(rest.and_then(|config| files(config).err()).into_iter().flatten());
             }
@@ -113,6 +117,12 @@ fn tls_files(config: &Config) -> Result<(), Vec<String>> {
     }
     TlsFiles::load(named)?.warnings().iter().for_each(warn);
     Ok(())
+}
+
+/// Reads ip-ranges.json, which `ranges` and `firewall` would.
+fn ranges_file(config: &Config) -> Result<(), Vec<String>> {
+    let Some(file) = &config.ranges.file else { return Ok(()) };
+    keep::load(file).map(drop).map_err(|why| vec![format!("ranges.file: {why}")])
 }
 
 /// Reads what the parent proxy needs, for the same reason.

@@ -10,6 +10,7 @@ mod explain;
 mod load;
 mod out;
 mod pac;
+mod ranges;
 mod serve;
 mod ticket_key;
 mod version;
@@ -32,7 +33,7 @@ const NEGATIVE: u8 = 1;
 const FAILED: u8 = 2;
 
 /// Commands that manuals and scripts may name already; until they exist they are refused as such.
-const PLANNED: [&str; 3] = ["rehearse", "ranges", "firewall"];
+const PLANNED: [&str; 2] = ["rehearse", "firewall"];
 
 /// A forward HTTPS/CONNECT proxy for contact centres that run Amazon Connect: it lets through
 /// what the Contact Control Panel needs, denies all else, and says why.
@@ -69,6 +70,7 @@ enum Command {
     Check(check::Args),
     Pac(pac::Args),
     Config(config::Args),
+    Ranges(ranges::Args),
     TicketKey(ticket_key::Args),
     Version(version::Args),
 }
@@ -112,6 +114,7 @@ impl Command {
             Self::Check(args) => args.run(sources),
             Self::Pac(args) => args.run(sources),
             Self::Config(args) => args.run(sources),
+            Self::Ranges(args) => args.run(sources),
             Self::TicketKey(args) => args.run(),
             Self::Version(args) => args.run(),
         }

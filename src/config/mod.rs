@@ -27,7 +27,9 @@ pub use endpoint::PatternPort;
 pub use load::{Loaded, Sources, load, log_format};
 pub use problem::{ConfigErrors, Problem};
 pub use schema::schema;
-pub use sections::{Admin, Allow, Dns, Egress, Limits, Log, Pac, PolicyRules, Proxy, Shift, Tls};
+pub use sections::{
+    Admin, Allow, Dns, Egress, Limits, Log, Pac, PolicyRules, Proxy, RangesSource, Shift, Tls,
+};
 pub use source::{Position, Provenance, Source};
 
 use read::{Reading, Table};
@@ -96,6 +98,7 @@ config! {
     egress: Egress,
     limits: Limits,
     admin: Admin,
+    ranges: RangesSource,
     log: Log,
 }
 

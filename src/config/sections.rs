@@ -276,6 +276,18 @@ section! {
 }
 
 section! {
+    /// AWS's address ranges, ip-ranges.json, for `ccpgate ranges` and `ccpgate firewall`.
+    "ranges" RangesSource {
+        /// The file; `""`: none.
+        file: Option<PathBuf> = OptionalPath;
+        /// The age of a version above which it is warned of.
+        max_age: Duration = SOME_TIME;
+        /// Whether EC2's GLOBAL prefixes count beside those of the region.
+        ec2_global: bool = Flag;
+    }
+}
+
+section! {
     /// What is logged, and how.
     "log" Log {
         /// `text`: lines for people; `json`: every line an object.

@@ -81,8 +81,9 @@ fn help(arguments: &[String], known: &mut BTreeMap<Vec<String>, Option<String>>)
             word => words.push(word.to_owned()),
         }
     }
-    // `config` alone has commands below it.
-    words.truncate(if words.first().is_some_and(|word| word == "config") { 2 } else { 1 });
+    // These have commands below them.
+    let below = words.first().is_some_and(|word| ["config", "ranges"].contains(&word.as_str()));
+    words.truncate(if below { 2 } else { 1 });
     known
         .entry(words)
         .or_insert_with_key(|words| {

@@ -27,6 +27,7 @@ mod limits;
 mod manager;
 mod pac;
 mod parent;
+mod ranges;
 mod reload;
 mod requests;
 mod resolving;

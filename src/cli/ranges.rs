@@ -1,0 +1,215 @@
+//! `ccpgate ranges`: what ip-ranges.json means for this configuration.
+
+use std::path::{Path, PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::out::{say, say_json, tell, warn};
+use super::{Failure, load};
+use crate::config::{Config, Sources};
+use crate::plan::Plan;
+use crate::policy::Protocol;
+use crate::ranges::diff::{Diff, Version};
+use crate::ranges::read::ADDRESS;
+use crate::ranges::select::{Selection, Set, Wanted};
+use crate::ranges::show::Shown;
+use crate::ranges::{day, keep, tell as words};
+
+/// How far this machine's clock may be behind AWS's.
+const SKEW: SignedDuration = SignedDuration::from_mins(10);
+
+/// Read ip-ranges.json (Option 2): the prefixes that this configuration needs, and what changed.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// The prefixes that this configuration needs, aggregated, and how much they open.
+    Show {
+        /// The file; else that of `ranges.file`.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// As an object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What changed between two versions, and by which day it must be in the firewall.
+    ///
+    /// Exit code 1 when something was added.
+    Diff {
+        /// The older file.
+        old: PathBuf,
+        /// The newer file.
+        new: PathBuf,
+        /// A folder of other versions: they tell more exactly when a prefix appeared.
+        #[arg(long, value_name = "FOLDER")]
+        history: Option<PathBuf>,
+        /// As an object.
+        #[arg(long, conflicts_with_all = ["ticket", "ics"])]
+        json: bool,
+        /// A change request for whoever runs the firewall.
+        #[arg(long, conflicts_with = "ics")]
+        ticket: bool,
+        /// A calendar with an entry for each day on which something is due.
+        #[arg(long)]
+        ics: bool,
+    },
+}
+
+/// How a difference is printed.
+enum Form {
+    Text,
+    Json,
+    Ticket,
+    Calendar,
+}
+
+impl Args {
+    pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
+        match self.command {
+            Command::Show { file, json } => show(file.as_deref(), json, sources),
+            Command::Diff { old, new, history, json, ticket, ics } => {
+                let form = match (json, ticket, ics) {
+                    (true, ..) => Form::Json,
+                    (_, true, _) => Form::Ticket,
+                    (_, _, true) => Form::Calendar,
+                    _ => Form::Text,
+                };
+                diff(&old, &new, history.as_deref(), &form, sources)
+            }
+        }
+    }
+}
+
+/// The version that a command works with, and what the configuration needs of it.
+pub(super) struct Current {
+    pub version: Version,
+    /// How many names and patterns the proxy lets through.
+    pub names: usize,
+}
+
+impl Current {
+    /// Reads `--file`, or `ranges.file`, and says what should be thought about.
+    pub(super) fn load(file: Option<&Path>, config: &Config, plan: &Plan) -> Result<Self, Failure> {
+        let Some(file) = file.or(config.ranges.file.as_deref()) else {
+            return Err(Failure::Usage(format!(
+                "no ip-ranges.json is named; name one with --file or in ranges.file, fetched from {ADDRESS}"
+            )));
+        };
+        let version = version(file, config)?;
+        let selection = &version.selection;
+        if let [_, ..] = &selection.unknown_regions[..] {
+            let unknown = selection.unknown_regions.join(", ");
+            let all = config.connect.regions.iter().any(|region| region == "*");
+            let message = format!("{}: it has nothing of {unknown}", file.display());
+            if !all {
+                return Err(Failure::Usage(format!(
+                    "{message}, which connect.regions names; is the file old, or cut down? Get it from {ADDRESS}"
+                )));
+            }
+            warn(message);
+        }
+        let empty = |set| selection.of(set).is_none_or(|selected| selected.table.is_empty());
+        if config.connect.media && empty(Set::Media) {
+            warn(format_args!("{}: it has no prefix of AMAZON_CONNECT for the voice", file.display()));
+        }
+        warn_of_age(&version, config);
+        let names = plan.policy.rules().iter().filter(|rule| rule.protocol == Protocol::Tcp).count();
+        Ok(Self { version, names })
+    }
+}
+
+/// A version, and what the configuration needs of it.
+fn version(file: &Path, config: &Config) -> Result<Version, Failure> {
+    let ranges = keep::load(file).map_err(Failure::Usage)?;
+    let now = Timestamp::now();
+    if ranges.created > now + SKEW {
+        return Err(Failure::Usage(format!(
+            "{}: createDate {} lies ahead of this machine's clock, {}: set the clock right, or get the file \
+             from {ADDRESS}",
+            file.display(),
+            ranges.create_date,
+            now.strftime("%Y-%m-%d-%H-%M-%S"),
+        )));
+    }
+    let wanted = Wanted::new(&config.connect, config.ranges.ec2_global);
+    let selection = Selection::new(&ranges, &wanted);
+    Ok(Version { ranges, selection })
+}
+
+fn warn_of_age(version: &Version, config: &Config) {
+    let age = Timestamp::now().duration_since(version.ranges.created);
+    if age.unsigned_abs() > config.ranges.max_age && age.is_positive() {
+        warn(format_args!(
+            "ip-ranges.json of {} is {} days old (ranges.max_age); get the current one from {ADDRESS}",
+            version.ranges.day(),
+            age.as_hours() / 24
+        ));
+    }
+}
+
+fn show(file: Option<&Path>, json: bool, sources: &Sources) -> Result<(), Failure> {
+    let (loaded, plan) = load::plan(sources)?;
+    let current = Current::load(file, &loaded.config, &plan)?;
+    let shown = Shown::new(&current.version.ranges, &current.version.selection, current.names);
+    if json { say_json(&shown) } else { say(&shown.to_string()) }
+}
+
+fn diff(
+    old: &Path,
+    new: &Path,
+    history: Option<&Path>,
+    form: &Form,
+    sources: &Sources,
+) -> Result<(), Failure> {
+    let (loaded, plan) = load::plan(sources)?;
+    let config = &loaded.config;
+    let current = Current::load(Some(new), config, &plan)?.version;
+    let older = version(old, config)?;
+    if let [_, ..] = &older.selection.unknown_regions[..] {
+        let unknown = older.selection.unknown_regions.join(", ");
+        warn(format_args!(
+            "{}: it has nothing of {unknown} yet, so all of it counts as added",
+            old.display()
+        ));
+    }
+    let between = match history {
+        Some(folder) => others(folder, config, &older, &current)?,
+        None => Vec::new(),
+    };
+    let today = day(Timestamp::now());
+    let diff = Diff::new(&older, &current, &between, today)
+        .map_err(|why| Failure::Usage(format!("{}, {}: {why}", old.display(), new.display())))?;
+    match form {
+        Form::Json => say_json(&diff)?,
+        Form::Text => say(&words::text(&diff, today))?,
+        Form::Ticket => say(&words::ticket(&diff, today, &current.selection.regions))?,
+        Form::Calendar => match words::calendar(&diff, today) {
+            Some(calendar) => say(&calendar)?,
+            None => tell("nothing was added, so nothing is due: there is no calendar entry"),
+        },
+    }
+    if diff.added.is_empty() { Ok(()) } else { Err(Failure::Negative) }
+}
+
+/// The versions in a folder that were made between two.
+fn others(folder: &Path, config: &Config, old: &Version, new: &Version) -> Result<Vec<Version>, Failure> {
+    let files = keep::versions(folder)
+        .map_err(|error| Failure::Usage(format!("{}: can't be read: {error}", folder.display())))?;
+    let mut found = Vec::new();
+    for file in files {
+        match version(&file, config) {
+            Ok(other) if (old.ranges.created..new.ranges.created).contains(&other.ranges.created) => {
+                found.push(other);
+            }
+            Ok(_) => {}
+            // What else lies there doesn't matter to the answer.
+            Err(Failure::Usage(why)) => warn(why),
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(found)
+}
