@@ -58,11 +58,13 @@ pub struct Addresses {
     pub rest: Option<Rest>,
 }
 
+/// Addresses, and for how many seconds they hold; none where the family has none.
+type LateAnswer = Option<(Arc<[IpAddr]>, u32)>;
+
 /// The family that answers late, for all who may want to wait for it.
 #[derive(Clone)]
 pub struct Rest {
-    /// With how many seconds they hold; none where it has no addresses.
-    answer: Shared<BoxFuture<'static, Option<(Arc<[IpAddr]>, u32)>>>,
+    answer: Shared<BoxFuture<'static, LateAnswer>>,
     /// When the other family answered.
     since: tokio::time::Instant,
 }
