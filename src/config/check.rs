@@ -65,7 +65,7 @@ fn listeners(config: &Config, provenance: &Provenance, problems: &mut Vec<Proble
 
 /// Whether two listeners cannot both be bound: port 0 never collides, an unspecified address
 /// takes its port on every address of its family.
-fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+pub(crate) fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     let unspecified = a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || (unspecified && a.is_ipv4() == b.is_ipv4()))
 }

@@ -23,6 +23,7 @@ mod suggest;
 use figment::Figment;
 use figment::value::Value;
 
+pub(crate) use check::collide;
 pub use endpoint::PatternPort;
 pub use load::{Loaded, Sources, load, log_format};
 pub use problem::{ConfigErrors, Problem};

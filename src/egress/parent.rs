@@ -1,15 +1,12 @@
 //! A parent proxy, `egress.proxy`: we ask it for a tunnel by CONNECT, over TCP or TLS. It resolves the
 //! target's name, so that we don't know the target's addresses.
 
-use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use rustix::fs::OFlags;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, InvalidMessage, RootCertStore};
 use tokio::io::AsyncWriteExt;
@@ -25,6 +22,7 @@ use super::url::ParentUrl;
 use crate::policy::Pattern;
 use crate::target::{Host, Target};
 use crate::tls;
+use crate::tls::secret::Secret;
 use crate::tunnel::wire::tls::TlsWire;
 
 /// What is known of a parent proxy from the configuration.
@@ -167,21 +165,17 @@ impl Credentials {
     fn read(path: &Path) -> Result<Self, String> {
         const LONGEST: u64 = 1024;
         let unreadable = |error| format!("can't be read: {error}");
-        // Without NONBLOCK, opening a named pipe would wait for a writer.
-        let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
-        let metadata = file.metadata().map_err(unreadable)?;
-        if !metadata.is_file() {
+        let Some(secret) = Secret::open(path).map_err(unreadable)? else {
             return Err("is not a regular file, nor a link to one".into());
-        }
+        };
+        let (open_to_all, mode) = (secret.is_open_to_all(), secret.mode);
         let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
-        file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        secret.file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         if bytes.len() as u64 > LONGEST {
             return Err(format!("has more than {LONGEST} bytes, must hold user:password in one line"));
         }
         let mut made = Self::parse(&bytes)?;
-        let mode = metadata.mode() & 0o7777;
-        if mode & 0o007 != 0 {
+        if open_to_all {
             made.warning = Some(format!(
                 "egress.proxy_credentials: {} has mode {mode:04o}, open to every user of this machine: run chmod o-rwx",
                 path.display()

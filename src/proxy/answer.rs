@@ -14,9 +14,9 @@ use crate::tunnel::wire::Wire;
 
 pub(crate) const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
-/// How long, and how many bytes of it, we read and drop what a refused client still sends: a close on
-/// unread bytes would reset the connection and take the answer with it.
+/// How long [`part`] reads on.
 const MOMENT: Duration = Duration::from_millis(500);
+/// How many bytes of a refused client it drops.
 const DROPPED: usize = 1 << 20;
 
 pub(crate) const PAC_TYPE: &str = "application/x-ns-proxy-autoconfig";
@@ -95,7 +95,7 @@ impl<'a> Plain<'a> {
         client.write_all(&self.encode(&*request.method == "HEAD", close)).await?;
         client.flush().await?;
         if close {
-            part(client).await;
+            part(client, DROPPED).await;
         }
         Ok(())
     }
@@ -103,16 +103,17 @@ impl<'a> Plain<'a> {
     /// Sends the answer and closes (RFC 9931: nothing that follows a refused CONNECT may be parsed).
     pub(crate) async fn send_last<C: Wire>(&self, client: &mut C, head_only: bool) {
         if client.write_all(&self.encode(head_only, true)).await.is_ok() && client.flush().await.is_ok() {
-            part(client).await;
+            part(client, DROPPED).await;
         }
     }
 }
 
-/// Closes in order: sends the end, and drops for a moment what still comes in.
-async fn part<C: Wire>(client: &mut C) {
+/// Closes in order: sends the end, and reads and drops for a moment what the client still sends, at most so
+/// many bytes. A close on unread bytes would reset the connection and take with it what was sent last.
+pub(super) async fn part<C: Wire>(client: &mut C, most: usize) {
     let parting = async {
         let _ = client.shutdown().await;
-        scratch::discard(client, DROPPED).await;
+        scratch::discard(client, most).await;
     };
     let _ = tokio::time::timeout(MOMENT, parting).await;
 }

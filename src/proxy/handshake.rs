@@ -3,31 +3,28 @@
 //! lets the client read the alert.
 
 use std::io;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::HandshakeKind;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::admission::Peer;
+use super::answer;
 use super::recognise::{self, More, Spoken, recognise};
 use super::refusal::{Refusal, escaped};
 use super::session;
 use super::shared::Shared;
 use crate::net::entrance::Entrance;
-use crate::net::scratch;
 use crate::outcome::HandshakeFailure as Cause;
 use crate::tls::client::subject;
 use crate::tls::material::Serving;
 use crate::tunnel::wire::tls::TlsWire;
 
-/// How long, and how many bytes of it, we read and drop what a failed client still sends: a close on unread
-/// bytes would reset the connection and take the alert with it.
-const MOMENT: Duration = Duration::from_millis(500);
+/// How many bytes of a failed client are dropped before the close.
 const DROPPED: usize = 64 * 1024;
 /// TLS records begin with their type: change_cipher_spec, alert, handshake, application_data, heartbeat.
 const RECORD_TYPES: std::ops::RangeInclusive<u8> = 20..=24;
@@ -83,11 +80,8 @@ pub(super) async fn shake_hands(
         tracing::debug!(event = "handshake_failed", %client, cause, %error, "TLS handshake failed");
     }
     if let Some(mut stream) = stream {
-        let parting = async {
-            let _ = stream.shutdown().await;
-            scratch::discard(&mut stream, DROPPED).await;
-        };
-        let _ = timeout(MOMENT, parting).await;
+        // So that the alert arrives.
+        answer::part(&mut stream, DROPPED).await;
     }
     None
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 
 use super::error::ServeError;
-use crate::config::Config;
+use crate::config::{Config, collide};
 use crate::net::entrance::Entrance;
 use crate::proxy::listener::{Stop, Stopper, bind, bind_beside};
 
@@ -159,7 +159,7 @@ impl Listeners {
 
     fn failure(&self, kind: Entrance, address: SocketAddr, error: io::Error) -> ServeError {
         let hint = if error.kind() == io::ErrorKind::AddrInUse {
-            match self.bound.iter().find(|bound| overlap(bound.actual, address)) {
+            match self.bound.iter().find(|bound| collide(bound.actual, address)) {
                 Some(Bound { kind, actual, .. }) => {
                     format!(": held by this process, which listens on {actual} for {}", kind.key())
                 }
@@ -227,17 +227,11 @@ fn wanted(config: &Config) -> Vec<(Entrance, SocketAddr)> {
 /// Binds an address, beside listeners of ours that leave where only those are in its way.
 fn bind_over(address: SocketAddr, leaving: &[&Bound]) -> io::Result<StdListener> {
     bind(address).or_else(|error| {
-        let in_the_way = leaving.iter().filter(|bound| overlap(bound.actual, address));
+        let in_the_way = leaving.iter().filter(|bound| collide(bound.actual, address));
         let sockets: Vec<&StdListener> = in_the_way.map(|bound| &bound.socket).collect();
         match error.kind() {
             io::ErrorKind::AddrInUse if !sockets.is_empty() => bind_beside(address, &sockets),
             _ => Err(error),
         }
     })
-}
-
-/// Whether they can't both be bound: an unspecified address takes its port on every address of its family.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let unspecified = a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && (a.ip() == b.ip() || unspecified)
 }

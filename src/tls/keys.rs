@@ -7,15 +7,15 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::hmac;
-use rustix::fs::OFlags;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::seal::{Key, Name, random};
+use super::secret::Secret;
 
 const KEY_LEN: usize = 32;
 const TEXT_LEN: usize = 2 * KEY_LEN;
@@ -164,19 +164,11 @@ enum Problem {
 }
 
 fn read(path: &Path) -> Result<Key, Problem> {
-    // Without NONBLOCK, opening a named pipe would wait for a writer.
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(Problem::Read)?;
-    // The metadata of the open file, so that the file checked is the file read.
-    let metadata = file.metadata().map_err(Problem::Read)?;
-    if !metadata.is_file() {
-        return Err(Problem::NotAFile);
+    let secret = Secret::open(path).map_err(Problem::Read)?.ok_or(Problem::NotAFile)?;
+    if secret.is_open_to_all() {
+        return Err(Problem::Open { mode: secret.mode });
     }
-    let mode = metadata.mode() & 0o7777;
-    if mode & 0o007 != 0 {
-        return Err(Problem::Open { mode });
-    }
-    parse(&content(file).map_err(Problem::Read)?)
+    parse(&content(secret.file).map_err(Problem::Read)?)
 }
 
 /// The file's bytes, one more than the longest valid key at most.
@@ -249,7 +241,7 @@ fn judge(key: &[u8; KEY_LEN]) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     use super::*;
 

@@ -14,6 +14,7 @@ pub mod keys;
 pub mod material;
 pub mod pem;
 mod seal;
+pub(crate) mod secret;
 pub mod session;
 pub mod ticket;
 pub mod window;
