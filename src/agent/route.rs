@@ -3,6 +3,7 @@
 //! sees what a CONNECT would.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -11,6 +12,10 @@ use crate::egress::own::Own;
 use crate::egress::parent::Parent;
 use crate::egress::{Egress, Lead, Trace, Unreached, Upstream};
 use crate::target::{Host, Target};
+
+/// How long a proxy on the way is waited for: it resolves and dials itself, with limits of its own, and
+/// browsers have more patience still.
+const VIA: Duration = Duration::from_secs(15);
 
 /// Bytes in and out, whatever lies below.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -36,7 +41,7 @@ impl<'a> Route<'a> {
     pub(crate) fn via(egress: &'a Egress, own: &'a Own, proxy: Parent) -> Self {
         let via = Egress {
             resolver: egress.resolver.clone(),
-            connect_timeout: egress.connect_timeout,
+            connect_timeout: VIA.max(egress.connect_timeout),
             source_address: egress.source_address.clone(),
             allow_private: egress.allow_private.clone(),
             connect_to: ConnectTo::from_iter([]),

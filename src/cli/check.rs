@@ -16,7 +16,7 @@ use crate::agent::route::Route;
 use crate::agent::tls::{self, Trust};
 use crate::config::Sources;
 use crate::diagnose::report::{Report, Status};
-use crate::diagnose::targets::Named;
+use crate::diagnose::targets::{Named, WebSocketUrl};
 use crate::diagnose::{self, Network, Options, text};
 use crate::egress::own::Own;
 use crate::egress::resolver::Resolver;
@@ -32,14 +32,21 @@ use crate::policy::Category;
 pub(super) struct Args {
     /// Go through this proxy, as agents' browsers do: http:// or https://, host and port; user:password@
     /// before the host where it asks for them.
-    #[arg(long, value_name = "URL", value_parser = Via::parse, allow_hyphen_values = true)]
-    via: Option<Via>,
+    #[arg(long, value_name = "URL", allow_hyphen_values = true)]
+    via: Option<String>,
     /// Test this host, too, for example one that falls under a wildcard.
     #[arg(long = "host", value_name = "HOST", value_parser = host, allow_hyphen_values = true)]
     hosts: Vec<Named>,
     /// Test this category alone; may be given several times.
     #[arg(long = "category", value_name = "NAME", value_parser = category, allow_hyphen_values = true)]
     categories: Vec<Category>,
+    /// Open this WebSocket, exchange messages, and hold it; as getWebSocketUrl gives it, for 85 seconds.
+    #[arg(long, value_name = "WSS", allow_hyphen_values = true)]
+    ws_url: Option<String>,
+    /// Hold a silent connection to each endpoint, and the WebSocket, for this long, as in 60s; an hour at
+    /// most.
+    #[arg(long, value_name = "TIME", value_parser = hold, allow_hyphen_values = true)]
+    hold: Option<Duration>,
     /// An authority, PEM, that counts as public and as the machine's.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     ca: Option<PathBuf>,
@@ -53,6 +60,11 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
+        // What may hold a secret is not read by clap, whose errors repeat it.
+        let via = self.via.as_deref().map(Via::parse).transpose();
+        let via = via.map_err(|why| Failure::Usage(format!("--via: {why}")))?;
+        let web_socket = self.ws_url.as_deref().map(WebSocketUrl::parse).transpose();
+        let web_socket = web_socket.map_err(|why| Failure::Usage(format!("--ws-url: {why}")))?;
         let (loaded, plan) = load::plan(sources)?;
         load::warn_in_short(&loaded.config, &plan);
         let config = &loaded.config;
@@ -63,13 +75,15 @@ impl Args {
             Failure::Usage(format!("--ca: {file} {why}"))
         };
         let trust = Trust::load(&ca).map_err(named)?;
-        let proxy = self.via.as_ref().map(|via| via.proxy(&ca)).transpose();
+        let proxy = via.as_ref().map(|via| via.proxy(&ca)).transpose();
         let proxy = proxy.map_err(|why| Failure::Usage(format!("--via: {why}")))?;
         let parent = plan::parent(config).map_err(Failure::Usage)?;
         let options = Options {
             hosts: self.hosts,
             categories: self.categories,
-            via: self.via.as_ref().map(ToString::to_string),
+            web_socket,
+            hold: self.hold,
+            via: via.as_ref().map(ToString::to_string),
         };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::Output)?;
         let offset = self.clock_offset.unwrap_or_default();
@@ -125,6 +139,16 @@ fn bar() -> ProgressBar {
 
 fn host(text: &str) -> Result<Named, String> {
     Named::parse(text).map_err(|error| format!("{error}; valid are host, host:port or a URL"))
+}
+
+fn hold(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(3600);
+    let valid = "valid are 1s to 1h, as in 60s";
+    match humantime::parse_duration(text) {
+        Ok(time) if (Duration::from_secs(1)..=LONGEST).contains(&time) => Ok(time),
+        Ok(_) => Err(valid.to_owned()),
+        Err(error) => Err(format!("{error}; {valid}")),
+    }
 }
 
 fn category(text: &str) -> Result<Category, String> {

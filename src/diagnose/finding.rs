@@ -1,14 +1,15 @@
-//! Observation → cause: first endpoint by endpoint, then what several of them say together. Pure.
+//! Observation → cause, endpoint by endpoint. Pure.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use rustls::{CertificateError, Error};
 
 use super::answer::words;
-use super::observed::{Clock, End, Observed, Seen};
+use super::observed::{Clock, End, Observed, Seen, WebSocketEnd};
 use super::report::{self, Status, Steps};
 use super::sinkhole;
-use super::targets::{Endpoint, Plan};
+use super::targets::Endpoint;
 use crate::agent::certificate::Shown;
 use crate::agent::http::NoAnswer;
 use crate::agent::tls::{NoTls, Verdicts};
@@ -34,13 +35,13 @@ pub(crate) struct Judged {
 }
 
 /// A cause, how bad it is, and what was seen, in words.
-struct Found {
-    cause: Cause,
-    severity: Severity,
-    detail: String,
+pub(super) struct Found {
+    pub cause: Cause,
+    pub severity: Severity,
+    pub detail: String,
 }
 
-fn failed(cause: Cause, detail: impl Into<String>) -> Found {
+pub(super) fn failed(cause: Cause, detail: impl Into<String>) -> Found {
     Found { cause, severity: Severity::Failed, detail: detail.into() }
 }
 
@@ -49,14 +50,14 @@ fn degraded(cause: Cause, detail: impl Into<String>) -> Found {
 }
 
 impl Judged {
-    fn set(&mut self, found: Found) {
+    pub(super) fn set(&mut self, found: Found) {
         self.status = found.severity.into();
         self.cause = Some(found.cause);
         self.detail = found.detail;
     }
 
     /// Whether the name was resolved, or something stood for it, so that DNS is out of the question.
-    fn is_past_dns(&self) -> bool {
+    pub(super) fn is_past_dns(&self) -> bool {
         let dns = [
             Cause::DnsNxdomain,
             Cause::DnsServfail,
@@ -122,9 +123,13 @@ pub(super) fn judge(endpoint: Endpoint, observed: Observed) -> Judged {
     }
     judged.clock = seen.clock;
     judged.status = Status::Ok;
-    if let Some(End::Answered(status)) = seen.end {
-        judged.detail = format!("answered {status}");
-    }
+    judged.detail = match &seen.end {
+        Some(End::Answered(status)) => format!("answered {status}"),
+        Some(End::WebSocket(WebSocketEnd::Held { held, .. })) => {
+            format!("the WebSocket lived for {:.0} s and answered", held.as_secs_f64())
+        }
+        _ => String::new(),
+    };
     if let Some(found) = find(&seen) {
         judged.set(found);
     }
@@ -138,42 +143,54 @@ fn find(seen: &Seen) -> Option<Found> {
     {
         return Some(failed(Cause::DnsPrivate, format!("the name resolves to {address}, {owner}")));
     }
-    let broken = match seen.end.as_ref()? {
-        End::Unreached(why) => Some(of_unreached(why)),
-        End::NoTls(why) => Some(of_tls(why)),
-        End::Untrusted => None,
-        End::NoAnswer(why) => Some(failed(
-            Cause::HttpUnexpected,
-            match why {
-                NoAnswer::Ended(how) => format!("behind TLS, {how}"),
-                NoAnswer::Oversized => "the header of the answer is larger than a browser takes".to_owned(),
-                NoAnswer::Foreign(bytes) => {
-                    format!("behind TLS, something else than HTTP answers{}", words(bytes))
-                }
-            },
-        )),
-        End::Silent(limit) => Some(failed(
-            Cause::HttpUnexpected,
-            format!("behind TLS, no answer to a request within {limit:?}"),
-        )),
-        End::Foreign(why) => Some(failed(Cause::HttpUnexpected, why.clone())),
-        End::Answered(_) => None,
-        End::Late(limit) => Some(of_late(seen, *limit)),
-    };
-    if broken.is_some() {
-        return broken.map(|found| with_issuer(found, seen));
-    }
-    let slow = seen.trace.dns.filter(|_| !seen.by_proxy).and_then(|took| {
-        let severity = Cause::DnsSlow.about().threshold?.judge(took)?;
-        let detail = format!("the DNS look-up took {:.1} s", took.as_secs_f64());
-        Some(Found { cause: Cause::DnsSlow, severity, detail })
-    });
+    let end = seen.end.as_ref().and_then(|end| of_end(end, seen));
     let certificate = seen.shown.as_ref().and_then(|(shown, verdicts)| of_certificate(shown, verdicts));
-    // The enum's order decides between equals.
-    [slow, certificate]
-        .into_iter()
-        .flatten()
-        .min_by_key(|found| (std::cmp::Reverse(found.severity), found.cause))
+    match (end, certificate) {
+        // Who decrypts is to blame for what only somebody who decrypts can do.
+        (Some(end), Some(certificate)) if certificate.cause.hides(end.cause) => {
+            Some(failed(certificate.cause, with_issuer(end, seen).detail))
+        }
+        (Some(end), _) if end.severity == Severity::Failed => Some(with_issuer(end, seen)),
+        // The enum's order decides between equals.
+        (end, certificate) => [of_slow_dns(seen), certificate, end]
+            .into_iter()
+            .flatten()
+            .min_by_key(|found| (Reverse(found.severity), found.cause)),
+    }
+}
+
+fn of_slow_dns(seen: &Seen) -> Option<Found> {
+    let took = seen.trace.dns.filter(|_| !seen.by_proxy)?;
+    let severity = Cause::DnsSlow.about().threshold?.judge(took)?;
+    let detail = format!("the DNS look-up took {:.1} s", took.as_secs_f64());
+    Some(Found { cause: Cause::DnsSlow, severity, detail })
+}
+
+/// What is wrong with where a probe ended, the certificate left out.
+fn of_end(end: &End, seen: &Seen) -> Option<Found> {
+    Some(match end {
+        End::Answered(_) | End::Untrusted => return None,
+        End::WebSocket(end) => return of_web_socket(end),
+        End::Unreached(why) => of_unreached(why),
+        End::NoTls(why) => of_tls(why),
+        End::NoAnswer(NoAnswer::Ended(how)) => failed(Cause::HttpUnexpected, format!("behind TLS, {how}")),
+        End::NoAnswer(NoAnswer::Oversized) => {
+            failed(Cause::HttpUnexpected, "the header of the answer is larger than a browser takes")
+        }
+        End::NoAnswer(NoAnswer::Foreign(bytes)) => failed(
+            Cause::HttpUnexpected,
+            format!("behind TLS, something else than HTTP answers{}", words(bytes)),
+        ),
+        End::Silent(limit) => {
+            failed(Cause::HttpUnexpected, format!("behind TLS, no answer to a request within {limit:?}"))
+        }
+        End::Foreign(why) => failed(Cause::HttpUnexpected, why.clone()),
+        End::NoUpgrade(how) => {
+            failed(Cause::WsHung, format!("a page is answered, a WebSocket upgrade isn't: {how}"))
+        }
+        End::Cut(how) => failed(Cause::IdleCut, printable(how, 300)),
+        End::Late(limit) => of_late(seen, *limit),
+    })
 }
 
 /// Who decrypts is named beside what came through it.
@@ -315,6 +332,27 @@ fn of_tls(why: &NoTls) -> Found {
     }
 }
 
+fn of_web_socket(end: &WebSocketEnd) -> Option<Found> {
+    Some(match end {
+        WebSocketEnd::Held { opening, .. } => {
+            let severity = Cause::WsSlow.about().threshold?.judge(*opening)?;
+            let detail =
+                format!("from the first packet to an open WebSocket it took {:.1} s", opening.as_secs_f64());
+            Found { cause: Cause::WsSlow, severity, detail }
+        }
+        WebSocketEnd::Refused(how) => failed(Cause::WsRefused, printable(how, 200)),
+        WebSocketEnd::Stripped(how) => failed(Cause::WsStripped, printable(how, 200)),
+        WebSocketEnd::Hung(limit) => {
+            failed(Cause::WsHung, format!("no answer to the upgrade within {limit:?}"))
+        }
+        WebSocketEnd::Cut(after, how) => failed(
+            Cause::WsCut,
+            printable(&format!("open for {:.1} s, then {how}", after.as_secs_f64()), 200),
+        ),
+        WebSocketEnd::Buffered(how) => failed(Cause::WsBuffered, how.clone()),
+    })
+}
+
 fn of_late(seen: &Seen, limit: Duration) -> Found {
     let late = |what: &str| format!("{what}, and {limit:?} for this endpoint were over");
     match (seen.trace.stage, seen.tls, &seen.shown) {
@@ -368,118 +406,4 @@ fn of_certificate(shown: &Shown, verdicts: &Verdicts) -> Option<Found> {
 fn issuer(shown: &Shown) -> String {
     let known = shown.product.map_or(String::new(), |product| format!(", known from {product}"));
     format!("issuer {}{known}; SHA-256 {}", shown.issuer, shown.fingerprint)
-}
-
-/// What all endpoints say together: whose name is missing, whose clock is off, what hides what. How far
-/// this machine's clock is ahead, in milliseconds.
-pub(super) fn settle(all: &mut [Judged]) -> Option<i64> {
-    instances(all);
-    let ahead = clock(all);
-    hide(all);
-    ahead
-}
-
-/// An instance's own name that doesn't exist while others do.
-fn instances(all: &mut [Judged]) {
-    let resolves = |judged: &Judged| judged.is_past_dns();
-    let others = all.iter().filter(|judged| resolves(judged)).count();
-    let current: Vec<String> = all
-        .iter()
-        .filter(|judged| resolves(judged))
-        .filter_map(|judged| judged.endpoint.instance.as_ref())
-        .filter(|instance| !instance.replaced)
-        .map(|instance| instance.alias.clone())
-        .collect();
-    for judged in all.iter_mut().filter(|judged| judged.cause == Some(Cause::DnsNxdomain)) {
-        let Some(instance) = judged.endpoint.instance.clone() else { continue };
-        if instance.replaced && current.contains(&instance.alias) {
-            judged.status = Status::Untested;
-            judged.cause = None;
-            judged.detail =
-                "this instance has no name under the domain that AWS replaced, and needs none".to_owned();
-        } else if others > 0 {
-            let alias = instance.alias;
-            judged.set(failed(
-                Cause::InstanceUnknown,
-                format!(
-                    "the name doesn't exist, while others resolve: is {alias} the alias of the instance?"
-                ),
-            ));
-        }
-    }
-}
-
-/// The clock: by the answers that are verified, else by those that would be if it were right.
-fn clock(all: &mut [Judged]) -> Option<i64> {
-    let told = |verified: bool| -> Vec<i64> {
-        let clocks = all.iter().filter_map(|judged| judged.clock);
-        clocks.filter(|clock| clock.verified == verified).map(|clock| clock.ahead_ms).collect()
-    };
-    let ahead = median(told(true)).or_else(|| median(told(false)))?;
-    let threshold = Cause::ClockSkew.about().threshold?;
-    let off = |ms: i64| threshold.judge(Duration::from_millis(ms.unsigned_abs()));
-    let severity = off(ahead);
-    for judged in all.iter_mut() {
-        let Some(clock) = judged.clock else { continue };
-        // One server with a clock of its own is not this machine's trouble.
-        let (Some(severity), Some(_)) = (severity, off(clock.ahead_ms)) else { continue };
-        let direction = if clock.ahead_ms > 0 { "ahead of" } else { "behind" };
-        let by = span(clock.ahead_ms.unsigned_abs() / 1000);
-        let detail = format!("this machine's clock is {by} {direction} the Date of the answer");
-        match judged.cause {
-            Some(Cause::TlsExpired) => {
-                let detail = format!("{detail}, by which the certificate is valid");
-                judged.set(Found { cause: Cause::ClockSkew, severity: Severity::Failed, detail });
-            }
-            _ if judged.status < severity.into() => {
-                judged.set(Found { cause: Cause::ClockSkew, severity, detail });
-            }
-            _ => {}
-        }
-    }
-    Some(ahead)
-}
-
-/// A number of seconds in the largest unit that says it well.
-fn span(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86400),
-    }
-}
-
-/// The middle one; of two the one that is nearer to nothing.
-fn median(mut all: Vec<i64>) -> Option<i64> {
-    all.sort_unstable();
-    let upper = *all.get(all.len() / 2)?;
-    let lower = all[(all.len() - 1) / 2];
-    Some(if lower.abs() <= upper.abs() { lower } else { upper })
-}
-
-/// What all endpoints share: a cause of this kind that one of them shows hides what others only show
-/// because of it.
-const SHARED: [Cause; 3] = [Cause::ClockSkew, Cause::SourceAddress, Cause::UdpBlocked];
-
-fn hide(all: &mut [Judged]) {
-    let holds =
-        |all: &[Judged], cause| all.iter().any(|j| j.cause == Some(cause) && j.status == Status::Failed);
-    for root in SHARED {
-        if !holds(all, root) {
-            continue;
-        }
-        let hidden = |judged: &&mut Judged| judged.cause.is_some_and(|cause| root.hides(cause));
-        for judged in all.iter_mut().filter(hidden) {
-            judged.status = Status::Skipped;
-            judged.cause = None;
-            judged.because = Some(root);
-        }
-    }
-}
-
-/// Whether an endpoint was looked at over the network.
-pub(super) fn is_tested(judged: &Judged) -> bool {
-    !matches!(judged.status, Status::Untested | Status::Skipped)
-        && !matches!(judged.endpoint.plan, Plan::Untested(_))
 }

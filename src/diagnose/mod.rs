@@ -3,7 +3,7 @@
 //! when its future is dropped.
 //!
 //! [`targets`] says what to test, [`probe`] tests one endpoint up to its first failure and is the only
-//! I/O, [`finding`] makes causes of what was observed, [`verdict`] makes one answer of all of them,
+//! I/O, [`finding`] makes causes of what was observed and [`settle`] what several say together, [`verdict`] makes one answer of all of them,
 //! [`report`] and [`text`] are what is shown.
 
 mod answer;
@@ -11,13 +11,14 @@ pub(crate) mod finding;
 mod observed;
 mod probe;
 pub(crate) mod report;
+mod settle;
 mod sinkhole;
 pub(crate) mod targets;
 pub(crate) mod text;
 mod verdict;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -56,6 +57,10 @@ pub(crate) struct Options {
     pub hosts: Vec<targets::Named>,
     /// None: all.
     pub categories: Vec<Category>,
+    /// A WebSocket to be opened and held.
+    pub web_socket: Option<targets::WebSocketUrl>,
+    /// How long a silent connection to each endpoint, or the WebSocket, is held.
+    pub hold: Option<Duration>,
     /// The proxy that is gone through, as it may be shown.
     pub via: Option<String>,
 }
@@ -65,17 +70,26 @@ pub(crate) type Progress<'a> = &'a (dyn Fn(usize, usize) + Sync);
 
 /// Tests all endpoints side by side, and judges what came of it.
 pub(crate) async fn check(network: &Network<'_>, options: &Options, progress: Progress<'_>) -> Report {
-    let wanted = Wanted { hosts: &options.hosts, categories: &options.categories };
+    let wanted = Wanted {
+        hosts: &options.hosts,
+        web_socket: options.web_socket.as_ref(),
+        categories: &options.categories,
+    };
     let endpoints = targets::endpoints(network.policy, network.connect, &wanted);
-    let observed = observe(network, &endpoints, progress).await;
+    let observed = observe(network, &endpoints, options.hold, progress).await;
     let judged: Vec<Judged> =
         endpoints.into_iter().zip(observed).map(|(endpoint, seen)| finding::judge(endpoint, seen)).collect();
     verdict::report(judged, options.via.clone())
 }
 
 /// What was seen of each endpoint, in their order.
-async fn observe(network: &Network<'_>, endpoints: &[Endpoint], progress: Progress<'_>) -> Vec<Observed> {
-    let probe = Probe { route: &network.route, trust: &network.trust, clock: network.clock };
+async fn observe(
+    network: &Network<'_>,
+    endpoints: &[Endpoint],
+    hold: Option<Duration>,
+    progress: Progress<'_>,
+) -> Vec<Observed> {
+    let probe = Probe { route: &network.route, trust: &network.trust, clock: network.clock, hold };
     let all = Semaphore::new(if network.route.is_via() { AT_ONCE_VIA } else { AT_ONCE });
     let mut hosts: Vec<(&str, Arc<Semaphore>)> = Vec::new();
     let mut running = FuturesUnordered::new();
@@ -95,6 +109,7 @@ async fn observe(network: &Network<'_>, endpoints: &[Endpoint], progress: Progre
             let _place = all.acquire().await;
             let observed = match &endpoint.plan {
                 Plan::Tcp(target) => Box::pin(probe.tcp(target, endpoint)).await,
+                Plan::WebSocket(target, path) => Box::pin(probe.web_socket(target, endpoint, path)).await,
                 Plan::Udp(_) => Observed::Untested("UDP isn't tested by this version".to_owned()),
                 Plan::Untested(why) => Observed::Untested(why.clone()),
             };

@@ -54,6 +54,27 @@ pub(super) enum End {
     Foreign(String),
     /// An answer of this status.
     Answered(u16),
+    /// An ordinary request is answered, an upgrade isn't: in words.
+    NoUpgrade(String),
+    WebSocket(WebSocketEnd),
+    /// A silent connection ended before its time; how, and what was asked of it.
+    Cut(String),
     /// The time for the whole endpoint was over.
     Late(Duration),
+}
+
+/// What came of a WebSocket that was to be held.
+pub(super) enum WebSocketEnd {
+    /// It was open for this long, and answered at its end. It took `opening` to open it.
+    Held {
+        opening: Duration,
+        held: Duration,
+    },
+    Refused(String),
+    Stripped(String),
+    /// No answer to the upgrade within this time.
+    Hung(Duration),
+    /// It ended after this long: how.
+    Cut(Duration, String),
+    Buffered(String),
 }

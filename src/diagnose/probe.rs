@@ -5,16 +5,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustls::{CertificateError, Error};
+use tokio::io::AsyncReadExt;
 use tokio::time::{timeout, timeout_at};
+use tokio_rustls::client::TlsStream;
 
 use super::answer;
-use super::observed::{Clock, End, Observed, Seen};
+use super::observed::{Clock, End, Observed, Seen, WebSocketEnd};
 use super::targets::Endpoint;
 use crate::agent::certificate::Shown;
-use crate::agent::http::{self, Answer};
+use crate::agent::http::{self, NoAnswer};
 use crate::agent::route::Route;
+use crate::agent::tap::Tap;
 use crate::agent::tls::{Session, Trust, handshake};
-use crate::target::Target;
+use crate::agent::websocket::{Cut, EXCHANGE, Exchange, NoUpgrade, WebSocket};
+use crate::policy::Category;
+use crate::target::{Authority, Target};
 
 /// For a handshake, and for an answer: longer than the panel's own limits allow.
 const STEP: Duration = Duration::from_secs(5);
@@ -23,28 +28,88 @@ const BODY: Duration = Duration::from_secs(1);
 /// Everything that is done with one endpoint; DNS and the dial have limits of their own below it.
 const WHOLE: Duration = Duration::from_secs(18);
 
+/// For an upgrade: the panel waits as long for its signalling.
+const UPGRADE: Duration = Duration::from_secs(10);
+/// How long a WebSocket is silent at least: boxes that cut often do so after 10 s.
+const SILENT: Duration = Duration::from_secs(12);
+/// For a sign of life after a silence.
+const SIGN: Duration = Duration::from_secs(5);
+
 /// What probes are made with.
 pub(super) struct Probe<'a> {
     pub route: &'a Route<'a>,
     pub trust: &'a Arc<Trust>,
     pub clock: &'a (dyn Fn() -> SystemTime + Sync),
+    /// How long a silent connection is held.
+    pub hold: Option<Duration>,
+}
+
+/// What is asked for once there is TLS.
+#[derive(Clone, Copy)]
+enum Ask<'a> {
+    Page,
+    /// An upgrade to a WebSocket, which needn't be granted.
+    Upgrade,
+    /// A WebSocket to be held.
+    WebSocket(&'a str),
+    /// A page after this long a silence.
+    Late(Duration),
 }
 
 impl Probe<'_> {
-    /// DNS, connection, TLS, one request.
+    /// DNS, connection, TLS, one request. Where agents need WebSockets it asks for one; where a
+    /// connection is to be held, a second one is.
     pub(super) async fn tcp(&self, target: &Target, endpoint: &Endpoint) -> Observed {
-        let mut seen = Box::new(Seen::default());
-        let until = tokio::time::Instant::now() + WHOLE;
-        let end = match timeout_at(until, self.walk(target, endpoint, &mut seen)).await {
-            Ok(end) => end,
-            Err(_) => End::Late(WHOLE),
-        };
-        seen.end = Some(end);
+        let upgrades = matches!(endpoint.category, Category::Signalling | Category::Telecom);
+        let ask = if upgrades { Ask::Upgrade } else { Ask::Page };
+        let mut seen = self.try_once(target, endpoint, ask, WHOLE).await;
+        if upgrades && matches!(seen.end, Some(End::Silent(_) | End::NoAnswer(NoAnswer::Ended(_)))) {
+            let plain = self.try_once(target, endpoint, Ask::Page, WHOLE).await;
+            if let Some(End::Answered(_)) = plain.end {
+                let how = match &seen.end {
+                    Some(End::NoAnswer(NoAnswer::Ended(how))) => how.clone(),
+                    _ => format!("no answer within {STEP:?}"),
+                };
+                seen.end = Some(End::NoUpgrade(how));
+            }
+        }
+        // Files are fetched at once; everything else may pause.
+        let pauses = !matches!(endpoint.category, Category::Static | Category::Attachments);
+        if let (Some(hold), Some(End::Answered(_)), true) = (self.hold, &seen.end, pauses) {
+            let held = self.try_once(target, endpoint, Ask::Late(hold), hold + WHOLE).await;
+            if let Some(end @ End::Cut(_)) = held.end {
+                seen.end = Some(end);
+            }
+        }
         Observed::Tested(seen)
     }
 
-    async fn walk(&self, target: &Target, endpoint: &Endpoint, seen: &mut Seen) -> End {
+    /// A WebSocket that is opened, used and held.
+    pub(super) async fn web_socket(&self, target: &Target, endpoint: &Endpoint, path: &str) -> Observed {
+        let limit = WHOLE + UPGRADE + 2 * EXCHANGE + SILENT.max(self.hold.unwrap_or_default()) + SIGN;
+        Observed::Tested(self.try_once(target, endpoint, Ask::WebSocket(path), limit).await)
+    }
+
+    async fn try_once(
+        &self,
+        target: &Target,
+        endpoint: &Endpoint,
+        ask: Ask<'_>,
+        limit: Duration,
+    ) -> Box<Seen> {
+        let mut seen = Box::new(Seen::default());
+        let until = tokio::time::Instant::now() + limit;
+        let end = match timeout_at(until, self.walk(target, endpoint, ask, &mut seen)).await {
+            Ok(end) => end,
+            Err(_) => End::Late(limit),
+        };
+        seen.end = Some(end);
+        seen
+    }
+
+    async fn walk(&self, target: &Target, endpoint: &Endpoint, ask: Ask<'_>, seen: &mut Seen) -> End {
         seen.by_proxy = self.route.by_proxy(target);
+        let opening = Instant::now();
         let opened = self.route.open(target, &mut seen.trace).await;
         seen.found = self.route.found(target);
         let stream = match opened {
@@ -58,34 +123,48 @@ impl Probe<'_> {
             Ok(session) => session,
             Err(why) => return End::NoTls(why),
         };
-        let Session { mut stream, chain, verdicts, name } = session;
-        let leaf = chain.first().map_or(&[][..], |leaf| leaf);
-        seen.shown = Some((Shown::of(leaf), verdicts.clone()));
-        let works = verdicts.public.is_ok() || verdicts.platform.is_ok();
-        if !works && ![&verdicts.public, &verdicts.platform].into_iter().any(is_of_time) {
+        let leaf = session.chain.first().map_or(&[][..], |leaf| leaf);
+        seen.shown = Some((Shown::of(leaf), session.verdicts.clone()));
+        let authority = match target.port {
+            443 => endpoint.host.clone(),
+            port => Authority(&endpoint.host, port).to_string(),
+        };
+        let trusted = session.verdicts.public.is_ok() || session.verdicts.platform.is_ok();
+        if !trusted {
+            if [&session.verdicts.public, &session.verdicts.platform].into_iter().any(is_of_time) {
+                seen.clock = self.clock_by_answer(session, &authority).await;
+            }
             return End::Untrusted;
         }
-        let (began, sent) = (Instant::now(), (self.clock)());
-        let host = match target.port {
-            443 => endpoint.host.clone(),
-            port => format!("{}:{port}", endpoint.host),
-        };
-        let answer = timeout(STEP, http::get(&mut stream, &host, "/", "Connection: close\r\n")).await;
-        let took = began.elapsed();
-        seen.http = works.then_some(took);
-        let mut answer = match answer {
-            // Only asked for its Date.
-            _ if !works => {
-                let answer = answer.ok().and_then(Result::ok);
-                seen.clock = answer.and_then(|answer| {
-                    let date = answer::date(&answer)?;
-                    // By the clock of the answer somebody vouches for it: then it is ours that is off.
-                    let then = self.trust.judge(&chain, &name, date);
-                    let good = then.public.is_ok() || then.platform.is_ok();
-                    good.then(|| Clock { ahead_ms: ahead(sent, took, date), verified: false })
-                });
-                return End::Untrusted;
+        match ask {
+            Ask::Page => self.page(session, endpoint, &authority, "Connection: close\r\n", seen).await,
+            Ask::Upgrade => self.page(session, endpoint, &authority, &upgrade(), seen).await,
+            Ask::WebSocket(path) => {
+                let end = self.hold_web_socket(session, &authority, path, opening).await;
+                if let WebSocketEnd::Held { opening, .. } = &end {
+                    seen.http = Some(*opening);
+                }
+                End::WebSocket(end)
             }
+            Ask::Late(silent) => late(session, &authority, silent).await,
+        }
+    }
+
+    /// One request, and whether its answer is the service's.
+    async fn page(
+        &self,
+        session: Session,
+        endpoint: &Endpoint,
+        authority: &str,
+        fields: &str,
+        seen: &mut Seen,
+    ) -> End {
+        let Session { mut stream, verdicts, .. } = session;
+        let (began, sent) = (Instant::now(), (self.clock)());
+        let answer = timeout(STEP, http::get(&mut stream, authority, "/", fields)).await;
+        let took = began.elapsed();
+        seen.http = Some(took);
+        let mut answer = match answer {
             Err(_) => return End::Silent(STEP),
             Ok(Err(why)) => return End::NoAnswer(why),
             Ok(Ok(answer)) => answer,
@@ -97,15 +176,113 @@ impl Probe<'_> {
         if !public {
             let _ = timeout(BODY, answer.read_body(&mut stream)).await;
         }
-        judge(&answer, endpoint, public)
+        match answer::foreign(&answer, endpoint, public) {
+            Some(why) => End::Foreign(why),
+            None => End::Answered(answer.status),
+        }
+    }
+
+    /// The clock by the answer of somebody whose certificate is only wrong by the time: where somebody
+    /// vouches for it at the answer's own time, it is this machine's clock that is off.
+    async fn clock_by_answer(&self, session: Session, authority: &str) -> Option<Clock> {
+        let Session { mut stream, chain, name, .. } = session;
+        let (began, sent) = (Instant::now(), (self.clock)());
+        let answer = timeout(STEP, http::get(&mut stream, authority, "/", "Connection: close\r\n")).await;
+        let date = answer::date(&answer.ok()?.ok()?)?;
+        let then = self.trust.judge(&chain, &name, date);
+        let good = then.public.is_ok() || then.platform.is_ok();
+        good.then(|| Clock { ahead_ms: ahead(sent, began.elapsed(), date), verified: false })
+    }
+
+    async fn hold_web_socket(
+        &self,
+        session: Session,
+        authority: &str,
+        path: &str,
+        opening: Instant,
+    ) -> WebSocketEnd {
+        let open = timeout(UPGRADE, WebSocket::open(session.stream, authority, path)).await;
+        let mut socket = match open {
+            Err(_) => return WebSocketEnd::Hung(UPGRADE),
+            Ok(Ok(socket)) => socket,
+            // Nobody refuses so who has seen that an upgrade was asked for.
+            Ok(Err(NoUpgrade::Status(status @ (200..=299 | 426)))) => {
+                return WebSocketEnd::Stripped(format!("answered {status} in place of 101"));
+            }
+            Ok(Err(NoUpgrade::Status(status))) => {
+                return WebSocketEnd::Refused(format!("answered {status} in place of 101"));
+            }
+            Ok(Err(NoUpgrade::Broken(why))) => return WebSocketEnd::Stripped(why),
+            Ok(Err(NoUpgrade::Ended(why))) => return WebSocketEnd::Refused(why),
+        };
+        let (opening, opened) = (opening.elapsed(), Instant::now());
+        let used = self.use_web_socket(&mut socket).await;
+        let held = opened.elapsed();
+        match used {
+            Ok(None) => {
+                let _ = timeout(SIGN, socket.close()).await;
+                WebSocketEnd::Held { opening, held }
+            }
+            Ok(Some(buffered)) => WebSocketEnd::Buffered(buffered),
+            Err(Cut(how)) => WebSocketEnd::Cut(held, how),
+        }
+    }
+
+    /// Exchange, silence, sign of life; in words, what is held back.
+    async fn use_web_socket(&self, socket: &mut WebSocket<TlsStream<Tap>>) -> Result<Option<String>, Cut> {
+        let mut heaps = [0; 2];
+        for heap in &mut heaps {
+            *heap = match socket.exchange().await? {
+                Exchange::Fluent => 0,
+                Exchange::Heaps(count) => count,
+                Exchange::Nothing => return Ok(Some("open, and no message comes back".to_owned())),
+            };
+            if *heap == 0 {
+                break;
+            }
+        }
+        // Once may be a packet that was lost.
+        let fewest = heaps[0].min(heaps[1]);
+        if fewest > 0 {
+            return Ok(Some(format!("{fewest} messages came at once, sent one by one")));
+        }
+        let silent = SILENT.max(self.hold.unwrap_or_default());
+        socket.hold(silent, SIGN).await.map(|()| None)
     }
 }
 
-fn judge(answer: &Answer, endpoint: &Endpoint, public: bool) -> End {
-    match answer::foreign(answer, endpoint, public) {
-        Some(why) => End::Foreign(why),
-        None => End::Answered(answer.status),
+/// A silent connection, and a request after it.
+async fn late(session: Session, authority: &str, silent: Duration) -> End {
+    let Session { mut stream, .. } = session;
+    let began = Instant::now();
+    let mut byte = [0; 1];
+    let how = match timeout(silent, stream.read(&mut byte)).await {
+        // Silence is what was asked of it; a server that speaks first is alive as well.
+        Err(_) | Ok(Ok(1..)) => None,
+        Ok(Ok(0)) => Some("closed by the far side".to_owned()),
+        Ok(Err(error)) => Some(error.to_string()),
+    };
+    if let Some(how) = how {
+        return End::Cut(format!("a silent connection ended after {:?} of {silent:?}: {how}", secs(began)));
     }
+    match timeout(SIGN, http::get(&mut stream, authority, "/", "Connection: close\r\n")).await {
+        Ok(Ok(answer)) => End::Answered(answer.status),
+        Ok(Err(NoAnswer::Ended(how))) => End::Cut(format!("after {silent:?} of silence, {how}")),
+        Ok(Err(_)) => End::Answered(0),
+        Err(_) => End::Cut(format!("after {silent:?} of silence, a request gets no answer")),
+    }
+}
+
+fn secs(since: Instant) -> Duration {
+    Duration::from_secs(since.elapsed().as_secs())
+}
+
+/// The fields that ask for a WebSocket; the key is 16 bytes that mean nothing (RFC 6455 section 4.1).
+fn upgrade() -> String {
+    let key = tokio_tungstenite::tungstenite::handshake::client::generate_key();
+    format!(
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
+    )
 }
 
 /// Whether a certificate fails by the time alone, as far as it was looked at.

@@ -25,9 +25,40 @@ impl Named {
     }
 }
 
+/// The URL of `--ws-url`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WebSocketUrl {
+    pub target: Target,
+    /// Path and query, which may hold a signature and are never shown.
+    pub path: String,
+}
+
+impl WebSocketUrl {
+    /// Reads `wss://host/path`.
+    ///
+    /// # Errors
+    /// What is wrong, without a word of path and query.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        const VALID: &str = "valid is wss://HOST/PATH, as the panel's getWebSocketUrl gives it";
+        let rest = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("wss") => rest,
+            _ => return Err(format!("the scheme is not wss; {VALID}")),
+        };
+        let target = Target::parse_human(text).map_err(|error| format!("{error}; {VALID}"))?;
+        let rest = rest.split('#').next().unwrap_or_default();
+        let path = rest.find(['/', '?']).map_or("", |at| &rest[at..]);
+        if path.contains(|c: char| !c.is_ascii_graphic()) {
+            return Err(format!("the path has a character that no URL has; {VALID}"));
+        }
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        Ok(Self { target, path })
+    }
+}
+
 /// What the administrator asks for.
 pub(crate) struct Wanted<'a> {
     pub hosts: &'a [Named],
+    pub web_socket: Option<&'a WebSocketUrl>,
     /// None: all.
     pub categories: &'a [Category],
 }
@@ -36,6 +67,8 @@ pub(crate) struct Wanted<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Plan {
     Tcp(Target),
+    /// A WebSocket with this path, to be held.
+    WebSocket(Target, String),
     Udp(Target),
     /// Why not.
     Untested(String),
@@ -68,12 +101,15 @@ pub(crate) struct Instance {
 /// All endpoints, by category, then host.
 pub(crate) fn endpoints(policy: &Policy, choice: &Choice, wanted: &Wanted<'_>) -> Vec<Endpoint> {
     let is_wanted = |category| wanted.categories.is_empty() || wanted.categories.contains(&category);
-    let named: Vec<Endpoint> = wanted.hosts.iter().flat_map(|host| of_named(policy, choice, host)).collect();
+    let mut named: Vec<Endpoint> =
+        wanted.hosts.iter().flat_map(|host| of_named(policy, choice, host)).collect();
+    named.extend(wanted.web_socket.map(|url| of_web_socket(policy, choice, url)));
     let rules = policy.rules().iter().filter(|rule| is_wanted(rule.category));
     let mut all: Vec<Endpoint> = rules.flat_map(|rule| of_rule(policy, choice, rule, &named)).collect();
     all.extend(named);
     let key = |e: &Endpoint| (e.category, e.host.clone(), e.protocol, e.port);
-    all.sort_by_key(key);
+    // What says more of an endpoint comes first, and stays.
+    all.sort_by_key(|endpoint| (key(endpoint), !matches!(endpoint.plan, Plan::WebSocket(..))));
     // A host that is on the list and named once more is one endpoint.
     all.dedup_by_key(|endpoint| key(endpoint));
     all
@@ -92,7 +128,9 @@ fn of_rule(policy: &Policy, choice: &Choice, rule: &Rule, named: &[Endpoint]) ->
         other.protocol == rule.protocol && other.pattern.is_exact() && host().is_ok_and(|host| covers(&host))
     });
     let is_named = named.iter().any(|endpoint| {
-        let (Plan::Tcp(target) | Plan::Udp(target)) = &endpoint.plan else { return false };
+        let (Plan::Tcp(target) | Plan::WebSocket(target, _) | Plan::Udp(target)) = &endpoint.plan else {
+            return false;
+        };
         endpoint.protocol == rule.protocol && covers(&target.host)
     });
     if listed || is_named {
@@ -119,6 +157,16 @@ fn of_target(policy: &Policy, choice: &Choice, rule: &Rule, target: Target) -> E
         },
     };
     endpoint(rule, choice, host, port, plan)
+}
+
+/// The endpoint of `--ws-url`.
+fn of_web_socket(policy: &Policy, choice: &Choice, url: &WebSocketUrl) -> Endpoint {
+    let named = Named { host: url.target.host.clone(), port: Some(url.target.port) };
+    let mut endpoint = of_named(policy, choice, &named).swap_remove(0);
+    if let Plan::Tcp(target) = endpoint.plan {
+        endpoint.plan = Plan::WebSocket(target, url.path.clone());
+    }
+    endpoint
 }
 
 /// The endpoints of a host that is named on the command line.
@@ -213,7 +261,7 @@ mod tests {
         let deny = deny.iter().map(|pattern| pattern.parse_pattern()).collect();
         let policy = Policy::new(resolve(&choice).rules, deny);
         let hosts: Vec<Named> = hosts.iter().map(|host| Named::parse(host).unwrap()).collect();
-        endpoints(&policy, &choice, &Wanted { hosts: &hosts, categories })
+        endpoints(&policy, &choice, &Wanted { hosts: &hosts, web_socket: None, categories })
     }
 
     trait ParsePattern {
@@ -271,6 +319,24 @@ mod tests {
         let denied = all(&[], &[], &["acme.my.connect.aws"]);
         let denied = of(&denied, "acme.my.connect.aws");
         assert!(matches!(&denied.plan, Plan::Untested(why) if why.contains("policy.deny")), "{denied:?}");
+    }
+
+    #[test]
+    fn a_web_socket_keeps_its_path() {
+        for (text, host, path) in [
+            ("wss://a.example/x?y=%2B&z", "a.example:443", "/x?y=%2B&z"),
+            ("WSS://A.example:8443", "a.example:8443", "/"),
+            ("wss://a.example?b#c", "a.example:443", "/?b"),
+        ] {
+            let read = WebSocketUrl::parse(text).unwrap();
+            assert_eq!((read.target.to_string().as_str(), read.path.as_str()), (host, path), "{text}");
+        }
+        for text in
+            ["ws://a.example/s3", "https://a/s3", "a.example/s3", "wss:///s3", "wss://a/\ns3", "wss://u:p@a/"]
+        {
+            let error = WebSocketUrl::parse(text).unwrap_err();
+            assert!(error.contains("wss://HOST") && !error.contains("s3"), "{text}: {error}");
+        }
     }
 
     #[test]

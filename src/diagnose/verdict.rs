@@ -4,14 +4,15 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::finding::{self, Judged, is_tested};
+use super::finding::Judged;
 use super::report::{CategoryVerdict, Report, Status};
+use super::settle::{is_tested, settle};
 use crate::cause::Cause;
 use crate::policy::Category;
 
 /// The whole answer.
 pub(super) fn report(mut judged: Vec<Judged>, via: Option<String>) -> Report {
-    let clock_skew_ms = finding::settle(&mut judged);
+    let clock_skew_ms = settle(&mut judged);
     let verdict =
         judged.iter().filter(|one| is_tested(one)).map(|one| one.status).max().unwrap_or(Status::Ok);
     let (cause, explained) = root(&judged, verdict).unzip();

@@ -9,6 +9,7 @@ mod answers;
 mod balancer;
 mod browser;
 mod certificates;
+mod check;
 mod cli;
 mod client_certificates;
 mod dialling;

@@ -1,0 +1,181 @@
+//! A WebSocket as the panel holds it: opened, spoken through, kept. Time is measured here; what it means
+//! is not.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout_at};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::client_async_with_config;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+/// What the panel's own heartbeat says. AWS answers it, and so does whatever echoes.
+const HEARTBEAT: &str = r#"{"topic":"aws/heartbeat"}"#;
+/// Messages of one exchange, and the pause between them.
+const MESSAGES: usize = 8;
+const PAUSE: Duration = Duration::from_millis(300);
+/// How long the last answers of an exchange are waited for.
+const LAST: Duration = Duration::from_secs(6);
+/// The longest that an exchange takes.
+pub(crate) const EXCHANGE: Duration = Duration::from_secs(9);
+/// Answers that come this close to each other came together.
+const TOGETHER: Duration = Duration::from_millis(100);
+/// So many messages in one heap were held back: they were sent over three pauses and more.
+const HEAP: usize = 4;
+/// Largest message that is taken.
+const LARGEST: usize = 256 * 1024;
+
+/// An open WebSocket.
+pub(crate) struct WebSocket<S>(WebSocketStream<S>);
+
+/// Why an upgrade came to nothing.
+#[derive(Debug)]
+pub(crate) enum NoUpgrade {
+    /// Answered with this status.
+    Status(u16),
+    /// A 101 that is none: something is missing in it.
+    Broken(String),
+    /// The connection ended without an answer.
+    Ended(String),
+}
+
+/// What came of an exchange of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exchange {
+    /// Answers come as messages went.
+    Fluent,
+    /// So many came at once, although they were sent one by one.
+    Heaps(usize),
+    /// None came.
+    Nothing,
+}
+
+/// How an open WebSocket ended although nobody here ended it.
+#[derive(Debug)]
+pub(crate) struct Cut(pub String);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
+    /// Asks for the upgrade.
+    ///
+    /// # Errors
+    /// See [`NoUpgrade`].
+    pub(crate) async fn open(stream: S, authority: &str, path: &str) -> Result<Self, NoUpgrade> {
+        let config = WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST));
+        let url = format!("wss://{authority}{path}");
+        match client_async_with_config(url, stream, Some(config)).await {
+            Ok((stream, _)) => Ok(Self(stream)),
+            Err(Error::Http(answer)) => Err(NoUpgrade::Status(answer.status().as_u16())),
+            Err(Error::Protocol(why)) => Err(NoUpgrade::Broken(why.to_string())),
+            Err(error) => Err(NoUpgrade::Ended(error.to_string())),
+        }
+    }
+
+    /// Sends messages one by one, and looks at how the answers come: a message's own, or a ping's.
+    ///
+    /// # Errors
+    /// When the far side ends it.
+    pub(crate) async fn exchange(&mut self) -> Result<Exchange, Cut> {
+        let mut heard = Heard::default();
+        for _ in 0..MESSAGES {
+            self.speak().await?;
+            self.listen(Instant::now() + PAUSE, &mut heard, |_| false).await?;
+        }
+        self.listen(Instant::now() + LAST, &mut heard, |heard| heard.best().len() >= MESSAGES).await?;
+        let came = heard.best();
+        let heap = (0..came.len())
+            .map(|first| came[first..].iter().take_while(|at| **at - came[first] <= TOGETHER).count())
+            .max();
+        Ok(match heap {
+            None => Exchange::Nothing,
+            Some(heap) if heap >= HEAP => Exchange::Heaps(heap),
+            Some(_) => Exchange::Fluent,
+        })
+    }
+
+    /// Stays silent for this long, then asks for a sign of life and waits for it as long as `patience`.
+    ///
+    /// # Errors
+    /// When the far side ends it meanwhile, or gives no sign.
+    pub(crate) async fn hold(&mut self, silent: Duration, patience: Duration) -> Result<(), Cut> {
+        self.listen(Instant::now() + silent, &mut Heard::default(), |_| false).await?;
+        self.speak().await?;
+        let mut heard = Heard::default();
+        self.listen(Instant::now() + patience, &mut heard, |heard| !heard.best().is_empty()).await?;
+        match heard.best() {
+            [] => Err(Cut(format!("after {silent:?} of silence nothing comes through any more"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Leaves.
+    pub(crate) async fn close(mut self) {
+        let _ = self.0.close(None).await;
+    }
+
+    async fn speak(&mut self) -> Result<(), Cut> {
+        for message in [Message::text(HEARTBEAT), Message::Ping(Bytes::new())] {
+            self.0.send(message).await.map_err(|error| Cut(ended(&error)))?;
+        }
+        Ok(())
+    }
+
+    /// Notes when answers come, until then or until it is `enough`.
+    async fn listen(
+        &mut self,
+        until: Instant,
+        heard: &mut Heard,
+        enough: impl Fn(&Heard) -> bool,
+    ) -> Result<(), Cut> {
+        // A far side that talks without end must not keep this from its clock.
+        while !enough(heard) && Instant::now() < until {
+            match timeout_at(until, self.0.next()).await {
+                Err(_) => break,
+                Ok(Some(Ok(Message::Text(_) | Message::Binary(_)))) => Heard::note(&mut heard.messages),
+                Ok(Some(Ok(Message::Pong(_)))) => Heard::note(&mut heard.pongs),
+                Ok(Some(Ok(Message::Ping(_) | Message::Frame(_)))) => {}
+                Ok(Some(Ok(Message::Close(frame)))) => {
+                    let code =
+                        frame.map_or(String::new(), |frame| format!(" with code {}", u16::from(frame.code)));
+                    return Err(Cut(format!("closed by the far side{code}")));
+                }
+                Ok(Some(Err(error))) => return Err(Cut(ended(&error))),
+                Ok(None) => return Err(Cut("ended by the far side".to_owned())),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When answers came.
+#[derive(Default)]
+struct Heard {
+    messages: Vec<Instant>,
+    pongs: Vec<Instant>,
+}
+
+impl Heard {
+    /// No more are needed to see a heap.
+    const KEPT: usize = 4 * MESSAGES;
+
+    fn note(list: &mut Vec<Instant>) {
+        if list.len() < Self::KEPT {
+            list.push(Instant::now());
+        }
+    }
+
+    /// The kind of answer that the far side gives more often.
+    fn best(&self) -> &[Instant] {
+        if self.messages.len() >= self.pongs.len() { &self.messages } else { &self.pongs }
+    }
+}
+
+fn ended(error: &Error) -> String {
+    match error {
+        Error::ConnectionClosed | Error::AlreadyClosed => "closed by the far side".to_owned(),
+        Error::Io(error) => format!("ended: {error}"),
+        other => format!("ended: {other}"),
+    }
+}

@@ -1,0 +1,122 @@
+//! What several endpoints say together: whose name is missing, whose clock is off, what hides what. Pure.
+
+use std::time::Duration;
+
+use super::finding::{Found, Judged, failed};
+use super::report::Status;
+use super::targets::Plan;
+use crate::cause::{Cause, Severity};
+
+/// What all endpoints say together: whose name is missing, whose clock is off, what hides what. How far
+/// this machine's clock is ahead, in milliseconds.
+pub(super) fn settle(all: &mut [Judged]) -> Option<i64> {
+    instances(all);
+    let ahead = clock(all);
+    hide(all);
+    ahead
+}
+
+/// An instance's own name that doesn't exist while others do.
+fn instances(all: &mut [Judged]) {
+    let resolves = |judged: &Judged| judged.is_past_dns();
+    let others = all.iter().filter(|judged| resolves(judged)).count();
+    let current: Vec<String> = all
+        .iter()
+        .filter(|judged| resolves(judged))
+        .filter_map(|judged| judged.endpoint.instance.as_ref())
+        .filter(|instance| !instance.replaced)
+        .map(|instance| instance.alias.clone())
+        .collect();
+    for judged in all.iter_mut().filter(|judged| judged.cause == Some(Cause::DnsNxdomain)) {
+        let Some(instance) = judged.endpoint.instance.clone() else { continue };
+        if instance.replaced && current.contains(&instance.alias) {
+            judged.status = Status::Untested;
+            judged.cause = None;
+            judged.detail =
+                "this instance has no name under the domain that AWS replaced, and needs none".to_owned();
+        } else if others > 0 {
+            let alias = instance.alias;
+            judged.set(failed(
+                Cause::InstanceUnknown,
+                format!(
+                    "the name doesn't exist, while others resolve: is {alias} the alias of the instance?"
+                ),
+            ));
+        }
+    }
+}
+
+/// The clock: by the answers that are verified, else by those that would be if it were right.
+fn clock(all: &mut [Judged]) -> Option<i64> {
+    let told = |verified: bool| -> Vec<i64> {
+        let clocks = all.iter().filter_map(|judged| judged.clock);
+        clocks.filter(|clock| clock.verified == verified).map(|clock| clock.ahead_ms).collect()
+    };
+    let ahead = median(told(true)).or_else(|| median(told(false)))?;
+    let threshold = Cause::ClockSkew.about().threshold?;
+    let off = |ms: i64| threshold.judge(Duration::from_millis(ms.unsigned_abs()));
+    let severity = off(ahead);
+    for judged in all.iter_mut() {
+        let Some(clock) = judged.clock else { continue };
+        // One server with a clock of its own is not this machine's trouble.
+        let (Some(severity), Some(_)) = (severity, off(clock.ahead_ms)) else { continue };
+        let direction = if clock.ahead_ms > 0 { "ahead of" } else { "behind" };
+        let by = span(clock.ahead_ms.unsigned_abs() / 1000);
+        let detail = format!("this machine's clock is {by} {direction} the Date of the answer");
+        match judged.cause {
+            Some(Cause::TlsExpired) => {
+                let detail = format!("{detail}, by which the certificate is valid");
+                judged.set(Found { cause: Cause::ClockSkew, severity: Severity::Failed, detail });
+            }
+            _ if judged.status < severity.into() => {
+                judged.set(Found { cause: Cause::ClockSkew, severity, detail });
+            }
+            _ => {}
+        }
+    }
+    Some(ahead)
+}
+
+/// A number of seconds in the largest unit that says it well.
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86400),
+    }
+}
+
+/// The middle one; of two the one that is nearer to nothing.
+fn median(mut all: Vec<i64>) -> Option<i64> {
+    all.sort_unstable();
+    let upper = *all.get(all.len() / 2)?;
+    let lower = all[(all.len() - 1) / 2];
+    Some(if lower.abs() <= upper.abs() { lower } else { upper })
+}
+
+/// What all endpoints share: a cause of this kind that one of them shows hides what others only show
+/// because of it.
+const SHARED: [Cause; 3] = [Cause::ClockSkew, Cause::SourceAddress, Cause::UdpBlocked];
+
+fn hide(all: &mut [Judged]) {
+    let holds =
+        |all: &[Judged], cause| all.iter().any(|j| j.cause == Some(cause) && j.status == Status::Failed);
+    for root in SHARED {
+        if !holds(all, root) {
+            continue;
+        }
+        let hidden = |judged: &&mut Judged| judged.cause.is_some_and(|cause| root.hides(cause));
+        for judged in all.iter_mut().filter(hidden) {
+            judged.status = Status::Skipped;
+            judged.cause = None;
+            judged.because = Some(root);
+        }
+    }
+}
+
+/// Whether an endpoint was looked at over the network.
+pub(super) fn is_tested(judged: &Judged) -> bool {
+    !matches!(judged.status, Status::Untested | Status::Skipped)
+        && !matches!(judged.endpoint.plan, Plan::Untested(_))
+}
