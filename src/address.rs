@@ -14,6 +14,16 @@ use ipnet::IpNet;
 
 use embedded::{LENGTHS, embedded};
 
+/// The network of an address, as far as it may be shown where people must not be: the first 24 bits of
+/// an IPv4 address, 48 of an IPv6 one; the rest is 0.
+#[must_use]
+pub fn cut(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << 8)).into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80)).into(),
+    }
+}
+
 /// Why an address is not dialled: the kind of range it is in, by its name in messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::Display, strum::IntoStaticStr)]
 #[strum(serialize_all = "lowercase", const_into_str)]

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// Longest name in text form without the root dot (RFC 1035 section 3.1, 255 octets on the wire).
 pub const MAX_NAME: usize = 253;
@@ -17,8 +18,9 @@ pub const DEFAULT_PORT: u16 = 443;
 /// A host in normal form.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Host {
-    /// Lower case, A-labels, no trailing dot; letters, digits, `-`, `_` and single dots only.
-    Name(Box<str>),
+    /// Lower case, A-labels, no trailing dot; letters, digits, `-`, `_` and single dots only. Shared,
+    /// because a thousand tunnels go to the same few hosts.
+    Name(Arc<str>),
     /// A dotted quad, or what stood in brackets; `::ffff:a.b.c.d` stays IPv6.
     Ip(IpAddr),
 }
@@ -309,8 +311,11 @@ fn parse_host(host: &[u8]) -> Result<Host, TargetError> {
     if let Ok(address) = text.parse::<Ipv4Addr>() {
         return Ok(Host::Ip(address.into()));
     }
-    let mut name: Box<str> = text.into();
-    name.make_ascii_lowercase();
+    let mut name: Arc<str> = text.into();
+    // Nobody shares it yet.
+    if let Some(name) = Arc::get_mut(&mut name) {
+        name.make_ascii_lowercase();
+    }
     Ok(Host::Name(name))
 }
 

@@ -264,3 +264,12 @@ proptest! {
         prop_assert_eq!(classify(address.to_ipv6_mapped().into()), classify(address.into()));
     }
 }
+
+#[test]
+fn an_address_is_cut_to_its_network() {
+    let cut = |address: &str| cut(address.parse().unwrap()).to_string();
+    assert_eq!(cut("10.20.30.40"), "10.20.30.0");
+    assert_eq!(cut("::ffff:10.20.30.40"), "10.20.30.0");
+    assert_eq!(cut("2001:db8:1:2:3:4:5:6"), "2001:db8:1::");
+    assert_eq!(cut("255.255.255.255"), "255.255.255.0");
+}

@@ -18,6 +18,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -84,6 +86,17 @@ pub(super) async fn serve(
 /// A text answer.
 pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     typed(status, "text/plain; charset=utf-8", body)
+}
+
+/// An answer for programs.
+pub(super) fn json(value: &impl Serialize) -> Answer {
+    // Plain data into memory does not fail.
+    typed(StatusCode::OK, "application/json", serde_json::to_vec(value).unwrap_or_default())
+}
+
+/// A time as access lines write it.
+pub(super) fn time(time: Timestamp) -> String {
+    format!("{time:.3}")
 }
 
 /// An answer whose type browsers must not guess and that nobody may cache.

@@ -1,8 +1,12 @@
 //! What the admin listener shows: metrics, probes, the PAC file, the status. Nothing here changes
 //! anything.
 
+mod denied;
 mod http;
+mod learned;
+mod query;
 mod status;
+mod tunnels;
 
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
@@ -13,6 +17,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 
 use self::http::{Answer, text, typed};
+use self::query::Query;
 use crate::net::entrance::Entrance;
 use crate::proxy::answer::PAC_TYPE;
 use crate::proxy::listener::Stop;
@@ -32,17 +37,20 @@ struct Route {
     /// Answers only requests whose `Host` is an address or a configured name of this listener: a foreign
     /// page in an agent's browser must not read it by pointing its own name here (DNS rebinding).
     own_names: bool,
-    answer: fn(&Admin) -> Answer,
+    answer: fn(&Admin, Query<'_>) -> Answer,
 }
 
 /// All routes, in the order of the list that `/` shows.
-const ROUTES: [Route; 6] = [
-    Route { path: "/", own_names: true, answer: page },
-    Route { path: "/metrics", own_names: false, answer: metrics },
-    Route { path: "/healthz", own_names: false, answer: |_| text(StatusCode::OK, "ok\n") },
-    Route { path: "/readyz", own_names: false, answer: readiness },
-    Route { path: "/proxy.pac", own_names: false, answer: pac },
-    Route { path: "/api/status", own_names: true, answer: status::answer },
+const ROUTES: [Route; 9] = [
+    Route { path: "/", own_names: true, answer: |_, _| page() },
+    Route { path: "/metrics", own_names: false, answer: |admin, _| metrics(admin) },
+    Route { path: "/healthz", own_names: false, answer: |_, _| text(StatusCode::OK, "ok\n") },
+    Route { path: "/readyz", own_names: false, answer: |admin, _| readiness(admin) },
+    Route { path: "/proxy.pac", own_names: false, answer: |admin, _| pac(admin) },
+    Route { path: "/api/status", own_names: true, answer: |admin, _| status::answer(admin) },
+    Route { path: "/api/tunnels", own_names: true, answer: tunnels::answer },
+    Route { path: "/api/denied", own_names: true, answer: |admin, _| denied::answer(admin) },
+    Route { path: "/api/learned", own_names: true, answer: |admin, _| learned::answer(admin) },
 ];
 
 /// Serves until `stop`.
@@ -75,7 +83,7 @@ impl Admin {
             let why = "ccpgate: this page answers for IP addresses, localhost and admin.hosts only\n";
             return text(StatusCode::FORBIDDEN, why);
         }
-        (route.answer)(self)
+        (route.answer)(self, Query(request.uri().query().unwrap_or_default()))
     }
 
     fn knows_host(&self, request: &Request<Incoming>) -> bool {
@@ -108,7 +116,7 @@ fn pac(admin: &Admin) -> Answer {
 }
 
 /// The list of all routes.
-fn page(_: &Admin) -> Answer {
+fn page() -> Answer {
     let others = ROUTES.iter().map(|route| route.path).filter(|path| *path != "/");
     let links: String = others.map(|to| format!("<li><a href=\"{to}\">{to}</a></li>")).collect();
     let page = format!(

@@ -3,18 +3,26 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::lately::Lately;
 use super::out::{say, say_json, warn};
-use super::{Failure, load};
+use super::running::AdminArg;
+use super::seen::Tunnels;
+use super::{Failure, load, tunnels};
 use crate::catalogue::{Elsewhere, find_elsewhere_given};
 use crate::config::{Config, Sources};
+use crate::explain::agent_log::join::Desk;
 use crate::explain::agent_log::{self, LARGEST};
 use crate::explain::symptom::{self, LONGEST};
 use crate::explain::{Explanation, Verdict};
 use crate::target::{Host, Target};
+
+/// All that a ledger can hold of a desk.
+const ALL: u32 = 100_000;
 
 /// Say whether targets are allowed, by which rule or for which reason not; or what an agent's
 /// error means.
@@ -34,6 +42,12 @@ pub(super) struct Args {
     /// time, whose fault it is, and why.
     #[arg(long, value_name = "FILE", conflicts_with = "targets")]
     log: Option<PathBuf>,
+    /// The desk whose log it is: what the running proxy saw of it at that second is joined in.
+    #[arg(long, value_name = "ADDRESS", requires = "log", conflicts_with_all = ["targets", "symptom"], value_parser = tunnels::client)]
+    client: Option<IpAddr>,
+    /// With targets: adds what this running proxy saw of them lately.
+    #[command(flatten)]
+    admin: AdminArg,
     /// An object, or an array of them for several targets.
     #[arg(long)]
     json: bool,
@@ -42,16 +56,33 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
         let negative = match (&self.symptom, &self.log) {
+            (Some(_), _) if self.admin.is_given() => {
+                return Err(Failure::Usage(
+                    "--admin has no use with --symptom: the text alone is judged".to_owned(),
+                ));
+            }
             (Some(text), _) => explain_symptom(text, self.json)?,
-            (None, Some(file)) => explain_log(file, self.json)?,
-            (None, None) => explain_targets(&self.targets, self.json, sources)?,
+            (None, Some(file)) => {
+                if self.admin.is_given() && self.client.is_none() {
+                    let why = "--admin needs --client ADDRESS here: the log doesn't say whose it is";
+                    return Err(Failure::Usage(why.to_owned()));
+                }
+                let desk = self.client.map(|client| desk(client, &self.admin, sources)).transpose()?;
+                explain_log(file, desk.as_ref(), self.json)?
+            }
+            (None, None) => explain_targets(&self.targets, &self.admin, self.json, sources)?,
         };
         if negative { Err(Failure::Negative) } else { Ok(()) }
     }
 }
 
 /// Returns whether one of the targets is denied.
-fn explain_targets(targets: &[String], json: bool, sources: &Sources) -> Result<bool, Failure> {
+fn explain_targets(
+    targets: &[String],
+    admin: &AdminArg,
+    json: bool,
+    sources: &Sources,
+) -> Result<bool, Failure> {
     let (loaded, plan) = load::plan(sources)?;
     let config = &loaded.config;
     load::warn_in_short(config, &plan);
@@ -71,18 +102,26 @@ fn explain_targets(targets: &[String], json: bool, sources: &Sources) -> Result<
             }
         })
         .collect();
+    let running = admin.is_given().then(|| admin.running(sources)).transpose()?;
+    let seen = |target: &Target| running.as_ref().map(|running| Lately::of(target, running)).transpose();
+    let lately: Vec<Option<Lately>> = parsed.iter().map(seen).collect::<Result<_, _>>()?;
+    let explained_and_seen = || explained.iter().zip(&lately);
     if json {
         let configuration = Configuration {
             file: sources.file.as_ref().map(|file| file.display().to_string()),
             variables: sources.env.iter().map(|(name, _)| name.as_str()).collect(),
         };
-        let answer = |explanation| Answer { explanation, configuration: &configuration };
-        match &explained[..] {
-            [only] => say_json(&answer(only))?,
-            all => say_json(&all.iter().map(answer).collect::<Vec<_>>())?,
+        let answer = |(explanation, lately)| Answer { explanation, configuration: &configuration, lately };
+        match &explained_and_seen().map(answer).collect::<Vec<_>>()[..] {
+            [only] => say_json(only)?,
+            all => say_json(&all)?,
         }
     } else {
-        let texts: Vec<String> = explained.iter().map(ToString::to_string).collect();
+        let text = |(explanation, lately): (&Explanation, &Option<Lately>)| match lately {
+            Some(lately) => format!("{explanation}\n{lately}"),
+            None => explanation.to_string(),
+        };
+        let texts: Vec<String> = explained_and_seen().map(text).collect();
         say(&texts.join("\n"))?;
     }
     Ok(explained.iter().any(|explanation| explanation.decision == Verdict::Denied))
@@ -94,6 +133,8 @@ struct Answer<'a> {
     #[serde(flatten)]
     explanation: &'a Explanation,
     configuration: &'a Configuration<'a>,
+    /// What a running proxy saw, where one was asked.
+    lately: &'a Option<Lately>,
 }
 
 #[derive(Serialize)]
@@ -108,6 +149,15 @@ struct Configuration<'a> {
 fn elsewhere(config: &Config, target: &Target) -> Option<Elsewhere> {
     let Host::Name(name) = &target.host else { return None };
     find_elsewhere_given(name, &config.connect)
+}
+
+/// What the running proxy saw of a desk.
+fn desk(client: IpAddr, admin: &AdminArg, sources: &Sources) -> Result<Desk, Failure> {
+    let all: Tunnels = admin.running(sources)?.ask(&tunnels::path(Some(client), None, ALL))?;
+    if all.clients_are_networks {
+        warn("ledger.anonymise is on: the tunnels are those of the whole network of this desk");
+    }
+    Ok(all.desk())
 }
 
 /// Returns whether nothing known matches.
@@ -131,13 +181,13 @@ fn explain_symptom(text: &str, json: bool) -> Result<bool, Failure> {
 }
 
 /// Returns whether the log has a failure of the network or the proxy.
-fn explain_log(file: &Path, json: bool) -> Result<bool, Failure> {
+fn explain_log(file: &Path, desk: Option<&Desk>, json: bool) -> Result<bool, Failure> {
     let wrong = |why: String| Failure::Usage(format!("{}: {why}", file.display()));
     let entries = agent_log::read::read(&log_bytes(file).map_err(wrong)?).map_err(wrong)?;
     if entries.is_empty() {
         warn(format_args!("{}: the log has no entries", file.display()));
     }
-    let report = agent_log::report(entries, None);
+    let report = agent_log::report(entries, desk);
     if json {
         say_json(&report)?
     } else {

@@ -6,13 +6,21 @@ mod allowlist;
 mod check;
 mod config;
 mod credentials;
+mod denied;
 mod explain;
+mod lately;
+mod learned;
 mod load;
 mod out;
 mod pac;
 mod ranges;
+mod running;
+mod seen;
 mod serve;
+mod status;
+mod table;
 mod ticket_key;
+mod tunnels;
 mod version;
 mod via;
 
@@ -69,6 +77,10 @@ enum Command {
     Explain(explain::Args),
     Check(check::Args),
     Pac(pac::Args),
+    Status(status::Args),
+    Tunnels(tunnels::Args),
+    Denied(denied::Args),
+    Learned(learned::Args),
     Config(config::Args),
     Ranges(ranges::Args),
     TicketKey(ticket_key::Args),
@@ -113,6 +125,10 @@ impl Command {
             Self::Explain(args) => args.run(sources),
             Self::Check(args) => args.run(sources),
             Self::Pac(args) => args.run(sources),
+            Self::Status(args) => args.run(sources),
+            Self::Tunnels(args) => args.run(sources),
+            Self::Denied(args) => args.run(sources),
+            Self::Learned(args) => args.run(sources),
             Self::Config(args) => args.run(sources),
             Self::Ranges(args) => args.run(sources),
             Self::TicketKey(args) => args.run(),

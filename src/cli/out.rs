@@ -35,7 +35,16 @@ pub(super) fn say_styled(text: &str) -> Result<(), Failure> {
 /// Prints a result as JSON, for programs and people.
 pub(super) fn say_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::Usage(error.to_string()))?;
-    say(&text)
+    // JSON lets these stand, and a terminal obeys some of them. They are within strings alone.
+    let steers = |c: char| matches!(c, '\u{7f}'..='\u{9f}');
+    if !text.contains(steers) {
+        return say(&text);
+    }
+    let escaped = text.chars().map(|c| match steers(c) {
+        true => format!("\\u{:04x}", u32::from(c)),
+        false => c.to_string(),
+    });
+    say(&escaped.collect::<String>())
 }
 
 /// A reader that has seen enough, as `| head` has, is no error.

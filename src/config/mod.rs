@@ -29,7 +29,7 @@ pub use load::{Loaded, Sources, load, log_format};
 pub use problem::{ConfigErrors, Problem};
 pub use schema::schema;
 pub use sections::{
-    Admin, Allow, Dns, Egress, Limits, Log, Pac, PolicyRules, Proxy, RangesSource, Shift, Tls,
+    Admin, Allow, Dns, Egress, Ledger, Limits, Log, Pac, PolicyRules, Proxy, RangesSource, Shift, Tls,
 };
 pub use source::{Position, Provenance, Source};
 
@@ -99,6 +99,7 @@ config! {
     egress: Egress,
     limits: Limits,
     admin: Admin,
+    ledger: Ledger,
     ranges: RangesSource,
     log: Log,
 }

@@ -140,7 +140,7 @@ fn unmapped(network: IpNet) -> Result<IpNet, String> {
 pub(super) fn host_name(text: &str) -> Result<String, String> {
     let ascii = idna::domain_to_ascii(text).map_err(|_| String::new())?;
     match Host::parse(ascii.as_bytes()) {
-        Ok(Host::Name(name)) if !ends_in_number(&name) => Ok(name.into()),
+        Ok(Host::Name(name)) if !ends_in_number(&name) => Ok(name.to_string()),
         Ok(_) => Err("an IP address is not a name".to_owned()),
         Err(_) if text.is_empty() => Err(String::new()),
         Err(why) => Err(why.to_string()),

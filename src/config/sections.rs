@@ -276,6 +276,18 @@ section! {
 }
 
 section! {
+    /// What a running proxy remembers of tunnels, for `ccpgate tunnels` and its neighbours.
+    "ledger" Ledger {
+        /// How many ended tunnels are remembered; `0`: none.
+        ended: usize = Whole { least: 0, most: 100_000 };
+        /// And for how long.
+        keep: Duration = SOME_TIME;
+        /// Whether client addresses are cut to /24 and /48 wherever they are shown, the log included.
+        anonymise: bool = Flag;
+    }
+}
+
+section! {
     /// AWS's address ranges, ip-ranges.json, for `ccpgate ranges` and `ccpgate firewall`.
     "ranges" RangesSource {
         /// The file; `""`: none.

@@ -15,7 +15,7 @@ use super::symptom::{Lines, is_hidden};
 use crate::catalogue::{Side, Story, Symptom};
 use crate::cause::{Cause, Severity};
 use crate::policy::Category;
-use join::Tunnel;
+use join::Desk;
 use read::Entry;
 
 /// The largest log that is read, in bytes: the panel keeps an hour, which is a few MiB.
@@ -81,9 +81,9 @@ impl Report {
     }
 }
 
-/// Finds the failures in a log. `tunnels` are those of this desk; none where the proxy wasn't asked.
+/// Finds the failures in a log. `desk` is what the proxy saw of it; none where the proxy wasn't asked.
 #[must_use]
-pub fn report(mut entries: Vec<Entry>, tunnels: Option<&[Tunnel]>) -> Report {
+pub fn report(mut entries: Vec<Entry>, desk: Option<&Desk>) -> Report {
     // Entries of several windows are mixed; without a time an entry stays behind the one before.
     let mut last = None;
     for entry in &mut entries {
@@ -119,7 +119,7 @@ pub fn report(mut entries: Vec<Entry>, tunnels: Option<&[Tunnel]>) -> Report {
         .iter()
         .map(|story| {
             let time = story.lines[0].0.time;
-            story.failure(skew_at(time), tunnels)
+            story.failure(skew_at(time), desk)
         })
         .collect();
     Report { schema_version: 1, entries: entries.len(), skew_ms, clock: skew_ms.and_then(clock), errors }
@@ -144,7 +144,7 @@ impl Episode<'_> {
         }
     }
 
-    fn failure(&self, skew_ms: Option<i64>, tunnels: Option<&[Tunnel]>) -> Failure {
+    fn failure(&self, skew_ms: Option<i64>, desk: Option<&Desk>) -> Failure {
         let all: Vec<&str> = self.lines.iter().map(|(entry, _)| entry.text.as_str()).collect();
         // The first lines suffice: a story that repeats itself for an hour is not compared as a whole.
         let together = Lines::of(&all[..all.len().min(20)].join("\n"));
@@ -163,12 +163,16 @@ impl Episode<'_> {
             .unwrap_or_else(|| self.lines.iter().find(|(entry, _)| entry.error).unwrap_or(&self.lines[0]));
         let corrected_time =
             entry.time.zip(skew_ms).and_then(|(t, ms)| t.checked_add(SignedDuration::from_millis(ms)).ok());
-        let joined = tunnels
+        let joined = desk
             .filter(|_| row.network)
             .zip(corrected_time.or(entry.time))
-            .and_then(|(tunnels, at)| join::join(at, &row.categories(), tunnels));
+            .and_then(|(desk, at)| join::join(at, &row.categories(), desk));
         let (verdict, sentence, tunnels) = match joined {
-            Some(joined) => (joined.side, format!("{}; {}", row.means, joined.sentence), joined.tunnels),
+            Some(joined) => {
+                // What the proxy doesn't know takes nothing from what the text itself proves.
+                let side = if joined.side == Side::Unknown { row.verdict } else { joined.side };
+                (side, format!("{}; {}", row.means, joined.sentence), joined.tunnels)
+            }
             None => (row.verdict, row.means.clone(), Vec::new()),
         };
         Failure {

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,6 +14,7 @@ use strum::IntoStaticStr;
 
 use super::id::RequestId;
 use super::journald;
+use super::ledger::Seat;
 use super::log::{Format, Sink};
 use super::metrics::RuleSeries;
 use crate::outcome::{Denial, EndedBy, Outcome, Stage, WouldDeny};
@@ -31,8 +33,8 @@ pub(crate) enum Kind {
 }
 
 /// What is told of a tunnel or a denial: one access line, where every key is, null without a value;
-/// and what besides the metrics need of it.
-#[derive(Serialize)]
+/// and what besides the others who listen need of it.
+#[derive(Clone, Copy, Serialize)]
 pub(crate) struct Event<'a> {
     #[serde(serialize_with = "to_the_millisecond")]
     pub time: Timestamp,
@@ -61,6 +63,9 @@ pub(crate) struct Event<'a> {
     /// The handles of its rule, once the policy has decided.
     #[serde(skip)]
     pub series: Option<&'a RuleSeries>,
+    /// What the ledger knows it by.
+    #[serde(skip)]
+    pub(crate) seat: Option<&'a Arc<Seat>>,
     /// The client was told that the tunnel stands.
     #[serde(skip)]
     pub live: bool,
@@ -94,6 +99,7 @@ impl<'a> Event<'a> {
             client_cert,
             detail: None,
             series: None,
+            seat: None,
             live: false,
             logged,
         }
@@ -106,6 +112,7 @@ impl<'a> Event<'a> {
 }
 
 /// What a client asked for.
+#[derive(Clone, Copy)]
 pub(crate) enum Asked<'a> {
     Target(&'a Target),
     /// No target could be read from it.

@@ -7,8 +7,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Serialize, Serializer};
 
 /// Names a request in answers and in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RequestId(pub(super) u64);
+
+impl RequestId {
+    /// Counts up by one with each request.
+    pub(super) const fn number(self) -> u64 {
+        self.0
+    }
+}
 
 impl fmt::Display for RequestId {
     /// Short enough to read out on the telephone.

@@ -15,7 +15,7 @@ use strum::VariantArray;
 use super::ratio::Ratio;
 use crate::net::entrance::Entrance;
 use crate::outcome::{Denial, HandshakeFailure, Outcome, WouldDeny};
-use crate::policy::{Category, Rule};
+use crate::policy::{Breadth, Category, Rule};
 
 /// The label that stands in for rule and category where report mode let something through.
 pub const NO_RULE: &str = "none";
@@ -28,6 +28,11 @@ pub struct CategorySeries {
 
 /// The handles of one rule; cheap to share, alive as long as a tunnel needs them.
 pub struct RuleSeries {
+    /// The labels: the pattern of the rule, and its category; [`NO_RULE`] for both without one.
+    pub domain: Box<str>,
+    pub category_name: &'static str,
+    /// Anybody with an AWS account can get a name that the rule matches.
+    pub shared: bool,
     pub active: IntGauge,
     pub sent: IntCounter,
     pub received: IntCounter,
@@ -245,23 +250,28 @@ impl Metrics {
     pub fn rule(&self, rule: &Rule) -> Arc<RuleSeries> {
         let (category, ratio) = &self.categories[rule.category as usize];
         let ratios = vec![ratio.clone(), self.all.clone()];
-        self.series(rule.pattern.as_str(), rule.category.as_str(), category.clone(), ratios)
+        let shared = rule.breadth == Breadth::Shared;
+        self.series(rule.pattern.as_str(), rule.category.as_str(), shared, category.clone(), ratios)
     }
 
     /// The handles for what report mode lets through without a rule; outside the error ratio.
     pub fn unlisted(&self) -> Arc<RuleSeries> {
-        self.series(NO_RULE, NO_RULE, self.none.clone(), Vec::new())
+        self.series(NO_RULE, NO_RULE, false, self.none.clone(), Vec::new())
     }
 
     fn series(
         &self,
         domain: &str,
-        name: &str,
+        name: &'static str,
+        shared: bool,
         category: Arc<CategorySeries>,
         ratios: Vec<Arc<Ratio>>,
     ) -> Arc<RuleSeries> {
         let labels = [domain, name];
         Arc::new(RuleSeries {
+            domain: domain.into(),
+            category_name: name,
+            shared,
             active: self.tunnels_active.with_label_values(&labels),
             sent: self.bytes.with_label_values(&[domain, name, "sent"]),
             received: self.bytes.with_label_values(&[domain, name, "received"]),

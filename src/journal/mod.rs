@@ -1,29 +1,46 @@
 //! What the process says of itself: metrics, the log, and one line for each tunnel and denial.
 //!
 //! The data path tells the journal once of each beginning, end and denial. Everybody who wants to know of
-//! them listens here: metrics, the error ratio, the access line.
+//! them listens here: metrics, the error ratio, the access line, the ledger, what was denied and learned.
 
 pub(crate) mod access;
+pub(crate) mod denied;
+mod distinct;
 pub(crate) mod id;
 pub(crate) mod journald;
 pub(crate) mod last;
+pub(crate) mod learned;
+pub(crate) mod ledger;
 pub mod log;
 pub mod metrics;
 pub(crate) mod rate;
 mod ratio;
+mod recent;
 pub(crate) mod sample;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use access::{AccessLog, Event};
+use denied::Denials;
 use id::{Ids, RequestId};
+use learned::Hosts;
+use ledger::{Ended, Ledger, Settings};
 use metrics::Metrics;
 use sample::{Sampler, Verdict};
+
+use crate::address::cut;
+use crate::outcome::WouldDeny;
 
 /// Counts and logs what it is told.
 pub(crate) struct Journal {
     pub metrics: Arc<Metrics>,
+    pub(crate) ledger: Ledger,
+    pub(crate) denials: Denials,
+    pub(crate) learned: Hosts,
+    /// Client addresses are cut to their networks wherever they are shown.
+    anonymise: AtomicBool,
     access: AccessLog,
     lines: Sampler,
     ids: Ids,
@@ -31,7 +48,22 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) fn new(metrics: Arc<Metrics>, access: AccessLog) -> Self {
-        Self { metrics, access, lines: Sampler::default(), ids: Ids::default() }
+        Self {
+            metrics,
+            ledger: Ledger::default(),
+            denials: Denials::default(),
+            learned: Hosts::default(),
+            anonymise: AtomicBool::new(false),
+            access,
+            lines: Sampler::default(),
+            ids: Ids::default(),
+        }
+    }
+
+    /// Takes over what `[ledger]` says.
+    pub(crate) fn configure(&self, settings: &Settings) {
+        self.anonymise.store(settings.anonymise, Ordering::Relaxed);
+        self.ledger.configure(settings);
     }
 
     pub(crate) fn next_id(&self) -> RequestId {
@@ -44,6 +76,18 @@ impl Journal {
             series.connect.observe(event.duration_ms.0.as_secs_f64());
             series.active.inc();
         }
+        if let Some(seat) = event.seat {
+            self.learned.began(seat, event.client.ip(), event.time);
+        }
+    }
+
+    /// Report mode lets a request go on that `reason` denies.
+    pub(crate) fn reported(&self, event: &Event<'_>, reason: WouldDeny) {
+        self.metrics.reported(reason);
+        // What a first byte breaks is a tunnel's end, which the ledger has.
+        if !matches!(reason, WouldDeny::NotTls | WouldDeny::SniMismatch) {
+            self.denials.note(event.target, reason.into_str(), event.client.ip(), event.time, true);
+        }
     }
 
     /// A tunnel has ended, or came to nothing although the policy let it through.
@@ -54,8 +98,13 @@ impl Journal {
                 series.category.duration.observe(event.duration_ms.0.as_secs_f64());
             }
         }
+        if let (Some(seat), Some(outcome), Some(by)) = (event.seat, event.outcome, event.ended_by) {
+            self.learned.ended(seat, event.sent, event.received, event.time);
+            let lived = event.duration_ms.0;
+            self.ledger.ends(Ended { seat: seat.clone(), at: event.time, outcome, by, lived });
+        }
         if event.logged {
-            self.access.write(event);
+            self.write(event);
         }
     }
 
@@ -63,10 +112,31 @@ impl Journal {
     pub(crate) fn denied(&self, event: &Event<'_>) {
         if let Some(denial) = event.reason {
             self.metrics.denied(denial);
+            self.denials.note(event.target, denial.into_str(), event.client.ip(), event.time, false);
         }
         if event.logged && self.takes_line_about(event.client.ip()) {
-            self.access.write(event);
+            self.write(event);
         }
+    }
+
+    fn write(&self, event: &Event<'_>) {
+        if !self.anonymises() {
+            return self.access.write(event);
+        }
+        let whole = event.client.ip();
+        // What says that a client may not use the proxy names its address.
+        let detail = event.detail.map(|detail| detail.replace(&whole.to_string(), &cut(whole).to_string()));
+        self.access.write(&Event { client: self.shown(event.client), detail: detail.as_deref(), ..*event });
+    }
+
+    /// Whether client addresses are shown by their networks alone.
+    pub(crate) fn anonymises(&self) -> bool {
+        self.anonymise.load(Ordering::Relaxed)
+    }
+
+    /// A client's address as it may be shown: itself, or with `ledger.anonymise` its network and no port.
+    pub(crate) fn shown(&self, client: SocketAddr) -> SocketAddr {
+        if self.anonymises() { SocketAddr::new(cut(client.ip()), 0) } else { client }
     }
 
     /// Whether a denial, or another failure that a client can cause without end, gets a line of its

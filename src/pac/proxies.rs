@@ -142,7 +142,7 @@ fn strict_host(field: &str) -> Option<String> {
     let with_port = Target::parse_authority(field.as_bytes());
     let target = with_port.or_else(|_| Target::parse_authority(format!("{field}:80").as_bytes())).ok()?;
     Some(match target.host {
-        Host::Name(name) => name.into(),
+        Host::Name(name) => name.to_string(),
         Host::Ip(address) => address.to_canonical().to_string(),
     })
 }

@@ -53,6 +53,12 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         self.into_str()
     }
+
+    /// Whether a word is that of a reason.
+    #[must_use]
+    pub(crate) fn is_word(word: &str) -> bool {
+        Self::VARIANTS.iter().any(|reason| reason.as_str() == word)
+    }
 }
 
 /// What the policy says about a target.

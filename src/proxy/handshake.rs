@@ -71,10 +71,10 @@ pub(super) async fn shake_hands(
     };
     let Failed { cause, why: error, aloud, stream } = failed;
     shared.journal.metrics.tls_failed(cause);
-    let (client, cause) = (peer.address, cause.into_str());
+    let (client, cause) = (shared.journal.shown(peer.address), cause.into_str());
     // Port scans and cancelled tabs end here every day. An administrator reads at `warn` what
     // he can put right, as far as the log takes lines about this client.
-    if aloud && shared.journal.takes_line_about(client.ip()) {
+    if aloud && shared.journal.takes_line_about(peer.address.ip()) {
         tracing::warn!(event = "handshake_failed", %client, cause, %error, "TLS handshake failed");
     } else {
         tracing::debug!(event = "handshake_failed", %client, cause, %error, "TLS handshake failed");
@@ -125,7 +125,7 @@ async fn attempt(
     if let Err(error) = serving.template.judge(connection) {
         shared.journal.metrics.tls_failed(Cause::ClientCertificateBad);
         if shared.journal.takes_line_about(peer.address.ip()) {
-            let client = peer.address;
+            let client = shared.journal.shown(peer.address);
             tracing::warn!(event = "client_certificate", %client, %error, "refused a resumed session");
         }
         return Ok(None);

@@ -1,8 +1,6 @@
 //! The facts of one request that the policy has judged, and what the journal is told of it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::admission::Peer;
@@ -12,7 +10,8 @@ use crate::egress::Trace;
 use crate::journal::Journal;
 use crate::journal::access::{Asked, Event, Millis};
 use crate::journal::id::RequestId;
-use crate::journal::metrics::{NO_RULE, RuleSeries};
+use crate::journal::ledger::Seat;
+use crate::journal::metrics::RuleSeries;
 use crate::outcome::{EndedBy, Outcome, WouldDeny};
 use crate::policy::RuleId;
 use crate::target::Target;
@@ -21,19 +20,17 @@ use crate::tunnel::relay::{Meter, Moved};
 /// Lives as long as the tunnel, and keeps the policy alive under which it was opened. Boxed from the start,
 /// because every step up to the tunnel passes it on.
 pub(crate) struct Record {
-    pub id: RequestId,
-    pub target: Target,
+    /// Who asked for what, under which rule, and what has moved; the ledger shows it while it lives.
+    seat: Arc<Seat>,
     pub snapshot: Arc<Snapshot>,
     /// How far the request has come. Once the target is reached, the stages are `hello` and `relay`.
     pub trace: Trace,
     pub detail: Option<Box<str>>,
-    client: SocketAddr,
     certificate: Option<Arc<str>>,
     would_deny: Option<WouldDeny>,
-    rule: Option<RuleId>,
-    started: Instant,
+    /// Whether a rule allows it.
+    ruled: bool,
     live: bool,
-    answered: AtomicBool,
 }
 
 impl Record {
@@ -45,68 +42,82 @@ impl Record {
         rule: Option<RuleId>,
         started: Instant,
     ) -> Box<Self> {
+        let series = snapshot.series(rule).clone();
         Box::new(Self {
-            id,
-            target,
+            seat: Arc::new(Seat::new(id, peer.address, target, series, started)),
             snapshot: snapshot.clone(),
             trace: Trace::default(),
             would_deny: None,
             detail: None,
-            client: peer.address,
             certificate: peer.certificate.clone(),
-            rule,
-            started,
+            ruled: rule.is_some(),
             live: false,
-            answered: AtomicBool::new(false),
         })
+    }
+
+    pub(crate) fn id(&self) -> RequestId {
+        self.seat.id
+    }
+
+    pub(crate) fn target(&self) -> &Target {
+        &self.seat.target
+    }
+
+    /// What is read and what is written on the way to the target.
+    pub(super) fn way(&mut self) -> (&Target, &Snapshot, &mut Trace) {
+        (&self.seat.target, &self.snapshot, &mut self.trace)
     }
 
     /// Report mode: the request goes on although `reason` denies it. It belongs to no rule; only the
     /// first reason is kept.
     pub(crate) fn report(&mut self, reason: WouldDeny, journal: &Journal) {
-        journal.metrics.reported(reason);
+        journal.reported(&self.event(), reason);
         self.would_deny.get_or_insert(reason);
+        self.ruled = false;
+        let seat = Arc::new(self.seat.under(self.snapshot.series(None).clone()));
+        let old = std::mem::replace(&mut self.seat, seat);
         if self.live {
-            self.series().active.dec();
-        }
-        self.rule = None;
-        if self.live {
+            journal.ledger.replaced(&old, &self.seat);
+            old.series.active.dec();
             self.series().active.inc();
         }
     }
 
     fn series(&self) -> &RuleSeries {
-        self.snapshot.series(self.rule)
+        &self.seat.series
     }
 
     /// What is known by now, for the journal.
     fn event(&self) -> Event<'_> {
-        let rule = self.rule.map(|r| &self.snapshot.policy.rules()[r.index()]);
-        let unlisted = self.would_deny.is_some().then_some(NO_RULE);
+        let series = self.series();
+        // A denied request has no rule; what report mode lets through has the rule `none`.
+        let named = self.ruled || self.would_deny.is_some();
         Event {
-            target: Some(Asked::Target(&self.target)),
-            domain: rule.map(|r| r.pattern.as_str()).or(unlisted),
-            category: rule.map(|r| r.category.as_str()).or(unlisted),
+            target: Some(Asked::Target(&self.seat.target)),
+            domain: named.then_some(&*series.domain),
+            category: named.then_some(series.category_name),
             upstream: self.trace.address,
-            duration_ms: Millis(self.started.elapsed()),
+            duration_ms: Millis(self.seat.started.elapsed()),
             dns_ms: self.trace.dns.map(Millis),
             connect_ms: self.trace.connect.map(Millis),
             would_deny: self.would_deny,
             detail: self.detail.as_deref(),
-            series: Some(self.series()),
+            series: Some(series),
+            seat: Some(&self.seat),
             live: self.live,
-            ..Event::new(self.id, self.client, self.certificate.as_deref(), self.snapshot.access)
+            ..Event::new(self.seat.id, self.seat.client, self.certificate.as_deref(), self.snapshot.access)
         }
     }
 
     /// The tunnel begins: its 200 is on its way.
     pub(crate) fn established(&mut self, journal: &Journal) {
+        journal.ledger.begins(&mut self.seat, self.trace.address);
         journal.began(&self.event());
         self.live = true;
     }
 
     /// The end of a tunnel.
-    pub(crate) fn ended(self: Box<Self>, journal: &Journal, outcome: Outcome, by: EndedBy, moved: Moved) {
+    pub(crate) fn ended(self, journal: &Journal, outcome: Outcome, by: EndedBy, moved: Moved) {
         let stage = (outcome != Outcome::Ok).then_some(self.trace.stage);
         let (outcome, ended_by) = (Some(outcome), Some(by));
         let Moved { sent, received } = moved;
@@ -114,7 +125,7 @@ impl Record {
     }
 
     /// The end of a request that got no tunnel.
-    pub(crate) fn refused(mut self: Box<Self>, journal: &Journal, refusal: &Refusal) {
+    pub(crate) fn refused(mut self, journal: &Journal, refusal: &Refusal) {
         let why = refusal.why();
         match refusal.counted() {
             Counted::Denied(denial) => journal.denied(&self.event().denied(denial, &why)),
@@ -128,17 +139,21 @@ impl Record {
 
 impl Meter for Record {
     fn moved(&self, Moved { sent, received }: Moved) {
-        if sent > 0 {
-            self.series().sent.inc_by(sent);
+        let (seat, series) = (&self.seat, self.series());
+        let before = seat.bytes();
+        if before == [sent, received] {
+            return;
         }
-        if received > 0 {
-            self.series().received.inc_by(received);
-            // One task alone calls this, so a load and a store do; no read-modify-write is needed.
-            if !self.answered.load(Ordering::Relaxed) {
-                self.answered.store(true, Ordering::Relaxed);
-                self.series().category.first_byte.observe(self.started.elapsed().as_secs_f64());
+        if sent > before[0] {
+            series.sent.inc_by(sent - before[0]);
+        }
+        if received > before[1] {
+            series.received.inc_by(received - before[1]);
+            if before[1] == 0 {
+                series.category.first_byte.observe(seat.started.elapsed().as_secs_f64());
             }
         }
+        seat.has_moved(sent, received);
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn serve(
             if get && looks_like_pac(path) && shared.wrong_pac.is_due() {
                 tracing::info!(
                     event = "wrong_pac_address",
-                    client = %peer.address,
+                    client = %shared.journal.shown(peer.address),
                     path = %escaped(path),
                     "a browser asks for a PAC file that isn't here, and goes on without: they are /proxy.pac and /wpad.dat"
                 );

@@ -102,8 +102,8 @@ impl Refused {
             record.ended(journal, Outcome::ClientReset, EndedBy::Client, Moved::default());
             return None;
         };
-        let target = record.target.to_string();
-        let answer = Plain::refusal(&refusal, &record.snapshot.name, Some(&target), record.id);
+        let target = record.target().to_string();
+        let answer = Plain::refusal(&refusal, &record.snapshot.name, Some(&target), record.id());
         record.refused(journal, &refusal);
         Some(answer)
     }
@@ -162,7 +162,7 @@ pub(crate) async fn reach(
     shared: &Shared,
     gone: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> Result<(Box<Record>, Upstream), Refused> {
-    let Record { target, trace, snapshot, .. } = &mut *record;
+    let (target, snapshot, trace) = record.way();
     // A box of its own, gone before the answer: see `h1::negotiate`.
     let reaching = Box::pin(snapshot.egress.reach(target, &shared.own, trace));
     let reached = tokio::select! {
@@ -183,7 +183,7 @@ pub(crate) async fn reach(
 /// A tunnel whose ClientHello, where the policy asks for one, has passed.
 pub(crate) struct Tunnel<C, U = TcpStream> {
     relay: Relay<C, U>,
-    record: Box<Record>,
+    record: Record,
     shared: Arc<Shared>,
     _busy: TaskTrackerToken,
 }
@@ -230,15 +230,15 @@ fn hold<C: Wire, U: Wire>(
         let check = snapshot.tls;
         if check == Check::Off {
             record.trace.stage = Stage::Relay;
-            return Some(Tunnel::new(Relay::new(client, upstream, &held, 0), record, shared, busy));
+            return Some(Tunnel::new(Relay::new(client, upstream, &held, 0), *record, shared, busy));
         }
         record.trace.stage = Stage::Hello;
         let deadline = tokio::time::Instant::now() + snapshot.limits.header_timeout;
         let mut sent = 0;
         let mut judge = hello::Judge::default();
-        let mut verdict = judge.judge(&held, check, &record.target.host);
+        let mut verdict = judge.judge(&held, check, &record.target().host);
         while verdict == Verdict::Incomplete {
-            let host = &record.target.host;
+            let host = &record.target().host;
             let read = poll_fn(|cx| {
                 let mut sending = Context::from_waker(cx.waker());
                 scratch::poll_read(&mut client, cx, |bytes| {
@@ -301,25 +301,20 @@ fn hold<C: Wire, U: Wire>(
             record.report(reason, &shared.journal);
         }
         record.trace.stage = Stage::Relay;
-        Some(Tunnel::new(Relay::new(client, upstream, &held, sent as u64), record, shared, busy))
+        Some(Tunnel::new(Relay::new(client, upstream, &held, sent as u64), *record, shared, busy))
     }
 }
 
 impl<C: Wire, U: Wire> Tunnel<C, U> {
     /// Boxed, or the task would reserve room for three copies for a whole shift.
-    fn new(
-        relay: Relay<C, U>,
-        record: Box<Record>,
-        shared: Arc<Shared>,
-        busy: TaskTrackerToken,
-    ) -> Box<Self> {
+    fn new(relay: Relay<C, U>, record: Record, shared: Arc<Shared>, busy: TaskTrackerToken) -> Box<Self> {
         Box::new(Self { relay, record, shared, _busy: busy })
     }
 
     /// Relays until the end, and records it.
     pub(crate) async fn relay(mut self: Box<Self>) {
         let patience = self.record.snapshot.patience;
-        let end = self.shared.drain.unless_cut(self.relay.run(patience, &*self.record)).await;
+        let end = self.shared.drain.unless_cut(self.relay.run(patience, &self.record)).await;
         match end {
             Some(end) => self.relay.finish(end).await,
             None => self.relay.abort(),

@@ -18,6 +18,8 @@ pub(crate) struct Shared {
     pub admission: Arc<Admission>,
     pub journal: Journal,
     pub drain: Drain,
+    /// Which process of a row that handed their sockets on; nothing came before the first.
+    pub generation: u32,
     /// Where the process listens, so that it never tunnels to itself.
     pub own: Own,
     pub(super) wrong_pac: Seldom,
@@ -25,11 +27,14 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(snapshot: Arc<Snapshot>, metrics: Arc<Metrics>, access: AccessLog) -> Arc<Self> {
+        let journal = Journal::new(metrics.clone(), access);
+        journal.configure(&snapshot.ledger);
         Arc::new(Self {
             current: ArcSwap::new(snapshot),
             admission: Admission::new(metrics.client_connections.clone()),
-            journal: Journal::new(metrics, access),
+            journal,
             drain: Drain::default(),
+            generation: 1,
             own: Own::default(),
             wrong_pac: Seldom::default(),
         })
@@ -47,6 +52,7 @@ impl Shared {
 
     /// Puts a new configuration in force for new requests; live tunnels keep theirs.
     pub(crate) fn replace(&self, snapshot: Arc<Snapshot>) {
+        self.journal.configure(&snapshot.ledger);
         self.current.store(snapshot);
     }
 }

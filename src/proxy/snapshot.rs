@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::catalogue::Choice;
 use crate::config::Config;
 use crate::egress::Egress;
 use crate::egress::parent::Parent;
 use crate::egress::resolver::Resolver;
+use crate::journal::ledger::Settings;
 use crate::journal::metrics::{Metrics, RuleSeries};
 use crate::pac::proxies::Advertise;
 use crate::plan::{self, Plan};
@@ -45,6 +47,9 @@ pub(crate) struct Snapshot {
     /// Host names, besides IP literals and `localhost`, under which the admin listener's page and API
     /// answer. Else a page in an agent's browser could rebind a name of its own and read them.
     pub admin_hosts: Vec<String>,
+    /// What the configuration chose of the catalogue.
+    pub choice: Choice,
+    pub ledger: Settings,
     advertise: Advertise,
     /// By rule; none for UDP rules, which never pass this proxy: their series would stay at zero.
     series: Vec<Option<Arc<RuleSeries>>>,
@@ -80,6 +85,12 @@ impl Snapshot {
             access: config.log.access,
             source: plan.source,
             admin_hosts: config.admin.hosts.clone(),
+            choice: config.connect.clone(),
+            ledger: Settings {
+                ended: config.ledger.ended,
+                keep: config.ledger.keep,
+                anonymise: config.ledger.anonymise,
+            },
             advertise,
             series,
             unlisted: metrics.unlisted(),
@@ -88,8 +99,8 @@ impl Snapshot {
     }
 
     /// The metric handles of a rule, or of what report mode lets through without one.
-    pub(crate) fn series(&self, rule: Option<RuleId>) -> &RuleSeries {
-        rule.and_then(|rule| self.series[rule.index()].as_deref()).unwrap_or(&self.unlisted)
+    pub(crate) fn series(&self, rule: Option<RuleId>) -> &Arc<RuleSeries> {
+        rule.and_then(|rule| self.series[rule.index()].as_ref()).unwrap_or(&self.unlisted)
     }
 
     /// Whether report mode lets a denied target through. A name that only C libraries read as an address is

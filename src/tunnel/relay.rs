@@ -74,8 +74,8 @@ pub(crate) struct Moved {
 
 /// Counts what moves; called at most once for each wake-up of the tunnel.
 pub(crate) trait Meter: Sync {
-    /// Bytes since the last call.
-    fn moved(&self, since: Moved);
+    /// Bytes by now, which may be what they were at the last call.
+    fn moved(&self, by_now: Moved);
 }
 
 /// The two ends and what is under way between them.
@@ -86,7 +86,6 @@ pub(crate) struct Relay<C, U = TcpStream> {
     flows: [Flow; 2],
     /// Wakes the task in which both directions wait.
     waker: Waker,
-    reported: Moved,
     first_end: Option<Side>,
     /// The side that failed to take bytes; the rest of what it had sent is still delivered.
     broken: Option<Side>,
@@ -98,15 +97,7 @@ impl<C: Wire, U: Wire> Relay<C, U> {
         let mut flows = [Flow::new(early), Flow::new(&[])];
         flows[0].moved = sent;
         flows[0].unflushed = U::BUFFERS && sent > 0;
-        Self {
-            client,
-            upstream,
-            flows,
-            waker: Waker::noop().clone(),
-            reported: Moved::default(),
-            first_end: None,
-            broken: None,
-        }
+        Self { client, upstream, flows, waker: Waker::noop().clone(), first_end: None, broken: None }
     }
 
     /// Bytes delivered so far.
@@ -130,7 +121,7 @@ impl<C: Wire, U: Wire> Relay<C, U> {
                 self.flows.iter_mut().for_each(|flow| flow.waiting = false);
             }
             let end = self.poll_flows(cx);
-            self.report(meter);
+            meter.moved(self.moved());
             if let Poll::Ready(end) = end {
                 return Poll::Ready(end);
             }
@@ -162,15 +153,6 @@ impl<C: Wire, U: Wire> Relay<C, U> {
             }
             Poll::Pending
         })
-    }
-
-    fn report(&mut self, meter: &impl Meter) {
-        let now = self.moved();
-        if now != self.reported {
-            let before = self.reported;
-            meter.moved(Moved { sent: now.sent - before.sent, received: now.received - before.received });
-            self.reported = now;
-        }
     }
 
     fn poll_flows(&mut self, cx: &mut Context<'_>) -> Poll<End> {

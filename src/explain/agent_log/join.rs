@@ -38,6 +38,14 @@ pub enum EndedBy {
     Proxy,
 }
 
+/// What the proxy has seen of the client whose log is read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Desk {
+    pub tunnels: Vec<Tunnel>,
+    /// Every tunnel that ended after this is there. None: all that ever were.
+    pub complete_since: Option<Timestamp>,
+}
+
 /// What the proxy's view adds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Joined {
@@ -59,17 +67,27 @@ const SILENT: SignedDuration = SignedDuration::from_secs(20);
 /// Judges a failure at `at` (by AWS's clock) in these categories, the likeliest first. None where the
 /// tunnels can say nothing: media does not pass the proxy.
 #[must_use]
-pub fn join(at: Timestamp, categories: &[Category], tunnels: &[Tunnel]) -> Option<Joined> {
+pub fn join(at: Timestamp, categories: &[Category], desk: &Desk) -> Option<Joined> {
     let wanted: Vec<Category> = categories.iter().copied().filter(|c| *c != Category::Media).collect();
     let main = *wanted.first()?;
     let near = |tunnel: &&Tunnel| {
         let ended = tunnel.end.as_ref().is_some_and(|end| end.at < at - BEFORE);
         tunnel.began <= at + SLACK && !ended && wanted.contains(&tunnel.category)
     };
-    let mut near: Vec<&Tunnel> = tunnels.iter().filter(near).collect();
+    let mut near: Vec<&Tunnel> = desk.tunnels.iter().filter(near).collect();
     let Some(best) = pick(&mut near, at, &wanted) else {
         let when = clock(at);
         let main = main.as_str();
+        if let Some(since) = desk.complete_since.filter(|since| at - BEFORE < *since) {
+            let since = since.strftime("%F %TZ");
+            return Some(Joined {
+                side: Side::Unknown,
+                sentence: format!(
+                    "whether a {main} tunnel of this desk existed at {when} is not known: the proxy remembers all tunnels only since {since}"
+                ),
+                tunnels: Vec::new(),
+            });
+        }
         return Some(Joined {
             side: Side::Proxy,
             sentence: format!(
@@ -152,7 +170,8 @@ mod tests {
 
     #[track_caller]
     fn judged(tunnels: &[Tunnel]) -> (Side, String, String) {
-        let joined = join(time("09:03:11"), &WANTED, tunnels).unwrap();
+        let desk = Desk { tunnels: tunnels.to_vec(), complete_since: Some(time("08:00:00")) };
+        let joined = join(time("09:03:11"), &WANTED, &desk).unwrap();
         (joined.side, joined.sentence, joined.tunnels.join(" "))
     }
 
@@ -218,7 +237,17 @@ mod tests {
 
     #[test]
     fn media_goes_past_the_proxy() {
-        assert_eq!(join(time("09:03:11"), &[Category::Media], &[]), None);
-        assert_eq!(join(time("09:03:11"), &[], &[]), None);
+        assert_eq!(join(time("09:03:11"), &[Category::Media], &Desk::default()), None);
+        assert_eq!(join(time("09:03:11"), &[], &Desk::default()), None);
+    }
+
+    #[test]
+    fn what_the_proxy_does_not_remember_proves_nothing() {
+        let desk = |since| Desk { tunnels: Vec::new(), complete_since: Some(time(since)) };
+        let join = |since| join(time("09:03:11"), &WANTED, &desk(since)).unwrap();
+        assert_eq!(join("09:02:11").side, Side::Proxy);
+        let unknown = join("09:02:12");
+        assert_eq!(unknown.side, Side::Unknown);
+        assert!(unknown.sentence.contains("2026-11-27 09:02:12Z"), "{}", unknown.sentence);
     }
 }

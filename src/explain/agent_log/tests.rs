@@ -16,8 +16,8 @@ fn snapshot(second: u32, skew: i64) -> Value {
     entry
 }
 
-fn reported(entries: &[Value], tunnels: Option<&[Tunnel]>) -> Report {
-    report(read(serde_json::to_string_pretty(entries).unwrap().as_bytes()).unwrap(), tunnels)
+fn reported(entries: &[Value], desk: Option<&Desk>) -> Report {
+    report(read(serde_json::to_string_pretty(entries).unwrap().as_bytes()).unwrap(), desk)
 }
 
 #[track_caller]
@@ -134,7 +134,7 @@ fn the_clock_is_corrected_and_judged() {
 #[test]
 fn the_tunnels_of_the_desk_decide() {
     let log = [snapshot(0, 10_000), entry(181, "ERROR", "Failed handshaking with signaling server Timeout")];
-    let tunnel = Tunnel {
+    let tunnel = join::Tunnel {
         id: "9dfe726f792d".into(),
         host: "a.transport.connect.us-west-2.amazonaws.com".into(),
         category: Category::Signalling,
@@ -146,13 +146,18 @@ fn the_tunnels_of_the_desk_decide() {
             outcome: "upstream_reset".into(),
         }),
     };
-    let report = reported(&log, Some(&[tunnel]));
+    let desk = |tunnels| Desk { tunnels, complete_since: None };
+    let report = reported(&log, Some(&desk(vec![tunnel])));
     let error = &report.errors[0];
     assert_eq!((error.verdict, &error.tunnels[..]), (Side::Network, &["9dfe726f792d".to_owned()][..]));
     assert!(error.sentence.ends_with("was silent from 09:02:38Z and was reset by AWS's side at 09:03:02Z"));
-    let without = reported(&log, Some(&[]));
+    let without = reported(&log, Some(&desk(Vec::new())));
     assert_eq!(without.errors[0].verdict, Side::Proxy);
     assert!(without.errors[0].sentence.contains("went past the proxy"));
+    let late = Desk { complete_since: Some("2026-11-27T10:00:00Z".parse().unwrap()), ..Desk::default() };
+    let unknown = reported(&log, Some(&late));
+    assert_eq!(unknown.errors[0].verdict, Side::Network, "as the text itself says");
+    assert!(unknown.errors[0].sentence.contains("only since"), "{}", unknown.errors[0].sentence);
 }
 
 #[test]

@@ -24,9 +24,9 @@ const FOREVER: Patience = Patience { idle: Duration::ZERO, half_closed: Duration
 struct Counted([AtomicU64; 2]);
 
 impl Meter for Arc<Counted> {
-    fn moved(&self, since: Moved) {
-        self.0[0].fetch_add(since.sent, Ordering::Relaxed);
-        self.0[1].fetch_add(since.received, Ordering::Relaxed);
+    fn moved(&self, by_now: Moved) {
+        self.0[0].store(by_now.sent, Ordering::Relaxed);
+        self.0[1].store(by_now.received, Ordering::Relaxed);
     }
 }
 

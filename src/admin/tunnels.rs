@@ -1,0 +1,168 @@
+//! `/api/tunnels?client=&host=&limit=`: the live tunnels and the last ended ones, the newest first.
+
+use std::net::IpAddr;
+
+use hyper::StatusCode;
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Admin;
+use super::http::{Answer, json, text, time};
+use super::query::Query;
+use crate::address::cut;
+use crate::journal::Journal;
+use crate::journal::ledger::{Ended, Seat, idle};
+use crate::policy::Pattern;
+
+/// So many of each are told where nobody says how many: the answer stays below a megabyte.
+const LIMIT: usize = 1000;
+const HIGHEST_LIMIT: usize = 100_000;
+
+#[derive(Serialize)]
+struct Tunnels<'a> {
+    schema_version: u8,
+    /// By this machine's clock.
+    time: String,
+    live: Vec<Tunnel<'a>>,
+    /// How many more there are.
+    live_left_out: usize,
+    ended: Vec<Gone<'a>>,
+    ended_left_out: usize,
+    /// Every tunnel that ended after this is remembered.
+    complete_since: String,
+    /// `ledger.anonymise`: a client is shown by its network alone.
+    clients_are_networks: bool,
+}
+
+#[derive(Serialize)]
+struct Tunnel<'a> {
+    id: String,
+    client: IpAddr,
+    target: String,
+    domain: &'a str,
+    category: &'a str,
+    since: String,
+    idle_s: u64,
+    sent: u64,
+    received: u64,
+    upstream: Option<String>,
+    generation: u32,
+}
+
+#[derive(Serialize)]
+struct Gone<'a> {
+    #[serde(flatten)]
+    tunnel: Tunnel<'a>,
+    outcome: &'static str,
+    ended_by: &'static str,
+    ended: String,
+}
+
+/// Which tunnels are asked for.
+struct Wanted {
+    clients: Option<IpNet>,
+    hosts: Option<Pattern>,
+    limit: usize,
+}
+
+impl Wanted {
+    /// # Errors
+    /// In words, for the client.
+    fn read(query: Query<'_>, journal: &Journal) -> Result<Self, String> {
+        let clients = query.get("client").map(|text| {
+            let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            net.map_err(|_| {
+                format!("client={text:?} is neither an IP address nor a network such as 10.0.0.0/8")
+            })
+        });
+        let hosts = query.get("host").map(|text| {
+            Pattern::parse(&text).map_err(|error| format!("host={text:?} is no host and no pattern: {error}"))
+        });
+        let limit = query.get("limit").map(|text| {
+            let number = text.parse().ok().filter(|number| (1..=HIGHEST_LIMIT).contains(number));
+            number.ok_or_else(|| format!("limit={text:?} is no whole number from 1 to {HIGHEST_LIMIT}"))
+        });
+        Ok(Self {
+            clients: clients.transpose()?.map(|net| known(net, journal)),
+            hosts: hosts.transpose()?,
+            limit: limit.transpose()?.unwrap_or(LIMIT),
+        })
+    }
+
+    fn has(&self, seat: &Seat) -> bool {
+        self.clients.is_none_or(|net| net.contains(&seat.client.ip().to_canonical()))
+            && self.hosts.as_ref().is_none_or(|pattern| pattern.matches(&seat.target.host))
+    }
+}
+
+/// The network that is looked for. Where clients are shown by their networks alone nobody can ask for
+/// less than that, or the answer would tell what is hidden.
+fn known(net: IpNet, journal: &Journal) -> IpNet {
+    let address = net.addr().to_canonical();
+    let (bits, most) = match (net.addr(), address) {
+        (IpAddr::V6(_), IpAddr::V4(_)) => (net.prefix_len().saturating_sub(96), 24),
+        (_, IpAddr::V4(_)) => (net.prefix_len(), 24),
+        (_, IpAddr::V6(_)) => (net.prefix_len(), 48),
+    };
+    let bits = if journal.anonymises() { bits.min(most) } else { bits };
+    IpNet::new(address, bits).unwrap_or(net).trunc()
+}
+
+pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
+    let journal = &admin.shared.journal;
+    let wanted = match Wanted::read(query, journal) {
+        Ok(wanted) => wanted,
+        Err(why) => {
+            let why = why.replace(char::is_control, "?");
+            return text(StatusCode::BAD_REQUEST, format!("ccpgate: {why}\n"));
+        }
+    };
+    // Of all tunnels it is megabytes: DNS shares this thread.
+    tokio::task::block_in_place(|| {
+        let live = journal.ledger.live(|seat| wanted.has(seat), wanted.limit);
+        let (ended, complete_since) = journal.ledger.ended(|seat| wanted.has(seat), wanted.limit);
+        let now = Timestamp::now();
+        json(&Tunnels {
+            schema_version: 1,
+            time: time(now),
+            live: live.items.iter().map(|seat| alive(admin, seat, now)).collect(),
+            live_left_out: live.left_out,
+            ended: ended.items.iter().map(|end| gone(admin, end)).collect(),
+            ended_left_out: ended.left_out,
+            complete_since: time(complete_since),
+            clients_are_networks: journal.anonymises(),
+        })
+    })
+}
+
+fn alive<'a>(admin: &Admin, seat: &'a Seat, now: Timestamp) -> Tunnel<'a> {
+    tunnel(admin, seat, seat.began().unwrap_or(now), idle(seat).as_secs())
+}
+
+fn gone<'a>(admin: &Admin, end: &'a Ended) -> Gone<'a> {
+    Gone {
+        tunnel: tunnel(admin, &end.seat, end.began(), end.idle().as_secs()),
+        outcome: end.outcome.into_str(),
+        ended_by: end.by.into_str(),
+        ended: time(end.at),
+    }
+}
+
+fn tunnel<'a>(admin: &Admin, seat: &'a Seat, since: Timestamp, idle_s: u64) -> Tunnel<'a> {
+    let [sent, received] = seat.bytes();
+    let client = seat.client.ip().to_canonical();
+    Tunnel {
+        id: seat.id.to_string(),
+        client: if admin.shared.journal.anonymises() { cut(client) } else { client },
+        target: seat.target.to_string(),
+        domain: &seat.series.domain,
+        category: seat.series.category_name,
+        since: time(since),
+        idle_s,
+        sent,
+        received,
+        upstream: seat.upstream().map(|address| address.to_string()),
+        generation: admin.shared.generation,
+    }
+}

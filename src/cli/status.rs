@@ -1,0 +1,38 @@
+//! `ccpgate status`.
+
+use serde_json::Value;
+
+use super::Failure;
+use super::out::{say, say_json};
+use super::running::AdminArg;
+use super::seen;
+use crate::config::Sources;
+
+/// From the running proxy: how it does, in a sentence, and what stands behind it.
+///
+/// Exit code 1 when it isn't well.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    admin: AdminArg,
+    /// An object, as /api/status gives it.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
+        let running = self.admin.running(sources)?;
+        let status: Value = running.ask("/api/status")?;
+        let Some(state) = status["state"].as_str() else {
+            let why = "the answer has no `state`; is it ccpgate, and of this version?";
+            return Err(Failure::Usage(format!("{}/api/status: {why}", running.url())));
+        };
+        if self.json {
+            say_json(&status)?;
+        } else {
+            say(&seen::status(&status))?;
+        }
+        if state == "ok" { Ok(()) } else { Err(Failure::Negative) }
+    }
+}
