@@ -2,7 +2,7 @@
 //! tunnel as a browser asks for one. Both go through the same code, so that a test of the network
 //! sees what a CONNECT would.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -12,10 +12,6 @@ use crate::egress::own::Own;
 use crate::egress::parent::Parent;
 use crate::egress::{Egress, Lead, Trace, Unreached, Upstream};
 use crate::target::{Host, Target};
-
-/// How long a proxy on the way is waited for: it resolves and dials itself, with limits of its own, and
-/// browsers have more patience still.
-const VIA: Duration = Duration::from_secs(15);
 
 /// Bytes in and out, whatever lies below.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -41,7 +37,7 @@ impl<'a> Route<'a> {
     pub(crate) fn via(egress: &'a Egress, own: &'a Own, proxy: Parent) -> Self {
         let via = Egress {
             resolver: egress.resolver.clone(),
-            connect_timeout: VIA.max(egress.connect_timeout),
+            connect_timeout: egress.connect_timeout,
             source_address: egress.source_address.clone(),
             allow_private: egress.allow_private.clone(),
             connect_to: ConnectTo::from_iter([]),
@@ -65,11 +61,21 @@ impl<'a> Route<'a> {
     /// The addresses that a name was just found to have, without asking again; none where something
     /// else stands for the name.
     pub(crate) fn found(&self, target: &Target) -> Vec<IpAddr> {
-        match &target.host {
-            Host::Name(name) if self.lead(target) == Lead::Name => {
+        match (&target.host, self.lead(target)) {
+            (_, Lead::ConnectTo) => self.egress.fixed(target).iter().map(SocketAddr::ip).collect(),
+            (Host::Name(name), Lead::Name) => {
                 self.egress.resolver.cached(name).map_or_else(Vec::new, |found| found.known.to_vec())
             }
             _ => Vec::new(),
+        }
+    }
+
+    /// How long DNS takes for a target's name that is asked for anew; none where nothing is asked, or no
+    /// answer comes.
+    pub(crate) async fn time_dns_anew(&self, target: &Target) -> Option<Duration> {
+        match (&target.host, self.lead(target)) {
+            (Host::Name(name), Lead::Name) => self.egress.resolver.time_anew(name).await,
+            _ => None,
         }
     }
 

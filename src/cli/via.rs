@@ -1,6 +1,7 @@
 //! `--via URL`: the proxy that agents' browsers use. Its user and password are never shown.
 
 use std::fmt;
+use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
@@ -8,6 +9,9 @@ use zeroize::Zeroizing;
 use crate::agent::tls;
 use crate::egress::parent::Parent;
 use crate::egress::url::ParentUrl;
+
+/// It resolves and dials itself, with limits of its own; browsers have more patience still.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A proxy, and what it is told of who asks.
 #[derive(Clone)]
@@ -68,7 +72,7 @@ impl Via {
         if self.url.https && roots.is_empty() {
             return Err("this machine has no certificates of authorities: name a file in --ca".to_owned());
         }
-        Parent::given(self.url.clone(), self.login.as_ref().map(|login| login.as_str()), roots)
+        Parent::given(self.url.clone(), self.login.as_ref().map(|login| login.as_str()), roots, PATIENCE)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Observation → cause, endpoint by endpoint. Pure.
 
 use std::cmp::Reverse;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use rustls::{CertificateError, Error};
@@ -107,6 +108,12 @@ pub(super) fn judge(endpoint: Endpoint, observed: Observed) -> Judged {
             judged.detail = why;
             return judged;
         }
+        Observed::Hidden(cause) => {
+            judged.status = Status::Skipped;
+            judged.because = Some(cause);
+            judged.detail = "not tried, for what it rests on has failed".to_owned();
+            return judged;
+        }
         Observed::Tested(seen) => seen,
     };
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -136,6 +143,13 @@ pub(super) fn judge(endpoint: Endpoint, observed: Observed) -> Judged {
     judged
 }
 
+/// The cause that makes further tests pointless: the one proxy that all of them go through is dead.
+pub(super) fn ends_all(observed: &Observed) -> Option<Cause> {
+    let Observed::Tested(seen) = observed else { return None };
+    let Some(End::Unreached(why @ Unreached::Parent(_))) = &seen.end else { return None };
+    Some(of_unreached(why).cause).filter(|cause| *cause == Cause::ProxyUnreachable)
+}
+
 /// The worst of what was seen; of equals what comes first.
 fn find(seen: &Seen) -> Option<Found> {
     let public = seen.shown.as_ref().is_some_and(|(_, verdicts)| verdicts.public.is_ok());
@@ -161,6 +175,8 @@ fn find(seen: &Seen) -> Option<Found> {
 
 fn of_slow_dns(seen: &Seen) -> Option<Found> {
     let took = seen.trace.dns.filter(|_| !seen.by_proxy)?;
+    // A packet that was lost once is no slow resolver.
+    let took = seen.dns_anew.map_or(took, |anew| anew.min(took));
     let severity = Cause::DnsSlow.about().threshold?.judge(took)?;
     let detail = format!("the DNS look-up took {:.1} s", took.as_secs_f64());
     Some(Found { cause: Cause::DnsSlow, severity, detail })
@@ -171,6 +187,7 @@ fn of_end(end: &End, seen: &Seen) -> Option<Found> {
     Some(match end {
         End::Answered(_) | End::Untrusted => return None,
         End::WebSocket(end) => return of_web_socket(end),
+        End::Unreached(Unreached::Dial(error)) => of_dial(error, &seen.found),
         End::Unreached(why) => of_unreached(why),
         End::NoTls(why) => of_tls(why),
         End::NoAnswer(NoAnswer::Ended(how)) => failed(Cause::HttpUnexpected, format!("behind TLS, {how}")),
@@ -220,7 +237,7 @@ fn of_unreached(why: &Unreached) -> Found {
                 format!("the proxy on the way is at {}, and that is this proxy itself", way.address),
             ),
         },
-        Unreached::Dial(error) => of_dial(error),
+        Unreached::Dial(error) => of_dial(error, &[]),
         Unreached::Parent(error) => of_proxy(&error.url.to_string(), error.authenticated, &error.failure),
     }
 }
@@ -235,14 +252,23 @@ fn of_dns(error: &ResolveError) -> Found {
     failed(cause, printable(&error.to_string(), 200))
 }
 
-fn of_dial(error: &DialError) -> Found {
+/// `found` are the addresses that were tried, where the error doesn't name one.
+fn of_dial(error: &DialError, found: &[IpAddr]) -> Found {
+    const NAMED: usize = 6;
     let cause = match error {
         DialError::Refused(_) => Cause::TcpRefused,
         DialError::Timeout(_) => Cause::TcpTimeout,
         DialError::Unreachable(..) => Cause::TcpUnreachable,
         DialError::Exhausted(_) => Cause::SourceAddress,
     };
-    failed(cause, error.to_string())
+    let detail = match error {
+        DialError::Timeout(_) if !found.is_empty() => {
+            let named: Vec<String> = found.iter().take(NAMED).map(ToString::to_string).collect();
+            format!("{error}; tried {}", named.join(", "))
+        }
+        _ => error.to_string(),
+    };
+    failed(cause, detail)
 }
 
 /// A proxy on the way. What it says of the far side counts as seen there; by its status alone it is the

@@ -17,7 +17,7 @@ pub(crate) mod targets;
 pub(crate) mod text;
 mod verdict;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
@@ -27,6 +27,7 @@ use tokio::sync::Semaphore;
 use crate::agent::route::Route;
 use crate::agent::tls::Trust;
 use crate::catalogue::Choice;
+use crate::cause::Cause;
 use crate::policy::{Category, Policy};
 use finding::Judged;
 use observed::Observed;
@@ -92,6 +93,8 @@ async fn observe(
     let probe = Probe { route: &network.route, trust: &network.trust, clock: network.clock, hold };
     let all = Semaphore::new(if network.route.is_via() { AT_ONCE_VIA } else { AT_ONCE });
     let mut hosts: Vec<(&str, Arc<Semaphore>)> = Vec::new();
+    // Why what has not begun yet needn't begin.
+    let dead: OnceLock<Cause> = OnceLock::new();
     let mut running = FuturesUnordered::new();
     for (at, endpoint) in endpoints.iter().enumerate() {
         let host = match hosts.iter().find(|(host, _)| *host == endpoint.host) {
@@ -102,17 +105,23 @@ async fn observe(
                 places
             }
         };
-        let (all, probe) = (&all, &probe);
+        let (all, probe, dead) = (&all, &probe, &dead);
         running.push(async move {
             // Neither is ever closed.
             let _host = host.acquire().await;
             let _place = all.acquire().await;
             let observed = match &endpoint.plan {
+                Plan::Tcp(_) | Plan::WebSocket(..) if dead.get().is_some() => {
+                    dead.get().copied().map_or_else(never, Observed::Hidden)
+                }
                 Plan::Tcp(target) => Box::pin(probe.tcp(target, endpoint)).await,
                 Plan::WebSocket(target, path) => Box::pin(probe.web_socket(target, endpoint, path)).await,
                 Plan::Udp(_) => Observed::Untested("UDP isn't tested by this version".to_owned()),
                 Plan::Untested(why) => Observed::Untested(why.clone()),
             };
+            if let Some(cause) = finding::ends_all(&observed).filter(|_| probe.route.is_via()) {
+                let _ = dead.set(cause);
+            }
             (at, observed)
         });
     }
@@ -124,6 +133,9 @@ async fn observe(
         done += 1;
         progress(done, endpoints.len());
     }
-    let never = || Observed::Untested("the test did not run".to_owned());
     seen.into_iter().map(|seen| seen.unwrap_or_else(never)).collect()
+}
+
+fn never() -> Observed {
+    Observed::Untested("the test did not run".to_owned())
 }

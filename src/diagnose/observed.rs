@@ -7,12 +7,15 @@ use std::time::Duration;
 use crate::agent::certificate::Shown;
 use crate::agent::http::NoAnswer;
 use crate::agent::tls::{NoTls, Verdicts};
+use crate::cause::Cause;
 use crate::egress::{Trace, Unreached};
 
 /// What came of a test.
 pub(super) enum Observed {
     Tested(Box<Seen>),
     Untested(String),
+    /// Not tried, because what it rests on had failed by this cause.
+    Hidden(Cause),
 }
 
 /// How far a probe came, and how long its steps took.
@@ -20,6 +23,8 @@ pub(super) enum Observed {
 pub(super) struct Seen {
     /// DNS and connection, as the proxy's own way tells of them.
     pub trace: Trace,
+    /// How long DNS took when it was asked once more, because it had been slow.
+    pub dns_anew: Option<Duration>,
     /// The addresses that the name has, where it was resolved here.
     pub found: Vec<IpAddr>,
     /// Whether a proxy on the way carries it, so that names and addresses are that one's.

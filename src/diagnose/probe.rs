@@ -18,6 +18,7 @@ use crate::agent::route::Route;
 use crate::agent::tap::Tap;
 use crate::agent::tls::{Session, Trust, handshake};
 use crate::agent::websocket::{Cut, EXCHANGE, Exchange, NoUpgrade, WebSocket};
+use crate::cause::Cause;
 use crate::policy::Category;
 use crate::target::{Authority, Target};
 
@@ -73,6 +74,9 @@ impl Probe<'_> {
                 seen.end = Some(End::NoUpgrade(how));
             }
         }
+        if is_slow(seen.trace.dns) && matches!(seen.end, Some(End::Answered(_))) {
+            seen.dns_anew = self.route.time_dns_anew(target).await;
+        }
         // Files are fetched at once; everything else may pause.
         let pauses = !matches!(endpoint.category, Category::Static | Category::Attachments);
         if let (Some(hold), Some(End::Answered(_)), true) = (self.hold, &seen.end, pauses) {
@@ -99,7 +103,7 @@ impl Probe<'_> {
     ) -> Box<Seen> {
         let mut seen = Box::new(Seen::default());
         let until = tokio::time::Instant::now() + limit;
-        let end = match timeout_at(until, self.walk(target, endpoint, ask, &mut seen)).await {
+        let end = match timeout_at(until, Box::pin(self.walk(target, endpoint, ask, &mut seen))).await {
             Ok(end) => end,
             Err(_) => End::Late(limit),
         };
@@ -283,6 +287,11 @@ fn upgrade() -> String {
     format!(
         "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
     )
+}
+
+fn is_slow(dns: Option<Duration>) -> bool {
+    let threshold = Cause::DnsSlow.about().threshold;
+    dns.is_some_and(|took| threshold.is_some_and(|threshold| threshold.judge(took).is_some()))
 }
 
 /// Whether a certificate fails by the time alone, as far as it was looked at.

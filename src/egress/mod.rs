@@ -162,7 +162,7 @@ impl Egress {
         let (stream, address) = connected.map_err(failed)?;
         trace.address = Some(address);
         let Some(parent) = parent else { return Ok(Upstream::Tcp(stream)) };
-        let limit = self.connect_timeout;
+        let limit = parent.patience(self.connect_timeout);
         // A box, for few need this and its state is large.
         let opened = Box::pin(parent.open(stream, target, (dialled + limit).into(), limit)).await;
         trace.connect = Some(dialled.elapsed());
@@ -271,6 +271,11 @@ impl Egress {
                 Either::Right((Err(error), first)) => first.await.map_err(|e| e.or_better(error)),
             },
         }
+    }
+
+    /// The address that stands for a target by `egress.connect_to`.
+    pub(crate) fn fixed(&self, target: &Target) -> Option<SocketAddr> {
+        self.connect_to.address_for(target)
     }
 
     /// What leads to a target: what [`Egress::reach`] goes by.

@@ -42,6 +42,8 @@ pub(crate) struct Parent {
     only: Vec<Pattern>,
     credentials: Option<Credentials>,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    /// How long its answer may take, the dial included; none: as long as the dial alone.
+    patience: Option<Duration>,
 }
 
 /// Whether a parent with this `egress.proxy_for` carries a host; an empty list is all hosts.
@@ -66,18 +68,23 @@ impl Parent {
             true => Some(secured(&url, authorities(ca)?).map_err(|why| format!("egress.proxy: {why}"))?),
             false => None,
         };
-        Ok(Self { url, only, credentials, tls })
+        Ok(Self { url, only, credentials, tls, patience: None })
     }
 
     /// A proxy that carries every host and that no key of the configuration names. `login` is
-    /// `user:password`.
+    /// `user:password`. Once it has taken the connection, its answer is waited for as long as `patience`.
     ///
     /// # Errors
     /// In words, never with what `login` holds.
-    pub(crate) fn given(url: ParentUrl, login: Option<&str>, roots: RootCertStore) -> Result<Self, String> {
+    pub(crate) fn given(
+        url: ParentUrl,
+        login: Option<&str>,
+        roots: RootCertStore,
+        patience: Duration,
+    ) -> Result<Self, String> {
         let credentials = login.map(|login| Credentials::parse(login.as_bytes())).transpose()?;
         let tls = if url.https { Some(secured(&url, roots)?) } else { None };
-        Ok(Self { url, only: Vec::new(), credentials, tls })
+        Ok(Self { url, only: Vec::new(), credentials, tls, patience: Some(patience) })
     }
 
     pub(crate) fn url(&self) -> &ParentUrl {
@@ -97,6 +104,11 @@ impl Parent {
     /// Whether a host goes through it.
     pub(super) fn takes(&self, host: &Host) -> bool {
         carries(&self.only, host)
+    }
+
+    /// How long the dial and its answer may take together, where the dial alone has this limit.
+    pub(super) fn patience(&self, dial: Duration) -> Duration {
+        self.patience.unwrap_or(dial)
     }
 
     pub(super) fn error(&self, failure: Failure) -> ParentError {

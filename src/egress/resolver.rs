@@ -258,6 +258,17 @@ impl Resolver {
     }
 }
 
+impl Resolver {
+    /// How long DNS takes for a name that is asked for anew, whatever the cache has; none where no
+    /// answer comes.
+    pub(crate) async fn time_anew(&self, name: &str) -> Option<Duration> {
+        let sources = self.0.sources.load_full();
+        let asked = tokio::time::Instant::now();
+        let answer = sources.stub.lookup(name, asked + sources.stub.whole()).await;
+        answer.is_ok().then(|| asked.elapsed())
+    }
+}
+
 impl Sources {
     fn pending(&self) -> MutexGuard<'_, HashMap<Box<str>, Shared<BoxFuture<'static, Resolved>>>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
