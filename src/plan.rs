@@ -119,6 +119,7 @@ pub(crate) fn parent(config: &Config) -> Result<Option<Parent>, String> {
         only: egress.proxy_for.clone(),
         credentials: egress.proxy_credentials.as_deref(),
         ca: egress.proxy_ca.as_deref(),
+        name: &config.proxy.name,
     })
     .map(Some)
 }

@@ -52,7 +52,7 @@ impl<'a> Route<'a> {
     /// See [`Unreached`].
     pub(crate) async fn open(&self, target: &Target, trace: &mut Trace) -> Result<Box<dyn Io>, Unreached> {
         let way = self.via.as_ref().unwrap_or(self.egress);
-        Ok(match Box::pin(way.reach(target, self.own, trace)).await? {
+        Ok(match Box::pin(way.reach(target, None, self.own, trace)).await? {
             Upstream::Tcp(stream) => Box::new(stream),
             Upstream::Tls(stream) => Box::new(stream),
         })

@@ -237,6 +237,10 @@ fn of_unreached(why: &Unreached) -> Found {
                 format!("the proxy on the way is at {}, and that is this proxy itself", way.address),
             ),
         },
+        Unreached::Circle(circle) => failed(
+            Cause::ProxyUnreachable,
+            format!("the proxies on the way form a circle, of which {} is the next", circle.parent),
+        ),
         Unreached::Dial(error) => of_dial(error, &[]),
         Unreached::Parent(error) => of_proxy(&error.url.to_string(), error.authenticated, &error.failure),
     }
@@ -330,6 +334,7 @@ fn of_status(status: u16, told: Option<&Told>) -> Cause {
                 Some(("connection_timeout", _)) => Cause::TcpTimeout,
                 Some(("connection_terminated", _)) => Cause::TcpReset,
                 Some(("connection_limit_reached", _)) => Cause::ProxyLimit,
+                Some(("proxy_loop_detected", _)) => Cause::ProxyUnreachable,
                 _ if status == 504 => Cause::TcpTimeout,
                 _ => Cause::TcpUnreachable,
             }

@@ -74,6 +74,14 @@ impl Told {
     }
 }
 
+impl Failure {
+    /// Whether the parent, or one behind it, found that the request goes in a circle (RFC 9209 section 2.3).
+    #[must_use]
+    pub fn is_circle(&self) -> bool {
+        matches!(self, Self::Refused { told: Some(told), .. } if told.error == "proxy_loop_detected")
+    }
+}
+
 impl ParentError {
     /// What an administrator does next.
     pub fn remedy(&self) -> &'static str {
@@ -89,6 +97,9 @@ impl ParentError {
             }
             Failure::Lost(_) => "look into the parent's log; it may not let this machine in",
             Failure::Oversized | Failure::Foreign(_) => "check scheme and port in egress.proxy",
+            failure if failure.is_circle() => {
+                "correct egress.proxy here or at a parent: the last proxy of a chain has none, and leads to the internet"
+            }
             Failure::Refused { status: 407, .. } if self.authenticated => {
                 "correct user:password in the file of egress.proxy_credentials, and reload"
             }
@@ -115,6 +126,9 @@ impl fmt::Display for ParentError {
             Failure::Lost(how) => write!(f, " gave no answer: {how}"),
             Failure::Oversized => f.write_str(" answered with too large a header"),
             Failure::Foreign(what) => write!(f, " doesn't speak HTTP/1.1: it answered {what}"),
+            Failure::Refused { status, words, .. } if self.failure.is_circle() => {
+                write!(f, " leads in a circle of proxies: it answered {status} {words}")
+            }
             Failure::Refused { status, words, offers, .. } => {
                 write!(f, " answered {status}")?;
                 if !words.is_empty() {

@@ -11,6 +11,7 @@ pub(crate) mod own;
 pub(crate) mod parent;
 pub mod resolver;
 pub mod url;
+mod via;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -33,6 +34,7 @@ use failure::{Failure, ParentError};
 use own::Own;
 use parent::Parent;
 use resolver::{Addresses, ResolveError, Resolver, Rest};
+use url::ParentUrl;
 
 /// The section `[egress]` in force, with the resolver.
 pub(crate) struct Egress {
@@ -79,6 +81,8 @@ pub enum Unreached {
     Barred(Barred),
     /// The way leads back to this process.
     Own(Loop),
+    /// Parent proxies have brought the request back here.
+    Circle(Circle),
     Dial(DialError),
     Parent(Box<ParentError>),
 }
@@ -88,6 +92,15 @@ pub enum Unreached {
 pub struct Loop {
     pub address: SocketAddr,
     pub by: Lead,
+}
+
+/// A circle of parent proxies.
+#[derive(Debug)]
+pub struct Circle {
+    /// The next one from here.
+    pub parent: ParentUrl,
+    /// What those on the way call themselves, as far as they do.
+    pub names: Vec<String>,
 }
 
 /// What led to an address.
@@ -104,12 +117,14 @@ pub enum Lead {
 impl Egress {
     /// Resolves, judges and dials. The address that was judged is the one that is dialled. Behind a
     /// parent proxy it is the parent's address that is dialled, and no name but its own is resolved.
+    /// `via` are the proxies that the request has come through, as the field of that name says.
     ///
     /// # Errors
     /// See [`Unreached`].
     pub(crate) async fn reach(
         &self,
         target: &Target,
+        via: Option<&str>,
         own: &Own,
         trace: &mut Trace,
     ) -> Result<Upstream, Unreached> {
@@ -123,6 +138,9 @@ impl Egress {
             one[0] = fixed;
             Cow::Borrowed(&one)
         } else if let Some(through) = self.parent_for(&target.host) {
+            if let Some(names) = via.and_then(|via| own.mark.since(via)) {
+                return Err(Unreached::Circle(Circle { parent: through.url().clone(), names }));
+            }
             parent = Some(through);
             let (addresses, late) = self.addresses_of(through, target, own, trace).await?;
             rest = late;
@@ -163,8 +181,9 @@ impl Egress {
         trace.address = Some(address);
         let Some(parent) = parent else { return Ok(Upstream::Tcp(stream)) };
         let limit = parent.patience(self.connect_timeout);
+        let via = own.mark.via(parent.name(), via);
         // A box, for few need this and its state is large.
-        let opened = Box::pin(parent.open(stream, target, (dialled + limit).into(), limit)).await;
+        let opened = Box::pin(parent.open(stream, target, &via, (dialled + limit).into(), limit)).await;
         trace.connect = Some(dialled.elapsed());
         opened.map_err(|failure| of(parent, failure))
     }

@@ -1,27 +1,32 @@
 //! The proxy as its own target: the addresses at which this process listens, and whether an address leads
-//! there. Checked before the dial, by asking the kernel which addresses are this machine's.
+//! there, checked before the dial by asking the kernel which addresses are this machine's; and its mark,
+//! by which it knows a request of its own that other proxies bring back.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::via::Mark;
 use crate::address;
 
-/// The addresses that this process listens on.
+/// What this process knows itself by.
 #[derive(Default)]
-pub(crate) struct Own(ArcSwap<Vec<SocketAddr>>);
+pub(crate) struct Own {
+    listeners: ArcSwap<Vec<SocketAddr>>,
+    pub(super) mark: Mark,
+}
 
 impl Own {
     /// Puts other addresses in force. The port of each is the real one, never 0.
     pub(crate) fn set(&self, addresses: Vec<SocketAddr>) {
-        self.0.store(Arc::new(addresses));
+        self.listeners.store(Arc::new(addresses));
     }
 
     /// Whether a connection to `address` would end at this very process. Compares a short list, and makes
     /// system calls only where the port is one of this process.
     pub(crate) fn is(&self, address: SocketAddr) -> bool {
-        let own = self.0.load();
+        let own = self.listeners.load();
         let listeners = || own.iter().filter(|listener| listener.port() == address.port());
         // First the port: mostly no listener has it.
         listeners().next().is_some()

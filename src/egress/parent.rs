@@ -34,6 +34,8 @@ pub(crate) struct Options<'a> {
     pub credentials: Option<&'a Path>,
     /// Authorities for its certificate, PEM; none: those of the system.
     pub ca: Option<&'a Path>,
+    /// What this deployment calls itself to it: `proxy.name`.
+    pub name: &'a str,
 }
 
 /// A parent proxy in force.
@@ -44,6 +46,7 @@ pub(crate) struct Parent {
     tls: Option<(TlsConnector, ServerName<'static>)>,
     /// How long its answer may take, the dial included; none: as long as the dial alone.
     patience: Option<Duration>,
+    name: Box<str>,
 }
 
 /// Whether a parent with this `egress.proxy_for` carries a host; an empty list is all hosts.
@@ -57,7 +60,7 @@ impl Parent {
     /// # Errors
     /// What is wrong, with the key and the file; never what a file of credentials holds.
     pub(crate) fn load(options: Options<'_>) -> Result<Self, String> {
-        let Options { url, only, credentials, ca } = options;
+        let Options { url, only, credentials, ca, name } = options;
         let credentials = credentials
             .map(|path| {
                 Credentials::read(path)
@@ -68,7 +71,7 @@ impl Parent {
             true => Some(secured(&url, authorities(ca)?).map_err(|why| format!("egress.proxy: {why}"))?),
             false => None,
         };
-        Ok(Self { url, only, credentials, tls, patience: None })
+        Ok(Self { url, only, credentials, tls, name: name.into(), patience: None })
     }
 
     /// A proxy that carries every host and that no key of the configuration names. `login` is
@@ -84,7 +87,7 @@ impl Parent {
     ) -> Result<Self, String> {
         let credentials = login.map(|login| Credentials::parse(login.as_bytes())).transpose()?;
         let tls = if url.https { Some(secured(&url, roots)?) } else { None };
-        Ok(Self { url, only: Vec::new(), credentials, tls, patience: Some(patience) })
+        Ok(Self { url, only: Vec::new(), credentials, tls, name: "ccpgate".into(), patience: Some(patience) })
     }
 
     pub(crate) fn url(&self) -> &ParentUrl {
@@ -94,6 +97,11 @@ impl Parent {
     /// The hosts that go through it; none: all.
     pub(crate) fn only(&self) -> &[Pattern] {
         &self.only
+    }
+
+    /// What this deployment calls itself to it.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// What is worth a warning.
@@ -124,18 +132,19 @@ impl Parent {
         &self,
         stream: TcpStream,
         target: &Target,
+        via: &str,
         deadline: Instant,
         limit: Duration,
     ) -> Result<Upstream, Failure> {
         let opening = async {
             let Some((connector, name)) = &self.tls else {
                 let mut stream = stream;
-                self.ask(&mut stream, target).await?;
+                self.ask(&mut stream, target, via).await?;
                 return Ok(Upstream::Tcp(stream));
             };
             let stream = connector.connect(name.clone(), stream).await;
             let mut stream = Box::new(stream.map_err(|error| no_tls(&error))?);
-            self.ask(&mut *stream, target).await?;
+            self.ask(&mut *stream, target, via).await?;
             Ok(Upstream::Tls(TlsWire::new(*stream)))
         };
         timeout_at(deadline, opening).await.unwrap_or(Err(Failure::Silent(limit)))
@@ -145,10 +154,11 @@ impl Parent {
         &self,
         stream: &mut S,
         target: &Target,
+        via: &str,
     ) -> Result<(), Failure> {
         let version = crate::VERSION;
         let mut request = Zeroizing::new(format!(
-            "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: ccpgate/{version}\r\nVia: 1.1 ccpgate\r\n"
+            "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: ccpgate/{version}\r\nVia: {via}\r\n"
         ));
         if let Some(credentials) = &self.credentials {
             request.push_str("Proxy-Authorization: Basic ");

@@ -59,8 +59,8 @@ fn negotiate<C: Wire>(
                 Ok(Err(_)) | Err(_) => Next::End,
             };
             let Answer { answer, request, rest } = match next {
-                Next::Tunnel(target, early) => {
-                    return connect(client, &peer, &shared, snapshot, target, early).await;
+                Next::Tunnel(asked, early) => {
+                    return connect(client, &peer, &shared, snapshot, asked, early).await;
                 }
                 Next::Answer(answer) => *answer,
                 Next::Refusal { refusal, target, head_only } => {
@@ -87,8 +87,9 @@ fn negotiate<C: Wire>(
 
 /// What follows from a head.
 enum Next {
-    /// A tunnel. The bytes came with the request and belong to the tunnel.
-    Tunnel(Target, Vec<u8>),
+    /// A tunnel to this target, for a request that came through these proxies. The bytes came with it and
+    /// belong to the tunnel.
+    Tunnel((Target, Option<Box<str>>), Vec<u8>),
     /// Boxed: an answer is rare and large, everything else is small.
     Answer(Box<Answer>),
     Refusal {
@@ -143,7 +144,7 @@ fn consider(
 ) -> Next {
     if &*request.method == "CONNECT" {
         return match session::asked(admitted, &request.target, request.body) {
-            Ok(target) => Next::Tunnel(target, rest),
+            Ok(target) => Next::Tunnel((target, request.via), rest),
             Err((refusal, target)) => Next::refusal(refusal, target),
         };
     }
@@ -163,14 +164,14 @@ fn connect<C: Wire>(
     peer: &Peer,
     shared: &Arc<Shared>,
     snapshot: Arc<Snapshot>,
-    target: Target,
+    (target, via): (Target, Option<Box<str>>),
     early: Vec<u8>,
 ) -> impl Future<Output = Option<Box<Tunnel<C>>>> + Send {
     async move {
         let busy = shared.drain.busy();
         // Only a look at the socket shows that a client leaves while its target is dialled.
         let reached = match session::decide(peer, &shared.journal, &snapshot, target) {
-            Ok(record) => session::reach(record, shared, pin!(client.gone())).await,
+            Ok(record) => session::reach(record, via.as_deref(), shared, pin!(client.gone())).await,
             Err(refused) => Err(refused),
         };
         let (mut record, upstream) = match reached {

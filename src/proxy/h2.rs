@@ -160,7 +160,7 @@ async fn negotiate(
         let _ = poll_fn(|cx| respond.poll_reset(cx)).await;
     };
     let reached = match session::decide(&peer, &shared.journal, &snapshot, target) {
-        Ok(record) => session::reach(record, &shared, pin!(gone)).await,
+        Ok(record) => session::reach(record, via(&parts.headers).as_deref(), &shared, pin!(gone)).await,
         Err(refused) => Err(refused),
     };
     let (mut record, upstream) = match reached {
@@ -189,6 +189,16 @@ fn header_list(parts: &http::request::Parts) -> usize {
     uri + fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum::<usize>()
 }
 
+/// The proxies that a request came through.
+fn via(fields: &http::HeaderMap) -> Option<String> {
+    let values: Vec<_> = fields
+        .get_all(http::header::VIA)
+        .iter()
+        .map(|value| String::from_utf8_lossy(value.as_bytes()))
+        .collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
 /// The request as the h1 side would have read it. `https` in `:scheme` is this server itself; what
 /// is to be fetched for the client has `http`.
 fn as_h1(parts: &http::request::Parts) -> head::Request {
@@ -201,6 +211,7 @@ fn as_h1(parts: &http::request::Parts) -> head::Request {
         method: parts.method.as_str().into(),
         target: target.into(),
         host: parts.uri.authority().map(|a| a.as_str().into()),
+        via: None,
         body: false,
         close: false,
     }

@@ -27,6 +27,8 @@ pub struct Request {
     pub target: Box<str>,
     /// The value of `Host`, only to name the proxy in a PAC file.
     pub host: Option<Box<str>>,
+    /// The values of `Via`: the proxies that a CONNECT came through.
+    pub via: Option<Box<str>>,
     /// The request announces a body; this proxy takes none.
     pub body: bool,
     /// The client wants the connection closed after the answer.
@@ -154,6 +156,7 @@ fn in_parts(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<Request,
         method: request.method.unwrap_or_default().into(),
         target: target.into(),
         host: None,
+        via: None,
         body: false,
         close: request.version == Some(0),
     };
@@ -171,6 +174,10 @@ fn in_parts(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<Request,
             understood.body = true;
         } else if name.eq_ignore_ascii_case("host") {
             understood.host = std::str::from_utf8(field.value).ok().map(Into::into);
+        } else if name.eq_ignore_ascii_case("via") {
+            let value = String::from_utf8_lossy(field.value);
+            let before = understood.via.take();
+            understood.via = Some(before.map_or(value.as_ref().into(), |b| format!("{b}, {value}").into()));
         } else if name.eq_ignore_ascii_case("connection") {
             let close = |token: &[u8]| token.trim_ascii().eq_ignore_ascii_case(b"close");
             understood.close |= field.value.split(|b| *b == b',').any(close);

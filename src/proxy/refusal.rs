@@ -11,7 +11,7 @@ use crate::address::{Barred, Special};
 use crate::egress::dialer::DialError;
 use crate::egress::failure::{Failure, ParentError};
 use crate::egress::resolver::ResolveError;
-use crate::egress::{Lead, Loop, Unreached};
+use crate::egress::{Circle, Lead, Loop, Unreached};
 use crate::journal::id::RequestId;
 use crate::outcome::{Denial, Outcome};
 use crate::policy::Reason;
@@ -43,6 +43,8 @@ pub enum Refusal {
     Draining,
     Dns(ResolveError),
     Dial(DialError),
+    /// Parent proxies have brought the request back here.
+    Circle(Circle),
     /// No tunnel through the parent proxy.
     Parent(Box<ParentError>),
 }
@@ -53,6 +55,7 @@ impl From<Unreached> for Refusal {
             Unreached::Dns(error) => Self::Dns(error),
             Unreached::Barred(barred) => Self::PrivateAddress(barred),
             Unreached::Own(way) => Self::Own(way),
+            Unreached::Circle(circle) => Self::Circle(circle),
             Unreached::Dial(error) => Self::Dial(error),
             Unreached::Parent(error) => Self::Parent(error),
         }
@@ -80,7 +83,7 @@ impl Refusal {
             Self::Overload(_) | Self::Dial(DialError::Exhausted(_)) => Denial::Overload,
             Self::Draining => Denial::Draining,
             Self::Dns(_) => return Counted::Failed(Outcome::Dns),
-            Self::Dial(_) => return Counted::Failed(Outcome::Connect),
+            Self::Dial(_) | Self::Circle(_) => return Counted::Failed(Outcome::Connect),
             Self::Parent(error) => match error.failure {
                 Failure::Dns(_) => return Counted::Failed(Outcome::Dns),
                 Failure::Dial(DialError::Exhausted(_)) => Denial::Overload,
@@ -111,10 +114,13 @@ impl Refusal {
             Self::Draining => (503, "Service Unavailable", "proxy_internal_response"),
             Self::Dns(error) => of_dns(error),
             Self::Dial(error) => of_dial(error),
+            // RFC 9209 section 2.3.
+            Self::Circle(_) => (502, "Bad Gateway", "proxy_loop_detected"),
             Self::Parent(error) => match &error.failure {
                 Failure::Dns(error) => of_dns(error),
                 Failure::Dial(error) => of_dial(error),
                 Failure::Silent(_) => (504, "Gateway Timeout", "connection_timeout"),
+                failure if failure.is_circle() => (502, "Bad Gateway", "proxy_loop_detected"),
                 Failure::Refused { .. } => (502, "Bad Gateway", "connection_refused"),
                 Failure::Tls { certificate: true, .. } => (502, "Bad Gateway", "tls_certificate_error"),
                 Failure::Tls { .. } => (502, "Bad Gateway", "tls_protocol_error"),
@@ -182,6 +188,12 @@ impl Refusal {
             Self::Draining => "this proxy is shutting down".into(),
             Self::Dns(error) => format!("DNS look-up failed: {error}"),
             Self::Dial(error) => error.to_string(),
+            Self::Circle(Circle { parent, names }) => {
+                let named = names.iter().map(|name| format!("\"{name}\""));
+                let named = named.collect::<Vec<_>>().join(", ");
+                let by = if named.is_empty() { String::new() } else { format!(" (by way of {named})") };
+                format!("egress.proxy leads in a circle: this proxy, {parent}{by}, and this proxy again")
+            }
             Self::Parent(error) => error.to_string(),
         }
     }
@@ -253,6 +265,10 @@ impl Refusal {
             Self::Draining => "use the next proxy of the PAC file".into(),
             Self::Dns(_) => {
                 "check from this machine that dns.servers, or those of the system, know the name".into()
+            }
+            Self::Circle(_) => {
+                "correct egress.proxy here or at a parent: the last proxy of a chain has none, and leads to the internet"
+                    .into()
             }
             Self::Dial(_) => "check this machine's firewall for outgoing TCP to this address".into(),
             Self::Parent(error) => error.remedy().into(),

@@ -153,18 +153,20 @@ pub(crate) fn decide(
     if refusal.is_some() { Err(Refused { refusal, record }) } else { Ok(record) }
 }
 
-/// Connects to the target: resolve, judge, dial. `gone` ends it early.
+/// Connects to the target: resolve, judge, dial. `via` are the proxies that the request came
+/// through; `gone` ends it early.
 ///
 /// # Errors
 /// With the refusal to answer, or none when the client has gone.
 pub(crate) async fn reach(
     mut record: Box<Record>,
+    via: Option<&str>,
     shared: &Shared,
     gone: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> Result<(Box<Record>, Upstream), Refused> {
     let (target, snapshot, trace) = record.way();
     // A box of its own, gone before the answer: see `h1::negotiate`.
-    let reaching = Box::pin(snapshot.egress.reach(target, &shared.own, trace));
+    let reaching = Box::pin(snapshot.egress.reach(target, via, &shared.own, trace));
     let reached = tokio::select! {
         biased;
         reached = reaching => reached.map_err(|why| Some(Refusal::from(why))),

@@ -333,6 +333,7 @@ fn any_head() -> impl Strategy<Value = (Vec<u8>, Request)> {
                 method: method.into(),
                 target: target.into(),
                 host: host.map(Into::into),
+                via: None,
                 body: false,
                 close: minor == 0,
             };

@@ -3,6 +3,7 @@
 
 mod answers;
 mod asked;
+mod circle;
 mod credentials;
 mod real;
 mod secure;
