@@ -12,6 +12,13 @@ const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const STUN_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 /// The longest method that a request may begin with, and its blank.
 const METHOD: usize = 12;
+/// What begins a request whatever follows. Others do before a path, a star or a URL: `OPTIONS` is SIP's,
+/// too, and mail and file transfer speak in such words.
+const METHODS: [&[u8]; 8] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"TRACE", b"PATCH"];
+const OF_SMTP: [&[u8]; 5] = [b"EHLO", b"HELO", b"LHLO", b"MAIL", b"RCPT"];
+/// The first words of both; one look can't tell them apart.
+const OF_FTP_AND_POP3: [&[u8]; 8] = [b"USER", b"AUTH", b"FEAT", b"SYST", b"CAPA", b"STLS", b"APOP", b"PASS"];
+const OF_IMAP: [&[u8]; 6] = [b"CAPABILITY", b"LOGIN", b"STARTTLS", b"AUTHENTICATE", b"NOOP", b"ID"];
 
 /// A protocol that is known by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +33,10 @@ pub(crate) enum Spoken {
     Ssh,
     Stun,
     Rdp,
+    Smtp,
+    FtpOrPop3,
+    Imap,
+    Sip,
 }
 
 /// The protocol of these first bytes; `Err` says whether more of them could still decide it.
@@ -51,17 +62,56 @@ pub(crate) fn recognise(bytes: &[u8]) -> Result<Spoken, More> {
             return Ok(spoken);
         }
     }
-    let letters = bytes.iter().take_while(|b| b.is_ascii_uppercase() || **b == b'-').count();
-    let method = letters >= 3 && bytes.get(letters) == Some(&b' ') && !begins(b"PRI ");
-    if method {
-        return Ok(Spoken::Http);
+    if bytes.is_empty() || may_begin(PROXY_V2) || may_begin(b"PRI * HTTP/2") {
+        return Err(More::MayTell);
     }
-    let undecided = may_begin(PROXY_V2)
-        || may_begin(b"PRI * HTTP/2")
-        || bytes.is_empty()
-        || letters == bytes.len() && letters < METHOD
-        || matches!(bytes, [0 | 1 | 3, ..]) && bytes.len() < 8;
-    Err(if undecided { More::MayTell } else { More::WontTell })
+    let letters = bytes.iter().take_while(|b| b.is_ascii_uppercase() || **b == b'-').count();
+    if letters == bytes.len() && letters < METHOD {
+        return Err(More::MayTell);
+    }
+    if letters >= 3 && !begins(b"PRI ") {
+        return in_words(&bytes[..letters], &bytes[letters..]);
+    }
+    if let Some(told) = of_imap(bytes) {
+        return told;
+    }
+    Err(if matches!(bytes, [0 | 1 | 3, ..]) && bytes.len() < 8 { More::MayTell } else { More::WontTell })
+}
+
+/// What begins with a word in capitals.
+fn in_words(word: &[u8], rest: &[u8]) -> Result<Spoken, More> {
+    match rest {
+        [b' ', ..] if METHODS.contains(&word) => return Ok(Spoken::Http),
+        [b' ' | b'\r' | b'\n', ..] if OF_SMTP.contains(&word) => return Ok(Spoken::Smtp),
+        [b' ' | b'\r' | b'\n', ..] if OF_FTP_AND_POP3.contains(&word) => return Ok(Spoken::FtpOrPop3),
+        [b' ', b'/' | b'*', ..] => return Ok(Spoken::Http),
+        [b' ', ..] => {}
+        _ => return Err(More::WontTell),
+    }
+    let begun = |with: &[u8]| rest[1..].iter().zip(with).all(|(a, b)| a.eq_ignore_ascii_case(b));
+    let told = [(&b"http"[..], Spoken::Http), (b"sip:", Spoken::Sip), (b"sips:", Spoken::Sip)];
+    match told.into_iter().find(|(with, _)| begun(with)) {
+        Some((with, spoken)) if rest.len() > with.len() => Ok(spoken),
+        Some(_) => Err(More::MayTell),
+        None => Err(More::WontTell),
+    }
+}
+
+/// IMAP's commands follow a tag that clients count: `a1 LOGIN`, `A001 CAPABILITY`, `3 NOOP`.
+fn of_imap(bytes: &[u8]) -> Option<Result<Spoken, More>> {
+    let letters = bytes.iter().take_while(|b| b.is_ascii_alphabetic()).count();
+    let digits = bytes[letters..].iter().take_while(|b| b.is_ascii_digit()).count();
+    if letters > 4 || digits > 8 {
+        return None;
+    }
+    let Some((b' ', command)) = bytes[letters + digits..].split_first() else {
+        return (letters + digits == bytes.len()).then_some(Err(More::MayTell));
+    };
+    // As far as it is there: the tag may leave little room for it.
+    let begun = |with: &[u8]| command.iter().zip(with).all(|(a, b)| a.eq_ignore_ascii_case(b));
+    (digits > 0).then_some(())?;
+    let with = OF_IMAP.into_iter().find(|with| begun(with))?;
+    Some(if command.len() >= with.len().min(4) { Ok(Spoken::Imap) } else { Err(More::MayTell) })
 }
 
 /// Whether more bytes could decide it.
@@ -96,7 +146,40 @@ impl Spoken {
                 "a STUN message (TURN over TCP): media does not go through an HTTP proxy, open UDP 3478 for it"
             }
             (Self::Rdp, _) => "a remote desktop (RDP) greeting: no such server is here",
+            (Self::Smtp, _) => "an SMTP greeting: no mail server is here",
+            (Self::FtpOrPop3, _) => "an FTP or POP3 command: no such server is here",
+            (Self::Imap, _) => "an IMAP command: no mail server is here",
+            (Self::Sip, _) => "a SIP message: calls of that kind do not go through an HTTP proxy",
         }
+    }
+
+    /// What speaks in a tunnel, where TLS is asked for; none of TLS itself.
+    const fn in_tunnel(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Tls => return None,
+            Self::Http | Self::Http2 => "HTTP without TLS",
+            Self::ProxyV1 | Self::ProxyV2 => "a PROXY protocol header",
+            Self::Socks4 | Self::Socks5 => "SOCKS",
+            Self::Ssh => "SSH",
+            Self::Stun => "STUN (TURN over TCP)",
+            Self::Rdp => "remote desktop (RDP)",
+            Self::Smtp => "SMTP",
+            Self::FtpOrPop3 => "FTP or POP3",
+            Self::Imap => "IMAP",
+            Self::Sip => "SIP",
+        })
+    }
+}
+
+/// Why a tunnel's first bytes don't pass, with what they are where that can be told.
+pub(crate) fn no_hello(what: &str, bytes: &[u8]) -> String {
+    match recognise(bytes).ok().and_then(Spoken::in_tunnel) {
+        Some(spoken) => format!("{what}: this is {spoken}"),
+        // Protocols in which the server speaks first wait like this.
+        None if bytes.is_empty() => {
+            format!("{what}: it may wait for a greeting, as of an SMTP, FTP, IMAP or database server")
+        }
+        None => what.to_owned(),
     }
 }
 
@@ -104,7 +187,7 @@ impl Spoken {
 mod tests {
     use super::*;
 
-    const GREETINGS: [(&[u8], Spoken); 14] = [
+    const GREETINGS: [(&[u8], Spoken); 28] = [
         (&[0x16, 3, 1, 2, 0, 1], Spoken::Tls),
         (b"CONNECT good.example:443 HTTP/1.1\r\n", Spoken::Http),
         (b"GET / HTTP/1.1\r\n", Spoken::Http),
@@ -119,6 +202,20 @@ mod tests {
         (&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 9, 9], Spoken::Stun),
         (&[0, 3, 0, 8, 0x21, 0x12, 0xa4, 0x42, 9, 9], Spoken::Stun),
         (&[3, 0, 0, 19, 14, 0xe0], Spoken::Rdp),
+        (b"OPTIONS * HTTP/1.1\r\n", Spoken::Http),
+        (b"PROPFIND /dav HTTP/1.1\r\n", Spoken::Http),
+        (b"PURGE http://good.example/ HTTP/1.1\r\n", Spoken::Http),
+        (b"EHLO desk.example\r\n", Spoken::Smtp),
+        (b"HELO\r\n", Spoken::Smtp),
+        (b"USER anonymous\r\n", Spoken::FtpOrPop3),
+        (b"AUTH TLS\r\n", Spoken::FtpOrPop3),
+        (b"CAPA\r\n", Spoken::FtpOrPop3),
+        (b"a1 LOGIN agent secret\r\n", Spoken::Imap),
+        (b"A001 CAPABILITY\r\n", Spoken::Imap),
+        (b"0007 id nil\r\n", Spoken::Imap),
+        (b"OPTIONS sip:good.example SIP/2.0\r\n", Spoken::Sip),
+        (b"REGISTER sip:good.example SIP/2.0\r\n", Spoken::Sip),
+        (b"INVITE sips:agent@good.example SIP/2.0\r\n", Spoken::Sip),
     ];
 
     #[test]
@@ -158,6 +255,13 @@ mod tests {
             b"\0\0\0\x85\xffSMB",
             b"ABCDEFGHIJKLMNOPQRST",
             b"PRIME\t",
+            b"220 mail.example ESMTP",
+            b"+OK ready",
+            b"* OK ready",
+            b"NICK agent\r\n",
+            b"QUIT\r\n",
+            b"a1 b2",
+            b"220 \r\n",
         ] {
             assert_eq!(recognise(bytes), Err(More::WontTell), "{bytes:?}");
         }

@@ -16,6 +16,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::admission::Peer;
 use super::answer::Plain;
+use super::recognise::no_hello;
 use super::record::Record;
 use super::refusal::{Counted, Refusal};
 use super::shared::Shared;
@@ -284,7 +285,7 @@ fn hold<C: Wire, U: Wire>(
         debug_assert!(held.len() <= MAX_HELLO + scratch::SIZE);
         let fault = match verdict {
             Verdict::Pass | Verdict::Incomplete => None,
-            Verdict::NotTls(what) => Some((WouldDeny::NotTls, Outcome::NotTls, what.to_owned())),
+            Verdict::NotTls(what) => Some((WouldDeny::NotTls, Outcome::NotTls, no_hello(what, &held))),
             Verdict::SniMismatch(name) => {
                 let named = name.unwrap_or_else(|| "no host".into());
                 let detail = format!("the ClientHello names {named}");

@@ -36,6 +36,12 @@ fn both_listeners_tell_what_came_in_the_same_words() {
         (b"SSH-2.0-OpenSSH_9.7\r\n", "an SSH greeting"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2 without TLS"),
         (b"\0\x03\0\x08\x21\x12\xa4\x42abcdefghijkl", "a STUN message"),
+        (b"EHLO desk.example\r\n", "an SMTP greeting"),
+        (b"USER anonymous\r\n", "an FTP or POP3 command"),
+        (b"CAPA\r\n", "an FTP or POP3 command"),
+        (b"a1 LOGIN agent secret\r\n", "an IMAP command"),
+        (b"REGISTER sip:good.example SIP/2.0\r\n\r\n", "a SIP message"),
+        (b"OPTIONS sip:good.example SIP/2.0\r\n\r\n", "a SIP message"),
     ] {
         let mut plain = proxy.connect();
         plain.send(bytes);
@@ -53,7 +59,7 @@ fn both_listeners_tell_what_came_in_the_same_words() {
         assert_eq!(on_plain["detail"], on_tls["error"]);
         assert_eq!(on_tls["cause"], "not_tls");
     }
-    proxy.metric_eventually(&failures("not_tls"), 7.0);
+    proxy.metric_eventually(&failures("not_tls"), 13.0);
     assert_eq!(proxy.metric(&failures("plain_http")), 0.0);
 }
 

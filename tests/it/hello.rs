@@ -271,6 +271,34 @@ fn what_is_no_client_hello_is_not_tls() {
     }
 }
 
+/// The line of such a tunnel says what it was, as far as its first bytes tell, and nothing that isn't so.
+#[test]
+fn what_speaks_instead_of_tls_is_told() {
+    let guarded = Guarded::new("sni");
+    let none = "the first bytes are no TLS handshake";
+    let after = |what: &str| format!("{none}: this is {what}");
+    for (bytes, detail) in [
+        (&b"SSH-2.0-OpenSSH_9.7\r\n"[..], after("SSH")),
+        (b"EHLO desk.example\r\n", after("SMTP")),
+        (b"USER anonymous\r\n", after("FTP or POP3")),
+        (b"a001 CAPABILITY\r\n", after("IMAP")),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", after("HTTP without TLS")),
+        (b"REGISTER sip:good.example SIP/2.0\r\n", after("SIP")),
+        (b"220 mail.example ESMTP\r\n", none.to_owned()),
+        (b"* OK IMAP4rev1 ready\r\n", none.to_owned()),
+        (b"\x4a\0\0\0\x0a8.0.36\0", none.to_owned()),
+        (b"", "the client sent nothing: it may wait for a greeting, as of an SMTP, FTP, IMAP or database server".into()),
+    ] {
+        let mut client = guarded.proxy.tunnel(TARGET);
+        client.send(bytes);
+        client.expect_gone();
+        let line = guarded.proxy.log_line("its end", |line| {
+            line["event"] == "tunnel" && line["client"] == client.local().to_string()
+        });
+        assert_eq!((&line["outcome"], &line["detail"]), (&"not_tls".into(), &detail.into()), "{line}");
+    }
+}
+
 #[test]
 fn silence_and_half_a_hello_are_not_tls_after_header_timeout() {
     let guarded = Guarded::new("sni");
