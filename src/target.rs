@@ -43,6 +43,45 @@ impl fmt::Display for Authority<'_> {
     }
 }
 
+/// The forms of a request target (RFC 9112 section 3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A path: for this server itself.
+    Origin,
+    /// A URL for the server to fetch; `tls` where its scheme is one for TLS.
+    Absolute { tls: bool },
+    /// `host:port`, which is for CONNECT.
+    Authority,
+    /// `*`, which is for OPTIONS.
+    Asterisk,
+    /// None of them.
+    None,
+}
+
+impl Form {
+    /// The form that a target has; whether its parts are good is not judged.
+    #[must_use]
+    pub fn of(target: &str) -> Self {
+        match target.split_once(':') {
+            _ if target.starts_with('/') => Self::Origin,
+            None if target == "*" => Self::Asterisk,
+            _ if Target::parse_authority(target.as_bytes()).is_ok() => Self::Authority,
+            Some((scheme, rest)) if is_scheme(scheme) && !rest.is_empty() => {
+                let tls = ["https", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+                Self::Absolute { tls }
+            }
+            _ => Self::None,
+        }
+    }
+}
+
+/// RFC 3986 section 3.1.
+pub(crate) fn is_scheme(text: &str) -> bool {
+    text.len() <= 16
+        && text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+}
+
 /// The path of a request target in origin form, which alone decides what a server of ours answers: neither
 /// a query, which people add to get past caches, nor a fragment, which belongs to the client (RFC 9110
 /// §7.1), is part of it.

@@ -20,15 +20,16 @@ use std::time::Duration;
 use std::{fs, io};
 
 use ccpgate::address::judge;
-use ccpgate::egress::failure::{Failure, ParentError};
+use ccpgate::egress::failure::{Failure, ParentError, Told};
 use ccpgate::egress::url::ParentUrl;
-use ccpgate::egress::{Lead, Loop};
+use ccpgate::egress::{Circle, Lead, Loop};
 use ccpgate::egress::{dialer::DialError, resolver::ResolveError};
 use ccpgate::journal::metrics::Metrics;
 use ccpgate::outcome::{Denial, Outcome};
 use ccpgate::policy::Reason;
 use ccpgate::proxy::admission::Limit;
 use ccpgate::proxy::refusal::Refusal;
+use ccpgate::target::Form;
 use serde_json::Value;
 use strum::VariantArray;
 
@@ -244,8 +245,10 @@ fn refusals() -> Vec<Refusal> {
         .collect();
     all.extend([
         Refusal::Client(address),
-        Refusal::Method { method: "GET".into(), https: false },
-        Refusal::Method { method: "GET".into(), https: true },
+        Refusal::Method { method: "GET".into(), form: Form::Absolute { tls: false } },
+        Refusal::Method { method: "GET".into(), form: Form::Absolute { tls: true } },
+        Refusal::Method { method: "GET".into(), form: Form::Authority },
+        Refusal::Method { method: "GET".into(), form: Form::Asterisk },
         Refusal::PrivateAddress(judge("10.0.0.1".parse().unwrap(), &[]).unwrap_err()),
         Refusal::Own(Loop { address, by: Lead::Name }),
         Refusal::Own(Loop { address, by: Lead::ConnectTo }),
@@ -275,7 +278,14 @@ fn refusals() -> Vec<Refusal> {
         Failure::Oversized,
         Failure::Foreign(String::new()),
         Failure::Refused { status: 403, words: String::new(), offers: Vec::new(), told: None },
+        Failure::Refused {
+            status: 502,
+            words: String::new(),
+            offers: Vec::new(),
+            told: Some(Told { error: "proxy_loop_detected".into(), rcode: None }),
+        },
     ];
+    all.push(Refusal::Circle(Circle { parent: url.clone(), names: Vec::new() }));
     all.extend(of_parent.map(|failure| {
         Refusal::Parent(Box::new(ParentError { url: url.clone(), authenticated: false, failure }))
     }));

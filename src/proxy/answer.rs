@@ -70,6 +70,16 @@ impl<'a> Plain<'a> {
         answer
     }
 
+    /// To `OPTIONS *`, which asks what there is on this server at all (RFC 9110 section 9.3.7): that
+    /// method is not.
+    pub(crate) fn options() -> Self {
+        let body = "ccpgate: OPTIONS is not served; there is CONNECT to allowed hosts, and GET and HEAD of /proxy.pac, \
+                    /wpad.dat and /readyz, which is for health checks\n";
+        let mut answer = Plain::text(405, "Method Not Allowed", body.into());
+        answer.fields.push(("Allow", "CONNECT, GET, HEAD".into()));
+        answer
+    }
+
     fn encode(&self, head_only: bool, close: bool) -> Vec<u8> {
         let mut text = format!("HTTP/1.1 {} {}\r\n", self.status, self.reason);
         for (name, value) in &self.fields {

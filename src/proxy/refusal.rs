@@ -15,6 +15,7 @@ use crate::egress::{Circle, Lead, Loop, Unreached};
 use crate::journal::id::RequestId;
 use crate::outcome::{Denial, Outcome};
 use crate::policy::Reason;
+use crate::target::Form;
 
 /// A request that gets no tunnel, with what its answer needs to know.
 #[derive(Debug)]
@@ -25,10 +26,10 @@ pub enum Refusal {
         rule: Option<String>,
     },
     Client(SocketAddr),
-    /// A request for a whole URL; `https` where that is one for TLS.
+    /// A request in a form that this method hasn't, or that only CONNECT has here.
     Method {
         method: String,
-        https: bool,
+        form: Form,
     },
     /// The name has no address that may be dialled.
     PrivateAddress(Barred),
@@ -168,6 +169,15 @@ impl Refusal {
                 "the target is an IP address, and only names are allowed".into()
             }
             Self::Client(client) => format!("proxy.clients does not include {}", client.ip()),
+            Self::Method { method, form: Form::Authority } if method.eq_ignore_ascii_case("connect") => {
+                format!("{method} is not CONNECT: methods have their case")
+            }
+            Self::Method { method, form: Form::Authority } => {
+                format!("{method} of host:port, which only CONNECT may ask for")
+            }
+            Self::Method { method, form: Form::Asterisk } => {
+                format!("{method} of *, which only OPTIONS may ask for")
+            }
             Self::Method { method, .. } => {
                 format!("{method} of an absolute URL; this proxy only tunnels with CONNECT")
             }
@@ -217,7 +227,13 @@ impl Refusal {
             Self::Client(client) => {
                 format!("if this client may use the proxy, add {} to proxy.clients", client.ip())
             }
-            Self::Method { https: true, .. } => {
+            Self::Method { form: Form::Authority, .. } => {
+                "if this client means a tunnel, it has to ask by CONNECT host:port: fix or update it".into()
+            }
+            Self::Method { form: Form::Asterisk, .. } => {
+                "no browser sends this: fix the client, and let health checks ask GET /readyz".into()
+            }
+            Self::Method { form: Form::Absolute { tls: true }, .. } => {
                 "this client asks for https:// without CONNECT: update it, or set it to tunnel https through the proxy".into()
             }
             Self::Method { .. } => {

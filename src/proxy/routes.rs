@@ -7,7 +7,9 @@ use super::head::Request;
 use super::refusal::{Refusal, escaped};
 use super::shared::Shared;
 use super::snapshot::Snapshot;
-use crate::target;
+use crate::target::{self, Form};
+
+const NO_FORM: &str = "the request target is neither a path, nor a URL, nor host:port, nor *";
 
 /// The answer to what is not a CONNECT.
 ///
@@ -19,12 +21,11 @@ pub(super) fn serve(
     shared: &Shared,
     snapshot: &Snapshot,
 ) -> Result<Plain<'static>, Refusal> {
-    if !request.target.starts_with('/') {
-        let asks_for = |scheme: &str| {
-            request.target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-        };
-        let https = asks_for("https://") || asks_for("wss://");
-        return Err(Refusal::Method { method: escaped(&request.method), https });
+    match Form::of(&request.target) {
+        Form::Origin => {}
+        Form::Asterisk if &*request.method == "OPTIONS" => return Ok(Plain::options()),
+        Form::None => return Err(Refusal::Malformed(NO_FORM.into())),
+        form => return Err(Refusal::Method { method: escaped(&request.method), form }),
     }
     let get = matches!(&*request.method, "GET" | "HEAD");
     Ok(match target::path(&request.target) {

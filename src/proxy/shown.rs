@@ -2,6 +2,8 @@
 //! information, path, query, fragment) is where people and programs put their secrets, and requests that
 //! are refused bring it here every day. What is no host is not shown at all: it could be a secret. No I/O.
 
+use crate::target::is_scheme;
+
 /// Paths that this proxy has itself; no other path is shown.
 const PATHS: [&str; 3] = ["/proxy.pac", "/wpad.dat", "/readyz"];
 /// Longest host that is shown whole; no name is longer than 253.
@@ -27,13 +29,6 @@ pub(crate) fn target(raw: &str) -> Option<String> {
         Some(scheme) => format!("{scheme}://{place}"),
         None => place.to_owned(),
     })
-}
-
-/// RFC 3986 section 3.1.
-fn is_scheme(text: &str) -> bool {
-    text.len() <= 16
-        && text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
 }
 
 /// `host` or `host:port`. Takes more than may be connected to, so that an administrator sees the mistake;

@@ -249,3 +249,31 @@ fn ice_servers_are_read_as_panels_log_them() {
     }
     assert!(Target::parse_human("turn:a b").is_err());
 }
+
+#[test]
+fn a_target_has_one_of_four_forms() {
+    let url = |tls| Form::Absolute { tls };
+    for (target, form) in [
+        ("/", Form::Origin),
+        ("//good.example:443", Form::Origin),
+        ("*", Form::Asterisk),
+        ("good.example:443", Form::Authority),
+        ("[2001:db8::1]:443", Form::Authority),
+        ("192.0.2.1:80", Form::Authority),
+        ("http://good.example/", url(false)),
+        ("HTTPS://good.example", url(true)),
+        ("wss://good.example:443/x", url(true)),
+        ("ftp://agent:secret@good.example/", url(false)),
+        ("urn:example", url(false)),
+        ("good.example", Form::None),
+        ("good.example/path", Form::None),
+        ("good.example/path:x", Form::None),
+        ("**", Form::None),
+        ("?x", Form::None),
+        ("http:", Form::None),
+        ("agent@good.example:443", Form::None),
+        ("", Form::None),
+    ] {
+        assert_eq!(Form::of(target), form, "{target}");
+    }
+}

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Answer, Proxy, Raw, Upstream, expect_refusal, have};
+use crate::support::{Answer, H2, Proxy, Raw, Secured, Upstream, expect_refusal, have};
 
 /// One policy for the whole table.
 const POLICY: &str = r#"
@@ -111,6 +111,54 @@ fn absolute_form_requests_are_denied_as_method() {
     for method in ["GET", "POST", "OPTIONS", "PUT"] {
         let request = format!("{method} http://good.example/ HTTP/1.1\r\nHost: good.example\r\n\r\n");
         expect_denied(&proxy, request, (403, "http_request_denied", "method"));
+    }
+}
+
+/// RFC 9112 section 3.2: each form of a target has its methods, and each mistake its own words.
+#[test]
+fn a_target_in_another_form_is_told_as_what_it_is() {
+    let secured = Secured::new();
+    let proxy = Proxy::start(&format!("{POLICY}{}", secured.section("")));
+    // It asks what there is, is told, and may go on.
+    let mut client = proxy.connect();
+    for _ in 0..2 {
+        client.send("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n");
+        let answer = client.read_answer();
+        assert_eq!(answer.status, 405, "{}", answer.head);
+        assert_eq!(answer.field("allow"), Some("CONNECT, GET, HEAD"), "{}", answer.head);
+        assert!(answer.text().contains("OPTIONS") && !answer.text().contains("URL"), "{}", answer.text());
+    }
+    assert_eq!(proxy.metric("ccpgate_denied_total{reason=\"method\"}"), 0.0, "no denial");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut agent = H2::connect(&proxy, &secured.agent()).await;
+        let request = http::Request::builder().method("OPTIONS").uri("*").body(()).unwrap();
+        let (parts, _) = agent.ask(request, true).await.unwrap();
+        assert_eq!(
+            (parts.status.as_u16(), parts.headers["allow"].to_str().unwrap()),
+            (405, "CONNECT, GET, HEAD")
+        );
+    });
+    let forbidden = (403, "http_request_denied", "method");
+    for (line, why) in [
+        ("GET *", "GET of *, which only OPTIONS may ask for"),
+        ("TRACE *", "TRACE of *, which only OPTIONS may ask for"),
+        ("GET good.example:443", "GET of host:port, which only CONNECT may ask for"),
+        ("OPTIONS 192.0.2.1:80", "OPTIONS of host:port, which only CONNECT may ask for"),
+        ("connect good.example:443", "connect is not CONNECT"),
+        ("GET http://good.example/", "GET of an absolute URL"),
+        ("GET urn:example", "GET of an absolute URL"),
+        ("GET agent:secret@x:1", "GET of an absolute URL"),
+    ] {
+        let (answer, _) = expect_denied(&proxy, format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n"), forbidden);
+        let answer = answer.text();
+        assert!(answer.contains(why) && !answer.contains("secret"), "{line}: {answer}");
+    }
+    for line in ["GET good.example/path", "GET good.example", "OPTIONS **", "GET ?x"] {
+        let malformed = (400, "http_request_error", "malformed");
+        let (answer, _) = expect_denied(&proxy, format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n"), malformed);
+        let answer = answer.text();
+        assert!(answer.contains("neither a path, nor a URL"), "{answer}");
     }
 }
 
