@@ -114,6 +114,33 @@ fn absolute_form_requests_are_denied_as_method() {
     }
 }
 
+/// What a client library does that takes an HTTPS proxy for a plain one, or a URL for a target.
+#[test]
+fn https_without_connect_is_told_from_plain_http() {
+    let proxy = Proxy::start(POLICY);
+    let (https, http) = ("asks for https:// without CONNECT", "plain http:// is not for this proxy");
+    for (line, remedy, other) in [
+        ("GET https://good.example/x", https, http),
+        ("POST HTTPS://good.example:443/", https, http),
+        ("GET wss://good.example/socket", https, http),
+        ("GET http://good.example/x", http, https),
+        ("GET ws://good.example/socket", http, https),
+        ("GET ftp://good.example/", http, https),
+    ] {
+        let request = format!("{line} HTTP/1.1\r\nHost: good.example\r\n\r\n");
+        let (answer, _) = expect_denied(&proxy, request, (403, "http_request_denied", "method"));
+        let body = answer.text();
+        assert!(body.contains(remedy) && !body.contains(other), "{line}: {body}");
+    }
+    for target in ["https://good.example:443", "https://good.example/", "wss://good.example:443/x"] {
+        let request = format!("CONNECT {target} HTTP/1.1\r\nHost: good.example\r\n\r\n");
+        let (answer, line) = expect_denied(&proxy, request, (400, "http_request_error", "malformed"));
+        let told = answer.text();
+        assert!(told.contains("a scheme before the host") && !told.contains("bracket"), "{target}: {told}");
+        assert!(line["detail"].as_str().unwrap().contains("a scheme before the host"), "{line}");
+    }
+}
+
 /// RFC 9112 section 3.2: each form of a target has its methods, and each mistake its own words.
 #[test]
 fn a_target_in_another_form_is_told_as_what_it_is() {

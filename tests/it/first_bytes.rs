@@ -207,13 +207,20 @@ fn curl_with_http_1_0_is_served() {
     assert_eq!(String::from_utf8_lossy(&ran.stdout), "200", "{}", String::from_utf8_lossy(&ran.stderr));
 }
 
-/// One address sends what it can; the log takes its time; twenty denials of another are all there.
+/// One address sends what it can, and so do a hundred; the log is read as it comes, or slowly, so that lines
+/// wait in the proxy; twenty denials of another address and its tunnels are all there.
 #[test]
 fn a_flood_takes_no_line_from_anybody_else() {
     let (upstream, secured) = (Upstream::echo(), Secured::new());
-    let proxy = secured.start(&upstream, "", "");
+    let policy = secured.policy(&upstream, "", "");
+    for proxy in [Proxy::start(&policy), Proxy::start_with_slow_log(&policy)] {
+        flooded(&proxy, &secured);
+    }
+}
+
+fn flooded(proxy: &Proxy, secured: &Secured) {
     let flooding = secured.agent();
-    let mut frames = Frames::connect(&proxy, &flooding);
+    let mut frames = Frames::connect(proxy, &flooding);
     // A PING acknowledged that nobody sent: the h2 crate would write a line for each.
     let mut pings = Vec::new();
     for _ in 0..20_000 {
@@ -229,17 +236,34 @@ fn a_flood_takes_no_line_from_anybody_else() {
             let _ = stream.read(&mut [0; 512]);
         }
     });
+    let swarm = std::thread::spawn(move || {
+        for number in 0..2_000_u16 {
+            let from = std::net::Ipv4Addr::new(127, 0, 1, (number % 100) as u8 + 1);
+            let mut client = Raw::connect_from(from.into(), address);
+            client.send("EHLO desk.example\r\n");
+            let _ = client.read_to_end();
+        }
+    });
     for number in 0..20 {
-        let mut honest = Raw::connect_from("127.0.0.77".parse().unwrap(), address);
-        assert_eq!(honest.connect_target(&format!("honest-{number}.example:443")).status, 403);
+        let honest = || Raw::connect_from("127.0.0.77".parse().unwrap(), address);
+        assert_eq!(honest().connect_target(&format!("honest-{number}.example:443")).status, 403);
+        let mut tunnel = honest();
+        assert_eq!(tunnel.connect_target(TARGET).status, 200);
+        tunnel.finish();
+        tunnel.expect_closed();
     }
     flood.join().unwrap();
+    swarm.join().unwrap();
     frames.expect_alive();
-    eventually("twenty honest lines", || {
+    eventually("forty honest lines", || {
         let log = proxy.log_so_far();
-        let honest = log.iter().filter(|l| l["target"].as_str().is_some_and(|t| t.starts_with("honest-")));
-        (honest.count() == 20).then_some(())
+        let honest =
+            |line: &&serde_json::Value| line["client"].as_str().is_some_and(|c| c.starts_with("127.0.0.77:"));
+        let (tunnels, denials): (Vec<_>, Vec<_>) =
+            log.iter().filter(honest).partition(|l| l["event"] == "tunnel");
+        (tunnels.len() == 20 && denials.len() == 20).then_some(())
     });
+    assert_eq!(proxy.metric("ccpgate_log_lines_dropped_total"), 0.0, "all that was written was read");
     let log = proxy.log_so_far();
     let library = log.iter().filter(|line| line["event"] == "message").count();
     assert_eq!(library, 0, "lines of a library about a stranger's frames");

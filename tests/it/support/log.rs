@@ -1,9 +1,9 @@
 //! What the proxy writes to stderr, collected line by line in the background.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -19,6 +19,21 @@ struct Lines {
 pub(super) struct Log {
     shared: Arc<(Mutex<Lines>, Condvar)>,
     reader: Option<JoinHandle<()>>,
+}
+
+/// A reader that takes its time: so many bytes in each of these pauses, and no more.
+pub(super) struct Slow<R> {
+    pub from: R,
+    pub pause: Duration,
+    pub bytes: usize,
+}
+
+impl<R: Read> Read for Slow<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        std::thread::sleep(self.pause);
+        let most = buffer.len().min(self.bytes);
+        self.from.read(&mut buffer[..most])
+    }
 }
 
 impl Log {

@@ -1,9 +1,10 @@
 //! A running ccpgate: started on ports of its own, watched through its log and its metrics, killed
 //! at the end of the test.
 
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -11,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use toml::{Table, Value as Toml};
 
-use super::log::Log;
+use super::log::{Log, Slow};
 use super::{Answer, Metrics, PATIENCE, Raw, eventually};
 
 /// A process that is killed when this is dropped; it must never have panicked, and every line that
@@ -35,7 +36,9 @@ impl Proxy {
     /// The same with variables in its environment.
     #[track_caller]
     pub(crate) fn start_with_variables(toml: &str, variables: &[(&str, &str)]) -> Self {
-        Self::launch_with(Some(toml), Command::new(env!("CARGO_BIN_EXE_ccpgate")), variables)
+        Self::launch_with(Some(toml), Command::new(env!("CARGO_BIN_EXE_ccpgate")), variables, |all| {
+            Box::new(all)
+        })
     }
 
     /// Starts it as on a fresh machine, on the embedded default, but for ports and log, which the
@@ -53,6 +56,15 @@ impl Proxy {
         Self::launch(Some(toml), command)
     }
 
+    /// The same with a log that is read slowly: what the pipe doesn't hold has to wait in the proxy.
+    #[track_caller]
+    pub(crate) fn start_with_slow_log(toml: &str) -> Self {
+        let slowly = |from| -> Box<dyn Read + Send> {
+            Box::new(Slow { from, pause: Duration::from_millis(20), bytes: 4096 })
+        };
+        Self::launch_with(Some(toml), Command::new(env!("CARGO_BIN_EXE_ccpgate")), &[], slowly)
+    }
+
     /// The same by a command that runs what its arguments name, in surroundings of its own.
     #[track_caller]
     pub(crate) fn start_by(toml: &str, command: Command) -> Self {
@@ -61,11 +73,16 @@ impl Proxy {
 
     #[track_caller]
     fn launch(toml: Option<&str>, command: Command) -> Self {
-        Self::launch_with(toml, command, &[])
+        Self::launch_with(toml, command, &[], |all| Box::new(all))
     }
 
     #[track_caller]
-    fn launch_with(toml: Option<&str>, mut command: Command, variables: &[(&str, &str)]) -> Self {
+    fn launch_with(
+        toml: Option<&str>,
+        mut command: Command,
+        variables: &[(&str, &str)],
+        reader: impl FnOnce(ChildStderr) -> Box<dyn Read + Send>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         super::command::clean(&mut command);
         command.arg("serve").envs(variables.iter().copied());
@@ -84,7 +101,7 @@ impl Proxy {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let log = Log::collect(child.stderr.take().unwrap());
+        let log = Log::collect(reader(child.stderr.take().unwrap()));
         let proxy = Self { child, exited: None, log, folder };
         proxy.http();
         proxy.admin();
