@@ -8,6 +8,7 @@ mod config;
 mod credentials;
 mod denied;
 mod explain;
+mod firewall;
 mod lately;
 mod learned;
 mod load;
@@ -41,7 +42,7 @@ const NEGATIVE: u8 = 1;
 const FAILED: u8 = 2;
 
 /// Commands that manuals and scripts may name already; until they exist they are refused as such.
-const PLANNED: [&str; 2] = ["rehearse", "firewall"];
+const PLANNED: [&str; 1] = ["rehearse"];
 
 /// A forward HTTPS/CONNECT proxy for contact centres that run Amazon Connect: it lets through
 /// what the Contact Control Panel needs, denies all else, and says why.
@@ -83,6 +84,7 @@ enum Command {
     Learned(learned::Args),
     Config(config::Args),
     Ranges(ranges::Args),
+    Firewall(firewall::Args),
     TicketKey(ticket_key::Args),
     Version(version::Args),
 }
@@ -131,6 +133,7 @@ impl Command {
             Self::Learned(args) => args.run(sources),
             Self::Config(args) => args.run(sources),
             Self::Ranges(args) => args.run(sources),
+            Self::Firewall(args) => args.run(sources),
             Self::TicketKey(args) => args.run(),
             Self::Version(args) => args.run(),
         }
