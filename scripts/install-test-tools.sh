@@ -22,6 +22,9 @@ wanted=(
     "systemd-nspawn systemd-container" # in a container of its own
     "nsenter util-linux"      # and gives it commands
     "ip iproute2"             # and addresses
+    "nft nftables"            # loads the rules of ccpgate firewall,
+    "iptables-restore iptables" # in both forms,
+    "ipset ipset"             # with its sets
     "useradd passwd"          # and the user of deploy/README.md
     "shellcheck shellcheck"   # reads the scripts
     "g++ g++"                 # libFuzzer, for the fuzz targets

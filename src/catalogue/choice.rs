@@ -15,6 +15,10 @@ pub struct Choice {
     pub instances: Vec<String>,
     /// Names of S3 buckets.
     pub attachment_buckets: Vec<String>,
+    /// Ids of the instances, as [`instance_id`](super::instance_id) gives them. No endpoint depends on them.
+    pub instance_ids: Vec<String>,
+    /// Sites that embed the panel, as [`origin`](super::origin) gives them. No endpoint depends on them.
+    pub origins: Vec<String>,
     /// Whether agents take calls in the browser.
     pub media: bool,
     /// Whether names that AWS has replaced are let through as well.

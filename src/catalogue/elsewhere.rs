@@ -84,6 +84,8 @@ pub fn find_elsewhere(host: &str) -> Option<Elsewhere> {
         regions: Vec::new(),
         instances: Vec::new(),
         attachment_buckets: Vec::new(),
+        instance_ids: Vec::new(),
+        origins: Vec::new(),
         media: false,
         legacy: false,
         signin: Vec::new(),
@@ -102,6 +104,8 @@ pub fn find_elsewhere_given(host: &str, choice: &Choice) -> Option<Elsewhere> {
     let everyone = Choice {
         instances: vec!["*".to_owned()],
         attachment_buckets: vec!["*".to_owned()],
+        instance_ids: Vec::new(),
+        origins: Vec::new(),
         ..choice.clone()
     };
     let everyone = Chosen {

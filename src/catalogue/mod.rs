@@ -6,6 +6,7 @@
 
 mod choice;
 mod elsewhere;
+mod origin;
 mod render;
 mod resolve;
 mod service_endpoint;
@@ -22,6 +23,7 @@ use crate::policy::{Breadth, Category, Generation, Protocol};
 
 pub use choice::{Choice, Feature, SignIn, Wildcards};
 pub use elsewhere::{Elsewhere, Need, find_elsewhere, find_elsewhere_given};
+pub use origin::{instance_id, origin};
 pub use render::{Format, render};
 pub use resolve::{Resolved, resolve};
 pub use shared::{is_of_a_service, open_to_strangers};

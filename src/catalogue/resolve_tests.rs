@@ -364,6 +364,7 @@ proptest! {
         let instances = strings(if any { &["*"] } else { &["acme", "acme-2"] });
         let choice = Choice {
             regions, instances, attachment_buckets: strings(&["acme-files"]), media, legacy, signin, features, wildcards,
+            instance_ids: Vec::new(), origins: Vec::new(),
         };
         let resolved = list(&choice);
         let keys: Vec<_> =

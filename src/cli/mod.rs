@@ -12,6 +12,7 @@ mod firewall;
 mod lately;
 mod learned;
 mod load;
+mod origins;
 mod out;
 mod pac;
 mod ranges;
@@ -85,6 +86,7 @@ enum Command {
     Config(config::Args),
     Ranges(ranges::Args),
     Firewall(firewall::Args),
+    Origins(origins::Args),
     TicketKey(ticket_key::Args),
     Version(version::Args),
 }
@@ -134,6 +136,7 @@ impl Command {
             Self::Config(args) => args.run(sources),
             Self::Ranges(args) => args.run(sources),
             Self::Firewall(args) => args.run(sources),
+            Self::Origins(args) => args.run(sources),
             Self::TicketKey(args) => args.run(),
             Self::Version(args) => args.run(),
         }

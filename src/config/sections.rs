@@ -102,6 +102,10 @@ section! {
         instances: Vec<String> = StarOr(list_of_some(text(r#"an alias of 1 to 63 letters, digits and inner hyphens, or "*""#, catalogue::alias)));
         /// S3 buckets that hold attachments.
         attachment_buckets: Vec<String> = list(text("the name of an S3 bucket: 3 to 63 lower-case letters, digits, dots and inner hyphens", catalogue::bucket));
+        /// Ids of the instances, for `ccpgate origins`.
+        instance_ids: Vec<String> = list(text(r#"the id of an instance such as "12345678-90ab-cdef-1234-567890abcdef""#, catalogue::instance_id));
+        /// Sites that embed the panel.
+        origins: Vec<String> = list(text(r#"a site such as "https://crm.example": https, a host, and a port that isn't 443"#, catalogue::origin));
         /// Whether agents take calls in the browser; `false`: a media-less CCP, no TURN endpoints.
         media: bool = Flag;
         /// Whether names that AWS has replaced are let through as well.

@@ -28,6 +28,7 @@ mod ledger;
 mod life;
 mod limits;
 mod manager;
+mod origins;
 mod pac;
 mod parent;
 mod ranges;
