@@ -86,20 +86,20 @@ pub(crate) fn client_hello(data: &[u8]) {
 /// lost.
 pub(crate) fn request_head(data: &[u8]) {
     const LIMIT: usize = 4096;
-    match head::judge(data, LIMIT) {
+    match head::parse(data, LIMIT) {
         Some(Head::Request(request, rest)) => {
             let (head, behind) = data.split_at(data.len() - rest.len());
             assert_eq!(behind, rest);
             assert!(head.len() <= LIMIT && head.ends_with(b"\r\n\r\n"));
             assert!((1..head.len()).all(|i| head[i] != b'\n' || head[i - 1] == b'\r') && head[0] != b'\n');
             assert!(!head.contains(&0) && !request.target.is_empty());
-            match head::judge(head, LIMIT) {
+            match head::parse(head, LIMIT) {
                 Some(Head::Request(again, nothing)) => assert!(again == request && nothing.is_empty()),
                 other => panic!("without what follows: {other:?}"),
             }
             // No prefix of it is another request.
             let shorter = head.len() - 1;
-            assert!(head::judge(&head[..shorter], LIMIT).is_none());
+            assert!(head::parse(&head[..shorter], LIMIT).is_none());
             target(request.target.as_bytes());
         }
         Some(Head::Bad(_)) => {}

@@ -133,7 +133,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Failure> {
     parser.allow_obsolete_multiline_headers_in_responses(true);
     parser.ignore_invalid_headers_in_responses(true);
     match parser.parse_response_with_uninit_headers(&mut response, bytes, &mut fields) {
-        Ok(Status::Complete(length)) => Ok(Some((understand(&response), length))),
+        Ok(Status::Complete(length)) => Ok(Some((facts(&response), length))),
         Ok(Status::Partial) => Ok(None),
         Err(httparse::Error::TooManyHeaders) => Err(Failure::Oversized),
         Err(_) => Err(Failure::Foreign(match bytes {
@@ -143,7 +143,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Failure> {
     }
 }
 
-fn understand(response: &Response<'_, '_>) -> Head {
+fn facts(response: &Response<'_, '_>) -> Head {
     let mut head = Head {
         status: response.code.unwrap_or_default(),
         reason: response.reason.unwrap_or_default().to_owned(),

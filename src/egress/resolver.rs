@@ -20,7 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use super::dns::NO_ADDRESS;
 pub use super::dns::ResolveError;
-use super::dns::stub::{Found, Late, Stub, Told};
+use super::dns::stub::{Definite, Found, Late, Stub};
 use super::dns::system::{self, Files};
 use crate::net::watch::Watch;
 
@@ -83,7 +83,7 @@ impl Rest {
     fn new(late: Late) -> Self {
         let addresses = async {
             match late.await {
-                Ok(Told::Addresses(more, ttl)) => Some((more.into(), ttl)),
+                Ok(Definite::Addresses(more, ttl)) => Some((more.into(), ttl)),
                 _ => None,
             }
         };

@@ -54,7 +54,7 @@ fn negotiate<C: Wire>(
             // Taken only now: a reload while the connection waited is in force for its request.
             let snapshot = shared.snapshot();
             let next = match read {
-                Ok(Ok(head)) => understand(head, kept, &peer, &shared, &snapshot),
+                Ok(Ok(head)) => next_step(head, kept, &peer, &shared, &snapshot),
                 Err(_) if reader.began() => Next::refusal(Refusal::HeaderTimeout, None),
                 Ok(Err(_)) | Err(_) => Next::End,
             };
@@ -117,7 +117,7 @@ struct Answer {
 }
 
 /// `kept`: this connection had an answer before. Its next request may meet a proxy that drains.
-fn understand(head: Head, kept: bool, peer: &Peer, shared: &Shared, snapshot: &Snapshot) -> Next {
+fn next_step(head: Head, kept: bool, peer: &Peer, shared: &Shared, snapshot: &Snapshot) -> Next {
     // The client is judged before its request is.
     let admitted = admit(peer, snapshot);
     let refusal = match head {

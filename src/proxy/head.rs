@@ -78,7 +78,7 @@ impl Reader {
     /// When the connection fails.
     pub async fn read<R: AsyncRead + Unpin>(&mut self, from: &mut R, limit: usize) -> io::Result<Head> {
         if self.began()
-            && let Some(head) = judge(&self.partial, limit)
+            && let Some(head) = parse(&self.partial, limit)
         {
             self.partial = Vec::new();
             return Ok(head);
@@ -116,7 +116,7 @@ impl Reader {
             }
             // Most heads come in one piece and are parsed where they were read.
             if partial.is_empty() {
-                let head = judge(bytes, limit);
+                let head = parse(bytes, limit);
                 if head.is_none() {
                     partial.extend_from_slice(bytes);
                 }
@@ -124,13 +124,13 @@ impl Reader {
             }
             partial.extend_from_slice(bytes);
             // A head in single bytes is parsed at the ends of its lines only.
-            if bytes.contains(&b'\n') || partial.len() > limit { judge(partial, limit) } else { None }
+            if bytes.contains(&b'\n') || partial.len() > limit { parse(partial, limit) } else { None }
         })
     }
 }
 
 /// The head that `bytes` hold, or what is wrong with it; `None` while it may still become one.
-pub fn judge(bytes: &[u8], limit: usize) -> Option<Head> {
+pub fn parse(bytes: &[u8], limit: usize) -> Option<Head> {
     // Uninitialised: filling these three kilobytes for each request would be waste.
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);

@@ -200,7 +200,7 @@ fn parse(bytes: &[u8]) -> Result<Key, Problem> {
             return Err(Problem::Length { len });
         }
     }
-    judge(&key)?;
+    check_randomness(&key)?;
     Ok(key)
 }
 
@@ -219,7 +219,7 @@ fn from_hex(text: &[u8], key: &mut [u8; KEY_LEN]) -> bool {
 }
 
 /// Finds placeholders. No check can tell that bytes are random.
-fn judge(key: &[u8; KEY_LEN]) -> Result<(), Problem> {
+fn check_randomness(key: &[u8; KEY_LEN]) -> Result<(), Problem> {
     let step = key[1].wrapping_sub(key[0]);
     if key.windows(2).all(|w| w[1].wrapping_sub(w[0]) == step) {
         let what = match step {

@@ -56,11 +56,11 @@ pub enum Found {
 pub type Late = Pin<Box<dyn Future<Output = Heard> + Send>>;
 
 /// What one server says about one family.
-pub type Heard = Result<Told, Failure>;
+pub type Heard = Result<Definite, Failure>;
 
 /// A definite answer about one family.
 #[derive(Debug)]
-pub enum Told {
+pub enum Definite {
     /// Addresses, one at least, and for how many seconds they hold.
     Addresses(Vec<IpAddr>, u32),
     /// None of this family: whether the name exists, and for how many seconds that holds.
@@ -158,13 +158,13 @@ impl Stub {
             Either::Right((first, rest)) => (first, rest, false),
         };
         let wait = match &first {
-            Ok(Told::Addresses(..)) => true,
-            Ok(Told::Nothing(..)) => false,
+            Ok(Definite::Addresses(..)) => true,
+            Ok(Definite::Nothing(..)) => false,
             Err(_) => !last,
         };
         let second = if wait { timeout(GRACE, &mut rest).await.ok() } else { Some(rest.as_mut().await) };
         match (first, second) {
-            (Ok(Told::Addresses(addresses, ttl)), None) => {
+            (Ok(Definite::Addresses(addresses, ttl)), None) => {
                 Ok(Found::Addresses { addresses, ttl, late: Some(rest) })
             }
             (Err(failure), None) => Err(failure),
@@ -179,18 +179,20 @@ impl Stub {
 fn both(four: Heard, six: Heard) -> Result<Found, Failure> {
     let addresses = |addresses, ttl| Ok(Found::Addresses { addresses, ttl, late: None });
     match (four, six) {
-        (Ok(Told::Addresses(mut four, ttl)), Ok(Told::Addresses(six, its))) => {
+        (Ok(Definite::Addresses(mut four, ttl)), Ok(Definite::Addresses(six, its))) => {
             four.extend(six);
             addresses(four, ttl.min(its))
         }
-        (Ok(Told::Addresses(found, ttl)), _) | (_, Ok(Told::Addresses(found, ttl))) => addresses(found, ttl),
-        (Ok(Told::Nothing(exists, ttl)), Ok(Told::Nothing(_, its))) => {
+        (Ok(Definite::Addresses(found, ttl)), _) | (_, Ok(Definite::Addresses(found, ttl))) => {
+            addresses(found, ttl)
+        }
+        (Ok(Definite::Nothing(exists, ttl)), Ok(Definite::Nothing(_, its))) => {
             let ttl = ttl.zip(its).map(|(a, b)| a.min(b)).or(ttl).or(its);
             Ok(Found::Nothing { exists, ttl })
         }
         // The name itself doesn't exist (RFC 8020). Some servers say it of any name, but of AAAA only.
-        (Ok(Told::Nothing(false, ttl)), Err(_)) => Ok(Found::Nothing { exists: false, ttl }),
-        (Err(failure), Ok(Told::Nothing(..))) | (Ok(Told::Nothing(..)), Err(failure)) => Err(failure),
+        (Ok(Definite::Nothing(false, ttl)), Err(_)) => Ok(Found::Nothing { exists: false, ttl }),
+        (Err(failure), Ok(Definite::Nothing(..))) | (Ok(Definite::Nothing(..)), Err(failure)) => Err(failure),
         (Err(four), Err(six)) => Err(four.or_better(six)),
     }
 }
@@ -200,8 +202,10 @@ async fn family(server: Arc<Server>, mut question: Question, edns: bool, until: 
     let mut least = u32::MAX;
     for _ in 0..MAX_FOLLOWED {
         match exchange::ask(&server, &question, edns, until).await? {
-            Said::Addresses(addresses, ttl) => return Ok(Told::Addresses(addresses, ttl.min(least))),
-            Said::Nothing { exists, ttl } => return Ok(Told::Nothing(exists, ttl.map(|ttl| ttl.min(least)))),
+            Said::Addresses(addresses, ttl) => return Ok(Definite::Addresses(addresses, ttl.min(least))),
+            Said::Nothing { exists, ttl } => {
+                return Ok(Definite::Nothing(exists, ttl.map(|ttl| ttl.min(least))));
+            }
             Said::Alias(to, ttl) => {
                 least = least.min(ttl);
                 question.name = to;

@@ -10,7 +10,7 @@ const LIMIT: usize = 16 * 1024;
 const ORDINARY: &str = "CONNECT good.example:443 HTTP/1.1\r\nHost: good.example:443\r\n\r\n";
 
 fn whole(bytes: impl AsRef<[u8]>) -> Option<Head> {
-    judge(bytes.as_ref(), LIMIT)
+    parse(bytes.as_ref(), LIMIT)
 }
 
 #[track_caller]
@@ -203,17 +203,17 @@ fn a_head_may_be_exactly_as_long_as_the_limit() {
     for limit in [100, 1000, LIMIT, 60_000] {
         for rest in ["", "behind it"] {
             let fits = padded(limit) + rest;
-            assert!(matches!(judge(fits.as_bytes(), limit), Some(Head::Request(..))), "{limit}");
+            assert!(matches!(parse(fits.as_bytes(), limit), Some(Head::Request(..))), "{limit}");
             let longer = padded(limit + 1) + rest;
             assert!(
-                matches!(judge(longer.as_bytes(), limit), Some(Head::Bad(HeadError::TooLarge))),
+                matches!(parse(longer.as_bytes(), limit), Some(Head::Bad(HeadError::TooLarge))),
                 "{limit}"
             );
         }
         // Without an end it is waited for up to the limit and no further.
         let endless = "x".repeat(limit + 1);
-        assert!(judge(&endless.as_bytes()[..limit], limit).is_none());
-        assert!(matches!(judge(endless.as_bytes(), limit), Some(Head::Bad(HeadError::TooLarge))));
+        assert!(parse(&endless.as_bytes()[..limit], limit).is_none());
+        assert!(matches!(parse(endless.as_bytes(), limit), Some(Head::Bad(HeadError::TooLarge))));
         let segments: Vec<&[u8]> = endless.as_bytes().chunks(limit / 3).collect();
         assert!(matches!(in_segments(&segments, limit), Some(Head::Bad(HeadError::TooLarge))));
     }
