@@ -1,4 +1,5 @@
-//! What a certificate says of who made it, fit to be shown, and which product is known by that. Pure.
+//! What a certificate says of its issuer, fit for a terminal, and the product that this issuer is known
+//! for. Pure.
 
 use std::fmt::Write as _;
 
@@ -10,7 +11,7 @@ use crate::egress::printable;
 /// Longest distinguished name that is shown, in characters.
 const LONGEST: usize = 200;
 
-/// What a person needs to find the box that presents a certificate.
+/// What an administrator needs to find the device that presents a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shown {
     /// The distinguished name of its issuer, in one printable line.
@@ -24,7 +25,7 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    /// Reads one; what can't be read is said to be so.
+    /// Reads a certificate; says so where one can't be read.
     pub(crate) fn of(certificate: &[u8]) -> Self {
         let mut fingerprint = String::new();
         for byte in digest(&SHA256, certificate).as_ref() {
@@ -44,8 +45,8 @@ impl Shown {
     }
 }
 
-/// Words in an issuer's name, in lower case, and the product that puts them there. Customers may use
-/// an authority of their own, so that no match proves nothing.
+/// Words in an issuer's name, in lower case, and the product that puts them there. Customers may use an
+/// authority of their own, so that the lack of a match proves nothing.
 const PRODUCTS: &[(&str, &str)] = &[
     ("zscaler", "Zscaler Internet Access"),
     ("netskope", "Netskope"),

@@ -1,5 +1,4 @@
-//! One HTTP/1.1 request and the beginning of its answer, bounded in size. Time is the caller's to
-//! bound.
+//! One HTTP/1.1 request and the beginning of its answer, bounded in size. The caller bounds the time.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -10,16 +9,16 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// Longest head that is read, interim answers before it included: browsers take 256 KiB.
 const HEAD: usize = 256 * 1024;
 const FIELDS: usize = 256;
-/// What is read of a body at most: enough to know a block page by.
+/// Most bytes of a body that are read: enough to recognise a block page.
 const BODY: usize = 16 * 1024;
 /// How much of a field's value is kept.
 const VALUE: usize = 1024;
 
-/// An answer, as far as anybody asks for it.
+/// An answer: the parts that callers use.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
     pub status: u16,
-    /// Names in lower case, values cut short; both as they came otherwise.
+    /// Names in lower case, values cut short.
     fields: Vec<(String, String)>,
     /// What came with the head, and what [`Answer::read_body`] added.
     pub body: Vec<u8>,
@@ -30,7 +29,7 @@ pub(crate) struct Answer {
 pub(crate) enum NoAnswer {
     /// The far side ended the connection before a whole head.
     Ended(String),
-    /// It says something that isn't HTTP/1; these are the first bytes.
+    /// It sends something that isn't HTTP/1. These are the first bytes.
     Foreign(Vec<u8>),
     /// Its head is larger than a browser takes.
     Oversized,
@@ -47,7 +46,7 @@ impl Answer {
         self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Reads on, up to what a page may be known by or to the end of the body.
+    /// Reads on, to the end of the body or to the limit.
     pub(crate) async fn read_body(&mut self, from: &mut (impl AsyncRead + Unpin)) {
         let length = self.field("content-length").and_then(|value| value.parse::<usize>().ok());
         let whole = length.unwrap_or(BODY).min(BODY);
@@ -61,7 +60,7 @@ impl Answer {
     }
 }
 
-/// Asks for `/` as a browser would, with these fields more, each with its line end.
+/// Asks for `/` as a browser would. `more` are further fields, each with its line end.
 ///
 /// # Errors
 /// See [`NoAnswer`].
@@ -76,7 +75,7 @@ pub(crate) async fn get<S: AsyncRead + AsyncWrite + Unpin>(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: Mozilla/5.0 (compatible; ccpgate/{version})\r\n\
          Accept: */*\r\n{more}\r\n"
     );
-    // A server that has closed may have said why before: that shows in reading.
+    // A server that has closed may have sent the reason before; the read below shows it.
     if stream.write_all(request.as_bytes()).await.is_ok() {
         let _ = stream.flush().await;
     }

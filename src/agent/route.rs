@@ -22,8 +22,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 pub(crate) struct Route<'a> {
     egress: &'a Egress,
     own: &'a Own,
-    /// A proxy that carries everything, in place of `egress`; its name is resolved and its address
-    /// dialled as that says.
+    /// A proxy that carries everything, in place of `egress`; `egress` says how its name is resolved and
+    /// its address dialled.
     via: Option<Egress>,
 }
 
@@ -58,8 +58,8 @@ impl<'a> Route<'a> {
         })
     }
 
-    /// The addresses that a name was just found to have, without asking again; none where something
-    /// else stands for the name.
+    /// The addresses that a name was just found to have, without asking again; none where
+    /// `egress.connect_to` or a proxy takes the place of the name.
     pub(crate) fn found(&self, target: &Target) -> Vec<IpAddr> {
         match (&target.host, self.lead(target)) {
             (_, Lead::ConnectTo) => self.egress.fixed(target).iter().map(SocketAddr::ip).collect(),
@@ -84,7 +84,7 @@ impl<'a> Route<'a> {
         self.lead(target) == Lead::Parent
     }
 
-    /// Whether everything goes through one proxy that stands in for the desk's.
+    /// Whether everything goes through one proxy, in the place of the desk's proxy.
     pub(crate) fn is_via(&self) -> bool {
         self.via.is_some()
     }

@@ -1,4 +1,4 @@
-//! A stream that remembers its first bytes: what answers in a server's place is known by them.
+//! A stream that remembers its first bytes: by them a caller recognises what answers in a server's place.
 
 use std::io;
 use std::pin::Pin;

@@ -1,6 +1,6 @@
-//! A TLS session as a browser opens it, whose certificate is verified twice: by the roots of this
-//! machine, which companies add their own to, and by Mozilla's, which they can't. The session goes on
-//! whatever they say: what it means is decided elsewhere, and nothing secret is sent.
+//! A TLS session as a browser opens it, whose certificate is verified twice: by the roots of this machine,
+//! which companies add their own to, and by Mozilla's, which they can't. The session goes on whatever they
+//! say: the caller decides what that means, and nothing secret is sent.
 
 use std::io;
 use std::path::Path;
@@ -22,15 +22,15 @@ use super::route::Io;
 use super::tap::{Heard, Tap};
 use crate::target::Host;
 
-/// What an address of the far side proves about who it is.
+/// The verdict of one set of authorities on a chain.
 type Judged = Result<(), Error>;
 
 /// The two sets of authorities.
 #[derive(Debug)]
 pub(crate) struct Trust {
-    /// Mozilla's, and the one that counts as public by the administrator's word.
+    /// Mozilla's, and those that the administrator names as public.
     public: Arc<WebPkiServerVerifier>,
-    /// This machine's, and the same one; none where it has no authorities at all.
+    /// This machine's, and the same ones; none where it has no authorities at all.
     platform: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
 }
@@ -40,7 +40,7 @@ impl Trust {
     /// authorities that count among both.
     ///
     /// # Errors
-    /// In words, when `more` holds something that is no authority.
+    /// When `more` holds something that is no authority: which, and why.
     pub(crate) fn load(more: &[CertificateDer<'static>]) -> Result<Self, String> {
         let provider = Arc::new(crypto::aws_lc_rs::default_provider());
         let mut public = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
@@ -88,7 +88,7 @@ pub(crate) fn platform() -> RootCertStore {
 /// The certificates of a file in PEM.
 ///
 /// # Errors
-/// In words, with the path.
+/// Why they can't be used, with the path.
 pub(crate) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let fault = |why: String| format!("{} {why}", path.display());
     let text = std::fs::read(path).map_err(|error| fault(format!("can't be read: {error}")))?;
@@ -113,15 +113,15 @@ pub(crate) struct Session {
 /// Why there is no session.
 #[derive(Debug)]
 pub(crate) enum NoTls {
-    /// The far side reset the connection before it had said a word.
+    /// The far side reset the connection before it sent anything.
     Reset(io::Error),
-    /// It closed the connection before it had said a word.
+    /// It closed the connection before it sent anything.
     Closed,
-    /// It says something else; these are its first bytes.
+    /// It sends something else. These are the first bytes.
     Foreign(Vec<u8>),
     /// Nothing, or not enough, within this time.
     Silent(Duration),
-    /// It speaks TLS and didn't come to an agreement.
+    /// It speaks TLS, and the handshake failed.
     Failed(String),
     /// No certificate can be for such a name.
     Name,
@@ -130,7 +130,7 @@ pub(crate) enum NoTls {
 /// Makes the handshake of a browser that wants HTTP/1.1.
 ///
 /// # Errors
-/// See [`NoTls`]. A certificate that nobody vouches for is no error here.
+/// See [`NoTls`]. A certificate that no authority issued is no error here.
 pub(crate) async fn handshake(
     stream: Box<dyn Io>,
     host: &Host,

@@ -1,4 +1,4 @@
-//! Whether an HTTP answer is the service's own, and what time it was there. Pure.
+//! Whether an HTTP answer is the service's own, and what time the server had. Pure.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -28,7 +28,7 @@ const AMAZON: &[&str] = &[
     "amazoncognito.com",
 ];
 
-/// The moment at which a server gave its answer; one that was stored on the way says how old it is.
+/// The moment at which a server gave its answer. A cache on the way says how old its copy is.
 pub(super) fn date(answer: &Answer) -> Option<SystemTime> {
     let date = answer.field("date")?;
     let zoned = jiff::fmt::rfc2822::parse(date).ok()?;
@@ -40,14 +40,14 @@ pub(super) fn date(answer: &Answer) -> Option<SystemTime> {
 /// Why an answer isn't the service's, in words; none where it may be. `public`: a certificate of the
 /// public authorities vouches for who answers.
 pub(super) fn foreign(answer: &Answer, endpoint: &Endpoint, public: bool) -> Option<String> {
-    // RFC 6585 section 6: what intercepts answers so, and no service does.
+    // RFC 6585 section 6: captive portals answer so, and no service does.
     if answer.status == 511 {
         return Some(format!("a portal asks for a sign-in (511){}", quoted(answer)));
     }
     if (300..400).contains(&answer.status)
         && let Some(to) = answer.field("location")
         && leads_away(to, &endpoint.host)
-        // A site of the administrator's own leads where it likes.
+        // A site of the administrator's own may redirect anywhere.
         && !(public && endpoint.added)
     {
         return Some(format!("a redirect to a foreign site: {}", printable(to, QUOTED)));
@@ -61,7 +61,7 @@ pub(super) fn foreign(answer: &Answer, endpoint: &Endpoint, public: bool) -> Opt
 /// Whether a redirect leaves Amazon and the site that it comes from.
 fn leads_away(location: &str, host: &str) -> bool {
     let Some((scheme, _)) = location.split_once("://") else {
-        // Relative to the host itself, unless it begins with another one's name.
+        // Relative to this host, unless it begins with another host's name.
         return location.strip_prefix("//").is_some_and(|rest| leads_away(&format!("https://{rest}"), host));
     };
     if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
@@ -90,8 +90,8 @@ fn is_amazons(answer: &Answer) -> bool {
     })
 }
 
-/// Whether a page reads like that of a filter. Asked only of what somebody on the way has decrypted, and
-/// what has no mark of Amazon's.
+/// Whether a page reads like that of a filter. Asked only of answers that somebody on the way has
+/// decrypted, and that have no mark of Amazon's.
 fn is_block_page(answer: &Answer) -> bool {
     const WORDS: &[&str] = &[
         "blocked",
@@ -135,7 +135,7 @@ fn quoted(answer: &Answer) -> String {
     words(&answer.body)
 }
 
-/// The words of something that came in place of what was expected, to stand behind a sentence.
+/// The words of an unexpected answer, to be put behind a sentence.
 pub(super) fn words(bytes: &[u8]) -> String {
     let text = printable(&without_tags(&String::from_utf8_lossy(bytes)), QUOTED);
     if text.is_empty() { text } else { format!(": \"{text}\"") }

@@ -1,4 +1,4 @@
-//! What a check has to say, as the contract spells it: the words and numbers of `--json`. Pure.
+//! The result of a check, in the words and numbers of `--json`. Pure.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::cause::{Cause, Owner, Severity};
 use crate::policy::{Category, Protocol};
 
-/// How an endpoint or a category stands.
+/// The state of an endpoint or a category.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
@@ -79,7 +79,7 @@ pub(crate) struct Steps {
     pub http_ms: Option<u64>,
 }
 
-/// How a category stands, in the agent's words.
+/// The state of a category, in the agent's words.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct CategoryVerdict {
     pub status: Status,
@@ -88,7 +88,7 @@ pub(crate) struct CategoryVerdict {
     pub remedy: Option<&'static str>,
 }
 
-/// A Region by its distance from here.
+/// A Region and its distance from here.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Region {
     pub region: String,

@@ -1,5 +1,5 @@
-//! A report for people: the answer in one line, what to do, the endpoints, one verdict a category. Words
-//! say everything; colour repeats it. Pure.
+//! A report for people: the answer in one line, what to do, the endpoints, one verdict a category. The
+//! words say everything; colour only repeats it. Pure.
 
 use std::fmt::Write as _;
 
@@ -9,8 +9,8 @@ use super::report::{Endpoint, Report, Status, Steps};
 use crate::cause::Cause;
 use crate::policy::Protocol;
 
-/// The report, with the escape sequences of its colours, which a writer that isn't a terminal's takes
-/// out again.
+/// The report, with the escape sequences of its colours; a writer for something else than a terminal
+/// removes them.
 pub(crate) fn render(report: &Report) -> String {
     let mut text = String::new();
     let bold = Style::new().bold();
@@ -33,7 +33,7 @@ pub(crate) fn render(report: &Report) -> String {
     text
 }
 
-/// What to do, and the names to hand to whoever does it.
+/// What to do, and the names to hand to the owner.
 fn remedy(text: &mut String, report: &Report, cause: Cause) {
     let about = cause.about();
     let _ = writeln!(text, "To do ({}): {}; see {}", about.owner.as_str(), about.remedy, cause.page());
@@ -96,7 +96,7 @@ fn table(text: &mut String, report: &Report) {
             let word = endpoint.cause.or(endpoint.because).map_or("", Cause::as_str);
             let word =
                 if endpoint.because.is_some() { format!("because of {word}") } else { word.to_owned() };
-            // What was said of another endpoint in the same words is not said again.
+            // Not repeated where another endpoint has the same words.
             let known =
                 (endpoint.cause.or(endpoint.because).map_or("", Cause::as_str), endpoint.detail.as_str());
             let detail = if said.contains(&known) { "as above" } else { &endpoint.detail };
@@ -106,7 +106,7 @@ fn table(text: &mut String, report: &Report) {
     }
 }
 
-/// What was not tested, by the reason.
+/// The endpoints that were not tested, by reason.
 fn untested(text: &mut String, report: &Report) {
     let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
     for endpoint in report.endpoints.iter().filter(|e| e.status == Status::Untested) {

@@ -1,5 +1,5 @@
-//! One answer of all endpoints: the cause that explains most, whose turn it is, and how each category
-//! stands. Pure.
+//! One answer for all endpoints: the cause that explains most, whose turn it is, and the state of each
+//! category. Pure.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -72,7 +72,8 @@ fn endpoints_answer(count: usize) -> String {
     if count == 1 { "1 endpoint answers".to_owned() } else { format!("{count} endpoints answer") }
 }
 
-/// Each category is its worst tested endpoint; of equals the one that agents depend on most.
+/// The state of a category is that of its worst tested endpoint; of equals, the one that agents depend on
+/// most.
 fn categories(judged: &[Judged]) -> BTreeMap<Category, CategoryVerdict> {
     let mut worst: BTreeMap<Category, Option<&Judged>> = BTreeMap::new();
     let rank = |one: &Judged| {
@@ -97,7 +98,7 @@ fn of_worst(one: &Judged) -> CategoryVerdict {
         status: one.status,
         remedy: one.cause.map(|cause| cause.about().remedy),
         agent_sees: match (one.status, one.cause) {
-            // What the endpoint is for says it best.
+            // The endpoint's own words are the most exact.
             (Status::Failed, _) if !one.endpoint.agent_sees.is_empty() => one.endpoint.agent_sees.clone(),
             (_, Some(cause)) => cause.about().agent_sees.to_owned(),
             (_, None) => String::new(),

@@ -1,6 +1,6 @@
 //! What changed between two versions for one configuration, and by when a firewall must have it.
 //!
-//! Added is what opens an address that wasn't open on that port; removed is what leaves one that no
+//! Added is a prefix with an address that wasn't open on that port; removed, one with an address that no
 //! longer is. A prefix that only changes its tag, or is cut in two, is neither.
 
 use ipnet::IpNet;
@@ -33,7 +33,7 @@ pub struct Diff {
     pub removed: Vec<Removed>,
 }
 
-/// By what a version is known.
+/// What identifies a version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Label {
     pub create_date: String,
@@ -76,8 +76,8 @@ pub struct Removed {
 }
 
 impl Diff {
-    /// Compares two versions. `between` are others that were made between the two, in any order: they
-    /// tell more exactly when a prefix appeared.
+    /// Compares two versions. `between` are versions from between the two, in any order: they show more
+    /// exactly when a prefix appeared.
     ///
     /// # Errors
     ///
@@ -166,7 +166,7 @@ pub fn after_notice(day: Date) -> Date {
     day.saturating_add(NOTICE_DAYS.days())
 }
 
-/// As it is printed.
+/// As text, as it is printed.
 fn text<S: Serializer>(value: &impl ToString, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&value.to_string())
 }
@@ -183,7 +183,7 @@ fn port(set: Set) -> &'static str {
     set.row().ports.first().map_or("", String::as_str)
 }
 
-/// Each entry once, whatever else its records differ in.
+/// Each prefix once, although its entries may differ in other fields.
 fn prefixes(version: &Version, protocol: Protocol) -> Vec<(Set, IpNet, String, String)> {
     let ranges = &version.ranges;
     let sets = version.selection.sets.iter().filter(|selected| selected.set.row().protocol == protocol);

@@ -34,7 +34,7 @@ pub fn versions(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// No more than can be a file of this kind, and one byte to tell that it is larger.
+/// Reads no more than the largest file of this kind, and one byte to notice a larger one.
 fn bytes(file: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(file)?.take(LARGEST as u64 + 1).read_to_end(&mut bytes)?;

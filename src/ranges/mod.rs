@@ -46,7 +46,7 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Name(u16);
 
-/// The region of what isn't in any one.
+/// The region of prefixes that belong to no single region.
 pub const GLOBAL: &str = "GLOBAL";
 
 /// The service that every prefix of every other one lies in.

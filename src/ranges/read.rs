@@ -1,5 +1,5 @@
-//! Reads ip-ranges.json, strictly: what is there must be what AWS writes, and what isn't is refused with
-//! the place where that shows. Fields that AWS may add one day are passed over.
+//! Reads ip-ranges.json, strictly: a file that AWS wouldn't write is refused, with the place where that
+//! shows. Fields that AWS may add one day are ignored.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -55,7 +55,7 @@ pub fn read(bytes: &[u8]) -> Result<Ranges, String> {
     Ok(Ranges { create_date, created, sync_token: raw.sync_token.0, entries, names })
 }
 
-/// What a file is that shows at its first bytes not to be JSON.
+/// What a file is whose first bytes show that it is no JSON.
 fn something_else(bytes: &[u8]) -> Option<String> {
     let text = bytes.trim_ascii_start();
     match text {
@@ -90,7 +90,7 @@ fn refuse(error: &serde_json::Error) -> String {
     let (line, column) = (error.line().max(1), error.column().max(1));
     let text = error.to_string();
     let why = text.rsplit_once(" at line ").map_or(text.as_str(), |(why, _)| why);
-    // The parser quotes what stands there.
+    // The parser quotes the file, which a terminal will show.
     let why: String = why.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect();
     match error.classify() {
         Category::Eof => format!(

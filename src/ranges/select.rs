@@ -1,9 +1,9 @@
 //! Which prefixes of a version one configuration needs: by the catalogue's rows of Option 2, for each
 //! family by itself.
 //!
-//! AWS says of EC2 "GLOBAL and Region (GLOBAL only if a Region entry doesn't exist)", which can be read
-//! in two ways. The narrower one holds here unless `ranges.ec2_global` says otherwise; what the other
-//! would add is counted in `left_out`.
+//! AWS says of EC2 "GLOBAL and Region (GLOBAL only if a Region entry doesn't exist)", which can be read in
+//! two ways. This room takes the narrower one unless `ranges.ec2_global` says otherwise; `left_out` counts
+//! what the other would add.
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -92,7 +92,7 @@ impl Family {
 pub struct Wanted {
     /// Codes, in order, each once.
     pub regions: Vec<String>,
-    /// Whether they were all asked for at once, with `*`.
+    /// Whether `*` asked for all of them.
     pub all: bool,
     media: bool,
     video: bool,
@@ -118,7 +118,7 @@ impl Wanted {
     fn sets(&self) -> impl Iterator<Item = Set> {
         Set::VARIANTS.iter().copied().filter(|set| match set {
             Set::Video => self.video,
-            // Four sets are there in any case, if empty.
+            // These four sets always exist, if only empty.
             Set::Media | Set::Ec2 | Set::Cloudfront | Set::S3 => true,
         })
     }
@@ -128,7 +128,7 @@ impl Wanted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
     pub regions: Vec<String>,
-    /// Those of them that the file has nothing of.
+    /// The chosen regions of which the file has nothing.
     pub unknown_regions: Vec<String>,
     pub global_only: Vec<GlobalOnly>,
     pub left_out: Vec<LeftOut>,
@@ -139,13 +139,13 @@ pub struct Selection {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selected {
     pub set: Set,
-    /// As they stand in the file.
+    /// As the file has them.
     pub entries: Vec<Entry>,
     /// Their addresses.
     pub table: Table,
 }
 
-/// A region that a service has no prefix of its own in, and relies on the global ones.
+/// A region in which a service has no prefix of its own, so that the global ones apply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GlobalOnly {
     pub service: String,
@@ -220,7 +220,7 @@ impl Selection {
         Selected { set, entries, table }
     }
 
-    /// Where a region has nothing of a family, GLOBAL stands in for it.
+    /// Adds the GLOBAL prefixes of a family where a region has none of that family.
     fn fall_back(
         &mut self,
         ranges: &Ranges,

@@ -1,5 +1,5 @@
-//! What a configuration needs of a version, in words and as JSON; and how much that opens, in addresses
-//! behind which any AWS customer can be, beside what Option 1 opens in names.
+//! What a configuration needs of a version, in words and as JSON; and how many addresses that opens behind
+//! which any AWS customer can be, beside how many names Option 1 opens.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};

@@ -1,6 +1,5 @@
-//! Sets of addresses: a sorted table of intervals for each family, that no two of touch. Looking one
-//! address up takes as many comparisons as the table's length has binary digits; the prefixes that come
-//! out hold exactly the addresses of those that went in.
+//! Sets of addresses: for each family a sorted table of intervals, no two of which touch. A look-up is a
+//! binary search; the prefixes that come out hold exactly the addresses of those that went in.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

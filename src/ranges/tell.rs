@@ -1,5 +1,5 @@
-//! A difference in words: for a terminal, as a change request for whoever runs the firewall, and as a
-//! calendar entry.
+//! A difference in words: for a terminal, as a change request for the firewall's administrator, and as a
+//! calendar.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
