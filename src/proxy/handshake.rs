@@ -122,7 +122,7 @@ async fn attempt(
         .await
         .map_err(|(error, stream)| Failed::new(&error, Some(stream)))?;
     let connection = stream.get_ref().1;
-    if let Err(error) = serving.template.judge(connection) {
+    if let Err(error) = serving.template.verify_resumed(connection) {
         shared.journal.metrics.tls_failed(Cause::ClientCertificateBad);
         if shared.journal.takes_line_about(peer.address.ip()) {
             let client = shared.journal.shown(peer.address);

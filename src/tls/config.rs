@@ -120,7 +120,7 @@ impl Template {
 
     /// Checks a resumed session's client certificate again, where one is required. Call it after every
     /// handshake, and close the connection on an error.
-    pub fn judge(&self, connection: &ServerConnection) -> Result<(), ClientCertificateError> {
+    pub fn verify_resumed(&self, connection: &ServerConnection) -> Result<(), ClientCertificateError> {
         let resumed = connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
         if self.options.client_authority.is_none() || !resumed {
             return Ok(());

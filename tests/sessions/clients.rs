@@ -32,7 +32,7 @@ fn a_resumed_session_shows_the_certificate_of_the_first() {
         browser.meet(&replica);
         let met = browser.meet(&replica);
         assert!(met.resumed());
-        replica.template.judge(&met.server).unwrap();
+        replica.template.verify_resumed(&met.server).unwrap();
         let subject = client::subject(met.server.peer_certificates().unwrap()).unwrap();
         assert!(!subject.contains('\n'), "escaped for the log: {subject}");
         assert!(subject.contains("agent"), "{subject}");
