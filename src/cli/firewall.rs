@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use strum::{EnumMessage, EnumString, IntoStaticStr, VariantArray};
@@ -11,11 +12,11 @@ use super::ranges::Current;
 use super::{Failure, load};
 use crate::address;
 use crate::config::{Config, Sources};
-use crate::egress::resolver::{Options, Resolver};
+use crate::egress::resolver::Resolver;
 use crate::export::firewall::{Firewall, Hook, Scope};
 use crate::export::iptables::iptables;
 use crate::export::nft::nft;
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 use crate::policy::{Category, Protocol};
 use crate::ranges::select::Set;
 use crate::ranges::show::Breadth;
@@ -136,16 +137,9 @@ fn turn_addresses(config: &Config, plan: &Plan) -> Result<Vec<IpAddr>, Failure> 
         .enable_all()
         .build()
         .map_err(|error| Failure::Usage(format!("can't resolve names: {error}")))?;
-    let dns = &config.dns;
-    let options = Options {
-        hosts: dns.hosts.clone(),
-        servers: dns.servers.clone(),
-        timeout: dns.timeout,
-        edns: dns.edns,
-    };
     let mut found = Vec::new();
     runtime.block_on(async {
-        let resolver = Resolver::new(options, runtime.handle().clone());
+        let resolver = Resolver::new(plan::dns(&config.dns), runtime.handle().clone());
         let answers = names.iter().map(|name| resolver.lookup(name));
         for (name, answer) in names.iter().zip(futures_util::future::join_all(answers).await) {
             let answer = match answer {
@@ -156,10 +150,10 @@ fn turn_addresses(config: &Config, plan: &Plan) -> Result<Vec<IpAddr>, Failure> 
                 }
             };
             let late = match answer.rest {
-                Some(rest) => rest.await.map(|(addresses, _)| addresses),
-                None => None,
+                Some(mut rest) => rest.addresses().await,
+                None => Arc::default(),
             };
-            for address in answer.known.iter().chain(late.iter().flat_map(|late| late.iter())) {
+            for address in answer.known.iter().chain(late.iter()) {
                 match address::judge(*address, &config.egress.allow_private) {
                     Ok(()) => found.push(*address),
                     Err(barred) => warn(format_args!("{name}: {barred}; it isn't let through")),
