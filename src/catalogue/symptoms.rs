@@ -70,7 +70,7 @@ impl Symptom {
 
     /// What to do: the row's own words, or those of its likeliest cause.
     #[must_use]
-    pub fn remedy(&self) -> &str {
+    pub(crate) fn remedy(&self) -> &str {
         match (&self.remedy, self.causes.first()) {
             (Some(remedy), _) => remedy,
             (None, Some(cause)) => cause.about().remedy,

@@ -40,7 +40,7 @@ impl Sources {
     /// which comes before the one in /etc that the service reads, or variables. None where it is the file
     /// that was named or the expected one.
     #[must_use]
-    pub fn surprise(&self) -> Option<String> {
+    pub(crate) fn surprise(&self) -> Option<String> {
         let [here, installed] = USUAL_FILES.map(Path::new);
         let mut said = Vec::new();
         if self.file.as_deref() == Some(here) {
@@ -61,7 +61,7 @@ impl Sources {
     /// The sources of this process: the file that `-c` or `CCPGATE_CONFIG` names, else the first
     /// of `./ccpgate.toml` and `/etc/ccpgate/ccpgate.toml` that exists, else none; the variables
     /// of the environment; the `--set` flags.
-    pub fn from_process(config_flag: Option<PathBuf>, set: Vec<String>) -> Self {
+    pub(crate) fn from_process(config_flag: Option<PathBuf>, set: Vec<String>) -> Self {
         let named = config_flag.or_else(|| {
             std::env::var_os("CCPGATE_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from)
         });

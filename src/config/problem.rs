@@ -36,7 +36,7 @@ impl Problem {
 impl Provenance {
     /// A problem that was found after loading, in terms of what the user wrote: `key` as above,
     /// or with a subscript (`policy.deny[2]`, `allow[0].pattern`).
-    pub fn problem(&self, key: &str, value: Option<&str>, message: impl Into<String>) -> Problem {
+    pub(crate) fn problem(&self, key: &str, value: Option<&str>, message: impl Into<String>) -> Problem {
         let source = self.recorded(key).map_or(Source::Default, |(_, source)| source.clone());
         Problem {
             source,
@@ -74,7 +74,7 @@ impl ConfigErrors {
     /// The configuration with defaults in place of all that is wrong, so that more can be checked. None
     /// where a key of `section` is wrong.
     #[must_use]
-    pub fn rest_if_sound(&self, section: &str) -> Option<&Config> {
+    pub(crate) fn rest_if_sound(&self, section: &str) -> Option<&Config> {
         self.rest.as_deref().filter(|_| self.problems.iter().all(|problem| !problem.concerns(section)))
     }
 }

@@ -93,7 +93,7 @@ impl Provenance {
     }
 
     /// The place of a key in the file; none where the value came from elsewhere.
-    pub fn position(&self, key: &str) -> Option<Position> {
+    pub(crate) fn position(&self, key: &str) -> Option<Position> {
         match self.recorded(key)? {
             (recorded, Source::File(_)) => {
                 self.positions.get(key).or_else(|| self.positions.get(recorded)).copied()

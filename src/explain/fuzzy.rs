@@ -6,7 +6,7 @@
 
 /// A text in the form that is compared: lower case, words of letters and digits, one blank between.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Normal(Vec<char>, Letters);
+pub(crate) struct Normal(Vec<char>, Letters);
 
 /// How often each letter and digit stands in a text; all others are one.
 type Letters = [u16; 37];
@@ -14,7 +14,7 @@ type Letters = [u16; 37];
 impl Normal {
     /// Looks at the first `limit` characters.
     #[must_use]
-    pub fn new(text: &str, limit: usize) -> Self {
+    pub(crate) fn new(text: &str, limit: usize) -> Self {
         let mut normal = Vec::new();
         for c in text.chars().take(limit).flat_map(char::to_lowercase) {
             if c.is_alphanumeric() {
@@ -45,19 +45,19 @@ impl Normal {
 
     /// In characters.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Where a text occurs in this one, at `from` or later, without errors and as whole words. A text
     /// shorter than 8 characters is never found: it may not stand inside another.
     #[must_use]
-    pub fn position(&self, part: &Self, from: usize) -> Option<usize> {
+    pub(crate) fn position(&self, part: &Self, from: usize) -> Option<usize> {
         if part.len() < INSIDE {
             return None;
         }
@@ -69,7 +69,7 @@ impl Normal {
     }
 
     /// The beginnings of all words, as long as the shortest text that may stand inside another.
-    pub fn beginnings(&self) -> impl Iterator<Item = &[char]> {
+    pub(crate) fn beginnings(&self) -> impl Iterator<Item = &[char]> {
         let begins = |at: &usize| *at == 0 || self.0[*at - 1] == ' ';
         (0..(self.len() + 1).saturating_sub(INSIDE)).filter(begins).map(|at| &self.0[at..at + INSIDE])
     }
@@ -81,7 +81,7 @@ impl Normal {
 
 /// Where a pattern lies in a text, and how many typing errors are in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// In characters of the normal form, the end excluded.
     pub start: usize,
     pub end: usize,
@@ -98,7 +98,7 @@ const INSIDE: usize = 8;
 /// The best match of the pattern, if it is good enough: the pattern inside the text, the pattern against
 /// the whole text, or the text as a part of the pattern.
 #[must_use]
-pub fn find(pattern: &Normal, text: &Normal, from: usize) -> Option<Place> {
+pub(crate) fn find(pattern: &Normal, text: &Normal, from: usize) -> Option<Place> {
     if pattern.is_empty() || text.is_empty() || from >= text.len() {
         return None;
     }

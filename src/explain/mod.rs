@@ -21,7 +21,7 @@ const NO_TUNNEL: &str = "what needs this host does not load; Chrome and Edge say
 /// The answer for one target. Serialises to the object of `explain --json`, null where there is
 /// nothing to say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Explanation {
+pub(crate) struct Explanation {
     /// In normal form, `host:port`.
     pub target: String,
     /// `allowed` or `denied`.
@@ -52,7 +52,7 @@ pub struct Explanation {
 /// The decision in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Allowed,
     Denied,
 }
@@ -61,7 +61,7 @@ impl Explanation {
     /// Explains what the policy says about the target. `elsewhere` is what the catalogue knows of a
     /// host that the configuration leaves out.
     #[must_use]
-    pub fn new(policy: &Policy, target: &Target, elsewhere: Option<&Elsewhere>) -> Self {
+    pub(crate) fn new(policy: &Policy, target: &Target, elsewhere: Option<&Elsewhere>) -> Self {
         let base = Self {
             target: target.to_string(),
             decision: Verdict::Denied,
@@ -122,14 +122,14 @@ impl Explanation {
 
     /// The same, where this parent proxy carries what is allowed.
     #[must_use]
-    pub fn through(mut self, parent: String) -> Self {
+    pub(crate) fn through(mut self, parent: String) -> Self {
         self.through = self.is_allowed().then_some(parent);
         self
     }
 
     /// Whether the policy lets the target through.
     #[must_use]
-    pub fn is_allowed(&self) -> bool {
+    pub(crate) fn is_allowed(&self) -> bool {
         self.decision == Verdict::Allowed
     }
 }

@@ -14,11 +14,11 @@ use crate::cause::Cause;
 use crate::policy::Category;
 
 /// How many characters of a text are compared; what follows is cut.
-pub const LONGEST: usize = 8192;
+pub(crate) const LONGEST: usize = 8192;
 
 /// The answer. Serialises to the object of `explain --symptom --json`.
 #[derive(Debug, Serialize)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub schema_version: u32,
     /// As asked, cut to [`LONGEST`].
     pub symptom: String,
@@ -30,7 +30,7 @@ pub struct Answer {
 
 /// One known text and what it means.
 #[derive(Debug, Serialize)]
-pub struct Match {
+pub(crate) struct Match {
     /// Of the catalogue's row, stable.
     pub id: &'static str,
     /// The known text.
@@ -53,7 +53,7 @@ pub struct Match {
 
 /// Looks the text up among all known texts.
 #[must_use]
-pub fn explain(text: &str) -> Answer {
+pub(crate) fn explain(text: &str) -> Answer {
     let cut = text.chars().nth(LONGEST).is_some();
     let symptom = text.chars().take(LONGEST).collect();
     let asked = Normal::new(text, LONGEST);

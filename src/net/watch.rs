@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How often to look.
-pub const PERIOD: Duration = Duration::from_secs(2);
+pub(crate) const PERIOD: Duration = Duration::from_secs(2);
 
 /// Give up waiting for files to come to rest after this many looks.
 const PATIENCE: u32 = 5;
 
 /// What a change of the file at a path, links followed, shows in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fingerprint {
+pub(crate) enum Fingerprint {
     /// There is no file, or its metadata can't be read.
     Missing,
     /// Device, inode, size, and times of the last change of content and of metadata, each in
@@ -32,7 +32,7 @@ pub enum Fingerprint {
 }
 
 /// Looks at a path once.
-pub fn fingerprint(path: &Path) -> Fingerprint {
+pub(crate) fn fingerprint(path: &Path) -> Fingerprint {
     match fs::metadata(path) {
         Err(_) => Fingerprint::Missing,
         Ok(m) => Fingerprint::Present {
@@ -48,7 +48,7 @@ pub fn fingerprint(path: &Path) -> Fingerprint {
 ///
 /// Make it before the files are read for the first time, so that a change in between isn't lost.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     paths: Vec<PathBuf>,
     reported: Vec<Fingerprint>,
     last: Vec<Fingerprint>,
@@ -57,7 +57,7 @@ pub struct Watch {
 
 impl Watch {
     /// Begins with the files as they are now.
-    pub fn new(paths: Vec<PathBuf>) -> Self {
+    pub(crate) fn new(paths: Vec<PathBuf>) -> Self {
         let now: Vec<_> = paths.iter().map(|p| fingerprint(p)).collect();
         Self { paths, reported: now.clone(), last: now, waited: 0 }
     }
@@ -65,7 +65,7 @@ impl Watch {
     /// Looks again. Returns the files that changed, once all of them have looked the same twice in
     /// a row: a certificate and its key are replaced one after the other. Files that never come
     /// to rest are reported all the same after a few looks.
-    pub fn poll(&mut self) -> Vec<PathBuf> {
+    pub(crate) fn poll(&mut self) -> Vec<PathBuf> {
         let now: Vec<_> = self.paths.iter().map(|p| fingerprint(p)).collect();
         let at_rest = now == self.last;
         self.last = now;
@@ -91,7 +91,7 @@ impl Watch {
 
     /// Looks every `period` and calls back with the files that changed, for ever; drop the future
     /// to end it. Looking happens on a thread that may block, for files on a network.
-    pub async fn run(mut self, period: Duration, mut on_change: impl FnMut(&[PathBuf])) {
+    pub(crate) async fn run(mut self, period: Duration, mut on_change: impl FnMut(&[PathBuf])) {
         loop {
             tokio::time::sleep(period).await;
             let looked = tokio::task::spawn_blocking(move || {

@@ -22,13 +22,13 @@ pub enum Direct {
 
 impl Direct {
     /// The word for names without a dot.
-    pub const PLAIN: &str = "plain";
+    pub(crate) const PLAIN: &str = "plain";
 
     /// Reads what isn't an address: the word or a pattern.
     ///
     /// # Errors
     /// Says what is wrong, and what was probably meant where that can be told.
-    pub fn parse_name(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse_name(text: &str) -> Result<Self, String> {
         // The word of Windows for plain names in a list of exceptions.
         if text.eq_ignore_ascii_case("<local>") {
             return Err(format!("names without a dot are called {:?} here", Self::PLAIN));
@@ -44,7 +44,7 @@ impl Direct {
 
     /// Whether this entry sends a host past every proxy.
     #[must_use]
-    pub fn covers(&self, host: &Host) -> bool {
+    pub(crate) fn covers(&self, host: &Host) -> bool {
         match (self, host) {
             (Self::Plain, Host::Name(name)) => !name.contains('.'),
             (Self::Network(network), Host::Ip(address)) => {

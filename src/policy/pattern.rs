@@ -62,13 +62,13 @@ enum Cause {
 impl PatternError {
     /// Why, without what was meant.
     #[must_use]
-    pub fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         self.cause.to_string()
     }
 
     /// The patterns that may have been meant; each of them parses.
     #[must_use]
-    pub fn corrections(&self) -> &[String] {
+    pub(crate) fn corrections(&self) -> &[String] {
         &self.write
     }
 }
@@ -135,7 +135,7 @@ impl Pattern {
     /// Why a pattern is probably too broad for an allow rule: everybody can register a domain that it
     /// matches (`*.com`, `shop*.com`, `example.*`).
     #[must_use]
-    pub fn too_broad(&self) -> Option<&'static str> {
+    pub(crate) fn too_broad(&self) -> Option<&'static str> {
         let mut labels = self.text.rsplit('.');
         let (last, second) = (labels.next()?, labels.next().unwrap_or(""));
         if self.is_exact() {
@@ -151,7 +151,7 @@ impl Pattern {
 
     /// The pattern that matches this host alone.
     #[must_use]
-    pub fn exact(host: Host) -> Self {
+    pub(crate) fn exact(host: Host) -> Self {
         Self { text: host.to_string().into(), exact: Some(host) }
     }
 
@@ -163,7 +163,7 @@ impl Pattern {
 
     /// Whether it has no `*`.
     #[must_use]
-    pub fn is_exact(&self) -> bool {
+    pub(crate) fn is_exact(&self) -> bool {
         self.exact.is_some()
     }
 
@@ -175,7 +175,7 @@ impl Pattern {
 
     /// Whether the host is one that the pattern stands for. Does not allocate.
     #[must_use]
-    pub fn matches(&self, host: &Host) -> bool {
+    pub(crate) fn matches(&self, host: &Host) -> bool {
         let name = match (&self.exact, host) {
             (Some(exact), host) => return exact == host,
             (None, Host::Ip(_)) => return false,
@@ -199,7 +199,7 @@ impl Pattern {
     /// The part after the last label that holds a `*`: `rtc*.a.b` gives `a.b`, `*.a.b` gives `a.b`,
     /// `a.b*` nothing. For an exact pattern it is the whole text.
     #[must_use]
-    pub fn literal_suffix(&self) -> &str {
+    pub(crate) fn literal_suffix(&self) -> &str {
         match self.text.rfind('*') {
             None => &self.text,
             Some(star) => self.text[star..].find('.').map_or("", |dot| &self.text[star + dot + 1..]),
@@ -208,13 +208,13 @@ impl Pattern {
 
     /// The part before the first `*`.
     #[must_use]
-    pub fn literal_prefix(&self) -> &str {
+    pub(crate) fn literal_prefix(&self) -> &str {
         self.text.split('*').next().unwrap_or(&self.text)
     }
 
     /// Whether the pattern is `*.` before literal labels and nothing else.
     #[must_use]
-    pub fn is_subdomains(&self) -> bool {
+    pub(crate) fn is_subdomains(&self) -> bool {
         self.text.strip_prefix("*.").is_some_and(|tail| !tail.contains('*'))
     }
 }

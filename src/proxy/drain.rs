@@ -113,7 +113,7 @@ impl Drain {
 
 pin_project! {
     /// See [`Drain::unless_cut`]. A tunnel holds this for a shift, and an `async fn` would be larger.
-    pub struct UnlessCut<'a, F> {
+    pub(crate) struct UnlessCut<'a, F> {
         tunnel: F,
         #[pin]
         stepped: Notified<'a>,

@@ -104,23 +104,23 @@ impl Identity {
     }
 
     /// The chain's file, the label of `ccpgate_certificate_expiry_timestamp_seconds`.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// End of the leaf's validity, seconds since the epoch.
-    pub fn not_after(&self) -> u64 {
+    pub(crate) fn not_after(&self) -> u64 {
         self.life.end
     }
 
     /// Beginning of the leaf's validity, seconds since the epoch.
-    pub fn not_before(&self) -> u64 {
+    pub(crate) fn not_before(&self) -> u64 {
         self.life.start
     }
 
     /// Warnings for the start, every reload and once a day: the end is near, or browsers won't accept this
     /// certificate.
-    pub fn warnings(&self, now: u64) -> Vec<String> {
+    pub(crate) fn warnings(&self, now: u64) -> Vec<String> {
         let path = self.path.display();
         let mut warnings = Vec::new();
         if !self.has_names {

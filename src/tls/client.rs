@@ -53,12 +53,12 @@ impl ClientAuthority {
 
     /// What sessions made under these CAs are bound to. The same CAs in another order, or with
     /// comments in the file, are the same.
-    pub fn context(&self) -> Context {
+    pub(crate) fn context(&self) -> Context {
         self.context
     }
 
     /// Warnings for the start and every reload: a CA's end is near.
-    pub fn warnings(&self, now: u64) -> Vec<String> {
+    pub(crate) fn warnings(&self, now: u64) -> Vec<String> {
         self.shortest
             .and_then(|life| expiry_in_words(life, now))
             .map(|when| format!("client_ca {}: a certificate in it {when}", self.path))

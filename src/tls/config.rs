@@ -92,7 +92,7 @@ impl Template {
     }
 
     /// What a client with this hello is offered. A `stranger` is one outside `proxy.clients`.
-    pub fn offer(&self, hello: &ClientHello<'_>, stranger: bool) -> Offer {
+    pub(crate) fn offer(&self, hello: &ClientHello<'_>, stranger: bool) -> Offer {
         Offer::to(&self.config.alpn_protocols, hello, stranger)
     }
 

@@ -31,7 +31,7 @@ impl Options<'_> {
 }
 
 /// What the files hold.
-pub struct TlsFiles {
+pub(crate) struct TlsFiles {
     identity: Identity,
     authority: Option<Arc<ClientAuthority>>,
     keys: Option<TicketKeys>,
@@ -68,13 +68,13 @@ impl TlsFiles {
     }
 
     /// Warnings about the files, as of now.
-    pub fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         warnings(&self.identity, self.authority.as_deref(), self.keys.is_some())
     }
 }
 
 /// What connections are served with; a reload makes another over the same sessions.
-pub struct Serving {
+pub(crate) struct Serving {
     pub template: Template,
     identity: Identity,
     authority: Option<Arc<ClientAuthority>>,
@@ -83,17 +83,17 @@ pub struct Serving {
 
 impl Serving {
     /// The certificate's file and the end of its validity, seconds since 1970.
-    pub fn certificate(&self) -> (String, u64) {
+    pub(crate) fn certificate(&self) -> (String, u64) {
         (self.identity.path().display().to_string(), self.identity.not_after())
     }
 
     /// The beginning of that validity.
-    pub fn certificate_begins(&self) -> u64 {
+    pub(crate) fn certificate_begins(&self) -> u64 {
         self.identity.not_before()
     }
 
     /// Warnings about the files, as of now.
-    pub fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         warnings(&self.identity, self.authority.as_deref(), self.shared_keys)
     }
 }
@@ -119,7 +119,7 @@ impl Shift {
     ///
     /// # Errors
     /// As of [`Template::new`].
-    pub fn start(files: TlsFiles, sessions: usize) -> Result<(Arc<Self>, Serving), rustls::Error> {
+    pub(crate) fn start(files: TlsFiles, sessions: usize) -> Result<(Arc<Self>, Serving), rustls::Error> {
         let shift = Self::new(files.window, sessions as u64, None, Arc::new(SystemClock));
         let serving = shift.adopt(files)?;
         Ok((shift, serving))
@@ -129,7 +129,7 @@ impl Shift {
     ///
     /// # Errors
     /// As of [`Template::new`]; then nothing has changed.
-    pub fn adopt(self: &Arc<Self>, files: TlsFiles) -> Result<Serving, rustls::Error> {
+    pub(crate) fn adopt(self: &Arc<Self>, files: TlsFiles) -> Result<Serving, rustls::Error> {
         let TlsFiles { identity, authority, keys, window, alpn } = files;
         let template = Template::new(TemplateOptions {
             shift: self.clone(),

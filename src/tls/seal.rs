@@ -36,7 +36,7 @@ pub struct Context(pub(super) [u8; 32]);
 
 impl Context {
     /// No client certificate is asked for.
-    pub const ANONYMOUS: Self = Self([0; 32]);
+    pub(crate) const ANONYMOUS: Self = Self([0; 32]);
 }
 
 /// What is inside a ticket.

@@ -57,7 +57,7 @@ impl SessionStore {
     ///
     /// The policy is LRU: moka's default refuses newcomers when the cache is full, and a flood of
     /// junk would switch resumption off for everybody who logs in after it.
-    pub fn new(sessions: u64, window: Window, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(sessions: u64, window: Window, clock: Arc<dyn Clock>) -> Self {
         let window = Arc::new(AtomicU64::new(window.seconds()));
         let cache = Cache::builder()
             .max_capacity(sessions)
@@ -69,18 +69,18 @@ impl SessionStore {
     }
 
     /// The window in force.
-    pub fn window_seconds(&self) -> u64 {
+    pub(crate) fn window_seconds(&self) -> u64 {
         self.window.load(Ordering::Relaxed)
     }
 
     /// Changes the window, at a reload. A shorter one ends older sessions at once; sessions that
     /// exist keep at most the window they were made with.
-    pub fn set_window(&self, window: Window) {
+    pub(crate) fn set_window(&self, window: Window) {
         self.window.store(window.seconds(), Ordering::Relaxed);
     }
 
     /// Seconds since the epoch, by the clock that judges ages.
-    pub fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         self.clock.now()
     }
 
@@ -142,7 +142,7 @@ impl SessionStore {
     /// Erases sessions that are past the window, by our clock: moka's own stops while a machine sleeps, and
     /// moka erases only when it is used. Call it about once a minute, and not on a thread that serves
     /// connections: with 100,000 sessions it takes some milliseconds.
-    pub fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         for (name, entry) in &self.cache {
             if !self.is_alive(&entry) {
                 self.cache.invalidate(&*name);

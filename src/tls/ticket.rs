@@ -51,7 +51,7 @@ impl Shift {
     }
 
     /// Changes the window.
-    pub fn set_window(&self, window: Window) {
+    pub(crate) fn set_window(&self, window: Window) {
         self.store.set_window(window);
     }
 
@@ -61,7 +61,7 @@ impl Shift {
     }
 
     /// The ticket keys in force.
-    pub fn keys(&self) -> Option<Arc<TicketKeys>> {
+    pub(crate) fn keys(&self) -> Option<Arc<TicketKeys>> {
         self.keys.load_full()
     }
 }
@@ -120,7 +120,7 @@ impl ConnTickets {
     }
 
     /// Leaves no session behind, neither in the store nor with the client.
-    pub fn give_none(&self) {
+    pub(crate) fn give_none(&self) {
         self.left.store(0, Ordering::Relaxed);
     }
 

@@ -71,7 +71,7 @@ pub struct Window(u64);
 
 impl Window {
     /// Seven days, which RFC 8446 §4.6.1 (RFC 9846 §4.7.1) lets no ticket lifetime exceed.
-    pub const MAX: u64 = 604_800;
+    pub(crate) const MAX: u64 = 604_800;
 
     /// A window of that many seconds.
     pub const fn from_seconds(seconds: u64) -> Result<Self, WindowError> {
@@ -83,13 +83,13 @@ impl Window {
     }
 
     /// `length + breaks + lunch` of the section `[shift]`; fractions of a second are dropped.
-    pub fn of_shift(length: Duration, breaks: Duration, lunch: Duration) -> Result<Self, WindowError> {
+    pub(crate) fn of_shift(length: Duration, breaks: Duration, lunch: Duration) -> Result<Self, WindowError> {
         let sum = length.saturating_add(breaks).saturating_add(lunch);
         Self::from_seconds(sum.as_secs())
     }
 
     /// The window in seconds.
-    pub const fn seconds(self) -> u64 {
+    pub(crate) const fn seconds(self) -> u64 {
         self.0
     }
 }

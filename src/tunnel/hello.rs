@@ -14,7 +14,7 @@ use crate::target::Host;
 
 /// The longest hello that is accepted, its records included. A padded post-quantum hello has about 2 KiB,
 /// the largest seen in the field 16 KiB.
-pub const MAX_HELLO: usize = 64 * 1024;
+pub(crate) const MAX_HELLO: usize = 64 * 1024;
 
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;

@@ -83,7 +83,7 @@ pub struct Rcode(ResponseCode);
 
 impl Rcode {
     /// As in the registry of DNS parameters; `OTHER` for what no stub resolver is ever sent.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self.0 {
             ResponseCode::NoError => "NOERROR",
             ResponseCode::FormErr => "FORMERR",
@@ -145,7 +145,7 @@ pub struct Reply {
 
 impl Reply {
     /// Whether a query without EDNS may fare better (RFC 6891 §7; older servers have their own codes).
-    pub fn may_be_for_edns(&self) -> bool {
+    pub(crate) fn may_be_for_edns(&self) -> bool {
         use ResponseCode::{BADVERS, FormErr, NotImp};
         match &self.said {
             Said::Failed(Failure::Code(Rcode(FormErr | NotImp | BADVERS))) => true,

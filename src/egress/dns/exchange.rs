@@ -24,7 +24,12 @@ const LONGEST_FIRST_PAUSE: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// Where another server may do better.
-pub async fn ask(server: &Server, question: &Question, edns: bool, until: Instant) -> Result<Said, Failure> {
+pub(crate) async fn ask(
+    server: &Server,
+    question: &Question,
+    edns: bool,
+    until: Instant,
+) -> Result<Said, Failure> {
     let mut asked = Asked::new(question, edns && server.takes_edns());
     let reply = over_udp(server, &mut asked, until).await?;
     if reply.id == asked.plain && asked.edns && !reply.edns && !reply.may_be_for_edns() {

@@ -14,7 +14,7 @@ const SHORTENED: Duration = Duration::from_millis(500);
 
 /// A server, and how it behaved.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     /// Where it listens, over UDP and TCP.
     pub address: SocketAddr,
     memory: Mutex<Memory>,
@@ -29,7 +29,7 @@ struct Memory {
 
 impl Server {
     /// A server of which nothing is known yet.
-    pub fn new(address: SocketAddr) -> Self {
+    pub(crate) fn new(address: SocketAddr) -> Self {
         Self { address, memory: Mutex::default() }
     }
 
@@ -38,7 +38,7 @@ impl Server {
     }
 
     /// Notes that the server answered something.
-    pub fn answered(&self) {
+    pub(crate) fn answered(&self) {
         let mut memory = self.memory();
         memory.heard = Some(Instant::now());
         if memory.silent_until.take().is_some() {
@@ -48,7 +48,7 @@ impl Server {
 
     /// Notes that the server let its time pass, which began at `began`. It may have answered other
     /// questions meanwhile.
-    pub fn was_silent(&self, began: Instant) {
+    pub(crate) fn was_silent(&self, began: Instant) {
         let mut memory = self.memory();
         if memory.heard.is_some_and(|heard| heard >= began) {
             return;
@@ -64,18 +64,18 @@ impl Server {
     }
 
     /// How much of the time that is due to a server it gets now.
-    pub fn patience(&self, due: Duration) -> Duration {
+    pub(crate) fn patience(&self, due: Duration) -> Duration {
         let silent = self.memory().silent_until.is_some_and(|until| Instant::now() < until);
         if silent { due.min(SHORTENED) } else { due }
     }
 
     /// Whether it may be asked with EDNS.
-    pub fn takes_edns(&self) -> bool {
+    pub(crate) fn takes_edns(&self) -> bool {
         self.memory().without_edns_until.is_none_or(|until| until <= Instant::now())
     }
 
     /// Notes that the server answers only queries without EDNS.
-    pub fn refuses_edns(&self) {
+    pub(crate) fn refuses_edns(&self) {
         let known = self.memory().without_edns_until.replace(Instant::now() + WITHOUT_EDNS).is_some();
         if !known {
             tracing::info!(

@@ -26,14 +26,14 @@ const MAX_FOLLOWED: usize = 8;
 
 /// The servers, and how they are asked.
 #[derive(Debug)]
-pub struct Stub {
+pub(crate) struct Stub {
     servers: Vec<Arc<Server>>,
     timeout: Duration,
     edns: bool,
 }
 
 /// What DNS knows of a name.
-pub enum Found {
+pub(crate) enum Found {
     /// One address at least.
     Addresses {
         /// Of both families, in no order.
@@ -53,14 +53,14 @@ pub enum Found {
 }
 
 /// One family's answer, still awaited; bounded by the time of its server.
-pub type Late = Pin<Box<dyn Future<Output = Heard> + Send>>;
+pub(crate) type Late = Pin<Box<dyn Future<Output = Heard> + Send>>;
 
 /// What one server says about one family.
-pub type Heard = Result<Definite, Failure>;
+pub(crate) type Heard = Result<Definite, Failure>;
 
 /// A definite answer about one family.
 #[derive(Debug)]
-pub enum Definite {
+pub(crate) enum Definite {
     /// Addresses, one at least, and for how many seconds they hold.
     Addresses(Vec<IpAddr>, u32),
     /// None of this family: whether the name exists, and for how many seconds that holds.
@@ -69,7 +69,7 @@ pub enum Definite {
 
 impl Stub {
     /// What is remembered of servers in `before` is kept.
-    pub fn new(servers: &[SocketAddr], timeout: Duration, edns: bool, before: Option<&Self>) -> Self {
+    pub(crate) fn new(servers: &[SocketAddr], timeout: Duration, edns: bool, before: Option<&Self>) -> Self {
         let known = |address: &SocketAddr| {
             before.and_then(|stub| stub.servers.iter().find(|server| server.address == *address)).cloned()
         };
@@ -78,7 +78,7 @@ impl Stub {
     }
 
     /// How long a look-up may take over all its servers.
-    pub fn whole(&self) -> Duration {
+    pub(crate) fn whole(&self) -> Duration {
         self.timeout.saturating_mul(2)
     }
 
@@ -86,7 +86,7 @@ impl Stub {
     ///
     /// # Errors
     /// The most telling failure of all servers, when no answer was definite.
-    pub async fn lookup(&self, name: &str, deadline: Instant) -> Result<Found, ResolveError> {
+    pub(crate) async fn lookup(&self, name: &str, deadline: Instant) -> Result<Found, ResolveError> {
         let (Some(four), Some(six)) = (Question::new(name, Family::V4), Question::new(name, Family::V6))
         else {
             let why = "a name that DNS can't hold".into();

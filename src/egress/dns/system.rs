@@ -18,7 +18,7 @@ const PORT: u16 = 53;
 
 /// Where the machine's files are.
 #[derive(Clone, Debug)]
-pub struct Files {
+pub(crate) struct Files {
     /// `/etc/resolv.conf`.
     pub servers: PathBuf,
     /// `/etc/hosts`.
@@ -32,7 +32,7 @@ impl Default for Files {
 }
 
 /// The servers of a resolv.conf, one at least, and what an administrator should know about it.
-pub fn servers(file: &Path) -> (Vec<SocketAddr>, Vec<String>) {
+pub(crate) fn servers(file: &Path) -> (Vec<SocketAddr>, Vec<String>) {
     let shown = file.display();
     let (text, remark) = match text(file) {
         Ok(text) => (text, None),
@@ -51,7 +51,7 @@ pub fn servers(file: &Path) -> (Vec<SocketAddr>, Vec<String>) {
 }
 
 /// The names of a hosts file with all their addresses. A file that isn't there names none.
-pub fn hosts(file: &Path) -> (HashMap<Box<str>, Vec<IpAddr>>, Option<String>) {
+pub(crate) fn hosts(file: &Path) -> (HashMap<Box<str>, Vec<IpAddr>>, Option<String>) {
     match text(file) {
         Ok(text) => (parse_hosts(&text), None),
         Err(error) if error.kind() == io::ErrorKind::NotFound => (HashMap::new(), None),
@@ -66,7 +66,7 @@ fn text(file: &Path) -> io::Result<String> {
 }
 
 /// Servers in their order, and what is wrong with lines that name none.
-pub fn parse_servers(text: &str) -> (Vec<SocketAddr>, Vec<String>) {
+pub(crate) fn parse_servers(text: &str) -> (Vec<SocketAddr>, Vec<String>) {
     let (mut servers, mut remarks) = (Vec::new(), Vec::new());
     for (at, line) in text.lines().enumerate() {
         // As in glibc the keyword begins the line; comments begin with `#` or `;`.
@@ -108,7 +108,7 @@ fn interface(name: &str) -> Option<u32> {
 }
 
 /// Names in lower case without a last dot, each with all addresses that stand beside it.
-pub fn parse_hosts(text: &str) -> HashMap<Box<str>, Vec<IpAddr>> {
+pub(crate) fn parse_hosts(text: &str) -> HashMap<Box<str>, Vec<IpAddr>> {
     let mut hosts: HashMap<Box<str>, Vec<IpAddr>> = HashMap::new();
     for line in text.lines() {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
