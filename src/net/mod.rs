@@ -6,4 +6,4 @@ pub(crate) mod accept;
 pub(crate) mod entrance;
 pub(crate) mod scratch;
 pub(crate) mod sockopt;
-pub mod watch;
+pub(crate) mod watch;

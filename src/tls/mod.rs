@@ -19,7 +19,6 @@ pub mod session;
 pub mod ticket;
 pub mod window;
 
-pub use crate::net::watch;
 pub use alpn::{Alpn, Offer};
 pub use certificate::{CertificateError, Identity, Resolver};
 pub use client::{ClientAuthority, ClientCertificateError};
