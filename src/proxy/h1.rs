@@ -50,13 +50,17 @@ fn negotiate<C: Wire>(
         let mut kept = false;
         loop {
             let limit = shared.limits().request_header;
-            let read = timeout_at(deadline, reader.read(&mut client, limit)).await;
-            // Taken only now: a reload while the connection waited is in force for its request.
-            let snapshot = shared.snapshot();
-            let next = match read {
-                Ok(Ok(head)) => next_step(head, kept, &peer, &shared, &snapshot),
-                Err(_) if reader.began() => Next::refusal(Refusal::HeaderTimeout, None),
-                Ok(Err(_)) | Err(_) => Next::End,
+            // A scope of its own: what was read keeps no room while a tunnel is opened.
+            let (snapshot, next) = {
+                let read = timeout_at(deadline, reader.read(&mut client, limit)).await;
+                // Taken only now: a reload while the connection waited is in force for its request.
+                let snapshot = shared.snapshot();
+                let next = match read {
+                    Ok(Ok(head)) => next_step(head, kept, &peer, &shared, &snapshot),
+                    Err(_) if reader.began() => Next::refusal(Refusal::HeaderTimeout, None),
+                    Ok(Err(_)) | Err(_) => Next::End,
+                };
+                (snapshot, next)
             };
             let Answer { answer, request, rest } = match next {
                 Next::Tunnel(asked, early) => {
