@@ -83,8 +83,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             self.speak().await?;
             self.listen(Instant::now() + PAUSE, &mut heard, |_| false).await?;
         }
-        self.listen(Instant::now() + LAST, &mut heard, |heard| heard.best().len() >= MESSAGES).await?;
-        let came = heard.best();
+        self.listen(Instant::now() + LAST, &mut heard, |heard| heard.messages.len() >= MESSAGES).await?;
+        // Pings are answered nearer by, and by servers that have nothing to say to a message.
+        let came = if heard.messages.is_empty() { &heard.pongs } else { &heard.messages };
         let heap = (0..came.len())
             .map(|first| came[first..].iter().take_while(|at| **at - came[first] <= TOGETHER).count())
             .max();
@@ -103,11 +104,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.listen(Instant::now() + silent, &mut Heard::default(), |_| false).await?;
         self.speak().await?;
         let mut heard = Heard::default();
-        self.listen(Instant::now() + patience, &mut heard, |heard| !heard.best().is_empty()).await?;
-        match heard.best() {
-            [] => Err(Cut(format!("after {silent:?} of silence nothing comes through any more"))),
-            _ => Ok(()),
+        let until = Instant::now() + patience;
+        self.listen(until, &mut heard, |heard| !heard.messages.is_empty() || !heard.pongs.is_empty()).await?;
+        if heard.messages.is_empty() && heard.pongs.is_empty() {
+            return Err(Cut(format!("after {silent:?} of silence nothing comes through any more")));
         }
+        Ok(())
     }
 
     /// Leaves.
@@ -164,11 +166,6 @@ impl Heard {
         if list.len() < Self::KEPT {
             list.push(Instant::now());
         }
-    }
-
-    /// The kind of answer that the far side gives more often.
-    fn best(&self) -> &[Instant] {
-        if self.messages.len() >= self.pongs.len() { &self.messages } else { &self.pongs }
     }
 }
 

@@ -214,7 +214,7 @@ pub(super) const fn about(cause: Cause) -> About {
             grade: Always(Failed),
         },
         Cause::WsHung => About {
-            definition: "the upgrade gets no answer at all",
+            definition: "the WebSocket upgrade gets no answer at all",
             threshold: None,
             agent_sees: "'Initialization Failed' after some seconds, while pages load",
             remedy: "look for a box that waits for the end of the WebSocket before it forwards anything",
