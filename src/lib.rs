@@ -3,7 +3,7 @@
 //! The pure core ([`target`], [`policy`], [`catalogue`], [`cause`], [`outcome`], [`pac`], [`address`], [`explain`],
 //! [`ranges`], [`export`]) does no I/O. [`proxy`] is the data path, accept → admit → decide → reach → guard → [`tunnel`] → record, on the
 //! rooms that do its I/O: [`egress`], `net`, [`tunnel`]. [`journal`] is told what happens; [`config`] turns text into
-//! what is in force; `serve` is the life of the process; [`cli`] is what an administrator types.
+//! what is in force; `diagnose` tests the network as an agent's browser, `agent`, meets it; `serve` is the life of the process; [`cli`] is what an administrator types.
 
 pub mod address;
 pub(crate) mod admin;

@@ -8,7 +8,7 @@ use rustls::{CertificateError, Error};
 
 use super::answer::words;
 use super::observed::{Clock, End, Observed, Seen, WebSocketEnd};
-use super::report::{self, Status, Steps};
+use super::report::{self, Certificate, Status, Steps};
 use super::sinkhole;
 use super::targets::Endpoint;
 use crate::agent::certificate::Shown;
@@ -30,6 +30,8 @@ pub(crate) struct Judged {
     pub because: Option<Cause>,
     pub detail: String,
     address: Option<String>,
+    addresses: Vec<IpAddr>,
+    certificate: Option<Certificate>,
     steps: Steps,
     rtt_ms: Option<u64>,
     pub(super) clock: Option<Clock>,
@@ -79,6 +81,8 @@ impl Judged {
             protocol,
             category,
             address: self.address,
+            addresses: self.addresses,
+            certificate: self.certificate,
             status: self.status,
             cause: self.cause,
             because: self.because,
@@ -99,6 +103,8 @@ pub(super) fn judge(endpoint: Endpoint, observed: Observed) -> Judged {
         because: None,
         detail: String::new(),
         address: None,
+        addresses: Vec::new(),
+        certificate: None,
         steps: Steps::default(),
         rtt_ms: None,
         clock: None,
@@ -128,6 +134,14 @@ pub(super) fn judge(endpoint: Endpoint, observed: Observed) -> Judged {
         // What one connect took: the way there and back.
         judged.rtt_ms = seen.trace.address.and(seen.trace.connect).map(ms);
     }
+    judged.addresses.clone_from(&seen.found);
+    judged.certificate = seen.shown.as_ref().map(|(shown, verdicts)| Certificate {
+        issuer: shown.issuer.clone(),
+        subject: shown.subject.clone(),
+        sha256: shown.fingerprint.clone(),
+        product: shown.product,
+        public: verdicts.public.is_ok(),
+    });
     judged.clock = seen.clock;
     judged.status = Status::Ok;
     judged.detail = match &seen.end {

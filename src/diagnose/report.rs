@@ -1,6 +1,7 @@
 //! The result of a check, in the words and numbers of `--json`. Pure.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::Serialize;
 
@@ -58,6 +59,10 @@ pub(crate) struct Endpoint {
     pub category: Category,
     /// The address that took the connection; none where a proxy resolves the name.
     pub address: Option<String>,
+    /// All that the name has, as far as it was resolved here.
+    pub addresses: Vec<IpAddr>,
+    /// What was shown in TLS.
+    pub certificate: Option<Certificate>,
     pub status: Status,
     pub cause: Option<Cause>,
     /// The cause that hides this one.
@@ -67,6 +72,18 @@ pub(crate) struct Endpoint {
     pub remedy: Option<&'static str>,
     pub rtt_ms: Option<u64>,
     pub steps: Steps,
+}
+
+/// Who made a certificate. All of it is printable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Certificate {
+    pub issuer: String,
+    pub subject: String,
+    pub sha256: String,
+    /// The product that the issuer is known from.
+    pub product: Option<&'static str>,
+    /// Whether Mozilla's authorities, or the one of `--ca`, vouch for it.
+    pub public: bool,
 }
 
 /// Milliseconds of each step; those after a failed one are null.

@@ -45,6 +45,8 @@ fn who_decrypts_is_named() {
         assert!(detail.contains("issuer CN=authority") && detail.contains("SHA-256 "), "{detail}");
         let fingerprint = detail.split("SHA-256 ").nth(1).unwrap();
         assert_eq!(fingerprint.len(), 95, "{detail}");
+        let certificate = &endpoint(report, "acme.my.connect.aws")["certificate"];
+        assert_eq!((&certificate["sha256"], &certificate["public"]), (&fingerprint.into(), &false.into()));
     }
     assert_eq!(endpoint(&unknown, "acme.my.connect.aws")["steps"]["http_ms"], serde_json::Value::Null);
     assert!(endpoint(&trusted, "acme.my.connect.aws")["steps"]["http_ms"].is_u64());
