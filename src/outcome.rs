@@ -4,6 +4,7 @@
 use serde::Serialize;
 use strum::{IntoStaticStr, VariantArray};
 
+use crate::cause::Cause;
 use crate::policy::Reason;
 
 /// How a tunnel that the policy let through ended: the label `outcome`.
@@ -139,6 +140,56 @@ pub enum HandshakeFailure {
     Timeout,
     /// This proxy failed.
     Internal,
+}
+
+/// Why something failed, for the journal: the cause, as far as this proxy sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub cause: Cause,
+    /// For [`Cause::Limit`].
+    pub bound: Option<Bound>,
+}
+
+impl From<Cause> for Fault {
+    fn from(cause: Cause) -> Self {
+        Self { cause, bound: None }
+    }
+}
+
+impl From<Bound> for Fault {
+    fn from(bound: Bound) -> Self {
+        Self { cause: Cause::Limit, bound: Some(bound) }
+    }
+}
+
+impl Serialize for Fault {
+    /// The cause, in its word.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.cause.serialize(serializer)
+    }
+}
+
+/// A limit of this proxy that a request met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Bound {
+    Connections,
+    ConnectionsPerClient,
+    /// The machine gives no more sockets.
+    Descriptors,
+    RequestHeader,
+}
+
+impl Bound {
+    /// What to raise.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Connections => "limits.connections",
+            Self::ConnectionsPerClient => "limits.connections_per_client",
+            Self::Descriptors => "LimitNOFILE of the unit",
+            Self::RequestHeader => "limits.request_header",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,19 @@ use std::fs;
 use std::path::Path;
 
 /// Rooms that compute and do nothing else. They import one another alone.
-const PURE: &[&str] =
-    &["target", "address", "policy", "catalogue", "explain", "pac", "outcome", "cause", "ranges", "export"];
+const PURE: &[&str] = &[
+    "target",
+    "address",
+    "policy",
+    "catalogue",
+    "explain",
+    "pac",
+    "outcome",
+    "cause",
+    "findings",
+    "ranges",
+    "export",
+];
 
 /// Rooms with one means of I/O each. They import the pure rooms and `net`.
 const MECHANISMS: &[&str] = &["egress", "tunnel", "tls", "net", "journal", "agent", "simulate"];

@@ -2,17 +2,17 @@
 //! answers. The caller answers the requests.
 //!
 //! A connection holds one of the places for as long as it lives. A stream (server-sent events) lives
-//! for hours: once there is one it needs a quota of its own and gives its place back, so that a
-//! scrape always finds one.
+//! for hours: it has a quota of its own and gives its place back, so that a scrape always finds one.
 
 use std::convert::Infallible;
 use std::net::TcpListener as StdListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
+use futures_util::{Stream, StreamExt};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::{Frame, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -30,7 +30,11 @@ use crate::proxy::listener::Stop;
 const PLACES: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+/// Marks an answer that goes on for as long as its reader stays.
+#[derive(Clone, Copy)]
+struct Endless;
 
 /// Serves until `stop`. `name` stands in the log, `accept_failed` counts.
 pub(super) async fn serve(
@@ -67,8 +71,13 @@ pub(super) async fn serve(
         setbacks.over();
         let answer = answer.clone();
         tokio::spawn(async move {
+            let place = Arc::new(Mutex::new(Some(place)));
+            let held = place.clone();
             let service = service_fn(move |request| {
                 let answer = answer(&request);
+                if answer.extensions().get::<Endless>().is_some() {
+                    held.lock().unwrap_or_else(PoisonError::into_inner).take();
+                }
                 async move { Ok::<_, Infallible>(answer) }
             });
             // An error means that the client has gone.
@@ -101,11 +110,21 @@ pub(super) fn time(time: Timestamp) -> String {
 
 /// An answer whose type browsers must not guess and that nobody may cache.
 pub(super) fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    let mut answer = Response::new(Full::new(body.into()).boxed_unsync());
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// Server-sent events, until `events` ends; the connection ends with them.
+pub(super) fn stream(events: impl Stream<Item = Bytes> + Send + 'static) -> Answer {
+    let mut answer = typed(StatusCode::OK, "text/event-stream; charset=utf-8", Bytes::new());
+    let frames = events.map(|event| Ok(Frame::data(event)));
+    *answer.body_mut() = BodyExt::boxed_unsync(StreamBody::new(frames));
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer.extensions_mut().insert(Endless);
     answer
 }

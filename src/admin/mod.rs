@@ -2,6 +2,7 @@
 //! anything.
 
 mod denied;
+mod events;
 mod http;
 mod learned;
 mod query;
@@ -15,6 +16,7 @@ use std::time::Instant;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, StatusCode};
+use tokio::sync::Semaphore;
 
 use self::http::{Answer, text, typed};
 use self::query::Query;
@@ -26,9 +28,18 @@ use crate::proxy::shared::Shared;
 use crate::target::{self, Host};
 
 /// What the admin listener shows.
+#[derive(Clone)]
 pub(crate) struct Admin {
     pub shared: Arc<Shared>,
     pub started: Instant,
+    /// Places for streams of events.
+    streams: Arc<Semaphore>,
+}
+
+impl Admin {
+    pub(crate) fn new(shared: Arc<Shared>, started: Instant) -> Self {
+        Self { shared, started, streams: Arc::new(Semaphore::new(events::STREAMS)) }
+    }
 }
 
 /// A path, and what answers there.
@@ -41,13 +52,14 @@ struct Route {
 }
 
 /// All routes, in the order of the list that `/` shows.
-const ROUTES: [Route; 9] = [
+const ROUTES: [Route; 10] = [
     Route { path: "/", own_names: true, answer: |_, _| page() },
     Route { path: "/metrics", own_names: false, answer: |admin, _| metrics(admin) },
     Route { path: "/healthz", own_names: false, answer: |_, _| text(StatusCode::OK, "ok\n") },
     Route { path: "/readyz", own_names: false, answer: |admin, _| readiness(admin) },
     Route { path: "/proxy.pac", own_names: false, answer: |admin, _| pac(admin) },
     Route { path: "/api/status", own_names: true, answer: |admin, _| status::answer(admin) },
+    Route { path: "/api/events", own_names: true, answer: |admin, _| events::answer(admin) },
     Route { path: "/api/tunnels", own_names: true, answer: tunnels::answer },
     Route { path: "/api/denied", own_names: true, answer: |admin, _| denied::answer(admin) },
     Route { path: "/api/learned", own_names: true, answer: |admin, _| learned::answer(admin) },

@@ -1,26 +1,370 @@
-//! `/api/status`: the state of this process, for programs.
+//! `/api/status`: the state of this process, for programs; `summary` is its first line for people.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use hyper::StatusCode;
-use serde_json::json;
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use serde_json::Value as Json;
 
 use super::Admin;
 use super::http::{Answer, typed};
+use crate::findings::judge::Report;
+use crate::findings::words::{self, Told};
+use crate::findings::{Finding, Second, State};
+use crate::proxy::shared::Shared;
+
+/// The version of the object's form.
+const SCHEMA_VERSION: u32 = 1;
+
+/// The object; every key is there, null without a value.
+#[derive(Serialize)]
+struct Status<'a> {
+    schema_version: u32,
+    state: State,
+    summary: String,
+    findings: Vec<Found<'a>>,
+    clients: Clients,
+    error_ratio: BTreeMap<&'static str, f64>,
+    rules: Vec<Rule>,
+    watch: Option<Json>,
+    ranges: Option<Json>,
+    generations: Vec<Generation>,
+    #[serde(flatten)]
+    process: Process,
+}
+
+/// What is known of the process itself.
+#[derive(Serialize)]
+struct Process {
+    version: &'static str,
+    commit: &'static str,
+    #[serde(serialize_with = "display")]
+    time: Timestamp,
+    uptime_seconds: u64,
+    draining: bool,
+    config: String,
+    last_reload_successful: bool,
+    tls_files_last_load_successful: bool,
+    mode: &'static str,
+    client_connections: i64,
+    busy: usize,
+}
+
+/// Distinct, of the last ten minutes.
+#[derive(Serialize)]
+struct Clients {
+    active: usize,
+    failing: usize,
+}
+
+#[derive(Serialize)]
+struct Found<'a> {
+    cause: &'static str,
+    category: Option<&'static str>,
+    since: &'a str,
+    clients_failing: usize,
+    clients_active: usize,
+    #[serde(serialize_with = "display_all")]
+    networks: &'a [IpNet],
+    targets: &'a [String],
+    owner: &'static str,
+    agent_sees: String,
+    remedy: String,
+    paste: String,
+    changed: &'a [String],
+}
+
+/// A rule for TCP.
+#[derive(Serialize)]
+struct Rule {
+    domain: String,
+    category: &'static str,
+    /// Live tunnels.
+    active: u64,
+    /// All tunnels so far, the live ones included.
+    total: u64,
+    /// Those that failed by the network.
+    failed: u64,
+    sent: u64,
+    received: u64,
+    #[serde(serialize_with = "display_some")]
+    last_used: Option<Timestamp>,
+}
+
+/// A process that has tunnels.
+#[derive(Serialize)]
+struct Generation {
+    id: String,
+    pid: u32,
+    version: &'static str,
+    #[serde(serialize_with = "display")]
+    since: Timestamp,
+    draining: bool,
+    tunnels: usize,
+    rss_bytes: Option<u64>,
+    #[serde(serialize_with = "display_some")]
+    predicted_end: Option<Timestamp>,
+}
+
+fn display<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn display_some<S: Serializer>(value: &Option<impl Display>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn display_all<S: Serializer>(values: &&[impl Display], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(ToString::to_string))
+}
 
 pub(super) fn answer(admin: &Admin) -> Answer {
+    typed(StatusCode::OK, "application/json", json(admin))
+}
+
+/// The object as text.
+pub(super) fn json(admin: &Admin) -> String {
+    let shared = &admin.shared;
+    let report = shared.look();
+    let findings = &shared.journal.findings;
+    let told = told(&report, |second| findings.time(second), |since| findings.just_before(since));
+    let status = Status {
+        error_ratio: shared.journal.metrics.error_ratios().collect(),
+        rules: rules(shared),
+        watch: None,
+        ranges: None,
+        generations: vec![generation(admin)],
+        process: process(admin),
+        ..Status::of(&report, &told)
+    };
+    // Plain data into memory: it can't fail.
+    serde_json::to_string(&status).unwrap_or_default()
+}
+
+/// The findings with their times and what changed before them.
+fn told(
+    report: &Report,
+    time: impl Fn(Second) -> Timestamp,
+    changed: impl Fn(Second) -> Vec<String>,
+) -> Vec<Told<'_>> {
+    let of = |finding: &'_ Finding| (time(finding.since).to_string(), changed(finding.since));
+    let all = report.findings.iter().map(|finding| {
+        let (since, changed) = of(finding);
+        Told { finding, since, changed, networks: finding.networks.clone() }
+    });
+    all.collect()
+}
+
+impl<'a> Status<'a> {
+    /// What follows from the findings alone.
+    fn of(report: &Report, told: &'a [Told<'a>]) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            state: report.state(),
+            summary: words::summary(report.state(), report.active, told, None),
+            findings: told.iter().map(Found::of).collect(),
+            clients: Clients { active: report.active, failing: report.failing },
+            error_ratio: BTreeMap::new(),
+            rules: Vec::new(),
+            watch: None,
+            ranges: None,
+            generations: Vec::new(),
+            process: Process::default(),
+        }
+    }
+}
+
+impl<'a> Found<'a> {
+    fn of(told: &'a Told<'a>) -> Self {
+        let finding = told.finding;
+        Self {
+            cause: finding.key.cause.as_str(),
+            category: finding.key.category.map(|category| category.as_str()),
+            since: &told.since,
+            clients_failing: finding.clients.len(),
+            clients_active: finding.active,
+            networks: &told.networks,
+            targets: &finding.targets,
+            owner: finding.key.cause.about().owner.as_str(),
+            agent_sees: words::agent_sees(finding),
+            remedy: words::remedy(finding),
+            paste: words::paste(told),
+            changed: &told.changed,
+        }
+    }
+}
+
+/// Every domain and category once: rules that share both share their counters.
+fn rules(shared: &Shared) -> Vec<Rule> {
+    let snapshot = shared.snapshot();
+    let mut all = BTreeMap::new();
+    for (rule, series) in snapshot.rules() {
+        let (ended, failed) = series.totals();
+        let active = u64::try_from(series.active.get()).unwrap_or_default();
+        let last_used = if active > 0 { Some(Timestamp::now().as_second()) } else { series.last_used() };
+        let shown = Rule {
+            domain: rule.pattern.to_string(),
+            category: rule.category.as_str(),
+            active,
+            total: ended + active,
+            failed,
+            sent: series.sent.get(),
+            received: series.received.get(),
+            last_used: last_used.and_then(|at| Timestamp::from_second(at).ok()),
+        };
+        all.insert((rule.category, shown.domain.clone()), shown);
+    }
+    all.into_values().collect()
+}
+
+fn process(admin: &Admin) -> Process {
     let (shared, snapshot) = (&admin.shared, admin.shared.snapshot());
     let metrics = &shared.journal.metrics;
-    let status = json!({
-        "version": crate::VERSION,
-        "commit": crate::COMMIT,
-        "uptime_seconds": admin.started.elapsed().as_secs(),
-        "draining": shared.drain.is_leaving(),
-        "config": snapshot.source,
-        "last_reload_successful": metrics.reload_successful.get() == 1,
-        "tls_files_last_load_successful": metrics.tls_files_successful.get() == 1,
-        "mode": if snapshot.report { "report" } else { "enforce" },
-        "rules": snapshot.policy.rules().len(),
-        "client_connections": metrics.client_connections.iter().map(|g| g.get()).sum::<i64>(),
-        "busy": shared.drain.busy_now(),
-    });
-    typed(StatusCode::OK, "application/json", status.to_string())
+    Process {
+        version: crate::VERSION,
+        commit: crate::COMMIT,
+        time: Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default(),
+        uptime_seconds: admin.started.elapsed().as_secs(),
+        draining: shared.drain.is_leaving(),
+        config: snapshot.source.clone(),
+        last_reload_successful: metrics.reload_successful.get() == 1,
+        tls_files_last_load_successful: metrics.tls_files_successful.get() == 1,
+        mode: if snapshot.report { "report" } else { "enforce" },
+        client_connections: metrics.client_connections.iter().map(|g| g.get()).sum::<i64>(),
+        busy: shared.drain.busy_now(),
+    }
+}
+
+impl Default for Process {
+    /// A process that has just begun.
+    fn default() -> Self {
+        Self {
+            version: crate::VERSION,
+            commit: crate::COMMIT,
+            time: Timestamp::UNIX_EPOCH,
+            uptime_seconds: 0,
+            draining: false,
+            config: String::new(),
+            last_reload_successful: true,
+            tls_files_last_load_successful: true,
+            mode: "enforce",
+            client_connections: 0,
+            busy: 0,
+        }
+    }
+}
+
+fn generation(admin: &Admin) -> Generation {
+    let shared = &admin.shared;
+    Generation {
+        id: "1".to_owned(),
+        pid: std::process::id(),
+        version: crate::VERSION,
+        since: shared.journal.findings.time(0),
+        draining: shared.drain.is_draining(),
+        tunnels: shared.drain.busy_now(),
+        rss_bytes: resident(),
+        predicted_end: None,
+    }
+}
+
+/// The memory that the process has, where the kernel says so.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+    use crate::cause::Cause;
+    use crate::findings::{Key, Subject};
+    use crate::policy::Category;
+
+    /// 9:05: 300 agents, and signalling doesn't resolve on two floors.
+    fn morning() -> Report {
+        let desks =
+            (0..212_u32).map(|at| IpAddr::from(Ipv4Addr::from(0x0a04_0101 + at / 100 * 256 + at % 100)));
+        let clients: Vec<IpAddr> = desks.collect();
+        let finding = |cause, category, clients: &[IpAddr], targets: &[&str]| Finding {
+            key: Key { cause, category: Some(category), subject: Subject::None },
+            since: 182,
+            last: 300,
+            networks: crate::findings::networks::shared(clients, &[]),
+            clients: clients.to_vec(),
+            active: 300,
+            targets: targets.iter().map(|target| (*target).to_owned()).collect(),
+            lacks: None,
+        };
+        let findings = vec![
+            finding(
+                Cause::DnsTimeout,
+                Category::Signalling,
+                &clients,
+                &["acme.transport.connect.us-west-2.amazonaws.com:443"],
+            ),
+            finding(Cause::DnsTimeout, Category::Login, &clients[..40], &["acme.my.connect.aws:443"]),
+            finding(Cause::OneDesk, Category::Chat, &clients[..1], &[]),
+        ];
+        Report { at: 300, findings, active: 300, failing: 212, cut_off: 212 }
+    }
+
+    #[test]
+    fn the_object_is_the_one_that_programs_rely_on() {
+        let nine = Timestamp::from_second(1_795_770_000).unwrap();
+        let time = |second: Second| nine + jiff::SignedDuration::from_secs(second.into());
+        let changed = |_| vec!["09:01:12 UTC reload: dns.servers: [] → [\"10.0.0.2:53\"]".to_owned()];
+        let (report, at) = (morning(), |second| Some(time(second)));
+        let told = told(&report, time, changed);
+        let status = Status {
+            error_ratio: BTreeMap::from([("all", 0.31), ("signalling", 0.9)]),
+            rules: vec![Rule {
+                domain: "*.my.connect.aws".to_owned(),
+                category: "login",
+                active: 3,
+                total: 10,
+                failed: 2,
+                sent: 1024,
+                received: 4096,
+                last_used: at(299),
+            }],
+            generations: vec![Generation {
+                id: "1".to_owned(),
+                pid: 4711,
+                version: "1.0.0",
+                since: time(0),
+                draining: false,
+                tunnels: 3,
+                rss_bytes: Some(20_000_000),
+                predicted_end: None,
+            }],
+            process: Process { version: "1.0.0", commit: "0123456", time: time(300), ..Process::default() },
+            ..Status::of(&report, &told)
+        };
+        let json = serde_json::to_string_pretty(&status).unwrap() + "\n";
+        let golden = include_str!("testdata/status.json");
+        assert!(json == golden, "src/admin/testdata/status.json differs from:\n{json}");
+    }
+
+    #[test]
+    fn a_quiet_morning_says_so() {
+        for (active, summary) in [
+            (0, "All is well; no client was here in the last ten minutes."),
+            (1, "All is well: 1 active client, and nothing fails."),
+            (300, "All is well: 300 active clients, and nothing fails."),
+        ] {
+            let report = Report { active, ..Report::default() };
+            assert_eq!(Status::of(&report, &[]).summary, summary);
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! Layers, from weak to strong: the embedded default, a file, the environment, `--set` flags.
 
 mod check;
+mod difference;
 mod direct;
 mod endpoint;
 mod kind;

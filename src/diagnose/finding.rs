@@ -17,8 +17,8 @@ use crate::agent::tls::{NoTls, Verdicts};
 use crate::cause::{Cause, Severity};
 use crate::egress::dialer::DialError;
 use crate::egress::failure::{Failure, Told};
-use crate::egress::resolver::{self, ResolveError};
-use crate::egress::{Lead, Unreached, printable};
+use crate::egress::resolver::ResolveError;
+use crate::egress::{Lead, Unreached, cause, printable};
 use crate::outcome::Stage;
 
 /// An endpoint with what was found of it.
@@ -261,23 +261,16 @@ fn of_unreached(why: &Unreached) -> Found {
 }
 
 fn of_dns(error: &ResolveError) -> Found {
-    let cause = match error {
-        ResolveError::Timeout | ResolveError::Transport(_) => Cause::DnsTimeout,
-        ResolveError::Answer { rcode: "NXDOMAIN", .. } => Cause::DnsNxdomain,
-        ResolveError::Answer { rcode: "NOERROR", why } if why == resolver::NO_ADDRESS => Cause::DnsNxdomain,
-        ResolveError::Answer { .. } => Cause::DnsServfail,
-    };
-    failed(cause, printable(&error.to_string(), 200))
+    failed(error.cause(), printable(&error.to_string(), 200))
 }
 
 /// `found` are the addresses that were tried, where the error doesn't name one.
 fn of_dial(error: &DialError, found: &[IpAddr]) -> Found {
     const NAMED: usize = 6;
-    let cause = match error {
-        DialError::Refused(_) => Cause::TcpRefused,
-        DialError::Timeout(_) => Cause::TcpTimeout,
-        DialError::Unreachable(..) => Cause::TcpUnreachable,
-        DialError::Exhausted(_) => Cause::SourceAddress,
+    let cause = match error.cause() {
+        // A limit of this process is the machine's want of sockets, too.
+        Cause::Limit => Cause::SourceAddress,
+        cause => cause,
     };
     let detail = match error {
         DialError::Timeout(_) if !found.is_empty() => {
@@ -323,35 +316,7 @@ fn of_proxy(url: &str, authenticated: bool, failure: &Failure) -> Found {
             if *status == 407 && authenticated {
                 detail = format!("{detail}; the user and password that were given don't pass");
             }
-            failed(of_status(*status, told.as_ref()), detail)
-        }
-    }
-}
-
-fn of_status(status: u16, told: Option<&Told>) -> Cause {
-    match status {
-        407 => Cause::ProxyAuth,
-        403 => Cause::ProxyDenied,
-        429 | 503 => Cause::ProxyLimit,
-        // A portal in the proxy's place.
-        300..=399 | 511 => Cause::HttpUnexpected,
-        400..=499 => Cause::ProxyDenied,
-        _ => {
-            let rcode = |told: &Told| match told.rcode.as_deref() {
-                Some("NXDOMAIN" | "NOERROR") => Cause::DnsNxdomain,
-                _ => Cause::DnsServfail,
-            };
-            match told.map(|told| (told.error.as_str(), told)) {
-                Some(("dns_error", told)) => rcode(told),
-                Some(("dns_timeout", _)) => Cause::DnsTimeout,
-                Some(("connection_refused", _)) => Cause::TcpRefused,
-                Some(("connection_timeout", _)) => Cause::TcpTimeout,
-                Some(("connection_terminated", _)) => Cause::TcpReset,
-                Some(("connection_limit_reached", _)) => Cause::ProxyLimit,
-                Some(("proxy_loop_detected", _)) => Cause::ProxyUnreachable,
-                _ if status == 504 => Cause::TcpTimeout,
-                _ => Cause::TcpUnreachable,
-            }
+            failed(cause::of_status(*status, told.as_ref()), detail)
         }
     }
 }

@@ -22,6 +22,9 @@ pub enum DialError {
     Timeout(Duration),
     #[error("connection refused by {0}")]
     Refused(SocketAddr),
+    /// It took the first packet and answered the connection with a reset.
+    #[error("connection reset by {0}")]
+    Reset(SocketAddr),
     #[error("{0} is unreachable: {1}")]
     Unreachable(SocketAddr, io::Error),
     /// This machine has no descriptor or port left; not the upstream's fault.
@@ -32,7 +35,8 @@ pub enum DialError {
 impl DialError {
     fn of(address: SocketAddr, error: io::Error) -> Self {
         match error.raw_os_error() {
-            Some(libc::ECONNREFUSED | libc::ECONNRESET) => Self::Refused(address),
+            Some(libc::ECONNREFUSED) => Self::Refused(address),
+            Some(libc::ECONNRESET) => Self::Reset(address),
             // A machine whose IPv6 is switched off says that it has no address left; so would one
             // without a free port.
             Some(libc::EADDRNOTAVAIL) if !has_way_to(address) => Self::Unreachable(address, error),
@@ -57,7 +61,7 @@ impl DialError {
     /// Which of two attempts says more: an answer of the far side beats silence of the network.
     fn rank(&self) -> u8 {
         match self {
-            Self::Refused(_) => 3,
+            Self::Refused(_) | Self::Reset(_) => 3,
             Self::Timeout(_) => 2,
             Self::Unreachable(..) => 1,
             Self::Exhausted(_) => 0,

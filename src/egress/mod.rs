@@ -3,6 +3,7 @@
 //! proxy's own way.
 
 mod answer;
+pub(crate) mod cause;
 pub mod connect_to;
 pub mod dialer;
 pub mod dns;

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub(crate) use super::dns::NO_ADDRESS;
+use super::dns::NO_ADDRESS;
 pub use super::dns::ResolveError;
 use super::dns::stub::{Definite, Found, Late, Stub};
 use super::dns::system::{self, Files};
@@ -162,6 +163,8 @@ struct Inner {
     options: Options,
     files: Files,
     sources: ArcSwap<Sources>,
+    /// How often they were replaced.
+    changes: AtomicU64,
     places: Arc<Semaphore>,
     /// Look-ups run here, so that they go on when the client that asked leaves, and the DNS sockets belong
     /// to a runtime that outlives every worker.
@@ -190,6 +193,7 @@ impl Resolver {
             options,
             files,
             sources: ArcSwap::from_pointee(sources),
+            changes: AtomicU64::new(0),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             runtime: runtime.clone(),
             _following: following.clone().drop_guard(),
@@ -208,6 +212,11 @@ impl Resolver {
             }
         });
         Self(inner)
+    }
+
+    /// How often the machine's files have changed since this resolver began.
+    pub fn changes(&self) -> u64 {
+        self.0.changes.load(Ordering::Relaxed)
     }
 
     /// Looks at the machine's files now. It does so by itself every few seconds.
@@ -356,6 +365,7 @@ impl Inner {
         }
         let servers = shown(&sources.servers);
         self.sources.store(Arc::new(sources));
+        self.changes.fetch_add(1, Ordering::Relaxed);
         tracing::info!(
             event = "resolver_changed",
             %servers,

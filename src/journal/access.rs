@@ -17,7 +17,8 @@ use super::journald;
 use super::ledger::Seat;
 use super::log::{Format, Sink};
 use super::metrics::RuleSeries;
-use crate::outcome::{Denial, EndedBy, Outcome, Stage, WouldDeny};
+use crate::outcome::{Denial, EndedBy, Fault, Outcome, Stage, WouldDeny};
+use crate::policy::Category;
 use crate::target::Target;
 
 /// Room for an ordinary line, so that it is allocated once.
@@ -51,6 +52,8 @@ pub(crate) struct Event<'a> {
     pub reason: Option<Denial>,
     pub ended_by: Option<EndedBy>,
     pub stage: Option<Stage>,
+    /// Why it failed, as docs/causes.md has it.
+    pub cause: Option<Fault>,
     pub sent: u64,
     pub received: u64,
     pub duration_ms: Millis,
@@ -60,7 +63,10 @@ pub(crate) struct Event<'a> {
     pub client_cert: Option<&'a str>,
     /// What an administrator reads first: the cause in words.
     pub detail: Option<&'a str>,
-    /// The handles of its rule, once the policy has decided.
+    /// The category of the rule that allows it, or would if no limit were met.
+    #[serde(skip)]
+    pub traffic: Option<Category>,
+    /// The handles of its rule, likewise.
     #[serde(skip)]
     pub series: Option<&'a RuleSeries>,
     /// What the ledger knows it by.
@@ -90,6 +96,7 @@ impl<'a> Event<'a> {
             reason: None,
             ended_by: None,
             stage: None,
+            cause: None,
             sent: 0,
             received: 0,
             duration_ms: Millis(Duration::ZERO),
@@ -98,6 +105,7 @@ impl<'a> Event<'a> {
             would_deny: None,
             client_cert,
             detail: None,
+            traffic: None,
             series: None,
             seat: None,
             live: false,
@@ -106,8 +114,8 @@ impl<'a> Event<'a> {
     }
 
     /// The same as a denial.
-    pub(crate) fn denied(self, reason: Denial, detail: &'a str) -> Self {
-        Self { event: Kind::Denied, reason: Some(reason), detail: Some(detail), ..self }
+    pub(crate) fn denied(self, reason: Denial, fault: Option<Fault>, detail: &'a str) -> Self {
+        Self { event: Kind::Denied, reason: Some(reason), cause: fault, detail: Some(detail), ..self }
     }
 }
 
@@ -204,6 +212,7 @@ fn text(a: &Event<'_>, journal: bool) -> String {
     line.address("upstream", a.upstream);
     line.own("ended_by", a.ended_by.map(|by| by.into_str()));
     line.own("stage", a.stage.map(|stage| stage.into_str()));
+    line.own("cause", a.cause.map(|fault| fault.cause.as_str()));
     if a.outcome.is_some() {
         line.number("sent", a.sent);
         line.number("received", a.received);

@@ -271,6 +271,10 @@ impl tracing::field::Visit for Fields<'_> {
         self.0.insert(field.name().into(), value.into());
     }
 
+    fn record_f64(&mut self, field: &tracing::field::Field, value: f64) {
+        self.0.insert(field.name().into(), value.into());
+    }
+
     fn record_bool(&mut self, field: &tracing::field::Field, value: bool) {
         self.0.insert(field.name().into(), value.into());
     }

@@ -2,7 +2,12 @@
 //! that the data path only adds to atomics. Label values come from closed sets and from the
 //! allow list, never from the wire.
 
-use std::sync::Arc;
+mod findings;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -12,16 +17,21 @@ use prometheus::{
 };
 use strum::VariantArray;
 
-use super::ratio::Ratio;
+use self::findings::FindingMetrics;
+use super::ratio::{Crossing, Ratio};
 use crate::net::entrance::Entrance;
 use crate::outcome::{Denial, HandshakeFailure, Outcome, WouldDeny};
 use crate::policy::{Breadth, Category, Rule};
 
 /// The label that stands in for rule and category where report mode let something through.
 pub const NO_RULE: &str = "none";
+/// The label for all categories together.
+const ALL: &str = "all";
 
 /// The handles of one category.
 pub struct CategorySeries {
+    /// None for what only report mode let through.
+    pub(crate) traffic: Option<Category>,
     pub duration: Histogram,
     pub first_byte: Histogram,
 }
@@ -36,6 +46,8 @@ pub struct RuleSeries {
     pub active: IntGauge,
     pub sent: IntCounter,
     pub received: IntCounter,
+    /// When the last tunnel began, in seconds since 1970; 0: never.
+    last_used: Arc<AtomicI64>,
     pub connect: Histogram,
     pub category: Arc<CategorySeries>,
     outcomes: [IntCounter; Outcome::VARIANTS.len()],
@@ -44,17 +56,42 @@ pub struct RuleSeries {
 }
 
 impl RuleSeries {
-    /// Counts a tunnel's end, once.
-    pub fn ended(&self, outcome: Outcome) {
+    /// Counts a tunnel's end, once. What it makes of the ratio that is told of, if anything.
+    pub(super) fn ended(&self, outcome: Outcome, client: IpAddr) -> Option<Crossing> {
         self.outcomes[outcome as usize].inc();
+        let failed = outcome.is_error().then_some(client);
+        let mut told = None;
         for ratio in &self.ratios {
-            ratio.record(outcome.is_error());
+            told = ratio.record(failed).or(told);
         }
+        told
+    }
+
+    /// Notes that a tunnel began, at this second since 1970.
+    pub(super) fn used(&self, at: i64) {
+        self.last_used.store(at, Ordering::Relaxed);
+    }
+
+    /// When the last tunnel began, in seconds since 1970.
+    pub(crate) fn last_used(&self) -> Option<i64> {
+        Some(self.last_used.load(Ordering::Relaxed)).filter(|at| *at > 0)
+    }
+
+    /// Tunnels that ended, and those of them that count against the network.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        let of = |wanted: fn(Outcome) -> bool| {
+            let all = Outcome::VARIANTS.iter().zip(&self.outcomes);
+            all.filter(|(outcome, _)| wanted(**outcome)).map(|(_, counter)| counter.get()).sum()
+        };
+        (of(|_| true), of(Outcome::is_error))
     }
 }
 
 pub struct Metrics {
     registry: Registry,
+    pub(crate) findings: FindingMetrics,
+    /// When rules were last used, by domain and category: it outlives reloads as their series do.
+    used: Mutex<HashMap<[Box<str>; 2], Arc<AtomicI64>>>,
     tunnels_active: IntGaugeVec,
     tunnels: IntCounterVec,
     bytes: IntCounterVec,
@@ -135,13 +172,15 @@ impl Metrics {
             "Share of dns, connect, upstream_reset and idle_timeout among the last 200 ended tunnels; above 0.02 doubt the network.",
             &["category"],
         );
-        let series = |name: &str| {
+        let series = |traffic: Option<Category>| {
+            let name = traffic.map_or(NO_RULE, Category::as_str);
             Arc::new(CategorySeries {
+                traffic,
                 duration: duration.with_label_values(&[name]),
                 first_byte: first_byte.with_label_values(&[name]),
             })
         };
-        let ratio_of = |name: &str| Arc::new(Ratio::new(ratio.with_label_values(&[name])));
+        let ratio_of = |name: &str| Arc::new(Ratio::new(ratio.with_label_values(&[name]), name == ALL));
         let denied = counters("ccpgate_denied_total", "Requests refused, by reason.", &["reason"]);
         let reported = counters(
             "ccpgate_reported_total",
@@ -166,6 +205,8 @@ impl Metrics {
         build.with_label_values(&[crate::VERSION, crate::COMMIT]).set(1.0);
         registry.register(Box::new(ProcessCollector::for_self())).expect(VALID);
         let metrics = Self {
+            findings: FindingMetrics::new(&registry),
+            used: Mutex::default(),
             tunnels_active: int_gauges(
                 "ccpgate_tunnels_active",
                 "Live tunnels, by the rule that allowed them.",
@@ -187,12 +228,9 @@ impl Metrics {
                 &["domain", "category"],
                 CONNECT_EDGES,
             ),
-            categories: Category::VARIANTS
-                .iter()
-                .map(|c| (series(c.as_str()), ratio_of(c.as_str())))
-                .collect(),
-            none: series(NO_RULE),
-            all: ratio_of("all"),
+            categories: Category::VARIANTS.iter().map(|c| (series(Some(*c)), ratio_of(c.as_str()))).collect(),
+            none: series(None),
+            all: ratio_of(ALL),
             dns: histogram("ccpgate_dns_duration_seconds", "DNS look-ups.", DNS_EDGES),
             denied: Denial::VARIANTS.iter().map(|d| denied.with_label_values(&[d.into_str()])).collect(),
             reported: WouldDeny::VARIANTS
@@ -268,10 +306,13 @@ impl Metrics {
         ratios: Vec<Arc<Ratio>>,
     ) -> Arc<RuleSeries> {
         let labels = [domain, name];
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let last_used = used.entry(labels.map(Into::into)).or_default().clone();
         Arc::new(RuleSeries {
             domain: domain.into(),
             category_name: name,
             shared,
+            last_used,
             active: self.tunnels_active.with_label_values(&labels),
             sent: self.bytes.with_label_values(&[domain, name, "sent"]),
             received: self.bytes.with_label_values(&[domain, name, "received"]),
@@ -282,6 +323,13 @@ impl Metrics {
             }),
             ratios,
         })
+    }
+
+    /// The error ratio of each category and of all, as the gauges show it.
+    pub(crate) fn error_ratios(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let categories = Category::VARIANTS.iter().zip(&self.categories);
+        let of = categories.map(|(category, (_, ratio))| (category.as_str(), ratio.get()));
+        std::iter::once((ALL, self.all.get())).chain(of)
     }
 
     pub fn denied(&self, denial: Denial) {

@@ -6,6 +6,7 @@
 pub(crate) mod access;
 pub(crate) mod denied;
 mod distinct;
+pub(crate) mod findings;
 pub(crate) mod id;
 pub(crate) mod journald;
 pub(crate) mod last;
@@ -14,7 +15,7 @@ pub(crate) mod ledger;
 pub mod log;
 pub mod metrics;
 pub(crate) mod rate;
-mod ratio;
+pub(crate) mod ratio;
 mod recent;
 pub(crate) mod sample;
 
@@ -24,14 +25,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use access::{AccessLog, Event};
 use denied::Denials;
+use findings::Findings;
 use id::{Ids, RequestId};
 use learned::Hosts;
 use ledger::{Ended, Ledger, Settings};
 use metrics::Metrics;
+use ratio::Crossing;
 use sample::{Sampler, Verdict};
 
 use crate::address::cut;
-use crate::outcome::WouldDeny;
+use crate::catalogue::Choice;
+use crate::findings::judge::Report;
+use crate::outcome::{Bound, Denial, WouldDeny};
 
 /// Counts and logs what it is told.
 pub(crate) struct Journal {
@@ -41,6 +46,8 @@ pub(crate) struct Journal {
     pub(crate) learned: Hosts,
     /// Client addresses are cut to their networks wherever they are shown.
     anonymise: AtomicBool,
+    /// What fails now, for whom.
+    pub(crate) findings: Findings,
     access: AccessLog,
     lines: Sampler,
     ids: Ids,
@@ -50,6 +57,7 @@ impl Journal {
     pub(crate) fn new(metrics: Arc<Metrics>, access: AccessLog) -> Self {
         Self {
             metrics,
+            findings: Findings::default(),
             ledger: Ledger::default(),
             denials: Denials::default(),
             learned: Hosts::default(),
@@ -75,10 +83,12 @@ impl Journal {
         if let Some(series) = event.series {
             series.connect.observe(event.duration_ms.0.as_secs_f64());
             series.active.inc();
+            series.used(event.time.as_second());
         }
         if let Some(seat) = event.seat {
             self.learned.began(seat, event.client.ip(), event.time);
         }
+        self.findings.began(event);
     }
 
     /// Report mode lets a request go on that `reason` denies.
@@ -93,7 +103,7 @@ impl Journal {
     /// A tunnel has ended, or came to nothing although the policy let it through.
     pub(crate) fn ended(&self, event: &Event<'_>) {
         if let (Some(series), Some(outcome)) = (event.series, event.outcome) {
-            series.ended(outcome);
+            series.ended(outcome, event.client.ip()).inspect(Crossing::announce);
             if event.live {
                 series.category.duration.observe(event.duration_ms.0.as_secs_f64());
             }
@@ -103,6 +113,7 @@ impl Journal {
             let lived = event.duration_ms.0;
             self.ledger.ends(Ended { seat: seat.clone(), at: event.time, outcome, by, lived });
         }
+        self.findings.ended(event);
         if event.logged {
             self.write(event);
         }
@@ -114,6 +125,7 @@ impl Journal {
             self.metrics.denied(denial);
             self.denials.note(event.target, denial.into_str(), event.client.ip(), event.time, false);
         }
+        self.findings.denied(event);
         if event.logged && self.takes_line_about(event.client.ip()) {
             self.write(event);
         }
@@ -137,6 +149,19 @@ impl Journal {
     /// A client's address as it may be shown: itself, or with `ledger.anonymise` its network and no port.
     pub(crate) fn shown(&self, client: SocketAddr) -> SocketAddr {
         if self.anonymises() { SocketAddr::new(cut(client.ip()), 0) } else { client }
+    }
+
+    /// A connection was closed unheard, far beyond a limit.
+    pub(crate) fn turned_away(&self, client: IpAddr, bound: Bound) {
+        self.metrics.denied(Denial::Overload);
+        self.findings.limited(client, bound.into());
+    }
+
+    /// What fails now; the gauges show it.
+    pub(crate) fn look(&self, choice: &Choice) -> Report {
+        let report = self.findings.look(choice);
+        self.metrics.findings.show(&report);
+        report
     }
 
     /// Whether a denial, or another failure that a client can cause without end, gets a line of its

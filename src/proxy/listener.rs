@@ -21,7 +21,7 @@ use super::{h1, https, timer};
 use crate::net::accept::{Setbacks, is_one_clients};
 use crate::net::entrance::Entrance;
 use crate::net::sockopt::prepare;
-use crate::outcome::Denial;
+use crate::outcome::Bound;
 use crate::tls::material::Serving;
 
 /// 500 agents log in at 9:00 sharp. The kernel cuts it to `net.core.somaxconn`.
@@ -244,8 +244,11 @@ fn start(stream: TcpStream, address: SocketAddr, local: SocketAddr, service: &Se
     let client = address.ip().to_canonical();
     let limits = shared.limits();
     let arrival = shared.admission.accept(service.entrance(), &limits);
-    let Some((permit, over)) = arrival.and_then(|arrival| arrival.of(client, &limits)) else {
-        return shared.journal.metrics.denied(Denial::Overload);
+    let Some(arrival) = arrival else {
+        return shared.journal.turned_away(client, Bound::Connections);
+    };
+    let Some((permit, over)) = arrival.of(client, &limits) else {
+        return shared.journal.turned_away(client, Bound::ConnectionsPerClient);
     };
     let address = SocketAddr::new(client, address.port());
     let local = if local.ip().is_unspecified() { stream.local_addr().unwrap_or(local) } else { local };

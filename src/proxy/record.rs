@@ -6,13 +6,14 @@ use std::time::Instant;
 use super::admission::Peer;
 use super::refusal::{Counted, Refusal};
 use super::snapshot::Snapshot;
+use crate::cause::Cause;
 use crate::egress::Trace;
 use crate::journal::Journal;
 use crate::journal::access::{Asked, Event, Millis};
 use crate::journal::id::RequestId;
 use crate::journal::ledger::Seat;
 use crate::journal::metrics::RuleSeries;
-use crate::outcome::{EndedBy, Outcome, WouldDeny};
+use crate::outcome::{EndedBy, Fault, Outcome, WouldDeny};
 use crate::policy::RuleId;
 use crate::target::Target;
 use crate::tunnel::relay::{Meter, Moved};
@@ -26,6 +27,8 @@ pub(crate) struct Record {
     /// How far the request has come. Once the target is reached, the stages are `hello` and `relay`.
     pub trace: Trace,
     pub detail: Option<Box<str>>,
+    /// Why it failed, where its outcome alone doesn't say it.
+    pub fault: Option<Fault>,
     certificate: Option<Arc<str>>,
     would_deny: Option<WouldDeny>,
     /// Whether a rule allows it.
@@ -49,6 +52,7 @@ impl Record {
             trace: Trace::default(),
             would_deny: None,
             detail: None,
+            fault: None,
             certificate: peer.certificate.clone(),
             ruled: rule.is_some(),
             live: false,
@@ -102,6 +106,7 @@ impl Record {
             connect_ms: self.trace.connect.map(Millis),
             would_deny: self.would_deny,
             detail: self.detail.as_deref(),
+            traffic: if self.ruled { series.category.traffic } else { None },
             series: Some(series),
             seat: Some(&self.seat),
             live: self.live,
@@ -119,16 +124,28 @@ impl Record {
     /// The end of a tunnel.
     pub(crate) fn ended(self, journal: &Journal, outcome: Outcome, by: EndedBy, moved: Moved) {
         let stage = (outcome != Outcome::Ok).then_some(self.trace.stage);
+        let cause = self.fault.or_else(|| self.broke_off(outcome));
         let (outcome, ended_by) = (Some(outcome), Some(by));
         let Moved { sent, received } = moved;
-        journal.ended(&Event { outcome, ended_by, stage, sent, received, ..self.event() });
+        journal.ended(&Event { outcome, ended_by, stage, cause, sent, received, ..self.event() });
+    }
+
+    /// Why a tunnel that stood came to such an end.
+    fn broke_off(&self, outcome: Outcome) -> Option<Fault> {
+        match outcome {
+            Outcome::UpstreamReset => Some(Cause::TunnelReset.into()),
+            // Without that limit it was one that was closed on one side already.
+            Outcome::IdleTimeout if !self.snapshot.patience.idle.is_zero() => Some(Cause::TunnelIdle.into()),
+            _ => None,
+        }
     }
 
     /// The end of a request that got no tunnel.
     pub(crate) fn refused(mut self, journal: &Journal, refusal: &Refusal) {
         let why = refusal.why();
+        self.fault = refusal.fault();
         match refusal.counted() {
-            Counted::Denied(denial) => journal.denied(&self.event().denied(denial, &why)),
+            Counted::Denied(denial) => journal.denied(&self.event().denied(denial, self.fault, &why)),
             Counted::Failed(outcome) => {
                 self.detail = Some(why.into());
                 self.ended(journal, outcome, EndedBy::Proxy, Moved::default());

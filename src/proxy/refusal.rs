@@ -8,12 +8,13 @@ use ipnet::IpNet;
 
 use super::admission::Limit;
 use crate::address::{Barred, Special};
+use crate::cause::Cause;
 use crate::egress::dialer::DialError;
 use crate::egress::failure::{Failure, ParentError};
 use crate::egress::resolver::ResolveError;
 use crate::egress::{Circle, Lead, Loop, Unreached};
 use crate::journal::id::RequestId;
-use crate::outcome::{Denial, Outcome};
+use crate::outcome::{Bound, Denial, Fault, Outcome};
 use crate::policy::Reason;
 use crate::target::Form;
 
@@ -90,6 +91,33 @@ impl Refusal {
                 Failure::Dial(DialError::Exhausted(_)) => Denial::Overload,
                 _ => return Counted::Failed(Outcome::Connect),
             },
+        })
+    }
+
+    /// The cause in the table of causes; none where the request, and not the network or this proxy, is
+    /// at fault. What no rule allows is judged by how many ask for it, elsewhere.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        let of = |cause| match cause {
+            Cause::Limit => Bound::Descriptors.into(),
+            cause => Fault::from(cause),
+        };
+        Some(match self {
+            Self::PrivateAddress(_) => Cause::DnsPrivate.into(),
+            Self::HeaderSize { .. } => Bound::RequestHeader.into(),
+            Self::Overload(Limit::Connections(_)) => Bound::Connections.into(),
+            Self::Overload(Limit::PerClient(_)) => Bound::ConnectionsPerClient.into(),
+            Self::Dns(error) => error.cause().into(),
+            Self::Dial(error) => of(error.cause()),
+            Self::Parent(error) => of(error.cause()),
+            Self::Own(Loop { by: Lead::Name, .. }) => Cause::DnsPrivate.into(),
+            Self::Own(Loop { by: Lead::ConnectTo, .. }) => Cause::TcpUnreachable.into(),
+            Self::Own(Loop { by: Lead::Parent, .. }) | Self::Circle(_) => Cause::ProxyUnreachable.into(),
+            Self::Policy { .. }
+            | Self::Client(_)
+            | Self::Method { .. }
+            | Self::Malformed(_)
+            | Self::HeaderTimeout
+            | Self::Draining => return None,
         })
     }
 
@@ -318,7 +346,7 @@ fn of_dial(error: &DialError) -> Status {
     match error {
         DialError::Exhausted(_) => EXHAUSTED,
         DialError::Timeout(_) => (504, "Gateway Timeout", "connection_timeout"),
-        DialError::Refused(_) => (502, "Bad Gateway", "connection_refused"),
+        DialError::Refused(_) | DialError::Reset(_) => (502, "Bad Gateway", "connection_refused"),
         DialError::Unreachable(..) => (502, "Bad Gateway", "destination_ip_unroutable"),
     }
 }

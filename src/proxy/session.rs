@@ -22,6 +22,7 @@ use super::refusal::{Counted, Refusal};
 use super::shared::Shared;
 use super::shown;
 use super::snapshot::Snapshot;
+use crate::cause::Cause;
 use crate::egress::Upstream;
 use crate::journal::Journal;
 use crate::journal::access::{Asked, Event};
@@ -120,9 +121,12 @@ pub(super) fn refuse(
 ) -> Plain<'static> {
     let id = journal.next_id();
     if let Counted::Denied(denial) = refusal.counted() {
+        let fault = refusal.fault();
         let event = Event::new(id, peer.address, peer.certificate.as_deref(), snapshot.access);
-        let event = Event { target: target.map(Asked::Text), ..event };
-        journal.denied(&event.denied(denial, &refusal.why()));
+        // A limit keeps away what would be allowed: which traffic that is says how bad it is.
+        let traffic = fault.and(target).and_then(|target| snapshot.traffic_of(target));
+        let event = Event { target: target.map(Asked::Text), traffic, ..event };
+        journal.denied(&event.denied(denial, fault, &refusal.why()));
     }
     Plain::refusal(refusal, &snapshot.name, target, id)
 }
@@ -294,6 +298,8 @@ fn hold<C: Wire, U: Wire>(
         };
         if let Some((reason, outcome, detail)) = fault {
             record.detail = Some(detail.into());
+            // Silence is no protocol: a browser opens a connection in advance and may not need it.
+            record.fault = (!held.is_empty()).then(|| Cause::ForeignProtocol.into());
             // Report mode lets bytes through; of a client that sends nothing there is nothing to let
             // through.
             if !snapshot.report || held.is_empty() {
@@ -302,6 +308,7 @@ fn hold<C: Wire, U: Wire>(
                 return None;
             }
             record.report(reason, &shared.journal);
+            record.fault = None;
         }
         record.trace.stage = Stage::Relay;
         Some(Tunnel::new(Relay::new(client, upstream, &held, sent as u64), *record, shared, busy))

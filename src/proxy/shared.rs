@@ -8,6 +8,7 @@ use super::admission::Admission;
 use super::drain::Drain;
 use super::snapshot::{Limits, Snapshot};
 use crate::egress::own::Own;
+use crate::findings::judge::Report;
 use crate::journal::Journal;
 use crate::journal::access::AccessLog;
 use crate::journal::metrics::Metrics;
@@ -43,6 +44,11 @@ impl Shared {
     /// The configuration in force. A request takes it once and sees no mixture.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
+    }
+
+    /// What fails now, and for how many.
+    pub(crate) fn look(&self) -> Report {
+        self.journal.look(&self.current.load().connect)
     }
 
     /// The limits in force, for a single check.

@@ -16,7 +16,7 @@ use crate::journal::ledger::Settings;
 use crate::journal::metrics::{Metrics, RuleSeries};
 use crate::pac::proxies::Advertise;
 use crate::plan::{self, Plan};
-use crate::policy::{Mode, Policy, Protocol, Reason, Rule, RuleId};
+use crate::policy::{Category, Decision, Mode, Policy, Protocol, Reason, Rule, RuleId};
 use crate::target::{Host, Target};
 use crate::tunnel::hello::Check;
 use crate::tunnel::relay::Patience;
@@ -42,6 +42,8 @@ pub(crate) struct Snapshot {
     pub egress: Egress,
     /// Whether tunnels and denials are logged.
     pub access: bool,
+    /// What is in use of Amazon Connect: what a denied host would belong to is asked under it.
+    pub connect: Choice,
     /// Where the configuration came from, to be shown.
     pub source: String,
     /// Host names, besides IP literals and `localhost`, under which the admin listener's page and API
@@ -83,6 +85,7 @@ impl Snapshot {
             patience: Patience { idle: config.limits.idle_timeout, half_closed: config.limits.half_closed },
             egress: plan::egress(config, plan.connect_to, parent, resolver),
             access: config.log.access,
+            connect: config.connect.clone(),
             source: plan.source,
             admin_hosts: config.admin.hosts.clone(),
             choice: config.connect.clone(),
@@ -101,6 +104,21 @@ impl Snapshot {
     /// The metric handles of a rule, or of what report mode lets through without one.
     pub(crate) fn series(&self, rule: Option<RuleId>) -> &Arc<RuleSeries> {
         rule.and_then(|rule| self.series[rule.index()].as_ref()).unwrap_or(&self.unlisted)
+    }
+
+    /// The rules that this proxy carries, with their metric handles.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = (&Rule, &RuleSeries)> {
+        let rules = self.policy.rules().iter().zip(&self.series);
+        rules.filter_map(|(rule, series)| Some((rule, series.as_deref()?)))
+    }
+
+    /// The category of a target that is allowed, and only text so far.
+    pub(crate) fn traffic_of(&self, target: &str) -> Option<Category> {
+        let target = Target::parse_authority(target.as_bytes()).ok()?;
+        match self.policy.decide(&target) {
+            Decision::Allowed(_, rule) => Some(rule.category),
+            Decision::Denied { .. } => None,
+        }
     }
 
     /// Whether report mode lets a denied target through. A name that only C libraries read as an address is

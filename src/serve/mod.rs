@@ -2,13 +2,13 @@
 //! mistake found before it ends the start with a message, and nothing has happened.
 //!
 //! What runs beside the loop is spawned where it belongs, and none of it can fail: the session counter
-//! and the watch of the TLS files in `tls`, the sentence for `systemctl status` in `notify`. The first
-//! job with a result that somebody must see (ip-ranges.json kept current) makes a `jobs` of its own:
-//! a name, a task, its last result.
+//! and the watch of the TLS files in `tls`, the sentence for `systemctl status` in `notify`. What has a
+//! result that somebody must see is in `jobs`.
 
 mod announce;
 mod drain;
 mod error;
+mod jobs;
 mod listeners;
 pub(crate) mod notify;
 mod prepare;
@@ -75,6 +75,7 @@ async fn run(
     let mut server = Server::start(loaded, metrics, sink, files)?;
     manager.ready(&notify::state(&server.shared));
     tokio::spawn(manager.clone().follow(server.shared.clone()));
+    tokio::spawn(jobs::findings::run(server.shared.clone()));
     let mut remind = tokio::time::interval_at(tokio::time::Instant::now() + REMIND, REMIND);
     let going_down = loop {
         tokio::select! {
@@ -167,7 +168,7 @@ impl Server {
                     }
                 }
                 Entrance::Admin => {
-                    let admin = Arc::new(Admin { shared: self.shared.clone(), started: self.started });
+                    let admin = Arc::new(Admin::new(self.shared.clone(), self.started));
                     for listener in sockets {
                         tokio::spawn(admin::serve(listener, admin.clone(), stop.clone()));
                     }

@@ -10,6 +10,7 @@ use super::tls::Watched;
 use super::{Server, announce};
 use crate::config::{self, Sources};
 use crate::egress::resolver::Resolver;
+use crate::findings::change::Change;
 
 /// A listener that a reload took away is closed before the reload is over. This is how long the workers
 /// that accept from it have to go through its queue.
@@ -30,10 +31,13 @@ impl Server {
         let followed = Watched::read(&self.config).and_then(|read| self.tls.follow(read, sessions));
         self.count_reload(followed.is_ok(), Loads { tls_files: followed.is_ok(), ..self.loads });
         match followed {
-            Ok(()) => tracing::info!(
-                event = "certificate_reloaded",
-                "took over the changed TLS files; sessions go on"
-            ),
+            Ok(()) => {
+                self.shared.journal.findings.changed(Change::Certificate);
+                tracing::info!(
+                    event = "certificate_reloaded",
+                    "took over the changed TLS files; sessions go on"
+                );
+            }
             Err(error) => {
                 tracing::error!(event = "reload_failed", %error, "the changed TLS files are not usable; the old ones stay in force");
             }
@@ -46,6 +50,7 @@ impl Server {
             Ok(()) => self.count_reload(true, Loads { config: true, tls_files: true }),
             Err((error, loads)) => {
                 self.count_reload(false, loads);
+                self.shared.journal.findings.changed(Change::ReloadRefused);
                 tracing::error!(event = "reload_failed", %error, "the reload failed; the running configuration stays");
             }
         }
@@ -83,6 +88,8 @@ impl Server {
             tracing::warn!(event = "needs_restart", "shift.sessions takes effect at the next start");
         }
         self.shared.replace(snapshot.clone());
+        let differences = old.differences(&self.config);
+        self.shared.journal.findings.changed(Change::Reloaded(differences));
         for Closed { kind, address, mut stopper } in self.change_listeners(change) {
             let _ = tokio::time::timeout(CLOSING, stopper.ended()).await;
             tracing::info!(event = "closed", listener = kind.into_str(), %address, "no longer listening");

@@ -18,6 +18,7 @@ mod dns_yardstick;
 mod drain;
 mod fidelity;
 mod figures;
+mod findings;
 mod firewall;
 mod first_bytes;
 mod h2;

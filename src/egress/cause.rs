@@ -1,0 +1,98 @@
+//! Why a target isn't reached, as a cause: the one place where an error of this room becomes a word
+//! of the table, for findings and probes alike. No I/O.
+
+use super::dialer::DialError;
+use super::dns::{NO_ADDRESS, ResolveError};
+use super::failure::{Failure, ParentError, Told};
+use super::{Lead, Loop, Unreached};
+use crate::cause::Cause;
+
+impl ResolveError {
+    /// The cause that it is.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Answer { rcode: "NXDOMAIN", .. } => Cause::DnsNxdomain,
+            // It exists and has no address: for a client that is the same.
+            Self::Answer { rcode: "NOERROR", why } if why == NO_ADDRESS => Cause::DnsNxdomain,
+            Self::Answer { .. } => Cause::DnsServfail,
+            Self::Timeout | Self::Transport(_) => Cause::DnsTimeout,
+        }
+    }
+}
+
+impl DialError {
+    /// The cause that it is.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Timeout(_) => Cause::TcpTimeout,
+            Self::Refused(_) => Cause::TcpRefused,
+            Self::Reset(_) => Cause::TcpReset,
+            Self::Unreachable(..) => Cause::TcpUnreachable,
+            // No local port is left.
+            Self::Exhausted(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {
+                Cause::SourceAddress
+            }
+            Self::Exhausted(_) => Cause::Limit,
+        }
+    }
+}
+
+impl ParentError {
+    /// The cause that it is: that of a proxy on the way.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match &self.failure {
+            Failure::Dial(error @ DialError::Exhausted(_)) => error.cause(),
+            Failure::Refused { status, told, .. } => of_status(*status, told.as_ref()),
+            _ => Cause::ProxyUnreachable,
+        }
+    }
+}
+
+impl Unreached {
+    /// The cause that it is.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Dns(error) => error.cause(),
+            Self::Barred(_) => Cause::DnsPrivate,
+            Self::Own(Loop { by: Lead::Name, .. }) => Cause::DnsPrivate,
+            Self::Own(Loop { by: Lead::ConnectTo, .. }) => Cause::TcpUnreachable,
+            Self::Own(Loop { by: Lead::Parent, .. }) | Self::Circle(_) => Cause::ProxyUnreachable,
+            Self::Dial(error) => error.cause(),
+            Self::Parent(error) => error.cause(),
+        }
+    }
+}
+
+/// What a proxy on the way means by its status. What it says of the far side counts as seen there; by its
+/// status alone it is the proxy's own.
+pub(crate) fn of_status(status: u16, told: Option<&Told>) -> Cause {
+    match status {
+        407 => Cause::ProxyAuth,
+        403 => Cause::ProxyDenied,
+        429 | 503 => Cause::ProxyLimit,
+        // A portal in the proxy's place.
+        300..=399 | 511 => Cause::HttpUnexpected,
+        400..=499 => Cause::ProxyDenied,
+        _ => {
+            let rcode = |told: &Told| match told.rcode.as_deref() {
+                Some("NXDOMAIN" | "NOERROR") => Cause::DnsNxdomain,
+                _ => Cause::DnsServfail,
+            };
+            match told.map(|told| (told.error.as_str(), told)) {
+                Some(("dns_error", told)) => rcode(told),
+                Some(("dns_timeout", _)) => Cause::DnsTimeout,
+                Some(("connection_refused", _)) => Cause::TcpRefused,
+                Some(("connection_timeout", _)) => Cause::TcpTimeout,
+                Some(("connection_terminated", _)) => Cause::TcpReset,
+                Some(("connection_limit_reached", _)) => Cause::ProxyLimit,
+                Some(("proxy_loop_detected", _)) => Cause::ProxyUnreachable,
+                _ if status == 504 => Cause::TcpTimeout,
+                _ => Cause::TcpUnreachable,
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What changed lately: what is asked first when something that worked fails.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use super::Second;
+
+/// Changes that are remembered.
+const KEPT: usize = 64;
+
+/// How long before a failure a change is still named beside it.
+pub const JUST_BEFORE: Second = 900;
+
+/// Something that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// This process, with its version.
+    Started(&'static str),
+    /// The configuration took effect; `key: old → new`.
+    Reloaded(Vec<String>),
+    /// A reload was refused, so that what the file says isn't in force.
+    ReloadRefused,
+    /// The certificate of the TLS listener.
+    Certificate,
+    /// The machine's DNS servers or hosts file.
+    Resolver,
+    /// The addresses of a host.
+    Answers { host: String, from: String, to: String },
+    /// Who vouches for a host's certificate.
+    Issuer { host: String, from: String, to: String },
+    /// The round trip to a host, in milliseconds.
+    RoundTrip { host: String, from: u64, to: u64 },
+    /// ip-ranges.json, by its sync token.
+    Ranges(String),
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started(version) => write!(f, "ccpgate {version} started"),
+            Self::Reloaded(keys) if keys.is_empty() => f.write_str("reload without a difference"),
+            Self::Reloaded(keys) => write!(f, "reload: {}", keys.join("; ")),
+            Self::ReloadRefused => f.write_str("a reload was refused"),
+            Self::Certificate => f.write_str("the TLS listener's certificate or key was replaced"),
+            Self::Resolver => f.write_str("the machine's DNS servers or hosts file changed"),
+            Self::Answers { host, from, to } => write!(f, "DNS for {host}: {from} → {to}"),
+            Self::Issuer { host, from, to } => {
+                write!(f, "the TLS issuer of {host}: {from} → {to}")
+            }
+            Self::RoundTrip { host, from, to } => {
+                write!(f, "the round trip to {host}: {from} ms → {to} ms")
+            }
+            Self::Ranges(token) => write!(f, "ip-ranges.json {token}"),
+        }
+    }
+}
+
+/// The last changes, oldest first.
+#[derive(Debug, Default)]
+pub struct Changes(VecDeque<(Second, Change)>);
+
+impl Changes {
+    pub fn note(&mut self, now: Second, change: Change) {
+        if self.0.len() == KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back((now, change));
+    }
+
+    /// What changed within a quarter of an hour before `since`, or while it was beginning to show.
+    pub fn just_before(&self, since: Second) -> impl Iterator<Item = &(Second, Change)> {
+        let from = since.saturating_sub(JUST_BEFORE);
+        self.0.iter().filter(move |(at, _)| (from..=since.saturating_add(1)).contains(at))
+    }
+
+    /// All that are remembered, oldest first.
+    pub fn all(&self) -> impl Iterator<Item = &(Second, Change)> {
+        self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_just_before() {
+        let mut changes = Changes::default();
+        changes.note(0, Change::Started("1"));
+        changes.note(1000, Change::Certificate);
+        changes.note(1901, Change::Reloaded(vec!["dns.servers: [] → [\"10.0.0.2\"]".into()]));
+        let before = |since| changes.just_before(since).map(|(at, _)| *at).collect::<Vec<_>>();
+        assert_eq!(before(900), [0]);
+        assert_eq!(before(1899), [1000]);
+        assert_eq!(before(1901), [1901]);
+        assert!(before(9000).is_empty());
+        for at in 0..1000 {
+            changes.note(at, Change::Resolver);
+        }
+        assert_eq!(changes.all().count(), KEPT);
+    }
+}

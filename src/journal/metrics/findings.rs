@@ -1,0 +1,97 @@
+//! The families that show what fails now.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+use strum::VariantArray;
+
+use super::{NO_RULE, VALID, keep};
+use crate::cause::Cause;
+use crate::findings::judge::Report;
+use crate::policy::Category;
+
+/// What the running proxy can find by itself; their series exist from the start. Those of the watch's
+/// other causes come with the first such finding, and stay.
+const BY_CLIENTS: [Cause; 19] = [
+    Cause::ProxyUnreachable,
+    Cause::ProxyAuth,
+    Cause::ProxyDenied,
+    Cause::ProxyLimit,
+    Cause::DnsNxdomain,
+    Cause::DnsServfail,
+    Cause::DnsTimeout,
+    Cause::DnsPrivate,
+    Cause::TcpRefused,
+    Cause::TcpTimeout,
+    Cause::TcpReset,
+    Cause::TcpUnreachable,
+    Cause::SourceAddress,
+    Cause::NotConfigured,
+    Cause::TunnelReset,
+    Cause::TunnelIdle,
+    Cause::OneDesk,
+    Cause::ForeignProtocol,
+    Cause::Limit,
+];
+
+pub(crate) struct FindingMetrics {
+    active: IntGauge,
+    failing: IntGauge,
+    finding: IntGaugeVec,
+    /// The findings that are shown.
+    shown: Mutex<BTreeSet<(Cause, Option<Category>)>>,
+}
+
+impl FindingMetrics {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let gauge = |name: &str, help: &str| keep(registry, IntGauge::new(name, help).expect(VALID));
+        let finding = keep(
+            registry,
+            IntGaugeVec::new(
+                Opts::new(
+                    "ccpgate_finding",
+                    "1 while something fails for this cause; docs/causes.md has the words.",
+                ),
+                &["cause", "category", "owner"],
+            )
+            .expect(VALID),
+        );
+        let made = Self {
+            active: gauge("ccpgate_clients_active", "Distinct clients of the last ten minutes."),
+            failing: gauge(
+                "ccpgate_clients_failing",
+                "Distinct clients of the last ten minutes for which something fails.",
+            ),
+            finding,
+            shown: Mutex::default(),
+        };
+        for cause in BY_CLIENTS {
+            made.series(cause, None);
+            for category in Category::VARIANTS {
+                made.series(cause, Some(*category));
+            }
+        }
+        made
+    }
+
+    fn series(&self, cause: Cause, category: Option<Category>) -> IntGauge {
+        let category = category.map_or(NO_RULE, Category::as_str);
+        self.finding.with_label_values(&[cause.as_str(), category, cause.about().owner.as_str()])
+    }
+
+    /// Shows what a look found. What no longer holds goes to 0, and stays.
+    pub(in crate::journal) fn show(&self, report: &Report) {
+        self.active.set(report.active as i64);
+        self.failing.set(report.failing as i64);
+        let now: BTreeSet<_> = report.findings.iter().map(|f| (f.key.cause, f.key.category)).collect();
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for (cause, category) in shown.difference(&now) {
+            self.series(*cause, *category).set(0);
+        }
+        for (cause, category) in &now {
+            self.series(*cause, *category).set(1);
+        }
+        *shown = now;
+    }
+}

@@ -1,0 +1,6 @@
+//! What runs beside the loop, on the control runtime, and leaves a result that somebody must see.
+//!
+//! - [`findings`]: looks once a second at what fails, so that findings are logged and metrics move
+//!   although nobody asks.
+
+pub(super) mod findings;
