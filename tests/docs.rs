@@ -2,6 +2,8 @@
 //! The documentation against the program: keys, defaults, metrics, reasons, log fields and events,
 //! links, examples. Each check says what is missing where; each is shown to notice a gap.
 
+#[path = "docs/alerts.rs"]
+mod alerts;
 #[path = "docs/causes.rs"]
 mod causes;
 #[path = "docs/commands.rs"]

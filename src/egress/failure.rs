@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::url::ParentUrl;
+use crate::cause::Cause;
 use crate::egress::dialer::DialError;
 use crate::egress::resolver::ResolveError;
 
@@ -87,9 +88,10 @@ impl ParentError {
     pub fn remedy(&self) -> &'static str {
         match &self.failure {
             Failure::Dns(_) => "check the name in egress.proxy, and dns.servers, from this machine",
-            Failure::Dial(DialError::Exhausted(_)) => {
-                "raise LimitNOFILE, or set egress.source_address if local ports ran out"
+            Failure::Dial(error) if error.cause() == Cause::Limit => {
+                "raise LimitNOFILE: this process has no descriptor left"
             }
+            Failure::Dial(error @ DialError::Exhausted(_)) => error.cause().about().remedy,
             Failure::Dial(_) => "check egress.proxy, and the firewall between this machine and the parent",
             Failure::Tls { .. } => "check egress.proxy and egress.proxy_ca against the parent's listener",
             Failure::Silent(_) => {

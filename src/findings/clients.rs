@@ -95,7 +95,7 @@ impl Clients {
     /// A tunnel of the client stands.
     pub fn began(&mut self, now: Second, client: IpAddr, target: impl Fn() -> TargetHash) {
         let mut number = None;
-        let mut target = || *number.get_or_insert_with(|| target());
+        let mut target = || *number.get_or_insert_with(&target);
         if !self.watched.is_empty()
             && let Some(worked) = self.watched.get_mut(&target())
         {

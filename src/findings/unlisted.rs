@@ -52,6 +52,7 @@ const BROWSERS_OWN: &[&str] = &[
 ];
 
 /// Denied hosts.
+#[derive(Default)]
 pub struct Unlisted {
     slots: Vec<Slot>,
     by_host: HashMap<Box<str>, usize, RandomState>,
@@ -95,12 +96,6 @@ pub enum Says {
     Host {
         category: Option<Category>,
     },
-}
-
-impl Default for Unlisted {
-    fn default() -> Self {
-        Self { slots: Vec::new(), by_host: HashMap::default(), hand: 0, next: 0, needs: Vec::new() }
-    }
 }
 
 impl Unlisted {

@@ -279,9 +279,6 @@ impl Refusal {
                     "check the DNS answer; if it is meant, add the network of {inner} to egress.allow_private"
                 )
             }
-            Self::PrivateAddress(_) => {
-                "check the DNS answer; if it is meant, add the network to egress.allow_private".into()
-            }
             Self::Own(Loop { by: Lead::Name, .. }) => {
                 "check the DNS answer: a proxy that reaches itself goes round until it has no socket left"
                     .into()
@@ -303,18 +300,18 @@ impl Refusal {
             Self::Overload(Limit::PerClient(_)) => {
                 "raise limits.connections_per_client if many agents share this address (NAT, VDI)".into()
             }
-            Self::Dial(DialError::Exhausted(_)) => {
-                "raise LimitNOFILE, or set egress.source_address if local ports ran out".into()
-            }
             Self::Draining => "use the next proxy of the PAC file".into(),
-            Self::Dns(_) => {
-                "check from this machine that dns.servers, or those of the system, know the name".into()
+            Self::Dial(error) if error.cause() == Cause::Limit => {
+                "raise LimitNOFILE: this process has no descriptor left".into()
             }
             Self::Circle(_) => {
                 "correct egress.proxy here or at a parent: the last proxy of a chain has none, and leads to the internet"
                     .into()
             }
-            Self::Dial(_) => "check this machine's firewall for outgoing TCP to this address".into(),
+            // In the words of the table of causes, as everywhere.
+            Self::PrivateAddress(_) => Cause::DnsPrivate.about().remedy.into(),
+            Self::Dns(error) => error.cause().about().remedy.into(),
+            Self::Dial(error) => error.cause().about().remedy.into(),
             Self::Parent(error) => error.remedy().into(),
         }
     }

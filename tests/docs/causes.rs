@@ -94,3 +94,32 @@ fn every_symptom_has_its_row() {
     );
     assert_eq!(about_symptoms(&page.replace("| `Network offline` |", "| `offline` |")).len(), 1);
 }
+
+/// What a client is told to do is what page, alert and finding tell, where they speak of the same.
+#[test]
+fn refusals_have_the_words_of_the_table() {
+    use std::io::Error;
+
+    use ccpgate::address::judge;
+    use ccpgate::egress::dialer::DialError;
+    use ccpgate::egress::resolver::ResolveError;
+    use ccpgate::proxy::refusal::Refusal;
+
+    let address = "192.0.2.1:443".parse().unwrap();
+    let answer = |rcode| ResolveError::Answer { rcode, why: String::new() };
+    for (refusal, cause) in [
+        (Refusal::Dns(ResolveError::Timeout), Cause::DnsTimeout),
+        (Refusal::Dns(ResolveError::Transport(String::new())), Cause::DnsTimeout),
+        (Refusal::Dns(answer("NXDOMAIN")), Cause::DnsNxdomain),
+        (Refusal::Dns(answer("SERVFAIL")), Cause::DnsServfail),
+        (Refusal::Dns(answer("REFUSED")), Cause::DnsServfail),
+        (Refusal::PrivateAddress(judge("10.0.0.1".parse().unwrap(), &[]).unwrap_err()), Cause::DnsPrivate),
+        (Refusal::Dial(DialError::Timeout(std::time::Duration::ZERO)), Cause::TcpTimeout),
+        (Refusal::Dial(DialError::Refused(address)), Cause::TcpRefused),
+        (Refusal::Dial(DialError::Reset(address)), Cause::TcpReset),
+        (Refusal::Dial(DialError::Unreachable(address, Error::other("x"))), Cause::TcpUnreachable),
+        (Refusal::Dial(DialError::Exhausted(Error::from_raw_os_error(99))), Cause::SourceAddress),
+    ] {
+        assert_eq!(refusal.remedy(Some("host.example:443")), cause.about().remedy, "{cause:?}");
+    }
+}
