@@ -24,7 +24,7 @@ const LOOP: u32 = 5;
 const BURST: u64 = 3;
 /// Of so many clients one in a hundred may fail by chance and not try again: AWS's own line for a proxy.
 const PATH_PERCENT: usize = 2;
-/// Far sides reset a tunnel now and then by themselves.
+/// Far sides reset a tunnel now and then by themselves, and there are odd programs.
 const END_PERCENT: usize = 10;
 /// Failures within so many seconds may have one reason.
 const AT_ONCE: Second = 60;
@@ -171,7 +171,7 @@ impl Group {
                 self.len() >= CLIENTS_OF_A_NEED || self.most(active)
             }
             Kind::Denial => self.len() >= needed(HOST_PERCENT),
-            Kind::Foreign => many(PATH_PERCENT) || self.clients.iter().any(|one| one.count >= LOOP),
+            Kind::Foreign => many(END_PERCENT) || self.clients.iter().any(|one| one.count >= LOOP),
             // The proxy knows that it refused what it would have let through; an odd header or the
             // kernel's want of a port for a moment is not yet that.
             Kind::Limit => match key.subject {
