@@ -13,7 +13,7 @@ use super::Admin;
 use super::http::{Answer, typed};
 use crate::findings::judge::Report;
 use crate::findings::words::{self, Told};
-use crate::findings::{Finding, Second, State};
+use crate::findings::{Finding, Second, State, networks};
 use crate::proxy::shared::Shared;
 
 /// The version of the object's form.
@@ -133,7 +133,11 @@ pub(super) fn json(admin: &Admin) -> String {
     let shared = &admin.shared;
     let report = shared.look();
     let findings = &shared.journal.findings;
-    let told = told(&report, |second| findings.time(second), |since| findings.just_before(since));
+    let anonymise = shared.journal.anonymises();
+    let mut told = told(&report, |second| findings.time(second), |since| findings.just_before(since));
+    for told in &mut told {
+        told.networks = networks::shown(&told.networks, anonymise);
+    }
     let status = Status {
         error_ratio: shared.journal.metrics.error_ratios().collect(),
         rules: rules(shared),
@@ -300,7 +304,7 @@ mod tests {
             key: Key { cause, category: Some(category), subject: Subject::None },
             since: 182,
             last: 300,
-            networks: crate::findings::networks::shared(clients, &[]),
+            networks: networks::shared(clients, &[]),
             clients: clients.to_vec(),
             active: 300,
             targets: targets.iter().map(|target| (*target).to_owned()).collect(),

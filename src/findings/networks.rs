@@ -53,14 +53,19 @@ fn around(client: IpAddr) -> (IpNet, IpNet) {
     }
 }
 
-/// A network as `ledger.anonymise` lets it be shown: never narrower than /24 and /48.
+/// The networks as they may be shown: with `ledger.anonymise` never narrower than /24 and /48.
 #[must_use]
-pub fn anonymised(net: IpNet) -> IpNet {
-    let most = if matches!(net, IpNet::V4(_)) { 24 } else { 48 };
-    if net.prefix_len() <= most {
-        return net;
+pub fn shown(networks: &[IpNet], anonymise: bool) -> Vec<IpNet> {
+    let mut shown: Vec<IpNet> = Vec::with_capacity(networks.len());
+    for net in networks {
+        let most = if matches!(net, IpNet::V4(_)) { 24 } else { 48 };
+        let cut = anonymise && net.prefix_len() > most;
+        let net = if cut { IpNet::new_assert(net.addr(), most).trunc() } else { *net };
+        if !shown.contains(&net) {
+            shown.push(net);
+        }
     }
-    IpNet::new_assert(net.addr(), most).trunc()
+    shown
 }
 
 #[cfg(test)]
@@ -97,12 +102,11 @@ mod tests {
 
     #[test]
     fn anonymised_networks_name_nobody() {
-        for (net, shown) in [
-            ("10.4.7.21/32", "10.4.7.0/24"),
-            ("10.4.0.0/16", "10.4.0.0/16"),
-            ("2001:db8:1:2::/64", "2001:db8:1::/48"),
-        ] {
-            assert_eq!(anonymised(net.parse().unwrap()).to_string(), shown);
-        }
+        let nets: Vec<IpNet> = ["10.4.7.21/32", "10.4.7.22/32", "10.4.0.0/16", "2001:db8:1:2::/64"]
+            .map(|net| net.parse().unwrap())
+            .to_vec();
+        let words = |anonymise| shown(&nets, anonymise).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(words(true), ["10.4.7.0/24", "10.4.0.0/16", "2001:db8:1::/48"]);
+        assert_eq!(words(false).len(), 4);
     }
 }

@@ -19,7 +19,7 @@ use crate::findings::change::{Change, Changes};
 use crate::findings::clients::{Clients, Tally};
 use crate::findings::judge::{Judge, Report};
 use crate::findings::unlisted::Unlisted;
-use crate::findings::{Finding, Key, Second, State, Subject, words};
+use crate::findings::{Finding, Key, Second, State, Subject, networks, words};
 use crate::outcome::{Denial, Fault, Outcome};
 use crate::policy::Category;
 use crate::target::{Host, Target};
@@ -150,7 +150,8 @@ impl Findings {
     }
 
     /// What holds now. What came and went since the last look is logged, once.
-    pub(crate) fn look(&self, choice: &Choice) -> Report {
+    /// `anonymise`: no address is logged.
+    pub(super) fn look(&self, choice: &Choice, anonymise: bool) -> Report {
         // Held throughout, so that two who ask at once don't log the same thing twice.
         let mut judge = lock(&self.judge);
         let now = self.now();
@@ -167,16 +168,16 @@ impl Findings {
             lock(&self.unlisted).learn(number, elsewhere);
         }
         let report = judge.judge.judge(now, &tally, &lock(&self.unlisted));
-        self.announce(&mut judge, &report);
+        self.announce(&mut judge, &report, anonymise);
         report
     }
 
-    fn announce(&self, last: &mut Looked, report: &Report) {
+    fn announce(&self, last: &mut Looked, report: &Report, anonymise: bool) {
         let mut now = BTreeMap::new();
         for finding in &report.findings {
             now.insert(finding.key, finding.since);
             if !last.held.contains_key(&finding.key) {
-                self.found(finding);
+                self.found(finding, anonymise);
             }
         }
         let news = now != last.held || report.state() != last.state;
@@ -191,9 +192,10 @@ impl Findings {
         }
     }
 
-    fn found(&self, finding: &Finding) {
+    fn found(&self, finding: &Finding, anonymise: bool) {
         let about = finding.key.cause.about();
-        let networks = finding.networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let networks = networks::shown(&finding.networks, anonymise);
+        let networks = networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         tracing::warn!(
             event = "finding",
             cause = finding.key.cause.as_str(),

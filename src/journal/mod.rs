@@ -159,7 +159,7 @@ impl Journal {
 
     /// What fails now; the gauges show it.
     pub(crate) fn look(&self, choice: &Choice) -> Report {
-        let report = self.findings.look(choice);
+        let report = self.findings.look(choice, self.anonymises());
         self.metrics.findings.show(&report);
         report
     }
