@@ -20,6 +20,7 @@ const PURE: &[&str] = &[
     "findings",
     "ranges",
     "export",
+    "bundle",
 ];
 
 /// Rooms with one means of I/O each. They import the pure rooms and `net`.

@@ -14,13 +14,13 @@ use super::via::Via;
 use super::{Failure, load};
 use crate::agent::route::Route;
 use crate::agent::tls::{self, Trust};
-use crate::config::Sources;
+use crate::config::{Config, Sources};
 use crate::diagnose::report::{Report, Status};
 use crate::diagnose::targets::{Named, WebSocketUrl};
 use crate::diagnose::{self, Network, Options, text};
 use crate::egress::own::Own;
 use crate::egress::resolver::Resolver;
-use crate::plan;
+use crate::plan::{self, Plan};
 use crate::policy::Category;
 
 /// Test this network against every endpoint in use, and say what agents see where it fails, why, and
@@ -28,7 +28,7 @@ use crate::policy::Category;
 ///
 /// It goes the proxy's own way: its resolver, source addresses, address rules, connect_to and parent
 /// proxy. Exit code 1 when something fails.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(super) struct Args {
     /// Go through this proxy, as agents' browsers do: http:// or https://, host and port; user:password@
     /// before the host where it asks for them.
@@ -60,14 +60,19 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
+        let (loaded, plan) = load::plan(sources)?;
+        load::warn_in_short(&loaded.config, &plan);
+        let json = self.json;
+        show(&self.report(&loaded.config, plan)?, json)
+    }
+
+    /// Tests the network.
+    pub(super) fn report(self, config: &Config, plan: Plan) -> Result<Report, Failure> {
         // What may hold a secret is not read by clap, whose errors repeat it.
         let via = self.via.as_deref().map(Via::parse).transpose();
         let via = via.map_err(|why| Failure::Usage(format!("--via: {why}")))?;
         let web_socket = self.ws_url.as_deref().map(WebSocketUrl::parse).transpose();
         let web_socket = web_socket.map_err(|why| Failure::Usage(format!("--ws-url: {why}")))?;
-        let (loaded, plan) = load::plan(sources)?;
-        load::warn_in_short(&loaded.config, &plan);
-        let config = &loaded.config;
         let ca = self.ca.as_deref().map(tls::authorities).transpose();
         let ca = ca.map_err(|why| Failure::Usage(format!("--ca: {why}")))?.unwrap_or_default();
         let named = |why: String| {
@@ -112,7 +117,7 @@ impl Args {
         });
         // A resolver that hangs in a file system of the network must not hold the answer back.
         runtime.shutdown_background();
-        show(&report, self.json)
+        Ok(report)
     }
 }
 

@@ -3,6 +3,7 @@
 //! usage or an invalid configuration.
 
 mod allowlist;
+mod bundle;
 mod check;
 mod config;
 mod credentials;
@@ -16,6 +17,7 @@ mod origins;
 mod out;
 mod pac;
 mod ranges;
+mod redact;
 mod running;
 mod seen;
 mod serve;
@@ -83,6 +85,7 @@ enum Command {
     Tunnels(tunnels::Args),
     Denied(denied::Args),
     Learned(learned::Args),
+    Bundle(bundle::Args),
     Config(config::Args),
     Ranges(ranges::Args),
     Firewall(firewall::Args),
@@ -133,6 +136,7 @@ impl Command {
             Self::Tunnels(args) => args.run(sources),
             Self::Denied(args) => args.run(sources),
             Self::Learned(args) => args.run(sources),
+            Self::Bundle(args) => args.run(sources),
             Self::Config(args) => args.run(sources),
             Self::Ranges(args) => args.run(sources),
             Self::Firewall(args) => args.run(sources),

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Failure;
-use crate::config::{self, Sources};
+use crate::config::{self, Config, Sources};
 use crate::target::{Authority, Host, Target};
 
 /// It is on this machine, or near.
@@ -47,7 +47,18 @@ impl AdminArg {
             return Ok(Running { place: place.clone() });
         }
         let loaded = config::load(sources).map_err(|error| Failure::Usage(error.to_string()))?;
-        let listen = loaded.config.admin.listen;
+        self.running_by(&loaded.config)
+    }
+
+    /// The same, where the configuration is known.
+    ///
+    /// # Errors
+    /// When it leaves the port to the kernel.
+    pub(super) fn running_by(&self, config: &Config) -> Result<Running, Failure> {
+        if let Some(place) = &self.place {
+            return Ok(Running { place: place.clone() });
+        }
+        let listen = config.admin.listen;
         if listen.port() == 0 {
             let why = "admin.listen leaves the port to the kernel; name the address with --admin URL";
             return Err(Failure::Usage(why.to_owned()));

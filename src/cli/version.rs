@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{Failure, out};
 use crate::{COMMIT, VERSION};
 
-const TLS_PROVIDER: &str = "rustls with aws-lc-rs";
+pub(super) const TLS_PROVIDER: &str = "rustls with aws-lc-rs";
 
 /// Print the version, the commit and the TLS provider.
 #[derive(clap::Args)]

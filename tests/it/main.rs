@@ -8,6 +8,7 @@ mod admin;
 mod answers;
 mod balancer;
 mod browser;
+mod bundle;
 mod certificates;
 mod check;
 mod cli;

@@ -1,0 +1,140 @@
+//! What leaves the company in a bundle: no password in a URL, and with `ledger.anonymise` no client's
+//! whole address. Keys and passwords are in files, and no file's content gets here at all.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use serde_json::Value;
+
+use crate::address::cut;
+use crate::bundle::{Bundle, Part};
+use crate::config::Loaded;
+
+/// The effective configuration, as `config show` prints it.
+pub(super) fn configuration(loaded: &Loaded, anonymise: bool) -> String {
+    if !anonymise {
+        return loaded.to_toml();
+    }
+    let mut loaded = loaded.clone();
+    let mut networks = Vec::new();
+    for client in &loaded.config.proxy.clients {
+        // Two of one network are one.
+        let cut = network(*client);
+        if !networks.contains(&cut) {
+            networks.push(cut);
+        }
+    }
+    loaded.config.proxy.clients = networks;
+    loaded.to_toml()
+}
+
+/// All parts of a bundle as they may leave.
+pub(super) fn bundle(mut bundle: Bundle, anonymise: bool) -> Bundle {
+    let parts: Vec<Part> = bundle.parts().collect();
+    for part in parts {
+        if part.is_json()
+            && let Some(mut value) = bundle.json(part)
+        {
+            walk(&mut value, anonymise);
+            bundle.put(part, serde_json::to_vec_pretty(&value).unwrap_or_default());
+        } else if let Some(text) = bundle.text(part) {
+            bundle.put(part, without_users(&text).into_bytes());
+        }
+    }
+    bundle
+}
+
+fn walk(value: &mut Value, anonymise: bool) {
+    match value {
+        Value::String(text) => *text = without_users(text),
+        Value::Array(items) => items.iter_mut().for_each(|item| walk(item, anonymise)),
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                walk(value, anonymise);
+                if anonymise && let Value::String(text) = value {
+                    match key.as_str() {
+                        "client" => *text = client(text),
+                        // The subject of a certificate names a person or a machine.
+                        "client_cert" | "subject" => "cut".clone_into(text),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// An address or a network of a client, cut; what is neither isn't shown.
+fn client(text: &str) -> String {
+    let address = text.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
+    match (address, text.parse::<IpNet>()) {
+        (Ok(address), _) => cut(address).to_string(),
+        (_, Ok(net)) => network(net).to_string(),
+        _ => "cut".to_owned(),
+    }
+}
+
+fn network(net: IpNet) -> IpNet {
+    let most = if net.addr().is_ipv4() { 24 } else { 48 };
+    IpNet::new(net.addr(), net.prefix_len().min(most)).map_or(net, |net| net.trunc())
+}
+
+/// Leaves out what stands before the `@` of URLs, wherever one comes from.
+fn without_users(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        out.push_str(before);
+        let ends = |c: char| c.is_whitespace() || "/?#\"'<>,;`".contains(c);
+        let end = after.find(ends).unwrap_or(after.len());
+        match after[..end].rfind('@') {
+            Some(user) => {
+                out.push_str("...");
+                rest = &after[user..];
+            }
+            None => rest = after,
+        }
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn no_user_part_stays() {
+        for (text, shown) in [
+            ("http://me:S3cret@parent.corp:8080", "http://...@parent.corp:8080"),
+            (
+                "a https://a@S3cret@b.example/x@y \"ws://S3cret@c\" z",
+                "a https://...@b.example/x@y \"ws://...@c\" z",
+            ),
+            ("http://plain.example mail@example.com", "http://plain.example mail@example.com"),
+            ("://", "://"),
+            ("x://@", "x://...@"),
+        ] {
+            assert_eq!(without_users(text), shown);
+        }
+    }
+
+    #[test]
+    fn clients_are_cut_to_their_networks() {
+        let mut value = json!({ "live": [{ "client": "10.20.30.40", "upstream": "192.0.2.1:443" }],
+            "x": { "client": "2001:db8:1:2::3" }, "y": [{ "client": "[2001:db8:1:2::3]:5" }, { "client": "Jane" }],
+            "z": { "client_cert": "CN=jane", "client": 5 } });
+        walk(&mut value, true);
+        assert_eq!(
+            value,
+            json!({ "live": [{ "client": "10.20.30.0", "upstream": "192.0.2.1:443" }],
+            "x": { "client": "2001:db8:1::" }, "y": [{ "client": "2001:db8:1::" }, { "client": "cut" }],
+            "z": { "client_cert": "cut", "client": 5 } })
+        );
+        assert_eq!(network("10.30.0.7/32".parse().unwrap()).to_string(), "10.30.0.0/24");
+        assert_eq!(network("10.0.0.0/8".parse().unwrap()).to_string(), "10.0.0.0/8");
+    }
+}
