@@ -17,6 +17,7 @@ mod dialling;
 mod direct;
 mod dns_yardstick;
 mod drain;
+mod faults;
 mod fidelity;
 mod figures;
 mod findings;

@@ -54,7 +54,7 @@ pub(crate) fn ccpgate_with(config: Option<&str>, arguments: &[&str], environment
 }
 
 /// Keeps the caller's settings out of the test.
-pub(super) fn clean(command: &mut Command) {
+pub(crate) fn clean(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CCPGATE_") {
             command.env_remove(name);

@@ -132,9 +132,15 @@ impl Dns {
         Self { address, shared, threads }
     }
 
-    /// From now on, `name` gets this reply.
+    /// From now on, `name` gets this reply; `*.name` stands for whatever is below it and has none of
+    /// its own.
     pub(crate) fn set(&self, name: &str, reply: Reply) {
         self.shared.replies.lock().unwrap().insert(name.to_owned(), reply);
+    }
+
+    /// The same, unless it has one already.
+    pub(crate) fn set_unless_set(&self, name: &str, reply: Reply) {
+        self.shared.replies.lock().unwrap().entry(name.to_owned()).or_insert(reply);
     }
 
     /// What all other names get.
@@ -207,13 +213,23 @@ impl Shared {
         self.answer(&query, true)
     }
 
+    fn reply_for(&self, name: &str) -> Option<Reply> {
+        let replies = self.replies.lock().unwrap();
+        let own = replies.get(name);
+        let above = || {
+            let dots = name.match_indices('.');
+            dots.filter_map(|(at, _)| replies.get(&format!("*{}", &name[at..]))).next()
+        };
+        own.or_else(above).cloned()
+    }
+
     fn answer(&self, packet: &[u8], tcp: bool) -> Option<(Duration, Vec<u8>)> {
         let (name, end) = question(packet)?;
         let kind = u16::from_be_bytes(packet.get(end..end + 2)?.try_into().ok()?);
         let query = Query { kind, tcp, edns: packet.get(11) == Some(&1) };
         self.asked.lock().unwrap().push(name.clone());
         self.with_edns.lock().unwrap().push(query.edns);
-        let reply = self.replies.lock().unwrap().get(&name).cloned();
+        let reply = self.reply_for(&name);
         let reply = reply.or_else(|| self.otherwise.lock().unwrap().clone()).unwrap_or(Reply::Code(3));
         reply.bytes(packet, end + 4, query)
     }

@@ -24,11 +24,18 @@ pub(crate) struct Authority {
 
 impl Authority {
     pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         // Not the name of a leaf: OpenSSL would take that for signed by itself. And of its own, so
         // that no two are taken for one.
-        let name = format!("authority {}", MADE.fetch_add(1, Ordering::Relaxed));
+        Self::called(None, &format!("authority {}", MADE.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// One with this organisation and common name.
+    pub(crate) fn called(organisation: Option<&str>, name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        if let Some(organisation) = organisation {
+            params.distinguished_name.push(DnType::OrganizationName, organisation);
+        }
         params.distinguished_name.push(DnType::CommonName, name);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         Self { issuer }

@@ -35,8 +35,20 @@ impl Upstream {
         Self::serve_recording(move |stream, _| serve(stream))
     }
 
+    /// The same at this address.
+    pub(crate) fn serve_at(address: SocketAddr, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        Self::serve_recording_at(address, move |stream, _| serve(stream))
+    }
+
     fn serve_recording(serve: impl Fn(TcpStream, &Mutex<Vec<u8>>) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::serve_recording_at((Ipv4Addr::LOCALHOST, 0).into(), serve)
+    }
+
+    fn serve_recording_at(
+        address: SocketAddr,
+        serve: impl Fn(TcpStream, &Mutex<Vec<u8>>) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let (of_acceptor, serve) = (shared.clone(), Arc::new(serve));
