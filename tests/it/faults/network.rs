@@ -45,6 +45,8 @@ pub(super) struct Network {
     /// Where `--via` leads.
     pub(super) via: Option<SocketAddr>,
     pub(super) folder: TempDir,
+    /// Before the servers, which are woken by a connection to end.
+    _ports: Vec<TcpListener>,
     _dns: Dns,
     _sites: Vec<Held>,
     _proxies: Vec<Proxy>,
@@ -59,7 +61,6 @@ enum Held {
     Refusing(Refusing),
     Media(MediaServer),
     Udp(UdpSocket),
-    Ports(Vec<TcpListener>),
 }
 
 impl Network {
@@ -108,6 +109,7 @@ impl Network {
             environment,
             via: None,
             folder,
+            _ports: Vec::new(),
             _dns: dns,
             _sites: held,
             _proxies: Vec::new(),
@@ -120,8 +122,7 @@ impl Network {
         }
         if fault.no_ports {
             // After all servers, which want ports, too.
-            // And before them it must end: they are woken by a connection.
-            network._sites.insert(0, use_up_ports());
+            network._ports = use_up_ports();
         }
         network
     }
@@ -404,8 +405,8 @@ pub(super) fn merge(config: &mut Table, more: Table) {
 }
 
 /// Leaves TCP no local port in this namespace.
-fn use_up_ports() -> Held {
+fn use_up_ports() -> Vec<TcpListener> {
     let range = format!("{} {}", PORTS.start(), PORTS.end());
     std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", range).unwrap();
-    Held::Ports(PORTS.map(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap()).collect())
+    PORTS.map(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap()).collect()
 }

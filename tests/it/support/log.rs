@@ -71,7 +71,10 @@ impl Log {
             let left = until.saturating_duration_since(Instant::now());
             if lines.ended || left.is_zero() {
                 let why = if lines.ended { "the process ended" } else { "time ran out" };
-                panic!("no log line: {what}; {why}; the log:\n{}", lines.lines.join("\n"));
+                let log = lines.lines.join("\n");
+                // Else the lock would be poisoned for whoever ends the process.
+                drop(lines);
+                panic!("no log line: {what}; {why}; the log:\n{log}");
             }
             lines = self.shared.1.wait_timeout(lines, left).unwrap().0;
         }
