@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+use super::hostile::Harm;
+
 /// One file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -100,6 +102,9 @@ pub(super) struct Site {
     pub ahead: Option<Duration>,
     #[serde(default, deserialize_with = "time")]
     pub behind: Option<Duration>,
+    /// It means harm: not from a file.
+    #[serde(skip)]
+    pub harm: Option<Harm>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -214,6 +219,9 @@ pub(super) enum Udp {
     Refused,
     /// Every fourth packet is dropped.
     Lossy,
+    /// See `hostile`: not from a file.
+    #[serde(skip)]
+    Hostile,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -229,6 +237,9 @@ pub(super) enum Via {
     Denies,
     /// A ccpgate with one place, which is taken.
     Full,
+    /// See `hostile`: not from a file.
+    #[serde(skip)]
+    Hostile,
 }
 
 /// What `check` must say.

@@ -8,10 +8,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::file::Udp;
+use super::hostile;
 
 const BINDING: [u8; 2] = [0, 1];
 const ALLOCATE: [u8; 2] = [0, 3];
-const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+pub(super) const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
 /// A running server; ends when dropped.
 pub(super) struct MediaServer {
@@ -29,6 +30,7 @@ impl MediaServer {
                 Udp::Silent => None,
                 Udp::Lossy if count.is_multiple_of(4) => None,
                 Udp::Turn if packet.starts_with(&BINDING) => None,
+                Udp::Hostile => hostile::datagram(count, packet),
                 Udp::Open | Udp::Turn | Udp::Lossy | Udp::Refused => answer(packet, from),
             }
         })
@@ -102,7 +104,7 @@ pub(super) fn answer(packet: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
 }
 
 /// RFC 8489 section 14: type, length, value, padded to four bytes.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let length = u16::try_from(value.len()).unwrap();
     let mut bytes = [&kind.to_be_bytes(), &length.to_be_bytes()[..], value].concat();
     bytes.resize(bytes.len().next_multiple_of(4), 0);

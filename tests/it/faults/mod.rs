@@ -3,6 +3,7 @@
 
 mod agree;
 mod file;
+mod hostile;
 mod identity;
 mod media;
 mod namespace;
@@ -21,7 +22,7 @@ use strum::VariantArray;
 use self::file::Fault;
 
 /// Networks that stand side by side: a round is waiting, mostly.
-const AT_ONCE: usize = 12;
+const AT_ONCE: usize = 8;
 
 /// Causes that only the findings of a running proxy name.
 const FINDINGS: [Cause; 6] = [
@@ -41,6 +42,13 @@ fn every_fault_is_named_in_the_first_line() {
     faults.retain(|fault| only.as_ref().is_none_or(|only| *only == fault.name));
     assert!(!faults.is_empty(), "no such fault");
     let (count, begun) = (faults.len(), Instant::now());
+    let wrong = side_by_side(faults, |fault| run::judge(fault).unwrap_or_default());
+    eprintln!("{count} faults in {:?}", begun.elapsed());
+    assert!(wrong.is_empty(), "{} of {count} are wrong\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Judges faults side by side, and says what is wrong with each that isn't as it should be.
+fn side_by_side(faults: Vec<Fault>, judge: impl Fn(&Fault) -> Vec<String> + Sync) -> Vec<String> {
     let (queue, wrong) = (Mutex::new(VecDeque::from(faults)), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
@@ -48,33 +56,23 @@ fn every_fault_is_named_in_the_first_line() {
                 loop {
                     let Some(fault) = queue.lock().unwrap().pop_front() else { return };
                     let begun = Instant::now();
-                    let complaints = alone(&fault);
-                    eprintln!(
-                        "{}: {:.1?}{}",
-                        fault.name,
-                        begun.elapsed(),
-                        if complaints.is_empty() { "" } else { ", WRONG" }
-                    );
+                    let complaints = alone(&fault, &judge);
+                    let how = if complaints.is_empty() { "" } else { ", WRONG" };
+                    eprintln!("{}: {:.1?}{how}", fault.name, begun.elapsed());
                     if !complaints.is_empty() {
-                        wrong.lock().unwrap().push(format!(
-                            "--- {}: {}\n{}",
-                            fault.name,
-                            fault.about,
-                            complaints.join("\n")
-                        ));
+                        let text = complaints.join("\n");
+                        wrong.lock().unwrap().push(format!("--- {}: {}\n{text}", fault.name, fault.about));
                     }
                 }
             });
         }
     });
-    let wrong = wrong.into_inner().unwrap();
-    eprintln!("{count} faults in {:?}", begun.elapsed());
-    assert!(wrong.is_empty(), "{} of {count} are wrong\n{}", wrong.len(), wrong.join("\n"));
+    wrong.into_inner().unwrap()
 }
 
 /// Judges a fault on a thread of its own, which keeps the namespace that it enters.
-fn alone(fault: &Fault) -> Vec<String> {
-    let judge = || catch_unwind(AssertUnwindSafe(|| run::judge(fault).unwrap_or_default()));
+fn alone(fault: &Fault, judge: &(impl Fn(&Fault) -> Vec<String> + Sync)) -> Vec<String> {
+    let judge = || catch_unwind(AssertUnwindSafe(|| judge(fault)));
     let judged = std::thread::scope(|scope| scope.spawn(judge).join().unwrap());
     judged.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -113,7 +111,8 @@ fn the_files_are_sound() {
 #[test]
 fn a_wrong_answer_is_noticed() {
     let fault = |name: &str| file::all().into_iter().find(|fault| fault.name == name).unwrap();
-    assert_eq!(alone(&fault("tcp-refused")), Vec::<String>::new());
+    let judge = |fault: &Fault| alone(fault, &|fault: &Fault| run::judge(fault).unwrap_or_default());
+    assert_eq!(judge(&fault("tcp-refused")), Vec::<String>::new());
 
     let mut other_cause = fault("tcp-refused");
     other_cause.expect.cause = Some("tcp_timeout".to_owned());
@@ -129,7 +128,7 @@ fn a_wrong_answer_is_noticed() {
         (other_words, "the summary lacks \"blue elephant\""),
         (no_fault, "verdict is \"ok\", expected \"failed\""),
     ] {
-        let complaints = alone(&wrong);
+        let complaints = judge(&wrong);
         assert!(complaints.iter().any(|c| c.contains(complaint)), "{complaint}: {complaints:#?}");
     }
 }

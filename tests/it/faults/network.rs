@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use super::file::{Fault, Media, Mood, Place, Site, Tcp, Tls, Udp, Via, is};
 use super::identity::Identity;
 use super::media::{MediaServer, refusing};
-use super::{namespace, site};
+use super::{hostile, namespace, site};
 use crate::support::{Authority, Blackhole, Dns, Proxy, Raw, Refusing, Reply, Upstream, ccpgate};
 
 /// The names that the panel needs, as far as one pattern holds them together.
@@ -141,6 +141,7 @@ impl Network {
                 return address;
             }
             Via::Silent => Upstream::recorder(),
+            Via::Hostile => Upstream::serve(hostile::proxy),
             Via::Password => Upstream::serve(|mut stream| {
                 use std::io::{Read, Write};
                 let _ = stream.read(&mut [0; 4096]);
@@ -269,8 +270,8 @@ impl Building<'_> {
         own();
         let issuer = match site.tls {
             Tls::Intercepted | Tls::Untrusted => {
-                let organisation = site.issuer.as_deref().or(Some("Example Corporation"));
-                Arc::new(Authority::called(organisation, "Example TLS Inspection CA"))
+                let organisation = site.issuer.as_deref().unwrap_or("Example Corporation");
+                Arc::new(Authority::called(Some(organisation), "Example TLS Inspection CA"))
             }
             _ => self.public.clone(),
         };
@@ -279,7 +280,7 @@ impl Building<'_> {
             std::fs::write(&file, issuer.pem()).unwrap();
             self.environment.push(("SSL_CERT_FILE".to_owned(), file.to_string_lossy().into_owned()));
         }
-        let tls = Identity::server(issuer, site.tls, None);
+        let tls = Identity::server(issuer, site.tls, site.harm.map(hostile::subject));
         let upstream = Upstream::serve_at(address, move |stream| site::serve(&site, &tls, stream));
         let address = upstream.address();
         self.held.push(Held::Upstream(upstream));

@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Error, WebSocket as Frames};
 
 use super::file::{End, Http, Site, Tcp, Tls, WebSocket};
+use super::hostile;
 use crate::support::{PATIENCE, accept};
 
 /// How long a server keeps what it neither answers nor closes.
@@ -29,6 +30,9 @@ pub(super) fn serve(site: &Site, tls: &Arc<ServerConfig>, mut stream: TcpStream)
     stream.set_read_timeout(Some(HELD)).unwrap();
     // A write meets a client that has gone.
     stream.set_nodelay(true).unwrap();
+    if let Some(harm) = site.harm {
+        return hostile::serve(harm, tls, stream);
+    }
     if site.tcp == Tcp::Reset {
         return reset(&stream);
     }
@@ -211,22 +215,22 @@ fn reset(stream: &TcpStream) {
     set_socket_linger(stream, Some(Duration::ZERO)).unwrap();
 }
 
-fn wait_for_the_end(stream: &mut impl Read) {
+pub(super) fn wait_for_the_end(stream: &mut impl Read) {
     let (until, mut sink) = (Instant::now() + HELD, [0; 4096]);
     while Instant::now() < until && matches!(stream.read(&mut sink), Ok(1..)) {}
 }
 
 /// The head of a request.
 #[derive(Default)]
-struct Request {
+pub(super) struct Request {
     method: String,
     host: String,
     /// The key of a WebSocket's upgrade.
-    upgrade: Option<String>,
+    pub(super) upgrade: Option<String>,
 }
 
 impl Request {
-    fn read(stream: &mut impl Read) -> Option<Self> {
+    pub(super) fn read(stream: &mut impl Read) -> Option<Self> {
         let (mut head, mut byte) = (Vec::new(), [0; 1]);
         let until = Instant::now() + 4 * PATIENCE;
         while !head.ends_with(b"\r\n\r\n") {
