@@ -61,7 +61,7 @@ pub(super) fn disagreements(network: &Network, report: &Value) -> Vec<String> {
     if let Some(via) = network.via {
         return asked.iter().filter_map(|(cause, target)| through(via, *cause, target)).collect();
     }
-    let proxy = Proxy::start(&network.config);
+    let proxy = Proxy::start(&network.asked.config);
     asked.iter().filter_map(|(cause, target)| compare(&proxy, *cause, target)).collect()
 }
 

@@ -55,6 +55,9 @@ pub(super) enum Place {
     Loopback,
     /// A network of its own, where names have public addresses and services their own ports.
     Namespace,
+    /// The same at the other end of a line: see `wire`, not from a file.
+    #[serde(skip)]
+    Far,
 }
 
 /// What the name server does.

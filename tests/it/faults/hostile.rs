@@ -223,7 +223,7 @@ fn network(harm: Option<Harm>) -> Fault {
     let issuer = harm.map(|_| ESCAPES.to_owned());
     let site = Site { tls, issuer, harm, ..Site::default() };
     Fault {
-        name: format!("{harm:?}"),
+        name: harm.map_or(String::new(), |harm| format!("{harm:?}")),
         about: String::new(),
         place: super::file::Place::Loopback,
         dns: Default::default(),
@@ -233,7 +233,11 @@ fn network(harm: Option<Harm>) -> Fault {
         pac: None,
         no_ports: false,
         config: toml::Table::new(),
-        arguments: if std::env::var_os("NOWS").is_some() { Vec::new() } else { vec!["--ws-url".to_owned(), WS_URL.to_owned()] },
+        arguments: if std::env::var_os("NOWS").is_some() {
+            Vec::new()
+        } else {
+            vec!["--ws-url".to_owned(), WS_URL.to_owned()]
+        },
         expect: Expect::default(),
     }
 }
@@ -241,7 +245,7 @@ fn network(harm: Option<Harm>) -> Fault {
 /// What is wrong with a round on this network.
 fn judge(fault: &Fault) -> Vec<String> {
     let network = Network::build(fault);
-    let (json, text) = (Running::start(&network, &["--json"]), Running::start(&network, &[]));
+    let (json, text) = (Running::start(&network.asked, &["--json"]), Running::start(&network.asked, &[]));
     let mut wrong = Vec::new();
     for (form, ended) in [("json", json.end()), ("text", text.end())] {
         match ended {

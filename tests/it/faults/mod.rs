@@ -3,6 +3,7 @@
 
 mod agree;
 mod file;
+mod healthy;
 mod hostile;
 mod identity;
 mod media;
@@ -10,6 +11,7 @@ mod namespace;
 mod network;
 mod run;
 mod site;
+mod wire;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -37,14 +37,21 @@ const NETWORK: [u8; 3] = [15, 193, 7];
 /// In a namespace without free ports; the kernel's own default begins where these end.
 const PORTS: std::ops::RangeInclusive<u16> = 32000..=32099;
 
-/// A network that runs, until this is dropped.
-pub(super) struct Network {
+/// How a program asks a network: with what.
+#[derive(Clone)]
+pub(super) struct Asked {
     pub(super) config: String,
     pub(super) arguments: Vec<String>,
     pub(super) environment: Vec<(String, String)>,
+    pub(super) folder: PathBuf,
+}
+
+/// A network that runs, until this is dropped.
+pub(super) struct Network {
+    pub(super) asked: Asked,
     /// Where `--via` leads.
     pub(super) via: Option<SocketAddr>,
-    pub(super) folder: TempDir,
+    _folder: TempDir,
     /// Before the servers, which are woken by a connection to end.
     _ports: Vec<TcpListener>,
     _dns: Dns,
@@ -68,7 +75,15 @@ impl Network {
     pub(super) fn build(fault: &Fault) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let public = Arc::new(Authority::new());
-        let dns = Dns::start();
+        let dns = match fault.place {
+            Place::Loopback | Place::Namespace => Dns::start(),
+            Place::Far => {
+                let [a, b, c] = NETWORK;
+                let address = Ipv4Addr::new(a, b, c, 53);
+                namespace::own(address);
+                Dns::start_at((address, 53).into())
+            }
+        };
         let mut building = Building {
             fault,
             dns: &dns,
@@ -86,6 +101,7 @@ impl Network {
         let (mut held, environment) = (building.held, building.environment);
         let config = config.to_string();
 
+        write(&folder, "check.toml", &config);
         let mut arguments = vec!["--ca".to_owned(), write(&folder, "public.pem", &public.pem())];
         for argument in &fault.arguments {
             arguments.push(if argument == "{control}" {
@@ -104,11 +120,9 @@ impl Network {
             arguments.extend(["--pac".to_owned(), write(&folder, "proxy.pac", &pac)]);
         }
         let mut network = Self {
-            config,
-            arguments,
-            environment,
+            asked: Asked { config, arguments, environment, folder: folder.path().to_owned() },
             via: None,
-            folder,
+            _folder: folder,
             _ports: Vec::new(),
             _dns: dns,
             _sites: held,
@@ -118,7 +132,7 @@ impl Network {
         if let Some(via) = fault.via {
             let address = network.proxy(via);
             network.via = Some(address);
-            network.arguments.extend(["--via".to_owned(), format!("http://{address}")]);
+            network.asked.arguments.extend(["--via".to_owned(), format!("http://{address}")]);
         }
         if fault.no_ports {
             // After all servers, which want ports, too.
@@ -129,7 +143,7 @@ impl Network {
 
     fn proxy(&mut self, via: Via) -> SocketAddr {
         let with = |text: &str| {
-            let mut config: Table = self.config.parse().unwrap();
+            let mut config: Table = self.asked.config.parse().unwrap();
             merge(&mut config, text.parse().unwrap());
             config.to_string()
         };
@@ -150,7 +164,7 @@ impl Network {
                       Proxy-Authenticate: NTLM\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
                 );
             }),
-            Via::Open => return self.ccpgate(&self.config.clone()),
+            Via::Open => return self.ccpgate(&self.asked.config.clone()),
             Via::Denies => {
                 return self
                     .ccpgate(&with("connect.regions = [\"eu-central-1\"]\nconnect.instances = [\"other\"]"));
@@ -337,7 +351,9 @@ impl Building<'_> {
         let [a, b, c] = NETWORK;
         match self.fault.place {
             Place::Loopback => (Ipv4Addr::LOCALHOST, 0).into(),
-            Place::Namespace => (Ipv4Addr::new(a, b, c, u8::try_from(last).unwrap()), port).into(),
+            Place::Namespace | Place::Far => {
+                (Ipv4Addr::new(a, b, c, u8::try_from(last).unwrap()), port).into()
+            }
         }
     }
 

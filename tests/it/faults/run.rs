@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::agree;
 use super::file::{Expect, Fault, Place, is};
 use super::namespace;
-use super::network::Network;
+use super::network::{Asked, Network};
 use crate::support::clean;
 
 /// No round takes longer, on whatever network: a machine that is busy with other tests included.
@@ -33,19 +33,18 @@ pub(super) struct Running {
 
 impl Running {
     /// Starts `ccpgate` with these arguments on the network.
-    pub(super) fn start(network: &Network, arguments: &[&str]) -> Self {
-        let config = network.folder.path().join("check.toml");
-        std::fs::write(&config, &network.config).unwrap();
+    pub(super) fn start(asked: &Asked, arguments: &[&str]) -> Self {
+        let config = asked.folder.join("check.toml");
         let mut command = Command::new(env!("CARGO_BIN_EXE_ccpgate"));
         clean(&mut command);
         for name in ["SSL_CERT_FILE", "SSL_CERT_DIR", "NO_COLOR"] {
             command.env_remove(name);
         }
         // The platform's roots are those of the file alone, whatever this machine trusts.
-        command.env("SSL_CERT_FILE", network.folder.path().join("public.pem"));
-        command.envs(network.environment.iter().map(|(name, value)| (name, value)));
-        command.arg("check").args(&network.arguments).args(arguments).arg("-c").arg(config);
-        command.current_dir(network.folder.path()).stdin(Stdio::null());
+        command.env("SSL_CERT_FILE", asked.folder.join("public.pem"));
+        command.envs(asked.environment.iter().map(|(name, value)| (name, value)));
+        command.arg("check").args(&asked.arguments).args(arguments).arg("-c").arg(config);
+        command.current_dir(&asked.folder).stdin(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let readers = [
@@ -97,7 +96,7 @@ pub(super) fn judge(fault: &Fault) -> Option<Vec<String>> {
         return None;
     }
     let network = Network::build(fault);
-    let (json, text) = (Running::start(&network, &["--json"]), Running::start(&network, &[]));
+    let (json, text) = (Running::start(&network.asked, &["--json"]), Running::start(&network.asked, &[]));
     let mut complaints = Vec::new();
     let (json, text) = (json.end(), text.end());
     match json {
