@@ -1,6 +1,6 @@
 //! What answers at one address of the fault network, from TLS up to a WebSocket.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +18,8 @@ use crate::support::{PATIENCE, accept};
 
 /// How long a server keeps what it neither answers nor closes.
 const HELD: Duration = Duration::from_secs(60);
+/// What a box that buffers lets through at once.
+const HEAP: Duration = Duration::from_secs(5);
 /// A header of a client that isn't an attacker is shorter.
 const HEAD: usize = 64 * 1024;
 
@@ -178,32 +180,34 @@ fn speak_websocket(site: &Site, stream: &mut StreamOwned<ServerConnection, TcpSt
         return;
     }
     let opened = Instant::now();
-    let (life, heap) = match site.websocket {
-        WebSocket::Cut => (Duration::from_secs(2), None),
-        WebSocket::Cut10 => (Duration::from_secs(10), None),
-        WebSocket::Buffered => (HELD, Some(Duration::from_secs(5))),
-        _ => (HELD, None),
-    };
+    let life = Duration::from_secs(match site.websocket {
+        WebSocket::Cut => 2,
+        WebSocket::Cut10 => 10,
+        _ => HELD.as_secs(),
+    });
+    let buffered = site.websocket == WebSocket::Buffered;
     let socket = stream.sock.try_clone().unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     let mut frames = Frames::from_raw_socket(stream, Role::Server, None);
-    let (mut held, mut released) = (Vec::new(), Instant::now());
     while opened.elapsed() < life {
-        match frames.read() {
-            Ok(message) if message.is_text() || message.is_binary() => held.push(message),
-            Ok(message) if message.is_close() => return,
-            Ok(_) => {}
-            Err(Error::Io(e))
-                if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
-            Err(_) => return,
+        if buffered {
+            // Meanwhile everything piles up, pings included.
+            std::thread::sleep(HEAP);
         }
-        if heap.is_some_and(|every| released.elapsed() < every) {
-            continue;
-        }
-        released = Instant::now();
-        for message in held.drain(..) {
-            if frames.send(message).is_err() {
-                return;
+        loop {
+            match frames.read() {
+                Ok(message) if message.is_text() || message.is_binary() => {
+                    if frames.send(message).is_err() {
+                        return;
+                    }
+                }
+                Ok(message) if message.is_close() => return,
+                Ok(_) => {}
+                Err(Error::Io(e)) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+                Err(_) => return,
+            }
+            if opened.elapsed() >= life {
+                break;
             }
         }
     }
