@@ -3,7 +3,7 @@
 //! sees what a CONNECT would.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -56,6 +56,20 @@ impl<'a> Route<'a> {
             Upstream::Tcp(stream) => Box::new(stream),
             Upstream::Tls(stream) => Box::new(stream),
         })
+    }
+
+    /// Looks up the name of a target, where its way begins so, and says how long that took. What is
+    /// known then is known to [`Self::open`].
+    pub(crate) async fn look_up(&self, target: &Target) -> Option<Duration> {
+        match &target.host {
+            Host::Name(name) if self.lead(target) == Lead::Name => {
+                let asked = Instant::now();
+                // Why it fails is for `open` to say.
+                let _ = self.egress.resolver.lookup(name).await;
+                Some(asked.elapsed())
+            }
+            _ => None,
+        }
     }
 
     /// The addresses that a name was just found to have, without asking again; none where

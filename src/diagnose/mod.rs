@@ -17,6 +17,7 @@ pub(crate) mod targets;
 pub(crate) mod text;
 mod verdict;
 
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -90,7 +91,9 @@ async fn observe(
     hold: Option<Duration>,
     progress: Progress<'_>,
 ) -> Vec<Observed> {
-    let probe = Probe { route: &network.route, trust: &network.trust, clock: network.clock, hold };
+    let names = look_up(network, endpoints).await;
+    let (route, trust, clock) = (&network.route, &network.trust, network.clock);
+    let probe = Probe { route, trust, clock, names: &names, hold };
     let all = Semaphore::new(if network.route.is_via() { AT_ONCE_VIA } else { AT_ONCE });
     let mut hosts: Vec<(&str, Arc<Semaphore>)> = Vec::new();
     // Why what has not begun yet needn't begin.
@@ -138,4 +141,18 @@ async fn observe(
 
 fn never() -> Observed {
     Observed::Untested("the test did not run".to_owned())
+}
+
+/// Looks all names up, and says how long each took. Before anything else: handshakes of some would make
+/// the answers for others look slow on a busy machine.
+async fn look_up<'a>(network: &Network<'_>, endpoints: &'a [Endpoint]) -> HashMap<&'a str, Duration> {
+    let look_ups: FuturesUnordered<_> = endpoints
+        .iter()
+        .filter_map(|endpoint| match &endpoint.plan {
+            Plan::Tcp(target) | Plan::WebSocket(target, _) => Some((&*endpoint.host, target)),
+            Plan::Udp(_) | Plan::Untested(_) => None,
+        })
+        .map(async |(host, target)| Some((host, network.route.look_up(target).await?)))
+        .collect();
+    look_ups.filter_map(std::future::ready).collect().await
 }
