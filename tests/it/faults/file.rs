@@ -66,6 +66,8 @@ pub(super) enum Place {
 pub(super) enum Mood {
     Silent,
     Nxdomain,
+    /// Knows the name, and no address.
+    Empty,
     Servfail,
     Refused,
     /// Answers in 1.5 s.

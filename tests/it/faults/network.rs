@@ -214,6 +214,7 @@ impl Building<'_> {
             let reply = match mood {
                 Mood::Silent => Reply::Mute,
                 Mood::Nxdomain => Reply::Code(3),
+                Mood::Empty => Reply::Nothing,
                 Mood::Servfail => Reply::Failure,
                 Mood::Refused => Reply::Refused,
                 Mood::Private => private(),
