@@ -150,6 +150,9 @@ pub(crate) fn find(pattern: &Normal, text: &Normal, from: usize) -> Option<Place
 const fn inside(length: usize) -> usize {
     match length {
         0..10 => 1,
+        10..12 => 2,
+        // Two errors at one place can look like three: a lost blank between letters that changed places.
+        12..30 => 3,
         _ => 2 + (length - 10) / 10,
     }
 }
@@ -159,7 +162,7 @@ const fn whole(length: usize) -> usize {
     match length {
         0..5 => 0,
         5..8 => 2,
-        // Two errors at one place can look like three.
+        // As above.
         8..20 => 3,
         _ => length / 5,
     }
@@ -225,6 +228,7 @@ mod tests {
         assert_eq!(errors("no ice candidate", "no cie candidte"), Some(2));
         assert_eq!(errors("no ice candidate", "x 2026 SESSION No ICE candidate (y)"), Some(0));
         assert_eq!(errors("no ice candidate", "no rice for candid people"), None);
+        assert_eq!(errors("turn turnnlb", "x failed turtnurnnlb"), Some(3));
         assert_eq!(errors("other", "ohtr"), Some(2));
         assert_eq!(errors("other", "the other day"), None, "short words stand alone");
         assert_eq!(errors("vdi", "vd"), None);
