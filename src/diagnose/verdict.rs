@@ -58,10 +58,15 @@ fn summary(judged: &[Judged], verdict: Status, cause: Option<Cause>, explained: 
         };
     };
     let about = cause.about();
+    let hit = judged.iter().filter(|one| one.status == verdict && one.cause == Some(cause));
+    let mut hit: Vec<&str> = hit.map(|one| one.endpoint.category.as_str()).collect();
+    // They come by category.
+    hit.dedup();
     let verdict: &str = verdict.into();
     format!(
-        "{verdict}: {cause} at {explained} of {tested} endpoints: {definition}. Agents see: {sees}. Whose turn: {owner}",
+        "{verdict}: {cause} at {explained} of {tested} endpoints ({hit}): {definition}. Agents see: {sees}. Whose turn: {owner}",
         cause = cause.as_str(),
+        hit = hit.join(", "),
         definition = about.definition,
         sees = about.agent_sees,
         owner = about.owner.as_str(),
