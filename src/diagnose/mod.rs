@@ -37,7 +37,7 @@ use report::Report;
 use targets::{Endpoint, Plan, Wanted};
 
 /// How many endpoints are tested at once, straight and through one proxy.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 128;
 const AT_ONCE_VIA: usize = 24;
 /// How many probes one host gets at once.
 const PER_HOST: usize = 4;
