@@ -8,6 +8,7 @@
 //! allow and a deny pattern, with a reason.
 
 mod direct;
+pub mod own;
 pub mod proxies;
 mod script;
 

@@ -2,6 +2,7 @@
 
 mod direct;
 mod lanes;
+mod own;
 
 use super::*;
 use crate::policy::{Category, Decision, Rule};

@@ -10,7 +10,7 @@ fn with_direct(patterns: &[&str], direct: &[&str]) -> String {
     render(&policy(patterns), &answers)
 }
 
-fn entry(text: &str) -> Direct {
+pub(super) fn entry(text: &str) -> Direct {
     text.parse::<IpNet>().map_or_else(|_| Direct::parse_name(text).unwrap(), Direct::Network)
 }
 
