@@ -5,6 +5,7 @@ use std::io::{Cursor, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 
+use ccpgate::agent::stun::{self, Ask, Request};
 use ccpgate::catalogue::Choice;
 use ccpgate::config::{Sources, load};
 use ccpgate::egress::dns::answer::{self, Family, MAX_ADDRESSES, Question, Said};
@@ -34,6 +35,7 @@ pub(crate) const ALL: &[(&str, Entry)] = &[
     ("pem", pem),
     ("dns_answer", dns_answer),
     ("agent_log", agent_log),
+    ("stun_answer", stun_answer),
     ("ip_ranges", ip_ranges),
 ];
 
@@ -261,6 +263,27 @@ pub(crate) fn ip_ranges(data: &[u8]) {
     let version = diff::Version { ranges, selection };
     let diff = diff::Diff::new(&version, &version, &[], version.ranges.day()).expect("no newer than itself");
     assert!(diff.added.is_empty() && diff.removed.is_empty());
+}
+
+/// An answer is one whole message of bounded length, to the method and with the id that was asked for,
+/// with an error's number in its bounds; without a byte of it, or to another id, it is none.
+pub(crate) fn stun_answer(data: &[u8]) {
+    let id = data.get(4..20).and_then(|id| id.try_into().ok()).map_or(0, u128::from_be_bytes);
+    for ask in [Ask::Binding, Ask::Allocate] {
+        // Somebody else's comes first: which one is answered matters.
+        let requests = [Request::with_id(ask, id ^ 1), Request::with_id(ask, id)];
+        let Some((which, answer)) = stun::read(data, &requests) else { continue };
+        assert_eq!((which, answer.to), (1, ask));
+        assert!(data.len() <= stun::LONGEST && data.len().is_multiple_of(4));
+        assert_eq!(data[4..8], 0x2112_a442_u32.to_be_bytes());
+        let method = if ask == Ask::Binding { 1 } else { 3 };
+        let class = if answer.error.is_some() { 0x110 } else { 0x100 };
+        assert_eq!(u16::from_be_bytes([data[0], data[1]]), class | method);
+        assert!(answer.error.is_none_or(|code| (300..700).contains(&code)));
+        assert_eq!(stun::read(data, &requests[..1]), None, "the answer to another question");
+        assert_eq!(stun::read(&data[..data.len() - 1], &requests), None, "a part of it");
+        assert!(!answer.to_string().chars().any(char::is_control));
+    }
 }
 
 /// None when the machine has no room for it, which is not the parser's fault.

@@ -7,7 +7,7 @@
 
 pub mod address;
 pub(crate) mod admin;
-pub(crate) mod agent;
+pub mod agent;
 pub mod bundle;
 pub mod catalogue;
 pub mod cause;

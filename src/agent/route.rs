@@ -98,6 +98,11 @@ impl<'a> Route<'a> {
         self.lead(target) == Lead::Parent
     }
 
+    /// The way of what goes past every proxy, as media do.
+    pub(crate) fn past_proxies(&self) -> (&'a Egress, &'a Own) {
+        (self.egress, self.own)
+    }
+
     /// Whether everything goes through one proxy, in the place of the desk's proxy.
     pub(crate) fn is_via(&self) -> bool {
         self.via.is_some()

@@ -254,7 +254,7 @@ pub(super) const fn about(cause: Cause) -> About {
             grade: Always(Failed),
         },
         Cause::UdpBlocked => About {
-            definition: "no media endpoint answers STUN over UDP 3478, though UDP works or the kernel reports the refusal",
+            definition: "no media endpoint answers STUN over UDP 3478",
             threshold: Some(Threshold::Silence(Duration::from_secs(8))),
             agent_sees: "calls ring and fail about 8 s after accepting: 'Failed to establish softphone connection' \
                          with a turn: address, or ice_collection_timeout",

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::ValueHint;
@@ -10,18 +11,22 @@ use strum::VariantArray;
 use tokio::runtime::{Builder, Handle};
 
 use super::out::{say_json, say_styled};
+use super::pac_source::PacSource;
 use super::via::Via;
 use super::{Failure, load};
 use crate::agent::route::Route;
 use crate::agent::tls::{self, Trust};
 use crate::config::{Config, Sources};
+use crate::diagnose::pac::Pac;
 use crate::diagnose::report::{Report, Status};
 use crate::diagnose::targets::{Named, WebSocketUrl};
 use crate::diagnose::{self, Network, Options, text};
 use crate::egress::own::Own;
+use crate::egress::printable;
 use crate::egress::resolver::Resolver;
 use crate::plan::{self, Plan};
 use crate::policy::Category;
+use crate::target::{DEFAULT_PORT, Target};
 
 /// Test this network against every endpoint in use, and say what agents see where it fails, why, and
 /// whose turn it is.
@@ -50,6 +55,13 @@ pub(super) struct Args {
     /// An authority, PEM, that counts as public and as the machine's.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     ca: Option<PathBuf>,
+    /// The PAC file that browsers have, a URL or a file: does it send every listed host to the proxy?
+    #[arg(long, value_name = "URL|FILE", value_parser = PacSource::parse, value_hint = ValueHint::FilePath)]
+    pac: Option<PacSource>,
+    /// A STUN server that is known to answer, port 3478 where none is given: where no media endpoint
+    /// answers, it tells a closed port from UDP that is blocked altogether.
+    #[arg(long, value_name = "HOST:PORT", value_parser = stun_server, allow_hyphen_values = true)]
+    stun_control: Option<Target>,
     /// For rehearsals: as if this machine's clock were off by so much, as in 1d or -90s.
     #[arg(long, value_name = "TIME", value_parser = offset, allow_hyphen_values = true, hide = true)]
     clock_offset: Option<Offset>,
@@ -83,12 +95,14 @@ impl Args {
         let proxy = via.as_ref().map(|via| via.proxy(&ca)).transpose();
         let proxy = proxy.map_err(|why| Failure::Usage(format!("--via: {why}")))?;
         let parent = plan::parent(config).map_err(Failure::Usage)?;
-        let options = Options {
+        let mut options = Options {
             hosts: self.hosts,
             categories: self.categories,
             web_socket,
             hold: self.hold,
             via: via.as_ref().map(ToString::to_string),
+            stun_control: self.stun_control,
+            pac: None,
         };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::Output)?;
         let offset = self.clock_offset.unwrap_or_default();
@@ -96,6 +110,18 @@ impl Args {
             let resolver = Resolver::new(plan::dns(&config.dns), Handle::current());
             let egress = plan::egress(config, plan.connect_to, parent, resolver);
             let own = Own::default();
+            let trust = Arc::new(trust);
+            if let Some(source) = &self.pac {
+                let now = offset.apply(SystemTime::now());
+                let text = source.read(&egress, &trust, now).await;
+                let text = text.map_err(|why| Failure::Usage(format!("--pac: {why}")))?;
+                let mut proxies = config.proxy.advertise.clone();
+                if let Some(via) = via.as_ref().filter(|_| !proxies.is_empty()) {
+                    proxies.push(via.advertised());
+                }
+                let source = printable(&source.to_string(), 200);
+                options.pac = Some(Pac { source, text, proxies, direct: config.pac.direct.clone() });
+            }
             let network = Network {
                 policy: &plan.policy,
                 connect: &config.connect,
@@ -103,7 +129,7 @@ impl Args {
                     Some(proxy) => Route::via(&egress, &own, proxy),
                     None => Route::straight(&egress, &own),
                 },
-                trust: trust.into(),
+                trust,
                 clock: &|| offset.apply(SystemTime::now()),
             };
             let bar = bar();
@@ -113,11 +139,11 @@ impl Args {
             };
             let report = diagnose::check(&network, &options, &progress).await;
             bar.finish_and_clear();
-            report
+            Ok(report)
         });
         // A resolver that hangs in a file system of the network must not hold the answer back.
         runtime.shutdown_background();
-        Ok(report)
+        report
     }
 }
 
@@ -154,6 +180,18 @@ fn hold(text: &str) -> Result<Duration, String> {
         Ok(_) => Err(valid.to_owned()),
         Err(error) => Err(format!("{error}; {valid}")),
     }
+}
+
+fn stun_server(text: &str) -> Result<Target, String> {
+    let text = text.strip_prefix("stun:").unwrap_or(text);
+    let valid = "valid are host, host:port and stun:host:port";
+    if text.contains('/') {
+        return Err(format!("it is a URL; {valid}"));
+    }
+    let target = Target::parse_human(text).map_err(|error| format!("{error}; {valid}"))?;
+    // Nobody runs STUN where HTTPS belongs without saying so.
+    let says_port = target.port != DEFAULT_PORT || text.trim().ends_with(":443");
+    Ok(if says_port { target } else { Target { port: 3478, ..target } })
 }
 
 fn category(text: &str) -> Result<Category, String> {

@@ -16,6 +16,7 @@ mod load;
 mod origins;
 mod out;
 mod pac;
+mod pac_source;
 mod ranges;
 mod redact;
 mod running;

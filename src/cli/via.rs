@@ -9,6 +9,8 @@ use zeroize::Zeroizing;
 use crate::agent::tls;
 use crate::egress::parent::Parent;
 use crate::egress::url::ParentUrl;
+use crate::pac::proxies::Advertised;
+use crate::target::Host;
 
 /// It resolves and dials itself, with limits of its own; browsers have more patience still.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -60,6 +62,15 @@ impl Via {
             false => Zeroizing::new(format!("{}:", *login)),
         });
         Ok(Self { url, login })
+    }
+
+    /// As a PAC file names it.
+    pub(super) fn advertised(&self) -> Advertised {
+        let host = match &self.url.host {
+            Host::Name(name) => name.to_string(),
+            Host::Ip(address) => address.to_string(),
+        };
+        Advertised { https: self.url.https, host, port: self.url.port }
     }
 
     /// The proxy as the mechanism that reaches targets takes it.

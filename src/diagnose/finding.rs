@@ -11,6 +11,7 @@ use super::observed::{Clock, End, Observed, Seen, WebSocketEnd};
 use super::report::{self, Certificate, Status, Steps};
 use super::sinkhole;
 use super::targets::Endpoint;
+use super::voice::Tested;
 use crate::agent::certificate::Shown;
 use crate::agent::http::NoAnswer;
 use crate::agent::tls::{NoTls, Verdicts};
@@ -59,6 +60,32 @@ impl Judged {
         self.detail = found.detail;
     }
 
+    /// Takes in what a media endpoint answered.
+    fn hear(&mut self, tested: Tested) {
+        let Tested { trace, meaning } = tested;
+        self.steps.dns_ms = trace.dns.map(ms);
+        let meaning = match meaning {
+            Ok(meaning) => meaning,
+            Err(why) => return self.set(of_unreached(&why)),
+        };
+        self.status = Status::Ok;
+        self.address = meaning.address.map(|address| address.to_string());
+        self.rtt_ms = meaning.round_trip.map(ms);
+        let sinkhole =
+            meaning.address.and_then(|address| Some((address.ip(), sinkhole::owner(address.ip())?)));
+        let found = match (meaning.cause, sinkhole) {
+            (Some((Cause::UdpBlocked | Cause::TurnPartial, _)), Some((address, owner))) => {
+                Some(of_sinkhole(address, owner))
+            }
+            (Some((cause, severity)), _) => Some(Found { cause, severity, detail: meaning.detail.clone() }),
+            (None, _) => trace.dns.and_then(of_slow_dns),
+        };
+        self.detail = meaning.detail;
+        if let Some(found) = found {
+            self.set(found);
+        }
+    }
+
     /// Whether the name was resolved, or something stood for it, so that DNS is out of the question.
     pub(super) fn is_past_dns(&self) -> bool {
         let dns = [
@@ -94,6 +121,10 @@ impl Judged {
     }
 }
 
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// What was observed of one endpoint, by itself.
 pub(super) fn judge(endpoint: Endpoint, observed: Observed) -> Judged {
     let mut judged = Judged {
@@ -114,6 +145,10 @@ pub(super) fn judge(endpoint: Endpoint, observed: Observed) -> Judged {
             judged.detail = why;
             return judged;
         }
+        Observed::Media(tested) => {
+            judged.hear(*tested);
+            return judged;
+        }
         Observed::Hidden(cause) => {
             judged.status = Status::Skipped;
             judged.because = Some(cause);
@@ -122,7 +157,6 @@ pub(super) fn judge(endpoint: Endpoint, observed: Observed) -> Judged {
         }
         Observed::Tested(seen) => seen,
     };
-    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     judged.steps = Steps {
         dns_ms: seen.trace.dns.filter(|_| !seen.by_proxy).map(ms),
         connect_ms: seen.trace.connect.map(ms),
@@ -169,7 +203,7 @@ fn find(seen: &Seen) -> Option<Found> {
     let public = seen.shown.as_ref().is_some_and(|(_, verdicts)| verdicts.public.is_ok());
     if !public && let Some((address, owner)) = seen.found.iter().find_map(|a| Some((a, sinkhole::owner(*a)?)))
     {
-        return Some(failed(Cause::DnsPrivate, format!("the name resolves to {address}, {owner}")));
+        return Some(of_sinkhole(*address, owner));
     }
     let end = seen.end.as_ref().and_then(|end| of_end(end, seen));
     let certificate = seen.shown.as_ref().and_then(|(shown, verdicts)| of_certificate(shown, verdicts));
@@ -180,17 +214,24 @@ fn find(seen: &Seen) -> Option<Found> {
         }
         (Some(end), _) if end.severity == Severity::Failed => Some(with_issuer(end, seen)),
         // The enum's order decides between equals.
-        (end, certificate) => [of_slow_dns(seen), certificate, end]
+        (end, certificate) => [slow_dns(seen), certificate, end]
             .into_iter()
             .flatten()
             .min_by_key(|found| (Reverse(found.severity), found.cause)),
     }
 }
 
-fn of_slow_dns(seen: &Seen) -> Option<Found> {
+fn slow_dns(seen: &Seen) -> Option<Found> {
     let took = seen.trace.dns.filter(|_| !seen.by_proxy)?;
     // A packet that was lost once is no slow resolver.
-    let took = seen.dns_anew.map_or(took, |anew| anew.min(took));
+    of_slow_dns(seen.dns_anew.map_or(took, |anew| anew.min(took)))
+}
+
+fn of_sinkhole(address: IpAddr, owner: &str) -> Found {
+    failed(Cause::DnsPrivate, format!("the name resolves to {address}, {owner}"))
+}
+
+fn of_slow_dns(took: Duration) -> Option<Found> {
     let severity = Cause::DnsSlow.about().threshold?.judge(took)?;
     let detail = format!("the DNS look-up took {:.1} s", took.as_secs_f64());
     Some(Found { cause: Cause::DnsSlow, severity, detail })

@@ -2,13 +2,16 @@
 //! command line and, as a canary, for the running proxy: [`check`] is handed everything, and ends
 //! when its future is dropped.
 //!
-//! [`targets`] says what to test, [`probe`] tests one endpoint up to its first failure and is the only
-//! I/O, [`finding`] makes causes of what was observed and [`settle`] what several say together, [`verdict`] makes one answer of all of them,
+//! [`targets`] says what to test; [`probe`] tests one endpoint up to its first failure, [`voice`] all
+//! media endpoints together, and they are the only I/O; [`finding`] makes causes of what was observed,
+//! [`pac`] of a PAC file, and [`settle`] of what several say together; [`verdict`] makes one answer of all,
 //! [`report`] and [`text`] are what is shown.
 
 mod answer;
 pub(crate) mod finding;
+mod media;
 mod observed;
+pub(crate) mod pac;
 mod probe;
 pub(crate) mod report;
 mod settle;
@@ -16,12 +19,16 @@ mod sinkhole;
 pub(crate) mod targets;
 pub(crate) mod text;
 mod verdict;
+mod voice;
 
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
+use futures_util::future::join;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 
@@ -30,8 +37,10 @@ use crate::agent::tls::Trust;
 use crate::catalogue::Choice;
 use crate::cause::Cause;
 use crate::policy::{Category, Policy};
+use crate::target::Target;
 use finding::Judged;
 use observed::Observed;
+use pac::Pac;
 use probe::Probe;
 use report::Report;
 use targets::{Endpoint, Plan, Wanted};
@@ -65,6 +74,10 @@ pub(crate) struct Options {
     pub hold: Option<Duration>,
     /// The proxy that is gone through, as it may be shown.
     pub via: Option<String>,
+    /// A STUN server that is known to answer: it tells a closed port from UDP that is blocked altogether.
+    pub stun_control: Option<Target>,
+    /// A PAC file that is to send all listed hosts to the proxy.
+    pub pac: Option<Pac>,
 }
 
 /// How far a check has come: done, of all.
@@ -78,19 +91,78 @@ pub(crate) async fn check(network: &Network<'_>, options: &Options, progress: Pr
         categories: &options.categories,
     };
     let endpoints = targets::endpoints(network.policy, network.connect, &wanted);
-    let observed = observe(network, &endpoints, options.hold, progress).await;
-    let judged: Vec<Judged> =
+    let observed = observe(network, options, &endpoints, progress).await;
+    let ruling = options.pac.as_ref().map(|pac| pac::judge(pac, &endpoints, facts(network, &endpoints)));
+    let mut judged: Vec<Judged> =
         endpoints.into_iter().zip(observed).map(|(endpoint, seen)| finding::judge(endpoint, seen)).collect();
-    verdict::report(judged, options.via.clone())
+    let pac = options.pac.as_ref().zip(ruling).map(|(pac, ruling)| pac::settle(&mut judged, pac, ruling));
+    Report { pac, ..verdict::report(judged, options.via.clone()) }
+}
+
+/// What a PAC file may ask about the network.
+fn facts(network: &Network<'_>, endpoints: &[Endpoint]) -> pac::Facts {
+    let (egress, _) = network.route.past_proxies();
+    let names = endpoints.iter().filter_map(|endpoint| {
+        let found = egress.resolver.cached(&endpoint.host)?;
+        Some((endpoint.host.clone(), found.known.to_vec()))
+    });
+    let names: BTreeMap<String, Vec<IpAddr>> = names.collect();
+    // From where this machine would ask one of them.
+    let any = names.values().flatten().next();
+    let own = any.and_then(|address| egress.datagrams((*address, 443).into()).ok()?.local_addr().ok());
+    pac::Facts { own: own.map(|own| own.ip()).into_iter().collect(), names }
 }
 
 /// What was seen of each endpoint, in their order.
 async fn observe(
     network: &Network<'_>,
+    options: &Options,
     endpoints: &[Endpoint],
-    hold: Option<Duration>,
     progress: Progress<'_>,
 ) -> Vec<Observed> {
+    let done = Cell::new(0);
+    let advance = |by: usize| {
+        done.set(done.get() + by);
+        progress(done.get(), endpoints.len());
+    };
+    advance(0);
+    let each = each(network, options.hold, endpoints, &advance);
+    let (each, media) = join(each, media(network, options, endpoints, &advance)).await;
+    let mut seen: Vec<Option<Observed>> = endpoints.iter().map(|_| None).collect();
+    for (at, observed) in each.into_iter().chain(media) {
+        seen[at] = Some(observed);
+    }
+    seen.into_iter().map(|seen| seen.unwrap_or_else(never)).collect()
+}
+
+/// The media endpoints, each with its index: what one of them says is judged beside the others.
+async fn media(
+    network: &Network<'_>,
+    options: &Options,
+    endpoints: &[Endpoint],
+    advance: &dyn Fn(usize),
+) -> Vec<(usize, Observed)> {
+    let planned = endpoints.iter().enumerate().filter_map(|(at, endpoint)| match &endpoint.plan {
+        Plan::Udp(target) => Some((at, target.clone())),
+        _ => None,
+    });
+    let (indices, targets): (Vec<usize>, Vec<Target>) = planned.unzip();
+    if targets.is_empty() {
+        return Vec::new();
+    }
+    let (egress, own) = network.route.past_proxies();
+    let tested = Box::pin(voice::test(egress, own, &targets, options.stun_control.as_ref())).await;
+    advance(tested.len());
+    indices.into_iter().zip(tested.into_iter().map(|tested| Observed::Media(Box::new(tested)))).collect()
+}
+
+/// All other endpoints, each with its index.
+async fn each(
+    network: &Network<'_>,
+    hold: Option<Duration>,
+    endpoints: &[Endpoint],
+    advance: &dyn Fn(usize),
+) -> Vec<(usize, Observed)> {
     let names = look_up(network, endpoints).await;
     let (route, trust, clock) = (&network.route, &network.trust, network.clock);
     let probe = Probe { route, trust, clock, names: &names, hold };
@@ -119,24 +191,23 @@ async fn observe(
                 }
                 Plan::Tcp(target) => Box::pin(probe.tcp(target, endpoint)).await,
                 Plan::WebSocket(target, path) => Box::pin(probe.web_socket(target, endpoint, path)).await,
-                Plan::Udp(_) => Observed::Untested("UDP isn't tested by this version".to_owned()),
                 Plan::Untested(why) => Observed::Untested(why.clone()),
+                Plan::Udp(_) => return None,
             };
             if let Some(cause) = finding::ends_all(&observed).filter(|_| probe.route.is_via()) {
                 let _ = dead.set(cause);
             }
-            (at, observed)
+            Some((at, observed))
         });
     }
-    let mut seen: Vec<Option<Observed>> = endpoints.iter().map(|_| None).collect();
-    let mut done = 0;
-    progress(done, endpoints.len());
-    while let Some((at, observed)) = running.next().await {
-        seen[at] = Some(observed);
-        done += 1;
-        progress(done, endpoints.len());
+    let mut seen = Vec::new();
+    while let Some(observed) = running.next().await {
+        if let Some(observed) = observed {
+            seen.push(observed);
+            advance(1);
+        }
     }
-    seen.into_iter().map(|seen| seen.unwrap_or_else(never)).collect()
+    seen
 }
 
 fn never() -> Observed {

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::voice::Tested;
 use crate::agent::certificate::Shown;
 use crate::agent::http::NoAnswer;
 use crate::agent::tls::{NoTls, Verdicts};
@@ -13,6 +14,8 @@ use crate::egress::{Trace, Unreached};
 /// What came of a test.
 pub(super) enum Observed {
     Tested(Box<Seen>),
+    /// A media endpoint, as judged beside the others.
+    Media(Box<Tested>),
     Untested(String),
     /// Not tried, because what it rests on had failed by this cause.
     Hidden(Cause),

@@ -48,6 +48,16 @@ pub(crate) struct Report {
     /// The proxy that was gone through, without user and password.
     pub via: Option<String>,
     pub regions: Option<Vec<Region>>,
+    /// The PAC file that was asked, and how it stands.
+    pub pac: Option<Pac>,
+}
+
+/// A PAC file: `Ok` where it sends every listed host to the proxy.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Pac {
+    pub source: String,
+    pub status: Status,
+    pub detail: String,
 }
 
 /// One endpoint.

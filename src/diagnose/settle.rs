@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::finding::{Found, Judged, failed};
 use super::report::Status;
-use super::targets::Plan;
 use crate::cause::{Cause, Severity};
 
 /// What all endpoints say together: whose name is missing, whose clock is off, what hides what. How far
@@ -115,8 +114,7 @@ fn hide(all: &mut [Judged]) {
     }
 }
 
-/// Whether an endpoint was looked at over the network.
+/// Whether anything was found out about an endpoint.
 pub(super) fn is_tested(judged: &Judged) -> bool {
     !matches!(judged.status, Status::Untested | Status::Skipped)
-        && !matches!(judged.endpoint.plan, Plan::Untested(_))
 }

@@ -22,6 +22,10 @@ pub(crate) fn render(report: &Report) -> String {
     if let Some(via) = &report.via {
         let _ = writeln!(text, "through {via}");
     }
+    if let Some(pac) = &report.pac {
+        let status: &str = pac.status.into();
+        let _ = writeln!(text, "PAC file {}: {status}: {}", pac.source, pac.detail);
+    }
     if let Some(ms) = report.clock_skew_ms.filter(|ms| ms.unsigned_abs() >= 10_000) {
         let _ = writeln!(text, "this machine's clock is off by {} s", ms / 1000);
     }
@@ -72,7 +76,8 @@ fn table(text: &mut String, report: &Report) {
             place(endpoint),
             address,
             ms(dns_ms),
-            ms(connect_ms),
+            // Over UDP there is no connection, and the way there and back takes as long as one.
+            ms(connect_ms.or(endpoint.rtt_ms)),
             ms(tls_ms),
             ms(http_ms),
         ]
@@ -109,7 +114,9 @@ fn table(text: &mut String, report: &Report) {
 /// The endpoints that were not tested, by reason.
 fn untested(text: &mut String, report: &Report) {
     let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
-    for endpoint in report.endpoints.iter().filter(|e| e.status == Status::Untested) {
+    // The file has a line of its own.
+    let is_pac = |e: &Endpoint| report.pac.as_ref().is_some_and(|pac| pac.source == e.host);
+    for endpoint in report.endpoints.iter().filter(|e| e.status == Status::Untested && !is_pac(e)) {
         match reasons.iter_mut().find(|(reason, _)| *reason == endpoint.detail) {
             Some((_, places)) => places.push(place(endpoint)),
             None => reasons.push((&endpoint.detail, vec![place(endpoint)])),

@@ -29,6 +29,7 @@ pub(super) fn report(mut judged: Vec<Judged>, via: Option<String>) -> Report {
         clock_skew_ms,
         via,
         regions: None,
+        pac: None,
     }
 }
 

@@ -194,7 +194,7 @@ async fn read_body(from: &mut impl Look, head: &Head) -> Vec<u8> {
 }
 
 /// What chunks hold (RFC 9112 section 7.1), as far as they are there, and whether that is all.
-fn dechunked(mut bytes: &[u8]) -> (Vec<u8>, bool) {
+pub(crate) fn dechunked(mut bytes: &[u8]) -> (Vec<u8>, bool) {
     let mut held = Vec::new();
     loop {
         match httparse::parse_chunk_size(bytes) {

@@ -130,28 +130,66 @@ fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
 }
 
 async fn connect(address: SocketAddr, sources: &[IpAddr]) -> Result<(TcpStream, SocketAddr), DialError> {
-    let same_family = |s: &&IpAddr| s.is_ipv4() == address.is_ipv4();
-    let mut candidates = sources.iter().filter(same_family);
+    let mut candidates = candidates(address, sources);
     let mut source = candidates.next();
     loop {
-        match connect_from(address, source.copied()).await {
+        match connect_from(address, source).await {
             Ok(stream) => return Ok((stream, address)),
-            Err(error) => match candidates.next() {
-                // This source address has no port left; the next one has its own ports.
-                Some(next) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => source = Some(next),
-                _ => return Err(DialError::of(address, error)),
-            },
+            Err(error) => source = Some(another(&mut candidates, address, error)?),
         }
+    }
+}
+
+/// A socket for datagrams to one address, and for those that come from there.
+///
+/// # Errors
+/// When this machine has no way there, or no socket.
+pub(super) fn datagrams(address: SocketAddr, sources: &[IpAddr]) -> Result<tokio::net::UdpSocket, DialError> {
+    let mut candidates = candidates(address, sources);
+    let mut source = candidates.next();
+    loop {
+        match datagrams_from(address, source) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => source = Some(another(&mut candidates, address, error)?),
+        }
+    }
+}
+
+fn datagrams_from(address: SocketAddr, source: Option<IpAddr>) -> io::Result<tokio::net::UdpSocket> {
+    let socket = UdpSocket::bind((source.unwrap_or(any(address)), 0))?;
+    socket.connect(address)?;
+    socket.set_nonblocking(true)?;
+    tokio::net::UdpSocket::from_std(socket)
+}
+
+/// The local addresses from which an address can be reached.
+fn candidates(address: SocketAddr, sources: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
+    sources.iter().copied().filter(move |source| source.is_ipv4() == address.is_ipv4())
+}
+
+/// The local address to go on with where the last one has no port left: the next one has its own ports.
+fn another(
+    candidates: &mut impl Iterator<Item = IpAddr>,
+    address: SocketAddr,
+    error: io::Error,
+) -> Result<IpAddr, DialError> {
+    match candidates.next() {
+        Some(next) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => Ok(next),
+        _ => Err(DialError::of(address, error)),
+    }
+}
+
+/// Any local address of the family.
+fn any(address: SocketAddr) -> IpAddr {
+    match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 
 /// Whether this machine has a route and an address of its own for this one. Nothing is sent.
 fn has_way_to(address: SocketAddr) -> bool {
-    let any: IpAddr = match address {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(address)).is_ok()
+    UdpSocket::bind((any(address), 0)).and_then(|socket| socket.connect(address)).is_ok()
 }
 
 async fn connect_from(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {

@@ -21,14 +21,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
 use ipnet::IpNet;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout_at;
 
 use crate::address::{self, Barred, Special};
 use crate::outcome::Stage;
 use crate::target::{Host, Target};
 use crate::tunnel::wire::tls::TlsWire;
-pub(crate) use answer::{printable, without_tags};
+pub(crate) use answer::{dechunked, printable, without_tags};
 use connect_to::ConnectTo;
 use dialer::{DialError, dial};
 use failure::{Failure, ParentError};
@@ -132,10 +132,7 @@ impl Egress {
         let mut parent = None;
         let mut rest = None;
         let mut one = [SocketAddr::new(IpAddr::from([0; 4]), target.port)];
-        let addresses: Cow<'_, [SocketAddr]> = if let Some(fixed) = self.connect_to.address_for(target) {
-            if own.is(fixed) {
-                return Err(Unreached::Own(Loop { address: fixed, by: Lead::ConnectTo }));
-            }
+        let addresses: Cow<'_, [SocketAddr]> = if let Some(fixed) = self.redirected(target, own)? {
             one[0] = fixed;
             Cow::Borrowed(&one)
         } else if let Some(through) = self.parent_for(&target.host) {
@@ -290,6 +287,68 @@ impl Egress {
                 Either::Right((Ok(connected), _)) => Ok(connected),
                 Either::Right((Err(error), first)) => first.await.map_err(|e| e.or_better(error)),
             },
+        }
+    }
+
+    /// Every address of a target that may be reached, judged as in [`Self::reach`], for what goes there
+    /// without a connection. No parent proxy is asked, since none carries datagrams.
+    ///
+    /// # Errors
+    /// See [`Unreached`]. Nothing is dialled.
+    pub(crate) async fn addresses(
+        &self,
+        target: &Target,
+        own: &Own,
+        trace: &mut Trace,
+    ) -> Result<Vec<SocketAddr>, Unreached> {
+        if let Some(fixed) = self.redirected(target, own)? {
+            return Ok(vec![fixed]);
+        }
+        let found = self.resolve(&target.host, trace).await.map_err(Unreached::Dns)?;
+        let more = match found.rest {
+            Some(mut rest) => rest.addresses().await.to_vec(),
+            None => Vec::new(),
+        };
+        let all: Vec<IpAddr> = found.known.iter().copied().chain(more).collect();
+        self.fit_of(&[], &all, target.port, own)
+    }
+
+    /// Dials a server that the administrator names, which may be anywhere: `connect_to`, else all its
+    /// addresses, whatever they are. No parent proxy is asked.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) async fn dial_unjudged(&self, target: &Target) -> Result<TcpStream, String> {
+        let addresses = match self.fixed(target) {
+            Some(fixed) => vec![fixed],
+            None => {
+                let found = self.resolve(&target.host, &mut Trace::default()).await;
+                let found = found.map_err(|error| format!("DNS look-up failed: {error}"))?;
+                found
+                    .known
+                    .iter()
+                    .map(|address| SocketAddr::new(address.to_canonical(), target.port))
+                    .collect()
+            }
+        };
+        let dialled = dial(&addresses, &self.source_address, self.connect_timeout).await;
+        dialled.map(|(stream, _)| stream).map_err(|error| error.to_string())
+    }
+
+    /// A socket for datagrams to one address, from `egress.source_address`: it takes in what comes from
+    /// there alone.
+    ///
+    /// # Errors
+    /// When this machine has no way there, or no socket.
+    pub(crate) fn datagrams(&self, address: SocketAddr) -> Result<UdpSocket, DialError> {
+        dialer::datagrams(address, &self.source_address)
+    }
+
+    /// The address that stands for a target by `egress.connect_to`, unless it leads here.
+    fn redirected(&self, target: &Target, own: &Own) -> Result<Option<SocketAddr>, Unreached> {
+        match self.fixed(target) {
+            Some(address) if own.is(address) => Err(Unreached::Own(Loop { address, by: Lead::ConnectTo })),
+            fixed => Ok(fixed),
         }
     }
 

@@ -1,4 +1,5 @@
-//! Socket options of a tunnel's two ends, and why each is set. The crate's only `unsafe` is here.
+//! Socket options of a tunnel's two ends, and why each is set. With [`super::icmp`] it
+//! has the crate's only `unsafe`.
 
 use std::io;
 use std::mem::offset_of;
@@ -78,7 +79,7 @@ pub(crate) fn undelivered(socket: impl AsFd) -> bool {
 }
 
 /// An option of exactly so many bytes; none when the kernel has it shorter or not at all.
-#[allow(unsafe_code, reason = "the one module with unsafe; rustix lacks TCP_INFO")]
+#[allow(unsafe_code, reason = "with icmp, the only unsafe of the crate; rustix lacks TCP_INFO")]
 fn get<const N: usize>(socket: impl AsFd, level: libc::c_int, option: libc::c_int) -> Option<[u8; N]> {
     let mut value = [0; N];
     let mut length = N as libc::socklen_t;
@@ -91,9 +92,14 @@ fn get<const N: usize>(socket: impl AsFd, level: libc::c_int, option: libc::c_in
     (result == 0 && length as usize == N).then_some(value)
 }
 
-/// The kernel's default `TCP_NODELAY` etc. come through rustix; it lacks these two options.
-#[allow(unsafe_code, reason = "the one module with unsafe; rustix lacks these options")]
-fn set_int(socket: impl AsFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+/// The kernel's default `TCP_NODELAY` etc. come through rustix; it lacks these options.
+#[allow(unsafe_code, reason = "with icmp, the only unsafe of the crate; rustix lacks these options")]
+pub(super) fn set_int(
+    socket: impl AsFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as the borrow lives, and the pointer is to a local
     // of exactly the length that is given; the kernel only reads it.
     let result = unsafe {

@@ -7,7 +7,10 @@
 //! proxy opens no way around. The proxy judges ports and deny patterns: it refuses a host with both an
 //! allow and a deny pattern, with a reason.
 
+pub mod answer;
 mod direct;
+#[cfg(feature = "pac-engine")]
+pub mod engine;
 pub mod own;
 pub mod proxies;
 mod script;

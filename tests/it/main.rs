@@ -11,6 +11,8 @@ mod browser;
 mod bundle;
 mod certificates;
 mod check;
+mod check_media;
+mod check_pac;
 mod cli;
 mod client_certificates;
 mod dialling;

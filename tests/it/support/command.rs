@@ -1,6 +1,6 @@
 //! Runs of the command line, to their end.
 
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -45,7 +45,11 @@ pub(crate) fn ccpgate_with(config: Option<&str>, arguments: &[&str], environment
         std::fs::write(&file, config).unwrap();
         command.arg("-c").arg(file);
     }
-    let ran = command.current_dir(folder.path()).stdin(Stdio::null()).output().unwrap();
+    ended(command.current_dir(folder.path()).stdin(Stdio::null()).output().unwrap())
+}
+
+/// What a process gave back.
+pub(super) fn ended(ran: Output) -> Ran {
     Ran {
         code: ran.status.code().unwrap_or(-1),
         stdout: String::from_utf8(ran.stdout).unwrap(),

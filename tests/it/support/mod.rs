@@ -3,6 +3,7 @@
 
 mod balancer;
 mod browser;
+pub(crate) mod chain;
 mod command;
 mod dns;
 mod fleet;
@@ -21,6 +22,7 @@ mod secured;
 mod stall;
 mod table;
 mod tls;
+pub(crate) mod turn;
 mod upstream;
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,239 @@
+//! A file from a web server of the administrator's own, such as the PAC file: as a browser fetches it,
+//! straight, bounded in size and time.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::timeout;
+
+use super::http::{self, Answer, NoAnswer};
+use super::route::Io;
+use super::tls::{NoTls, Trust, handshake};
+use crate::egress::{Egress, dechunked, printable};
+use crate::target::Target;
+
+/// Everything together, redirects included.
+const WHOLE: Duration = Duration::from_secs(15);
+/// How many redirects are followed.
+const REDIRECTS: usize = 3;
+/// Longest path, in bytes.
+const PATH: usize = 2000;
+
+/// Where a file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Url {
+    https: bool,
+    target: Target,
+    path: String,
+}
+
+impl Url {
+    /// Reads an address with http:// or https://.
+    ///
+    /// # Errors
+    /// Why it is none, without a word of the text.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let valid = "valid is http://HOST/PATH or https://HOST/PATH";
+        let (scheme, rest) = text.split_once("://").ok_or(valid)?;
+        let https = scheme.eq_ignore_ascii_case("https");
+        if !https && !scheme.eq_ignore_ascii_case("http") {
+            return Err(format!("the scheme is neither http nor https; {valid}"));
+        }
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        if authority.contains('@') {
+            return Err(format!(
+                "it has a user or a password, which browsers don't send for such a file; {valid}"
+            ));
+        }
+        let mut target = Target::parse_human(authority).map_err(|error| format!("{error}; {valid}"))?;
+        let says_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
+        if !says_port && !https {
+            target.port = 80;
+        }
+        let path = path.split('#').next().unwrap_or_default();
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        if path.len() > PATH || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(format!(
+                "its path is too long, or has characters that must be percent-encoded; {valid}"
+            ));
+        }
+        Ok(Self { https, target, path })
+    }
+
+    /// The default port is left out, as browsers do.
+    fn host(&self) -> String {
+        let port = if self.https { 443 } else { 80 };
+        let whole = self.target.to_string();
+        match self.target.port == port {
+            true => whole.strip_suffix(&format!(":{port}")).unwrap_or(&whole).to_owned(),
+            false => whole,
+        }
+    }
+
+    /// Where a redirect leads to.
+    fn join(&self, location: &str) -> Result<Self, String> {
+        let scheme = if self.https { "https" } else { "http" };
+        match location {
+            absolute if absolute.contains("://") => Self::parse(absolute),
+            other if other.starts_with("//") => Self::parse(&format!("{scheme}:{other}")),
+            path if path.starts_with('/') => Self::parse(&format!("{scheme}://{}{path}", self.target)),
+            _ => Err("a redirect without a place".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.https { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.host(), self.path)
+    }
+}
+
+/// Fetches a file of `largest` bytes at most. The server is the administrator's and may be anywhere; its
+/// certificate must be good by either set of authorities.
+///
+/// # Errors
+/// Why not, in one printable line.
+pub(crate) async fn fetch(
+    egress: &Egress,
+    trust: &Arc<Trust>,
+    now: SystemTime,
+    url: &Url,
+    largest: usize,
+) -> Result<Vec<u8>, String> {
+    let fetching = async {
+        let mut url = url.clone();
+        for _ in 0..=REDIRECTS {
+            let mut stream = open(egress, trust, now, &url).await?;
+            let got = http::get(&mut stream, &url.host(), &url.path, "Connection: close\r\n").await;
+            let answer = got.map_err(|why| format!("{url}: {}", said(&why)))?;
+            match (answer.status, answer.field("location")) {
+                (200, _) => {
+                    return body(answer, &mut stream, largest).await.map_err(|why| format!("{url}: {why}"));
+                }
+                (301 | 302 | 303 | 307 | 308, Some(to)) => {
+                    url = url.join(to).map_err(|why| format!("{url} redirects: {why}"))?;
+                }
+                (status, _) => return Err(format!("{url} answers {status}")),
+            }
+        }
+        Err(format!("{url}: more than {REDIRECTS} redirects"))
+    };
+    timeout(WHOLE, fetching).await.unwrap_or_else(|_| Err(format!("{url}: no whole answer within {WHOLE:?}")))
+}
+
+async fn open(
+    egress: &Egress,
+    trust: &Arc<Trust>,
+    now: SystemTime,
+    url: &Url,
+) -> Result<Box<dyn Io>, String> {
+    let stream = egress.dial_unjudged(&url.target).await.map_err(|why| format!("{url}: {why}"))?;
+    if !url.https {
+        return Ok(Box::new(stream));
+    }
+    let session = handshake(Box::new(stream), &url.target.host, trust, now, WHOLE).await;
+    let session = session.map_err(|why| format!("{url}: no TLS: {}", unsecured(&why)))?;
+    match (session.verdicts.platform, session.verdicts.public) {
+        (Err(error), Err(_)) => Err(format!("{url}: {}", printable(&error.to_string(), 200))),
+        _ => Ok(Box::new(session.stream)),
+    }
+}
+
+async fn body(
+    mut answer: Answer,
+    from: &mut (impl AsyncRead + Unpin),
+    largest: usize,
+) -> Result<Vec<u8>, String> {
+    let too_large = || format!("it is larger than {} KiB", largest >> 10);
+    let length = answer.field("content-length").and_then(|value| value.parse::<usize>().ok());
+    let chunked = answer
+        .field("transfer-encoding")
+        .is_some_and(|value| value.to_ascii_lowercase().ends_with("chunked"));
+    if answer.field("content-encoding").is_some_and(|value| !value.eq_ignore_ascii_case("identity")) {
+        return Err("it is compressed, though that wasn't asked for".to_owned());
+    }
+    let mut bytes = std::mem::take(&mut answer.body);
+    let mut chunk = vec![0; 16 << 10];
+    let is_whole = |bytes: &[u8]| match (chunked, length) {
+        (true, _) => dechunked(bytes).1,
+        (false, Some(length)) => bytes.len() >= length,
+        (false, None) => false,
+    };
+    // The marks of chunks are a part of what is read, and less than as much again.
+    while !is_whole(&bytes) {
+        if bytes.len() > 2 * largest {
+            return Err(too_large());
+        }
+        match from.read(&mut chunk).await {
+            Ok(0) if !chunked && length.is_none() => break,
+            Ok(0) => return Err("the answer is cut".to_owned()),
+            Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+            Err(error) => return Err(format!("the answer is cut: {error}")),
+        }
+    }
+    let mut bytes = if chunked { dechunked(&bytes).0 } else { bytes };
+    bytes.truncate(length.filter(|_| !chunked).unwrap_or(usize::MAX));
+    if bytes.len() > largest { Err(too_large()) } else { Ok(bytes) }
+}
+
+fn said(why: &NoAnswer) -> String {
+    match why {
+        NoAnswer::Ended(how) => how.clone(),
+        NoAnswer::Foreign(_) => "something else than HTTP answers".to_owned(),
+        NoAnswer::Oversized => "the header of the answer is too large".to_owned(),
+    }
+}
+
+fn unsecured(why: &NoTls) -> String {
+    match why {
+        NoTls::Reset(_) | NoTls::Closed => "the connection was closed".to_owned(),
+        NoTls::Foreign(_) => "something else than TLS answers".to_owned(),
+        NoTls::Silent(limit) => format!("no answer within {limit:?}"),
+        NoTls::Failed(why) => printable(why, 200),
+        NoTls::Name => "no certificate can be for such a name".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_and_joined() {
+        for (text, expected) in [
+            ("http://Pac.corp/proxy.pac", "http://pac.corp/proxy.pac"),
+            ("HTTPS://pac.corp:8443", "https://pac.corp:8443/"),
+            ("http://pac.corp:80/x?y=1#z", "http://pac.corp/x?y=1"),
+            ("https://[2001:db8::1]/p", "https://[2001:db8::1]/p"),
+            ("http://[2001:db8::1]:3128?q", "http://[2001:db8::1]:3128/?q"),
+        ] {
+            assert_eq!(Url::parse(text).map(|url| url.to_string()), Ok(expected.to_owned()), "{text}");
+        }
+        for text in [
+            "",
+            "pac.corp/x",
+            "ftp://pac.corp/x",
+            "http://u:p@pac.corp/x",
+            "http:///x",
+            "http://a b/",
+            "http://a/ x",
+            "http://a/\u{e9}",
+            "http://a:0/",
+        ] {
+            assert!(Url::parse(text).is_err(), "{text}");
+        }
+        let base = Url::parse("https://pac.corp:8443/a/b").unwrap();
+        for (location, expected) in [
+            ("/c", "https://pac.corp:8443/c"),
+            ("//other.corp/c", "https://other.corp/c"),
+            ("http://other.corp/c", "http://other.corp/c"),
+        ] {
+            assert_eq!(base.join(location).map(|url| url.to_string()), Ok(expected.to_owned()), "{location}");
+        }
+        assert!(base.join("c").is_err() && base.join("javascript:alert(1)").is_err());
+    }
+}
