@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 
 use ccpgate::agent::stun::{self, Ask, Request};
+use ccpgate::bundle;
 use ccpgate::catalogue::Choice;
 use ccpgate::config::{Sources, load};
 use ccpgate::egress::dns::answer::{self, Family, MAX_ADDRESSES, Question, Said};
@@ -37,6 +38,7 @@ pub(crate) const ALL: &[(&str, Entry)] = &[
     ("agent_log", agent_log),
     ("stun_answer", stun_answer),
     ("ip_ranges", ip_ranges),
+    ("bundle", bundle),
 ];
 
 /// The guard names the host that rustls, in the place of the server behind the tunnel, would see,
@@ -291,4 +293,28 @@ fn file_with(data: &[u8]) -> Option<tempfile::NamedTempFile> {
     let mut file = tempfile::NamedTempFile::new().ok()?;
     file.write_all(data).ok()?;
     Some(file)
+}
+
+/// An archive that somebody sent, packed or not: it is refused in one line, or its parts read back the
+/// same and are what their names say.
+pub(crate) fn bundle(data: &[u8]) {
+    for read in [bundle::read::read(data), bundle::read::entries(data)] {
+        match read {
+            Ok(read) => {
+                assert!(read.parts().any(|part| part == bundle::Part::Manifest));
+                for part in read.parts() {
+                    assert!(!part.is_json() || read.json(part).is_some(), "{}", part.name());
+                }
+                assert!(read.strangers.iter().all(|name| !name.contains(['/', '\n', '\0'])));
+                let mut known = read;
+                known.strangers.clear();
+                let again = bundle::read::read(&known.pack(0).expect("what was read can be written"));
+                assert_eq!(again.expect("what was written can be read"), known);
+            }
+            Err(error) => {
+                let said = error.to_string();
+                assert!(!said.contains(char::is_control), "{said:?}");
+            }
+        }
+    }
 }

@@ -145,6 +145,7 @@ fn families() -> BTreeMap<String, (String, BTreeSet<String>)> {
     let metrics = Metrics::new();
     let _series = metrics.unlisted();
     metrics.certificate(Some(("proxy.pem", 0, 0)));
+    metrics.configuration("0123456789ab");
     let text = String::from_utf8(metrics.render()).unwrap();
     let mut families = BTreeMap::new();
     for line in text.lines() {

@@ -23,7 +23,7 @@ pub enum BundleError {
     #[error("isn't gzip: expected the .tar.gz that `ccpgate bundle FILE` writes")]
     Foreign,
     #[error("is cut, or damaged: {0}")]
-    Damaged(io::Error),
+    Damaged(String),
     #[error("unpacks to more than {} MiB, so it isn't a bundle of ccpgate", UNPACKED >> 20)]
     Bomb,
     #[error("has more than {ENTRIES} entries, so it isn't a bundle of ccpgate")]
@@ -38,6 +38,11 @@ pub enum BundleError {
     Manifest,
     #[error("is of version {0}, which this ccpgate doesn't know; use a newer one")]
     Version(u64),
+}
+
+/// What an archive's reader says repeats bytes of the archive.
+fn damaged(error: io::Error) -> BundleError {
+    BundleError::Damaged(error.to_string().replace(char::is_control, "?"))
 }
 
 fn missing() -> String {
@@ -57,27 +62,35 @@ pub fn read(packed: &[u8]) -> Result<Bundle, BundleError> {
     }
     let mut tar = Vec::new();
     // To the end, where the checksum is.
-    GzDecoder::new(packed).take(UNPACKED as u64 + 1).read_to_end(&mut tar).map_err(BundleError::Damaged)?;
+    GzDecoder::new(packed).take(UNPACKED as u64 + 1).read_to_end(&mut tar).map_err(damaged)?;
     if tar.len() > UNPACKED {
         return Err(BundleError::Bomb);
     }
+    entries(&tar)
+}
+
+/// Reads what an archive unpacks to, a tar file.
+///
+/// # Errors
+/// With what is wrong, and where.
+pub fn entries(tar: &[u8]) -> Result<Bundle, BundleError> {
     let mut bundle = Bundle::default();
-    let mut archive = tar::Archive::new(&tar[..]);
-    for (number, entry) in archive.entries().map_err(BundleError::Damaged)?.enumerate() {
+    let mut archive = tar::Archive::new(tar);
+    for (number, entry) in archive.entries().map_err(damaged)?.enumerate() {
         if number == ENTRIES {
             return Err(BundleError::Entries);
         }
-        let mut entry = entry.map_err(BundleError::Damaged)?;
+        let mut entry = entry.map_err(damaged)?;
         let name = plain_name(&entry)?;
         let Some(part) = Part::named(&name) else {
             bundle.strangers.push(name);
             continue;
         };
         let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).map_err(BundleError::Damaged)?;
+        entry.read_to_end(&mut bytes).map_err(damaged)?;
         // A header may promise more than there is.
         if bytes.len() as u64 != entry.size() {
-            return Err(BundleError::Damaged(io::ErrorKind::UnexpectedEof.into()));
+            return Err(damaged(io::ErrorKind::UnexpectedEof.into()));
         }
         if part.is_json()
             && let Err(error) = serde_json::from_slice::<Value>(&bytes)

@@ -8,6 +8,7 @@ mod check;
 mod difference;
 mod direct;
 mod endpoint;
+mod fingerprint;
 mod kind;
 mod layer;
 mod load;

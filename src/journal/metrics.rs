@@ -112,6 +112,7 @@ pub struct Metrics {
     pub tls_sessions: IntGauge,
     certificate_expiry: GaugeVec,
     certificate_not_before: GaugeVec,
+    config_hash: GaugeVec,
     reloads: IntCounterVec,
     pub reload_successful: IntGauge,
     pub tls_files_successful: IntGauge,
@@ -258,6 +259,11 @@ impl Metrics {
                 "When the listener's certificate expires, in seconds since 1970.",
                 &["certificate"],
             ),
+            config_hash: gauges(
+                "ccpgate_config_hash",
+                "1 for the configuration in force, by a hash that leaves listen addresses out.",
+                &["hash"],
+            ),
             certificate_not_before: gauges(
                 "ccpgate_certificate_not_before_timestamp_seconds",
                 "When the validity of the listener's certificate begins, in seconds since 1970.",
@@ -350,6 +356,12 @@ impl Metrics {
         self.reloads.with_label_values(&[if ok { "ok" } else { "error" }]).inc();
         self.reload_successful.set(i64::from(whole));
         self.tls_files_successful.set(i64::from(tls_files));
+    }
+
+    /// The configuration in force; another one's series goes.
+    pub fn configuration(&self, hash: &str) {
+        self.config_hash.reset();
+        self.config_hash.with_label_values(&[hash]).set(1.0);
     }
 
     /// The certificate in use, if any, and from when until when it is valid, in seconds since 1970. One that is no

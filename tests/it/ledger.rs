@@ -251,3 +251,23 @@ fn hosts_under_open_rules_are_learned_as_entries() {
     ccpgate(Some(&entries), &["config", "check"]).expect(0);
     assert_eq!(ask(&proxy, &["learned", "--json"], 0).json(), all);
 }
+
+#[test]
+fn proxies_of_one_fleet_show_the_same_configuration_hash() {
+    let hash = |proxy: &Proxy| {
+        let text = proxy.metrics().text;
+        let series: Vec<&str> =
+            text.lines().filter(|line| line.starts_with("ccpgate_config_hash{")).collect();
+        assert_eq!(series.len(), 1, "{series:?}");
+        series[0].to_owned()
+    };
+    let (one, two) = (Proxy::start(POLICY), Proxy::start(POLICY));
+    assert_eq!(hash(&one), hash(&two));
+    let before = hash(&one);
+    one.reload(&format!("{POLICY}[limits]\ndrain = \"1h\"\n"), "ok");
+    assert_ne!(hash(&one), before);
+    one.reload("[limits]\ndrain = \"soon\"\n", "error");
+    assert_ne!(hash(&one), before, "what is in force stays");
+    one.reload(POLICY, "ok");
+    assert_eq!(hash(&one), before);
+}
