@@ -80,7 +80,7 @@ fn the_example_sets_every_key() {
     let shown = loaded.to_json();
     let default = from(None, &[], &[]).unwrap().to_json();
     // What is best left as it is.
-    let same = BTreeSet::from(["connect.media"]);
+    let same = BTreeSet::from(["connect.media", "watch.stun", "watch.ca"]);
     for (key, entry) in shown.as_object().unwrap() {
         assert_eq!(entry["source"], EXAMPLE, "{key} isn't in the example");
         assert_eq!(entry["value"] == default[key]["value"], same.contains(key.as_str()), "{key}");

@@ -26,9 +26,11 @@ use ccpgate::egress::failure::{Failure, ParentError, Told};
 use ccpgate::egress::url::ParentUrl;
 use ccpgate::egress::{Circle, Lead, Loop};
 use ccpgate::egress::{dialer::DialError, resolver::ResolveError};
+use ccpgate::findings::State;
+use ccpgate::findings::watch::{Probe, Round, Standing};
 use ccpgate::journal::metrics::Metrics;
 use ccpgate::outcome::{Denial, Outcome};
-use ccpgate::policy::Reason;
+use ccpgate::policy::{Category, Protocol, Reason};
 use ccpgate::proxy::admission::Limit;
 use ccpgate::proxy::refusal::Refusal;
 use ccpgate::target::Form;
@@ -146,6 +148,7 @@ fn families() -> BTreeMap<String, (String, BTreeSet<String>)> {
     let _series = metrics.unlisted();
     metrics.certificate(Some(("proxy.pem", 0, 0)));
     metrics.configuration("0123456789ab");
+    metrics.watched(Some(&round()));
     let text = String::from_utf8(metrics.render()).unwrap();
     let mut families = BTreeMap::new();
     for line in text.lines() {
@@ -159,6 +162,25 @@ fn families() -> BTreeMap<String, (String, BTreeSet<String>)> {
         }
     }
     families
+}
+
+/// A round of the watch over one media endpoint.
+fn round() -> Round {
+    let probe = Probe {
+        host: "turn.example".to_owned(),
+        port: 3478,
+        protocol: Protocol::Udp,
+        category: Category::Media,
+        standing: Standing::Ok,
+        cause: None,
+        detail: String::new(),
+        issuer: None,
+        addresses: Vec::new(),
+        rtt_ms: Some(20),
+        took_ms: Some(20),
+        loss: Some(0.0),
+    };
+    Round { verdict: State::Ok, summary: String::new(), cause: None, owner: None, probes: vec![probe] }
 }
 
 fn family(series: &str) -> &str {

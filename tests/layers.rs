@@ -55,7 +55,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("rehearse", &["agent", "plan"]),
     ("proxy", &["egress", "tunnel", "tls", "net", "journal", "config", "plan"]),
     ("admin", &["proxy", "journal", "net"]),
-    ("serve", &["egress", "tunnel", "tls", "net", "journal", "config", "plan", "diagnose", "proxy", "admin"]),
+    (
+        "serve",
+        &[
+            "egress", "tunnel", "tls", "net", "journal", "agent", "config", "plan", "diagnose", "proxy",
+            "admin",
+        ],
+    ),
     (
         "cli",
         &[

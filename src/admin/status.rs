@@ -11,10 +11,15 @@ use serde_json::Value as Json;
 
 use super::Admin;
 use super::http::{Answer, typed};
+use crate::cause::{Cause, Owner};
 use crate::findings::judge::Report;
+use crate::findings::watch::{Probe, Standing, Watch};
 use crate::findings::words::{self, Told};
 use crate::findings::{Finding, Second, State, networks};
+use crate::journal::findings::Findings;
+use crate::policy::Protocol;
 use crate::proxy::shared::Shared;
+use crate::proxy::snapshot::Snapshot;
 
 /// The version of the object's form.
 const SCHEMA_VERSION: u32 = 1;
@@ -29,7 +34,7 @@ struct Status<'a> {
     clients: Clients,
     error_ratio: BTreeMap<&'static str, f64>,
     rules: Vec<Rule>,
-    watch: Option<Json>,
+    watch: Option<Watched>,
     ranges: Option<Json>,
     generations: Vec<Generation>,
     #[serde(flatten)]
@@ -75,6 +80,73 @@ struct Found<'a> {
     remedy: String,
     paste: String,
     changed: &'a [String],
+}
+
+/// What the watch knows; null before its first round.
+#[derive(Serialize)]
+struct Watched {
+    every_s: u64,
+    last: Option<String>,
+    verdict: Option<State>,
+    summary: Option<String>,
+    cause: Option<Cause>,
+    owner: Option<Owner>,
+    /// When this verdict began.
+    since: Option<String>,
+    last_good: Option<String>,
+    /// What changed just before it began.
+    changed: Vec<String>,
+    /// Endpoints that are not well.
+    endpoints: Vec<Unwell>,
+}
+
+#[derive(Serialize)]
+struct Unwell {
+    host: String,
+    port: u16,
+    protocol: Protocol,
+    category: &'static str,
+    status: Standing,
+    cause: Option<Cause>,
+    detail: String,
+}
+
+impl Watched {
+    fn of(watch: &Watch, snapshot: &Snapshot, findings: &Findings) -> Self {
+        let round = watch.last().map(|(_, round)| round);
+        let ill = |probe: &&Probe| probe.standing >= Standing::Degraded;
+        let endpoints = round.iter().flat_map(|round| &round.probes).filter(ill);
+        let verdict = round.map(|round| round.verdict);
+        Self {
+            every_s: snapshot.watch_every.as_secs(),
+            last: watch.last().map(|(at, _)| findings.time(*at).to_string()),
+            verdict,
+            summary: round.map(|round| round.summary.clone()),
+            cause: round.and_then(|round| round.cause),
+            owner: round.and_then(|round| round.owner),
+            since: round.map(|_| findings.time(watch.since()).to_string()),
+            last_good: watch.last_good().map(|at| findings.time(at).to_string()),
+            changed: match verdict {
+                Some(State::Degraded | State::Failed) => findings.just_before(watch.since()),
+                Some(State::Ok) | None => Vec::new(),
+            },
+            endpoints: endpoints.map(Unwell::of).collect(),
+        }
+    }
+}
+
+impl Unwell {
+    fn of(probe: &Probe) -> Self {
+        Self {
+            host: probe.host.clone(),
+            port: probe.port,
+            protocol: probe.protocol,
+            category: probe.category.as_str(),
+            status: probe.standing,
+            cause: probe.cause,
+            detail: probe.detail.clone(),
+        }
+    }
 }
 
 /// A rule for TCP.
@@ -130,7 +202,7 @@ pub(super) fn answer(admin: &Admin) -> Answer {
 
 /// The object as text.
 pub(super) fn json(admin: &Admin) -> String {
-    let shared = &admin.shared;
+    let (shared, snapshot) = (&admin.shared, admin.shared.snapshot());
     let report = shared.look();
     let findings = &shared.journal.findings;
     let anonymise = shared.journal.anonymises();
@@ -141,7 +213,7 @@ pub(super) fn json(admin: &Admin) -> String {
     let status = Status {
         error_ratio: shared.journal.metrics.error_ratios().collect(),
         rules: rules(shared),
-        watch: None,
+        watch: findings.with_watch(|watch| Watched::of(watch, &snapshot, findings)),
         ranges: None,
         generations: vec![generation(admin)],
         process: process(admin),
@@ -171,7 +243,7 @@ impl<'a> Status<'a> {
         Self {
             schema_version: SCHEMA_VERSION,
             state: report.state(),
-            summary: words::summary(report.state(), report.active, told, None),
+            summary: words::summary(report.state(), report.active, told),
             findings: told.iter().map(Found::of).collect(),
             clients: Clients { active: report.active, failing: report.failing },
             error_ratio: BTreeMap::new(),
@@ -291,7 +363,6 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
-    use crate::cause::Cause;
     use crate::findings::{Key, Subject};
     use crate::policy::Category;
 
@@ -320,7 +391,7 @@ mod tests {
             finding(Cause::DnsTimeout, Category::Login, &clients[..40], &["acme.my.connect.aws:443"]),
             finding(Cause::OneDesk, Category::Chat, &clients[..1], &[]),
         ];
-        Report { at: 300, findings, active: 300, failing: 212, cut_off: 212 }
+        Report { at: 300, findings, active: 300, failing: 212, cut_off: 212, watch_failed: false }
     }
 
     #[test]

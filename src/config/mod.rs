@@ -32,6 +32,7 @@ pub use problem::{ConfigErrors, Problem};
 pub use schema::schema;
 pub use sections::{
     Admin, Allow, Dns, Egress, Ledger, Limits, Log, Pac, PolicyRules, Proxy, RangesSource, Shift, Tls,
+    WatchRounds,
 };
 pub use source::{Position, Provenance, Source};
 
@@ -101,6 +102,7 @@ config! {
     egress: Egress,
     limits: Limits,
     admin: Admin,
+    watch: WatchRounds,
     ledger: Ledger,
     ranges: RangesSource,
     log: Log,

@@ -280,6 +280,18 @@ section! {
 }
 
 section! {
+    /// Rounds of `ccpgate check` inside the running proxy.
+    "watch" WatchRounds {
+        /// How often; `0s`: never.
+        every: Duration = Span { zero: true };
+        /// Whether the media endpoints are tested, too, over UDP.
+        stun: bool = Flag;
+        /// An authority, PEM, that counts as public, for private setups; `""`: none.
+        ca: Option<PathBuf> = OptionalPath;
+    }
+}
+
+section! {
     /// What a running proxy remembers of tunnels, for `ccpgate tunnels` and its neighbours.
     "ledger" Ledger {
         /// How many ended tunnels are remembered; `0`: none.

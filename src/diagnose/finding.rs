@@ -117,6 +117,7 @@ impl Judged {
             remedy: self.cause.map(|cause| cause.about().remedy),
             rtt_ms: self.rtt_ms,
             steps: self.steps,
+            loss: None,
         }
     }
 }

@@ -82,6 +82,9 @@ pub(crate) struct Endpoint {
     pub remedy: Option<&'static str>,
     pub rtt_ms: Option<u64>,
     pub steps: Steps,
+    /// The share of Bindings that were lost, of a media endpoint.
+    #[serde(skip)]
+    pub loss: Option<f64>,
 }
 
 /// Who made a certificate. All of it is printable.

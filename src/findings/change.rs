@@ -34,6 +34,13 @@ pub enum Change {
     Ranges(String),
 }
 
+impl Change {
+    /// Whether it is noticed by a round of the watch, and not when it happens.
+    const fn is_seen_later(&self) -> bool {
+        matches!(self, Self::Answers { .. } | Self::Issuer { .. } | Self::RoundTrip { .. })
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -67,10 +74,14 @@ impl Changes {
         self.0.push_back((now, change));
     }
 
-    /// What changed within a quarter of an hour before `since`, or while it was beginning to show.
+    /// What changed within a quarter of an hour before `since`, or while it was beginning to show. What
+    /// the watch sees of it may be later: a round comes when it comes.
     pub fn just_before(&self, since: Second) -> impl Iterator<Item = &(Second, Change)> {
         let from = since.saturating_sub(JUST_BEFORE);
-        self.0.iter().filter(move |(at, _)| (from..=since.saturating_add(1)).contains(at))
+        self.0.iter().filter(move |(at, change)| {
+            let until = since.saturating_add(if change.is_seen_later() { JUST_BEFORE } else { 1 });
+            (from..=until).contains(at)
+        })
     }
 
     /// All that are remembered, oldest first.

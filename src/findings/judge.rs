@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 
 use super::clients::{Tally, TargetHash, Trouble};
 use super::unlisted::{Says, Unlisted};
+use super::watch::Watch;
 use super::{Finding, Key, Kind, LOOK_BACK, Lack, QUIET, Second, State, Subject, networks};
 use crate::cause::Cause;
 use crate::outcome::Bound;
@@ -60,17 +61,35 @@ pub struct Report {
     pub failing: usize,
     /// Distinct clients that findings hit in sign-in, signalling or telecom.
     pub cut_off: usize,
+    /// The last round of the watch failed.
+    pub watch_failed: bool,
 }
 
 impl Report {
     /// `failed` when over half of the active clients, and at least three, fail in sign-in, signalling
-    /// or telecom; degraded while anything else holds.
+    /// or telecom, or when the last round of the watch failed; degraded while anything else holds.
     #[must_use]
     pub fn state(&self) -> State {
         match () {
+            () if self.watch_failed => State::Failed,
             () if self.cut_off >= CLIENTS && self.cut_off * 2 > self.active => State::Failed,
             () if !self.findings.is_empty() => State::Degraded,
             () => State::Ok,
+        }
+    }
+}
+
+impl Report {
+    /// Adds what the watch finds. What clients tell of already is told once.
+    pub fn add(&mut self, watch: &Watch) {
+        self.watch_failed = watch.failed();
+        for finding in watch.findings(self.active) {
+            let same = |known: &Finding| {
+                (known.key.cause, known.key.category) == (finding.key.cause, finding.key.category)
+            };
+            if !self.findings.iter().any(same) {
+                self.findings.push(finding);
+            }
         }
     }
 }
@@ -203,6 +222,7 @@ impl Judge {
             active: tally.active,
             failing: failing(&groups, &findings),
             cut_off: cut_off.len(),
+            watch_failed: false,
             findings,
         }
     }

@@ -9,6 +9,7 @@
 //! - [`judge`]: from both to findings, with the thresholds that keep ordinary noise silent.
 //! - [`networks`]: what the addresses of those who fail have in common.
 //! - [`change`]: what changed lately.
+//! - [`watch`]: what the rounds of the watch found.
 //! - [`words`]: the sentence of 9:05.
 
 pub mod change;
@@ -16,6 +17,7 @@ pub mod clients;
 pub mod judge;
 pub mod networks;
 pub mod unlisted;
+pub mod watch;
 pub mod words;
 
 use std::net::IpAddr;
@@ -91,7 +93,7 @@ pub struct Finding {
     pub since: Second,
     /// The last failure.
     pub last: Second,
-    /// Distinct, in order.
+    /// Distinct, in order; none where the watch alone sees it.
     pub clients: Vec<IpAddr>,
     /// All clients of the last ten minutes.
     pub active: usize,

@@ -54,7 +54,11 @@ pub fn paste(told: &Told<'_>) -> String {
     if !finding.targets.is_empty() {
         let _ = write!(text, ", for {}", finding.targets.join(" "));
     }
-    let _ = write!(text, ", {} of {} clients", finding.clients.len(), finding.active);
+    if finding.clients.is_empty() {
+        text.push_str(", seen from the proxy itself");
+    } else {
+        let _ = write!(text, ", {} of {} clients", finding.clients.len(), finding.active);
+    }
     if !told.networks.is_empty() {
         let _ = write!(text, " in {}", list(&told.networks));
     }
@@ -76,20 +80,12 @@ pub const fn who(owner: Owner) -> &'static str {
 
 /// All of it in one line; the findings in their order of importance.
 #[must_use]
-pub fn summary(state: State, active: usize, all: &[Told<'_>], watch: Option<&str>) -> String {
-    let Some(first) = all.first() else {
-        return match watch {
-            Some(watch) => watch.to_owned(),
-            None => well(active),
-        };
-    };
+pub fn summary(state: State, active: usize, all: &[Told<'_>]) -> String {
+    let Some(first) = all.first() else { return well(active) };
     let mut text = sentence(state, all, first);
     let others: Vec<String> = others(all, first);
     if !others.is_empty() {
         let _ = write!(text, " Besides: {}.", others.join("; "));
-    }
-    if let Some(watch) = watch {
-        let _ = write!(text, " The watch: {watch}");
     }
     text
 }
@@ -106,15 +102,19 @@ fn sentence(state: State, all: &[Told<'_>], first: &Told<'_>) -> String {
     let finding = first.finding;
     let about = finding.key.cause.about();
     let mut text = String::new();
-    if state == State::Failed {
+    if state == State::Failed && !finding.clients.is_empty() {
         text.push_str("Calls fail: ");
     }
-    let _ = write!(text, "{} of {} active clients", finding.clients.len(), finding.active);
+    let categories = categories(all, first);
+    let verb = if finding.clients.len() < 2 { "fails" } else { "fail" };
+    if finding.clients.is_empty() {
+        text.push_str("The watch");
+    } else {
+        let _ = write!(text, "{} of {} active clients", finding.clients.len(), finding.active);
+    }
     if !first.networks.is_empty() {
         let _ = write!(text, " ({})", list(&first.networks));
     }
-    let categories = categories(all, first);
-    let verb = if finding.clients.len() == 1 { "fails" } else { "fail" };
     match &categories[..] {
         [] => {
             let _ = write!(text, " {}", if finding.clients.len() == 1 { "is hit" } else { "are hit" });
@@ -173,13 +173,12 @@ fn others(all: &[Told<'_>], first: &Told<'_>) -> Vec<String> {
         let finding = told.finding;
         let place =
             finding.key.category.map_or(String::new(), |category| format!(" in {}", category.as_str()));
-        let word = format!(
-            "{}{place} ({} clients, {})",
-            finding.key.cause.as_str(),
-            finding.clients.len(),
-            list(&told.networks)
-        );
-        let word = if finding.clients.len() == 1 { word.replace("1 clients", "1 client") } else { word };
+        let hit = match finding.clients.len() {
+            0 => "seen by the watch".to_owned(),
+            1 => format!("1 client, {}", list(&told.networks)),
+            many => format!("{many} clients, {}", list(&told.networks)),
+        };
+        let word = format!("{}{place} ({hit})", finding.key.cause.as_str());
         if !words.contains(&word) {
             words.push(word);
         }

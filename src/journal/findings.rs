@@ -19,6 +19,7 @@ use crate::findings::change::{Change, Changes};
 use crate::findings::clients::{Clients, Tally};
 use crate::findings::judge::{Judge, Report};
 use crate::findings::unlisted::Unlisted;
+use crate::findings::watch::{Round, Watch};
 use crate::findings::{Finding, Key, Second, State, Subject, networks, words};
 use crate::outcome::{Denial, Fault, Outcome};
 use crate::policy::Category;
@@ -37,6 +38,8 @@ pub(crate) struct Findings {
     unlisted: Mutex<Unlisted>,
     judge: Mutex<Looked>,
     changes: Mutex<Changes>,
+    /// Nothing while the watch is off.
+    watch: Mutex<Option<Watch>>,
     news: watch::Sender<u64>,
 }
 
@@ -58,6 +61,7 @@ impl Default for Findings {
             unlisted: Mutex::default(),
             judge: Mutex::new(Looked { judge: Judge::default(), held: BTreeMap::new(), state: State::Ok }),
             changes: Mutex::new(changes),
+            watch: Mutex::default(),
             news: watch::Sender::new(0),
         }
     }
@@ -149,6 +153,42 @@ impl Findings {
         lock(&self.changes).note(self.now(), change);
     }
 
+    /// The watch is on, or off: then what it found is forgotten.
+    pub(crate) fn watch(&self, on: bool) {
+        let mut watch = lock(&self.watch);
+        match on {
+            true => _ = watch.get_or_insert_default(),
+            false => *watch = None,
+        }
+    }
+
+    /// A round of the watch is over. What it found is logged when its verdict is another one.
+    pub(crate) fn watched(&self, round: Round) {
+        let now = self.now();
+        let mut watch = lock(&self.watch);
+        let watch = watch.get_or_insert_default();
+        let before = watch.last().map(|(_, round)| round.verdict);
+        let (verdict, summary) = (round.verdict, round.summary.clone());
+        let changes = watch.round(now, round);
+        if before != Some(verdict) {
+            let verdict = verdict.into_str();
+            if verdict == "ok" {
+                tracing::info!(event = "watch", verdict, "{summary}");
+            } else {
+                tracing::warn!(event = "watch", verdict, "{summary}");
+            }
+        }
+        for change in changes {
+            lock(&self.changes).note(now, change);
+        }
+        self.news.send_modify(|version| *version += 1);
+    }
+
+    /// What the watch knows, in its words; nothing while it is off.
+    pub(crate) fn with_watch<T>(&self, tell: impl FnOnce(&Watch) -> T) -> Option<T> {
+        lock(&self.watch).as_ref().map(tell)
+    }
+
     /// What holds now. What came and went since the last look is logged, once.
     /// `anonymise`: no address is logged.
     pub(super) fn look(&self, choice: &Choice, anonymise: bool) -> Report {
@@ -167,7 +207,10 @@ impl Findings {
             let elsewhere = find_elsewhere_given(&host, choice);
             lock(&self.unlisted).learn(number, elsewhere);
         }
-        let report = judge.judge.judge(now, &tally, &lock(&self.unlisted));
+        let mut report = judge.judge.judge(now, &tally, &lock(&self.unlisted));
+        if let Some(watch) = &*lock(&self.watch) {
+            report.add(watch);
+        }
         self.announce(&mut judge, &report, anonymise);
         report
     }

@@ -3,6 +3,7 @@
 //! allow list, never from the wire.
 
 mod findings;
+mod watch;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,7 +19,9 @@ use prometheus::{
 use strum::VariantArray;
 
 use self::findings::FindingMetrics;
+use self::watch::WatchMetrics;
 use super::ratio::{Crossing, Ratio};
+use crate::findings::watch::Round;
 use crate::net::entrance::Entrance;
 use crate::outcome::{Denial, HandshakeFailure, Outcome, WouldDeny};
 use crate::policy::{Breadth, Category, Rule};
@@ -90,6 +93,7 @@ impl RuleSeries {
 pub struct Metrics {
     registry: Registry,
     pub(crate) findings: FindingMetrics,
+    watch: WatchMetrics,
     /// When rules were last used, by domain and category: it outlives reloads as their series do.
     used: Mutex<HashMap<[Box<str>; 2], Arc<AtomicI64>>>,
     tunnels_active: IntGaugeVec,
@@ -207,6 +211,7 @@ impl Metrics {
         registry.register(Box::new(ProcessCollector::for_self())).expect(VALID);
         let metrics = Self {
             findings: FindingMetrics::new(&registry),
+            watch: WatchMetrics::new(&registry),
             used: Mutex::default(),
             tunnels_active: int_gauges(
                 "ccpgate_tunnels_active",
@@ -336,6 +341,11 @@ impl Metrics {
         let categories = Category::VARIANTS.iter().zip(&self.categories);
         let of = categories.map(|(category, (_, ratio))| (category.as_str(), ratio.get()));
         std::iter::once((ALL, self.all.get())).chain(of)
+    }
+
+    /// Shows what a round of the watch found; none: nothing.
+    pub fn watched(&self, round: Option<&Round>) {
+        self.watch.show(round);
     }
 
     pub fn denied(&self, denial: Denial) {

@@ -44,6 +44,8 @@ pub(crate) struct Snapshot {
     pub access: bool,
     /// What is in use of Amazon Connect: what a denied host would belong to is asked under it.
     pub connect: Choice,
+    /// How often the watch works, to be shown.
+    pub watch_every: Duration,
     /// Where the configuration came from, to be shown.
     pub source: String,
     /// Host names, besides IP literals and `localhost`, under which the admin listener's page and API
@@ -86,6 +88,7 @@ impl Snapshot {
             egress: plan::egress(config, plan.connect_to, parent, resolver),
             access: config.log.access,
             connect: config.connect.clone(),
+            watch_every: config.watch.every,
             source: plan.source,
             admin_hosts: config.admin.hosts.clone(),
             choice: config.connect.clone(),

@@ -16,6 +16,8 @@ pub(crate) enum ServeError {
     Tls(String),
     #[error("{0}")]
     Parent(String),
+    #[error("{0}")]
+    Watch(String),
     #[error("the TLS provider refuses the configuration: {0}")]
     Provider(#[from] rustls::Error),
     #[error("can't start: {0}")]
@@ -27,7 +29,7 @@ impl ServeError {
     /// an address, or descriptors are scarce.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Tls(_) | Self::Parent(_) | Self::Provider(_) => false,
+            Self::Config(_) | Self::Tls(_) | Self::Parent(_) | Self::Watch(_) | Self::Provider(_) => false,
             // No later start mends a missing permission, or an address that can't be listened on.
             Self::Bind { error, .. } => {
                 !matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)

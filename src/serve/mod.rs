@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 pub(crate) use self::error::ServeError;
 use self::listeners::{Change, Changed, Closed, Listeners, Opened};
@@ -76,6 +77,7 @@ async fn run(
     manager.ready(&notify::state(&server.shared));
     tokio::spawn(manager.clone().follow(server.shared.clone()));
     tokio::spawn(jobs::findings::run(server.shared.clone()));
+    tokio::spawn(jobs::watch::run(server.shared.clone(), server.watch.subscribe()));
     let mut remind = tokio::time::interval_at(tokio::time::Instant::now() + REMIND, REMIND);
     let going_down = loop {
         tokio::select! {
@@ -121,6 +123,8 @@ struct Server {
     workers: Workers,
     listeners: Listeners,
     tls: Tls,
+    /// What the watch works by.
+    watch: watch::Sender<jobs::watch::Settings>,
     loads: Loads,
     started: Instant,
 }
@@ -134,7 +138,7 @@ impl Server {
     ) -> Result<Self, ServeError> {
         let listeners = Listeners::new(workers::count());
         let prepared = Prepared::new(loaded, &listeners, &metrics, prepare::resolver)?;
-        let Prepared { config, snapshot, warnings, tls, change } = prepared;
+        let Prepared { config, snapshot, warnings, tls, watch, change } = prepared;
         let access = AccessLog::new(sink.clone(), config.log.format);
         let shared = Shared::new(snapshot, metrics.clone(), access);
         let mut server = Self {
@@ -143,6 +147,7 @@ impl Server {
             config,
             listeners,
             tls: Tls::new(metrics),
+            watch: watch::Sender::new(watch),
             loads: Loads { config: true, tls_files: true },
             started: Instant::now(),
         };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::error::ServeError;
+use super::jobs::watch::Settings;
 use super::listeners::{Change, Listeners};
 use super::tls::Watched;
 use crate::config::{self, Config, Sources};
@@ -31,6 +32,7 @@ pub(super) struct Prepared {
     /// Warnings about the allow list.
     pub warnings: Vec<String>,
     pub tls: Option<Watched>,
+    pub watch: Settings,
     pub change: Change,
 }
 
@@ -47,12 +49,13 @@ impl Prepared {
     ) -> Result<Self, ServeError> {
         let tls = Watched::read(&config)?;
         let parent = plan::parent(&config).map_err(ServeError::Parent)?;
+        let watch = Settings::load(&config).map_err(ServeError::Watch)?;
         let change = listeners.prepare(&config)?;
         let advertise = advertised(&config, &change.addresses());
         let warnings = plan.warnings.clone();
         let resolver = resolver(&config.dns);
         let snapshot = Arc::new(Snapshot::new(&config, plan, parent, advertise, metrics, resolver));
-        Ok(Self { config, snapshot, warnings, tls, change })
+        Ok(Self { config, snapshot, warnings, tls, watch, change })
     }
 }
 

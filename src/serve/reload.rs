@@ -75,10 +75,11 @@ impl Server {
         let prepared = Prepared::new((config, plan), &self.listeners, &self.shared.journal.metrics, |dns| {
             self.resolver(dns)
         });
-        let Prepared { config, snapshot, warnings, tls, change } = prepared.map_err(|error| match error {
-            ServeError::Tls(_) => (error, tls_failed),
-            _ => (error, failed),
-        })?;
+        let Prepared { config, snapshot, warnings, tls, watch, change } =
+            prepared.map_err(|error| match error {
+                ServeError::Tls(_) => (error, tls_failed),
+                _ => (error, failed),
+            })?;
         self.tls.follow(tls, config.shift.sessions).map_err(|error| (error, failed))?;
         let old = std::mem::replace(&mut self.config, config);
         if (old.log.format, old.log.level) != (self.config.log.format, self.config.log.level) {
@@ -88,6 +89,7 @@ impl Server {
             tracing::warn!(event = "needs_restart", "shift.sessions takes effect at the next start");
         }
         self.shared.replace(snapshot.clone());
+        self.watch.send_replace(watch);
         let differences = old.differences(&self.config);
         self.shared.journal.findings.changed(Change::Reloaded(differences));
         for Closed { kind, address, mut stopper } in self.change_listeners(change) {

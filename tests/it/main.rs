@@ -50,3 +50,4 @@ mod targets;
 mod ticket_keys;
 mod tunnel;
 mod vanish;
+mod watch;

@@ -2,5 +2,7 @@
 //!
 //! - [`findings`]: looks once a second at what fails, so that findings are logged and metrics move
 //!   although nobody asks.
+//! - [`watch`]: a round of `check` now and then.
 
 pub(super) mod findings;
+pub(super) mod watch;

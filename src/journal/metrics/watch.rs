@@ -1,0 +1,73 @@
+//! The families that show what the last round of the watch found.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use prometheus::{GaugeVec, Opts, Registry};
+
+use super::{VALID, keep};
+use crate::findings::watch::{Round, Standing};
+
+pub(super) struct WatchMetrics {
+    success: GaugeVec,
+    duration: GaugeVec,
+    loss: GaugeVec,
+    /// The labels that have series: category, host, protocol.
+    shown: Mutex<BTreeSet<[String; 3]>>,
+}
+
+impl WatchMetrics {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            keep(registry, GaugeVec::new(Opts::new(name, help), labels).expect(VALID))
+        };
+        Self {
+            success: gauges(
+                "ccpgate_probe_success",
+                "Whether the last round of the watch reached the endpoint.",
+                &["category", "host", "protocol"],
+            ),
+            duration: gauges(
+                "ccpgate_probe_duration_seconds",
+                "How long the endpoint took in the last round of the watch.",
+                &["category", "host", "protocol"],
+            ),
+            loss: gauges(
+                "ccpgate_probe_loss_ratio",
+                "Share of the Bindings to a media endpoint that the last round of the watch lost.",
+                &["host"],
+            ),
+            shown: Mutex::default(),
+        }
+    }
+
+    /// Shows a round; none: nothing. Endpoints that are no longer tested go: hosts are those of the
+    /// configuration and the catalogue, which a reload changes.
+    pub(super) fn show(&self, round: Option<&Round>) {
+        let mut now = BTreeSet::new();
+        for probe in round.iter().flat_map(|round| &round.probes) {
+            if probe.standing == Standing::Untested {
+                continue;
+            }
+            let labels = [probe.category.as_str(), &probe.host, probe.protocol.into()];
+            let reached = matches!(probe.standing, Standing::Ok | Standing::Degraded);
+            self.success.with_label_values(&labels).set(f64::from(u8::from(reached)));
+            if let Some(took) = probe.took_ms {
+                self.duration.with_label_values(&labels).set(took as f64 / 1000.0);
+            }
+            if let Some(loss) = probe.loss {
+                self.loss.with_label_values(&[&probe.host]).set(loss);
+            }
+            now.insert(labels.map(str::to_owned));
+        }
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for gone in shown.difference(&now) {
+            let labels = [&*gone[0], &*gone[1], &*gone[2]];
+            // One that took no time has no such series.
+            let _ = self.success.remove_label_values(&labels);
+            let _ = self.duration.remove_label_values(&labels);
+            let _ = self.loss.remove_label_values(&[&*gone[1]]);
+        }
+        *shown = now;
+    }
+}
