@@ -36,7 +36,7 @@ pub enum BundleError {
     Json { name: &'static str, error: serde_json::Error },
     #[error("{}", missing())]
     Manifest,
-    #[error("is of version {0}, which this ccpgate doesn't know; use a newer one")]
+    #[error("is of version {0}, which this program doesn't know; use a newer ccpgate")]
     Version(u64),
 }
 
