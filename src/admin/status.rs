@@ -344,7 +344,7 @@ fn generation(admin: &Admin) -> Generation {
         version: crate::VERSION,
         since: shared.journal.findings.time(0),
         draining: shared.drain.is_draining(),
-        tunnels: shared.drain.busy_now(),
+        tunnels: shared.journal.metrics.live(),
         rss_bytes: resident(),
         predicted_end: None,
     }

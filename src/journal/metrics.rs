@@ -343,6 +343,13 @@ impl Metrics {
         std::iter::once((ALL, self.all.get())).chain(of)
     }
 
+    /// Tunnels that live, whatever rule they are under.
+    pub(crate) fn live(&self) -> usize {
+        let families = self.tunnels_active.collect();
+        let gauges = families.iter().flat_map(|family| family.get_metric());
+        gauges.map(|metric| metric.get_gauge().get_value()).sum::<f64>() as usize
+    }
+
     /// Shows what a round of the watch found; none: nothing.
     pub fn watched(&self, round: Option<&Round>) {
         self.watch.show(round);
