@@ -2,5 +2,8 @@
 //! text out.
 
 pub mod firewall;
+mod forms;
 pub mod iptables;
+pub mod list;
 pub mod nft;
+mod overlap;

@@ -19,6 +19,7 @@ mod dialling;
 mod direct;
 mod dns_yardstick;
 mod drain;
+mod exports;
 mod faults;
 mod fidelity;
 mod figures;

@@ -19,6 +19,7 @@ mod refusal;
 mod region;
 mod routed;
 mod secured;
+mod squid;
 mod stall;
 mod table;
 mod tls;
@@ -43,6 +44,7 @@ pub(crate) use refusal::expect_refusal;
 pub(crate) use region::{Region, Served, now, read_request};
 pub(crate) use routed::{Network, Routed};
 pub(crate) use secured::{Agent, NAME, Secured, ticket_keys};
+pub(crate) use squid::Squid;
 pub(crate) use stall::stall;
 pub(crate) use table::{LITERAL, MALFORMED, Right, Table};
 pub(crate) use tls::{

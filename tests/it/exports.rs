@@ -1,0 +1,79 @@
+//! The allow list in the forms of other products: marks at their entries, and Squid's form in Squid.
+
+use crate::support::{Raw, Squid, ccpgate, have};
+
+const CONFIG: &str = r#"
+[connect]
+regions = ["us-west-2"]
+instances = ["acme"]
+[[allow]]
+pattern = "login.idp.example"
+[[allow]]
+pattern = "*.crm.example"
+[policy]
+deny = ["*.bad.cloudfront.net"]
+"#;
+
+#[test]
+fn every_entry_has_its_mark() {
+    for format in ["squid", "smokescreen", "envoy", "suricata"] {
+        let text = ccpgate(Some(CONFIG), &["allowlist", "--format", format]).expect(0).stdout;
+        assert!(text.contains("# exact: acme.my.connect.aws"), "{format}: {text}");
+    }
+    for format in ["paloalto", "zscaler", "aws-network-firewall", "fortigate", "checkpoint", "umbrella"] {
+        let ran = ccpgate(Some(CONFIG), &["allowlist", "--format", format]).expect(0);
+        let mark = if format == "umbrella" { "widened" } else { "exact" };
+        assert!(ran.stderr.contains(&format!("{mark}: acme.my.connect.aws")), "{format}: {}", ran.stderr);
+        assert!(ran.stdout.contains("my.connect.aws") || format == "fortigate", "{format}: {}", ran.stdout);
+        assert!(!ran.stdout.contains('\r') && ran.stdout.ends_with('\n'), "{format}");
+    }
+    let ran = ccpgate(Some(CONFIG), &["allowlist", "--format", "paloalto"]).expect(0);
+    assert!(ran.stdout.lines().all(|line| line.ends_with('/')), "{}", ran.stdout);
+    assert!(ran.stdout.contains("^.connect-telecom.us-west-2.amazonaws.com/\n"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("widened: *.cloudfront.net, also lets a.bad.cloudfront.net through"));
+}
+
+#[test]
+fn squid_itself_decides_as_the_proxy_does() {
+    if !have("squid") {
+        return;
+    }
+    let list = ccpgate(Some(CONFIG), &["allowlist", "--format", "squid"]).expect(0).stdout;
+    // What is let through goes to a parent that isn't there: nothing is resolved, and 503 tells it from 403.
+    let squid = Squid::start(&format!(
+        "{list}http_access allow CONNECT ccpgate\nhttp_access deny all\n\
+         cache_peer 127.0.0.1 parent 9 0 no-query default\nnever_direct allow all\nconnect_retries 0\n"
+    ));
+    let hosts = [
+        "acme.my.connect.aws",
+        "ACME.my.connect.aws",
+        "other.my.connect.aws",
+        "x.acme.my.connect.aws",
+        "my.connect.aws",
+        "rtc1-a.connect-telecom.us-west-2.amazonaws.com",
+        "rtc.connect-telecom.us-west-2.amazonaws.com",
+        "rtc.a.connect-telecom.us-west-2.amazonaws.com",
+        "xrtc.connect-telecom.us-west-2.amazonaws.com",
+        "rtc.connect-telecom.us-west-2.amazonaws.com.evil.example",
+        "rtcxconnect-telecom.us-west-2.amazonaws.com",
+        "d111.cloudfront.net",
+        "d1.bad.cloudfront.net",
+        "bad.cloudfront.net",
+        "cloudfront.net",
+        "login.idp.example",
+        "xlogin.idp.example",
+        "a.b.crm.example",
+        "crm.example",
+        "www.example.org",
+    ];
+    let explained = ccpgate(Some(CONFIG), &[&["explain", "--json"][..], &hosts].concat()).json();
+    let mut allowed = 0;
+    for (host, said) in hosts.iter().zip(explained.as_array().unwrap()) {
+        let mut client = Raw::connect(([127, 0, 0, 1], squid.port.number()).into());
+        let answer = client.connect_target(&format!("{host}:443"));
+        let is_allowed = said["decision"] == "allowed";
+        allowed += usize::from(is_allowed);
+        assert_eq!(answer.status != 403, is_allowed, "{host}: {}", answer.head);
+    }
+    assert!((6..hosts.len() - 6).contains(&allowed), "{allowed}");
+}
