@@ -69,7 +69,7 @@ fn foreign(pac: &Pac, endpoints: &[Endpoint], facts: Facts) -> Ruling {
 #[cfg(not(feature = "pac-engine"))]
 fn foreign(_: &Pac, _: &[Endpoint], _: Facts) -> Ruling {
     Ruling::Untested(
-        "this PAC file isn't one that this version of ccpgate wrote, and this build has no engine for \
+        "this PAC file wasn't written by this version of ccpgate, and this build has no engine for \
          JavaScript: build with --features pac-engine"
             .to_owned(),
     )
