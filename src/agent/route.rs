@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::egress::connect_to::ConnectTo;
 use crate::egress::own::Own;
 use crate::egress::parent::Parent;
+use crate::egress::resolver::ResolveError;
 use crate::egress::{Egress, Lead, Trace, Unreached, Upstream};
 use crate::target::{Host, Target};
 
@@ -17,6 +18,13 @@ use crate::target::{Host, Target};
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// What came of looking a name up.
+#[derive(Clone, Debug)]
+pub(crate) struct LookedUp {
+    pub took: Duration,
+    pub failed: Option<ResolveError>,
+}
 
 /// A way to every target.
 pub(crate) struct Route<'a> {
@@ -60,13 +68,12 @@ impl<'a> Route<'a> {
 
     /// Looks up the name of a target, where its way begins so, and says how long that took. What is
     /// known then is known to [`Self::open`].
-    pub(crate) async fn look_up(&self, target: &Target) -> Option<Duration> {
+    pub(crate) async fn look_up(&self, target: &Target) -> Option<LookedUp> {
         match &target.host {
             Host::Name(name) if self.lead(target) == Lead::Name => {
                 let asked = Instant::now();
-                // Why it fails is for `open` to say.
-                let _ = self.egress.resolver.lookup(name).await;
-                Some(asked.elapsed())
+                let failed = self.egress.resolver.lookup(name).await.err();
+                Some(LookedUp { took: asked.elapsed(), failed })
             }
             _ => None,
         }

@@ -351,7 +351,7 @@ fn of_proxy(url: &str, authenticated: bool, failure: &Failure) -> Found {
             if !words.is_empty() {
                 detail = format!("{detail} {words}");
             }
-            if let Some(Told { error, rcode }) = told {
+            if let Some(Told { error, rcode, .. }) = told {
                 let rcode = rcode.as_ref().map_or(String::new(), |rcode| format!(", {rcode}"));
                 detail = format!("{detail} (Proxy-Status: {error}{rcode})");
             }

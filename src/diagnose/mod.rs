@@ -32,7 +32,7 @@ use futures_util::future::join;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 
-use crate::agent::route::Route;
+use crate::agent::route::{LookedUp, Route};
 use crate::agent::tls::Trust;
 use crate::catalogue::Choice;
 use crate::cause::Cause;
@@ -214,9 +214,9 @@ fn never() -> Observed {
     Observed::Untested("the test did not run".to_owned())
 }
 
-/// Looks all names up, and says how long each took. Before anything else: handshakes of some would make
+/// Looks all names up, and says what came of each. Before anything else: handshakes of some would make
 /// the answers for others look slow on a busy machine.
-async fn look_up<'a>(network: &Network<'_>, endpoints: &'a [Endpoint]) -> HashMap<&'a str, Duration> {
+async fn look_up<'a>(network: &Network<'_>, endpoints: &'a [Endpoint]) -> HashMap<&'a str, LookedUp> {
     let look_ups: FuturesUnordered<_> = endpoints
         .iter()
         .filter_map(|endpoint| match &endpoint.plan {

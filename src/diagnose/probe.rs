@@ -15,11 +15,13 @@ use super::observed::{Clock, End, Observed, Seen, WebSocketEnd};
 use super::targets::Endpoint;
 use crate::agent::certificate::Shown;
 use crate::agent::http::{self, NoAnswer};
-use crate::agent::route::Route;
+use crate::agent::route::{LookedUp, Route};
 use crate::agent::tap::Tap;
 use crate::agent::tls::{Session, Trust, handshake};
 use crate::agent::websocket::{Cut, EXCHANGE, Exchange, NoUpgrade, WebSocket};
 use crate::cause::Cause;
+use crate::egress::{Trace, Unreached};
+use crate::outcome::Stage;
 use crate::policy::Category;
 use crate::target::{Authority, Target};
 
@@ -42,8 +44,8 @@ pub(super) struct Probe<'a> {
     pub route: &'a Route<'a>,
     pub trust: &'a Arc<Trust>,
     pub clock: &'a (dyn Fn() -> SystemTime + Sync),
-    /// How long the look-up of each host took, which was made beforehand.
-    pub names: &'a HashMap<&'a str, Duration>,
+    /// What came of the look-up of each host, which was made beforehand.
+    pub names: &'a HashMap<&'a str, LookedUp>,
     /// How long a silent connection is held.
     pub hold: Option<Duration>,
 }
@@ -118,13 +120,20 @@ impl Probe<'_> {
         limit: Duration,
     ) -> Box<Seen> {
         let mut seen = Box::new(Seen::default());
+        let name = self.names.get(&*endpoint.host);
+        // A dead resolver isn't waited for twice.
+        if let Some(LookedUp { took, failed: Some(error) }) = name {
+            seen.trace = Trace { stage: Stage::Dns, dns: Some(*took), ..Trace::default() };
+            seen.end = Some(End::Unreached(Unreached::Dns(error.clone())));
+            return seen;
+        }
         let until = tokio::time::Instant::now() + limit;
         let end = match timeout_at(until, Box::pin(self.walk(target, endpoint, ask, &mut seen))).await {
             Ok(end) => end,
             Err(_) => End::Late(limit),
         };
         seen.end = Some(end);
-        seen.trace.dns = seen.trace.dns.max(self.names.get(&*endpoint.host).copied());
+        seen.trace.dns = seen.trace.dns.max(name.map(|name| name.took));
         seen
     }
 

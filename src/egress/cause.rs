@@ -72,6 +72,10 @@ impl Unreached {
 pub(crate) fn of_status(status: u16, told: Option<&Told>) -> Cause {
     match status {
         407 => Cause::ProxyAuth,
+        // ccpgate's word for a name that leads to addresses which it never dials.
+        403 if told.is_some_and(|told| told.details.as_deref() == Some("private_address")) => {
+            Cause::DnsPrivate
+        }
         403 => Cause::ProxyDenied,
         429 | 503 => Cause::ProxyLimit,
         // A portal in the proxy's place.

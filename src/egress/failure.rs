@@ -53,6 +53,8 @@ pub struct Told {
     pub error: String,
     /// Its `rcode`, in upper case: `NXDOMAIN`.
     pub rcode: Option<String>,
+    /// Its `details`, where that is a word: ccpgate's own reasons are.
+    pub details: Option<String>,
 }
 
 impl Told {
@@ -68,6 +70,7 @@ impl Told {
             match name.trim() {
                 "error" if told.error.is_empty() => told.error = word(value),
                 "rcode" if told.rcode.is_none() => told.rcode = Some(word(value).to_ascii_uppercase()),
+                "details" if told.details.is_none() => told.details = Some(word(value)),
                 _ => {}
             }
         }

@@ -51,12 +51,12 @@ fn names_that_dont_resolve() {
         (Reply::Failure, "dns_servfail", (502, "dns_error"), "dns_servfail"),
         (Reply::Refused, "dns_servfail", (502, "dns_error"), "dns_servfail"),
         (Reply::Mute, "dns_timeout", (504, "dns_timeout"), "dns_timeout"),
-        (Reply::addresses(&["10.0.0.1"]), "dns_private", (403, "destination_ip_prohibited"), "proxy_denied"),
+        (Reply::addresses(&["10.0.0.1"]), "dns_private", (403, "destination_ip_prohibited"), "dns_private"),
         (
             Reply::addresses(&["0.0.0.0", "::"]),
             "dns_private",
             (403, "destination_ip_prohibited"),
-            "proxy_denied",
+            "dns_private",
         ),
     ] {
         let dns = Dns::start();
