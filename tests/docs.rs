@@ -307,7 +307,7 @@ fn refusals() -> Vec<Refusal> {
             status: 502,
             words: String::new(),
             offers: Vec::new(),
-            told: Some(Told { error: "proxy_loop_detected".into(), rcode: None }),
+            told: Some(Told { error: "proxy_loop_detected".into(), ..Told::default() }),
         },
     ];
     all.push(Refusal::Circle(Circle { parent: url.clone(), names: Vec::new() }));
