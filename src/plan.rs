@@ -20,6 +20,8 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// Where the configuration came from, for messages.
     pub source: String,
+    /// What tells it from other configurations.
+    pub fingerprint: String,
     pub connect_to: ConnectTo,
 }
 
@@ -56,7 +58,13 @@ impl Plan {
         }
         let file = loaded.file.as_ref();
         let source = file.map_or("the embedded default".to_owned(), |f| f.display().to_string());
-        Self { policy: Policy::new(rules, config.policy.deny.clone()), warnings, source, connect_to }
+        Self {
+            policy: Policy::new(rules, config.policy.deny.clone()),
+            warnings,
+            source,
+            fingerprint: loaded.fingerprint(),
+            connect_to,
+        }
     }
 
     /// The parent proxy that carries a target; none where this process dials the target itself.

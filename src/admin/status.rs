@@ -339,7 +339,7 @@ impl Default for Process {
 fn generation(admin: &Admin) -> Generation {
     let shared = &admin.shared;
     Generation {
-        id: "1".to_owned(),
+        id: shared.generation.to_string(),
         pid: std::process::id(),
         version: crate::VERSION,
         since: shared.journal.findings.time(0),

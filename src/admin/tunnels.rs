@@ -12,7 +12,7 @@ use super::http::{Answer, json, text, time};
 use super::query::Query;
 use crate::address::cut;
 use crate::journal::Journal;
-use crate::journal::ledger::{Ended, Seat, idle};
+use crate::journal::ledger::{Ended, Seat};
 use crate::policy::Pattern;
 
 /// So many of each are told where nobody says how many: the answer stays below a megabyte.
@@ -43,11 +43,11 @@ struct Tunnel<'a> {
     domain: &'a str,
     category: &'a str,
     since: String,
-    idle_s: u64,
+    idle_s: u32,
     sent: u64,
     received: u64,
     upstream: Option<String>,
-    generation: u32,
+    generation: String,
 }
 
 #[derive(Serialize)]
@@ -137,19 +137,19 @@ pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
 }
 
 fn alive<'a>(admin: &Admin, seat: &'a Seat, now: Timestamp) -> Tunnel<'a> {
-    tunnel(admin, seat, seat.began().unwrap_or(now), idle(seat).as_secs())
+    tunnel(admin, seat, seat.began().unwrap_or(now), seat.idle())
 }
 
 fn gone<'a>(admin: &Admin, end: &'a Ended) -> Gone<'a> {
     Gone {
-        tunnel: tunnel(admin, &end.seat, end.began(), end.idle().as_secs()),
+        tunnel: tunnel(admin, &end.seat, end.began(), end.idle),
         outcome: end.outcome.into_str(),
         ended_by: end.by.into_str(),
         ended: time(end.at),
     }
 }
 
-fn tunnel<'a>(admin: &Admin, seat: &'a Seat, since: Timestamp, idle_s: u64) -> Tunnel<'a> {
+fn tunnel<'a>(admin: &Admin, seat: &'a Seat, since: Timestamp, idle_s: u32) -> Tunnel<'a> {
     let [sent, received] = seat.bytes();
     let client = seat.client.ip().to_canonical();
     Tunnel {
@@ -163,6 +163,6 @@ fn tunnel<'a>(admin: &Admin, seat: &'a Seat, since: Timestamp, idle_s: u64) -> T
         sent,
         received,
         upstream: seat.upstream().map(|address| address.to_string()),
-        generation: admin.shared.generation,
+        generation: admin.shared.generation.to_string(),
     }
 }

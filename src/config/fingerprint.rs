@@ -1,28 +1,48 @@
 //! A short word for a whole configuration, to tell a fleet whose proxies run different ones.
 
+use std::path::Path;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use serde_json::{Value as Json, json};
 
-use super::Config;
+use super::Loaded;
 use super::sections::Section as _;
 
 /// So many bytes of the digest: enough that two configurations never share a word by chance.
 const BYTES: usize = 6;
 
-impl Config {
+impl Loaded {
     /// Twelve hexadecimal digits over all values, wherever they came from, but for the addresses that are
-    /// listened on: those differ from one proxy of a fleet to the next.
+    /// listened on: those differ from one proxy of a fleet to the next. Files below the folder of the
+    /// configuration, or the working directory, count by their path from there.
     #[must_use]
     pub fn fingerprint(&self) -> String {
+        let folder =
+            self.file.as_deref().and_then(Path::parent).map(|folder| std::path::absolute(folder).ok());
+        let bases = [folder.flatten(), std::env::current_dir().ok()];
+        let bases: Vec<String> = bases.iter().flatten().map(|base| format!("{}/", base.display())).collect();
         let keys = |keys: Vec<(&'static str, toml::Value)>| -> Json {
             let kept = keys.into_iter().filter(|(key, _)| *key != "listen");
-            Json::Object(kept.map(|(key, value)| (key.to_owned(), json!(value))).collect())
+            Json::Object(kept.map(|(key, value)| (key.to_owned(), relative(json!(value), &bases))).collect())
         };
-        let sections = self.write().into_iter().map(|(section, values)| json!([section, keys(values)]));
-        let allow = self.allow.iter().map(|allow| keys(allow.write()));
+        let sections =
+            self.config.write().into_iter().map(|(section, values)| json!([section, keys(values)]));
+        let allow = self.config.allow.iter().map(|allow| keys(allow.write()));
         let all = json!([sections.collect::<Vec<_>>(), allow.collect::<Vec<_>>()]);
         HEXLOWER.encode(&digest(&SHA256, all.to_string().as_bytes()).as_ref()[..BYTES])
+    }
+}
+
+/// The same with paths from where they count.
+fn relative(value: Json, bases: &[String]) -> Json {
+    match value {
+        Json::String(text) => {
+            let below = bases.iter().find_map(|base| text.strip_prefix(base.as_str()));
+            Json::String(below.unwrap_or(&text).to_owned())
+        }
+        Json::Array(items) => items.into_iter().map(|item| relative(item, bases)).collect(),
+        other => other,
     }
 }
 
@@ -34,7 +54,7 @@ mod tests {
     fn it_changes_with_every_value_but_the_addresses_of_listeners() {
         let of = |set: &[&str]| {
             let set = set.iter().map(|flag| (*flag).to_owned()).collect();
-            load(&Sources { set, ..Sources::default() }).unwrap().config.fingerprint()
+            load(&Sources { set, ..Sources::default() }).unwrap().fingerprint()
         };
         let default = of(&[]);
         assert_eq!(default.len(), 12);
@@ -51,5 +71,18 @@ mod tests {
             assert_ne!(of(&[other]), default, "{other}");
         }
         assert_ne!(of(&["allow=[{ pattern = \"a\" }]"]), of(&["allow=[{ pattern = \"b\" }]"]));
+    }
+
+    #[test]
+    fn the_same_file_in_another_folder_is_the_same_configuration() {
+        let of = |certificate: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("c.toml");
+            std::fs::write(&file, format!("[tls]\ncertificate = {certificate:?}\n")).unwrap();
+            load(&Sources { file: Some(file), ..Sources::default() }).unwrap().fingerprint()
+        };
+        assert_eq!(of("a.pem"), of("a.pem"));
+        assert_ne!(of("a.pem"), of("b.pem"));
+        assert_ne!(of("a.pem"), of("/a.pem"));
     }
 }

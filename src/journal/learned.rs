@@ -182,7 +182,7 @@ mod tests {
         let at = Timestamp::now();
         hosts.ended(&first, 1, 10, at);
         let (outcome, by, lived) = (Outcome::Ok, EndedBy::Client, Duration::ZERO);
-        ledger.ends(Ended { seat: first, at, outcome, by, lived });
+        ledger.ends(Ended { seat: first, at, outcome, by, lived, idle: 0 });
         let all = hosts.all(&ledger);
         let shown: Vec<_> =
             all.iter().map(|l| (l.host.as_str(), l.clients, &l.ports[..], l.sent, l.received)).collect();

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::id::RequestId;
 use super::metrics::RuleSeries;
@@ -47,7 +48,7 @@ pub(crate) struct Seat {
     began: i64,
     sent: AtomicU64,
     received: AtomicU64,
-    /// When bytes moved last, in seconds behind `started`.
+    /// When bytes moved last, by [`seconds`].
     moved: AtomicU32,
     /// Where it is in its shard, whose lock protects this.
     place: AtomicU32,
@@ -71,7 +72,7 @@ impl Seat {
             began: 0,
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
-            moved: AtomicU32::new(0),
+            moved: AtomicU32::new(seconds()),
             place: AtomicU32::new(NOWHERE),
         }
     }
@@ -92,7 +93,7 @@ impl Seat {
     pub(crate) fn has_moved(&self, sent: u64, received: u64) {
         self.sent.store(sent, Ordering::Relaxed);
         self.received.store(received, Ordering::Relaxed);
-        self.moved.store(seconds(self.started.elapsed()), Ordering::Relaxed);
+        self.moved.store(seconds(), Ordering::Relaxed);
     }
 
     pub(crate) fn upstream(&self) -> Option<SocketAddr> {
@@ -104,13 +105,16 @@ impl Seat {
         Timestamp::from_millisecond(self.began).ok().filter(|_| self.began != 0)
     }
 
-    fn last_moved(&self) -> Duration {
-        Duration::from_secs(self.moved.load(Ordering::Relaxed).into())
+    /// How many seconds nothing has moved.
+    pub(crate) fn idle(&self) -> u32 {
+        seconds().saturating_sub(self.moved.load(Ordering::Relaxed))
     }
 }
 
-fn seconds(span: Duration) -> u32 {
-    u32::try_from(span.as_secs()).unwrap_or(u32::MAX)
+/// Seconds of a clock that only goes on. Each time a tunnel is woken it is read, so it is the one that the
+/// kernel keeps in memory and moves on with its ticks.
+fn seconds() -> u32 {
+    u32::try_from(clock_gettime(ClockId::MonotonicCoarse).tv_sec).unwrap_or(0)
 }
 
 /// A tunnel that ended, or that came to nothing although the policy let it through.
@@ -122,6 +126,8 @@ pub(crate) struct Ended {
     pub by: EndedBy,
     /// From the CONNECT to the end.
     pub lived: Duration,
+    /// How many seconds nothing had moved.
+    pub idle: u32,
 }
 
 impl Ended {
@@ -129,11 +135,6 @@ impl Ended {
     pub(crate) fn began(&self) -> Timestamp {
         let read = || self.at.checked_sub(self.lived).unwrap_or(self.at);
         self.seat.began().unwrap_or_else(read)
-    }
-
-    /// How long nothing had moved when it ended.
-    pub(crate) fn idle(&self) -> Duration {
-        self.lived.saturating_sub(self.seat.last_moved())
     }
 }
 
@@ -238,7 +239,6 @@ impl Ledger {
         if let Some(seat) = Arc::get_mut(seat) {
             seat.upstream = upstream.map(|address| (address.ip(), address.port()));
             seat.began = Timestamp::now().as_millisecond();
-            seat.moved = AtomicU32::new(seconds(seat.started.elapsed()));
             if let Host::Name(name) = &mut seat.target.host {
                 *name = shard.intern(name);
             }
@@ -298,11 +298,6 @@ impl Ledger {
     fn shard(&self, id: RequestId) -> MutexGuard<'_, Shard> {
         lock(&self.shards[id.number() as usize % SHARDS])
     }
-}
-
-/// How long nothing has moved in a live tunnel.
-pub(crate) fn idle(seat: &Seat) -> Duration {
-    seat.started.elapsed().saturating_sub(seat.last_moved())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -27,7 +27,7 @@ fn begun(ledger: &Ledger, id: u64, host: &str) -> Arc<Seat> {
 
 fn ends(ledger: &Ledger, seat: Arc<Seat>, at: Timestamp) {
     let lived = seat.started.elapsed();
-    ledger.ends(Ended { seat, at, outcome: Outcome::Ok, by: EndedBy::Client, lived });
+    ledger.ends(Ended { seat, at, outcome: Outcome::Ok, by: EndedBy::Client, lived, idle: 0 });
 }
 
 fn ids<T>(page: &Page<T>, seat: impl Fn(&T) -> &Seat) -> Vec<u64> {
@@ -116,7 +116,7 @@ fn what_moved_shows_while_it_lives() {
     let seat = begun(&ledger, 7, "a.example");
     seat.has_moved(5, 8);
     let found = ledger.live(|_| true, 1).items.remove(0);
-    assert_eq!((found.bytes(), idle(&found) < Duration::from_secs(60)), ([5, 8], true));
+    assert_eq!((found.bytes(), found.idle() < 60), ([5, 8], true));
     assert_eq!(found.upstream(), Some("192.0.2.1:443".parse().unwrap()));
     assert!(found.began().is_some());
 }

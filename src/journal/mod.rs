@@ -111,7 +111,8 @@ impl Journal {
         if let (Some(seat), Some(outcome), Some(by)) = (event.seat, event.outcome, event.ended_by) {
             self.learned.ended(seat, event.sent, event.received, event.time);
             let lived = event.duration_ms.0;
-            self.ledger.ends(Ended { seat: seat.clone(), at: event.time, outcome, by, lived });
+            let idle = seat.idle();
+            self.ledger.ends(Ended { seat: seat.clone(), at: event.time, outcome, by, lived, idle });
         }
         self.findings.ended(event);
         if event.logged {

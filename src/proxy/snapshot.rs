@@ -48,6 +48,8 @@ pub(crate) struct Snapshot {
     pub watch_every: Duration,
     /// Where the configuration came from, to be shown.
     pub source: String,
+    /// What tells it from other configurations.
+    pub fingerprint: String,
     /// Host names, besides IP literals and `localhost`, under which the admin listener's page and API
     /// answer. Else a page in an agent's browser could rebind a name of its own and read them.
     pub admin_hosts: Vec<String>,
@@ -90,6 +92,7 @@ impl Snapshot {
             connect: config.connect.clone(),
             watch_every: config.watch.every,
             source: plan.source,
+            fingerprint: plan.fingerprint,
             admin_hosts: config.admin.hosts.clone(),
             choice: config.connect.clone(),
             ledger: Settings {

@@ -151,7 +151,7 @@ impl Server {
             loads: Loads { config: true, tls_files: true },
             started: Instant::now(),
         };
-        server.shared.journal.metrics.configuration(&server.config.fingerprint());
+        server.shared.journal.metrics.configuration(&server.shared.snapshot().fingerprint);
         announce::starting(&server.config, &server.shared.snapshot(), &warnings, files);
         server.tls.follow(tls, server.config.shift.sessions)?;
         server.change_listeners(change);

@@ -96,7 +96,7 @@ impl Server {
             let _ = tokio::time::timeout(CLOSING, stopper.ended()).await;
             tracing::info!(event = "closed", listener = kind.into_str(), %address, "no longer listening");
         }
-        self.shared.journal.metrics.configuration(&self.config.fingerprint());
+        self.shared.journal.metrics.configuration(&snapshot.fingerprint);
         announce::reloaded(&self.config, &snapshot, &warnings);
         Ok(())
     }

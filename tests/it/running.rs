@@ -174,6 +174,28 @@ fn the_status_is_said_in_words_and_by_the_exit_code() {
 }
 
 #[test]
+fn the_status_of_a_running_proxy_is_taken_from_it() {
+    let upstream = Upstream::echo();
+    let proxy = Proxy::start(&upstream.for_targets(&["acme.my.connect.aws:443"]));
+    let _live = proxy.tunnel("acme.my.connect.aws:443");
+    let ran = ask(proxy.admin(), &["status"]).expect(0);
+    assert!(ran.stdout.starts_with("All is well"), "{}", ran.stdout);
+    // Three desks ask for a region that the configuration lacks.
+    for last in 2..8 {
+        for _ in 0..2 {
+            let mut desk = Raw::connect_from(std::net::Ipv4Addr::new(127, 0, 0, last).into(), proxy.http());
+            let status = desk.connect_target("participant.connect.eu-west-2.amazonaws.com:443").status;
+            assert_eq!(status, 403);
+        }
+    }
+    let ran = eventually("the finding", || {
+        let ran = ask(proxy.admin(), &["status"]);
+        (ran.code == 1).then_some(ran)
+    });
+    assert!(ran.stdout.contains("not_configured") && ran.stdout.contains("eu-west-2"), "{}", ran.stdout);
+}
+
+#[test]
 fn an_agents_log_is_joined_with_what_the_proxy_saw_of_that_desk() {
     const HOST: &str = "a.transport.connect.us-west-2.amazonaws.com:443";
     let upstream = Upstream::resetter();
