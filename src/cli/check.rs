@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use strum::VariantArray;
 use tokio::runtime::{Builder, Handle};
 
-use super::out::{say_json, say_styled};
+use super::out::{say, say_json, say_styled};
 use super::pac_source::PacSource;
 use super::via::Via;
 use super::{Failure, load};
@@ -20,7 +20,7 @@ use crate::config::{Config, Sources};
 use crate::diagnose::pac::Pac;
 use crate::diagnose::report::{Report, Status};
 use crate::diagnose::targets::{Named, WebSocketUrl};
-use crate::diagnose::{self, Network, Options, text};
+use crate::diagnose::{self, Network, Options, junit, text};
 use crate::egress::own::Own;
 use crate::egress::printable;
 use crate::egress::resolver::Resolver;
@@ -62,20 +62,30 @@ pub(super) struct Args {
     /// answers, it tells a closed port from UDP that is blocked altogether.
     #[arg(long, value_name = "HOST:PORT", value_parser = stun_server, allow_hyphen_values = true)]
     stun_control: Option<Target>,
+    /// Rank all Regions by their distance from here. AWS means the distance of the agents' desks.
+    #[arg(long, value_name = "all", value_parser = ["all"])]
+    regions: Option<String>,
     /// For rehearsals: as if this machine's clock were off by so much, as in 1d or -90s.
     #[arg(long, value_name = "TIME", value_parser = offset, allow_hyphen_values = true, hide = true)]
     clock_offset: Option<Offset>,
     /// The report as JSON.
     #[arg(long)]
     json: bool,
+    /// The report as JUnit XML: one suite a category, one case an endpoint.
+    #[arg(long, conflicts_with = "json")]
+    junit: bool,
 }
 
 impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
         let (loaded, plan) = load::plan(sources)?;
         load::warn_in_short(&loaded.config, &plan);
-        let json = self.json;
-        show(&self.report(&loaded.config, plan)?, json)
+        let form = match (self.json, self.junit) {
+            (true, _) => Form::Json,
+            (_, true) => Form::Junit,
+            _ => Form::Text,
+        };
+        show(&self.report(&loaded.config, plan)?, form)
     }
 
     /// Tests the network.
@@ -103,6 +113,7 @@ impl Args {
             via: via.as_ref().map(ToString::to_string),
             stun_control: self.stun_control,
             pac: None,
+            regions: self.regions.is_some(),
         };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::Output)?;
         let offset = self.clock_offset.unwrap_or_default();
@@ -147,11 +158,18 @@ impl Args {
     }
 }
 
-fn show(report: &Report, json: bool) -> Result<(), Failure> {
-    if json {
-        say_json(report)?;
-    } else {
-        say_styled(&text::render(report))?;
+/// How a report is shown.
+enum Form {
+    Text,
+    Json,
+    Junit,
+}
+
+fn show(report: &Report, form: Form) -> Result<(), Failure> {
+    match form {
+        Form::Json => say_json(report)?,
+        Form::Junit => say(&junit::render(report).map_err(Failure::Usage)?)?,
+        Form::Text => say_styled(&text::render(report))?,
     }
     if report.verdict == Status::Failed { Err(Failure::Negative) } else { Ok(()) }
 }

@@ -69,6 +69,7 @@ impl Judged {
             Err(why) => return self.set(of_unreached(&why)),
         };
         self.status = Status::Ok;
+        self.addresses = meaning.addresses;
         self.address = meaning.address.map(|address| address.to_string());
         self.rtt_ms = meaning.round_trip.map(ms);
         let sinkhole =

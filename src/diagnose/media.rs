@@ -4,7 +4,7 @@
 //! answers nobody without a call; silence of some is a firewall with a gap in its list.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::agent::hops::LastHop;
@@ -36,6 +36,8 @@ pub(crate) struct Meaning {
     pub cause: Option<(Cause, Severity)>,
     /// The address that the rest is about.
     pub address: Option<SocketAddr>,
+    /// All that were asked.
+    pub addresses: Vec<IpAddr>,
     pub round_trip: Option<Duration>,
     pub detail: String,
 }
@@ -45,6 +47,10 @@ impl Seen {
     fn tried(&self) -> impl Iterator<Item = &Probed> {
         let any = self.addresses.iter().any(|probed| probed.refusal != Some(Refusal::NoWay));
         self.addresses.iter().filter(move |probed| !any || probed.refusal != Some(Refusal::NoWay))
+    }
+
+    fn asked(&self) -> Vec<IpAddr> {
+        self.tried().map(|probed| probed.address.ip()).collect()
     }
 
     fn answers(&self) -> bool {
@@ -95,6 +101,7 @@ fn among(seen: &Seen, lossy: bool) -> Meaning {
     Meaning {
         cause: cause.map(graded),
         address: silent.first().or(answering.first()).map(|probed| probed.address),
+        addresses: seen.asked(),
         round_trip: trips.get(trips.len() / 2).copied(),
         detail: parts.join("; "),
     }
@@ -123,6 +130,7 @@ fn blocked(seen: &Seen, control: &Control, all: usize) -> Meaning {
     Meaning {
         cause: Some(graded(cause)),
         address: silent.first().map(|probed| probed.address),
+        addresses: seen.asked(),
         round_trip: None,
         detail: parts.join("; "),
     }
@@ -222,6 +230,7 @@ mod tests {
             [Meaning {
                 cause: None,
                 address: A.parse().ok(),
+                addresses: ["198.51.100.1", "198.51.100.2"].map(|one| one.parse().unwrap()).to_vec(),
                 round_trip: Some(Duration::from_millis(20)),
                 detail: "answered a TURN Allocate with 401, as expected without a login".to_owned(),
             }]

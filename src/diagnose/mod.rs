@@ -9,10 +9,12 @@
 
 mod answer;
 pub(crate) mod finding;
+pub(crate) mod junit;
 mod media;
 mod observed;
 pub(crate) mod pac;
 mod probe;
+mod regions;
 pub(crate) mod report;
 mod settle;
 mod sinkhole;
@@ -78,6 +80,8 @@ pub(crate) struct Options {
     pub stun_control: Option<Target>,
     /// A PAC file that is to send all listed hosts to the proxy.
     pub pac: Option<Pac>,
+    /// Whether all Regions are ranked by their distance.
+    pub regions: bool,
 }
 
 /// How far a check has come: done, of all.
@@ -91,12 +95,13 @@ pub(crate) async fn check(network: &Network<'_>, options: &Options, progress: Pr
         categories: &options.categories,
     };
     let endpoints = targets::endpoints(network.policy, network.connect, &wanted);
-    let observed = observe(network, options, &endpoints, progress).await;
+    let ranked = async { if options.regions { Some(regions::rank(&network.route).await) } else { None } };
+    let (observed, regions) = join(observe(network, options, &endpoints, progress), ranked).await;
     let ruling = options.pac.as_ref().map(|pac| pac::judge(pac, &endpoints, facts(network, &endpoints)));
     let mut judged: Vec<Judged> =
         endpoints.into_iter().zip(observed).map(|(endpoint, seen)| finding::judge(endpoint, seen)).collect();
     let pac = options.pac.as_ref().zip(ruling).map(|(pac, ruling)| pac::settle(&mut judged, pac, ruling));
-    Report { pac, ..verdict::report(judged, options.via.clone()) }
+    Report { pac, regions, ..verdict::report(judged, options.via.clone()) }
 }
 
 /// What a PAC file may ask about the network.

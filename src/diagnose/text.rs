@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 
-use super::report::{Endpoint, Report, Status, Steps};
+use super::report::{Endpoint, Region, Report, Status, Steps};
 use crate::cause::Cause;
 use crate::policy::Protocol;
 
@@ -34,6 +34,16 @@ pub(crate) fn render(report: &Report) -> String {
     untested(&mut text, report);
     let _ = writeln!(text);
     categories(&mut text, report);
+    if let Some(regions) = &report.regions {
+        let _ = writeln!(
+            text,
+            "\nRegions by their distance from here (for calls AWS means the desks' distance):"
+        );
+        for Region { region, rtt_ms } in regions {
+            let time = rtt_ms.map_or_else(|| "no connection".to_owned(), |ms| format!("{ms} ms"));
+            let _ = writeln!(text, "{region:16}{time}");
+        }
+    }
     text
 }
 

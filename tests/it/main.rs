@@ -11,6 +11,7 @@ mod browser;
 mod bundle;
 mod certificates;
 mod check;
+mod check_forms;
 mod check_media;
 mod check_pac;
 mod cli;
