@@ -24,7 +24,7 @@ use strum::VariantArray;
 use self::file::Fault;
 
 /// Networks that stand side by side: a round is waiting, mostly.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 10;
 
 /// Causes that only the findings of a running proxy name.
 const FINDINGS: [Cause; 6] = [
@@ -44,7 +44,11 @@ fn every_fault_is_named_in_the_first_line() {
     faults.retain(|fault| only.as_ref().is_none_or(|only| *only == fault.name));
     assert!(!faults.is_empty(), "no such fault");
     // Those that wait longest begin first.
-    faults.sort_by_key(|fault| !fault.arguments.iter().any(|argument| argument == "--ws-url"));
+    faults.sort_by_key(|fault| match fault.arguments.iter().any(|argument| argument == "--ws-url") {
+        true => 0,
+        false if !fault.media.is_empty() || fault.via.is_some() => 1,
+        false => 2,
+    });
     let (count, begun) = (faults.len(), Instant::now());
     let wrong = side_by_side(faults, |fault| run::judge(fault).unwrap_or_default());
     eprintln!("{count} faults in {:?}", begun.elapsed());
