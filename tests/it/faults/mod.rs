@@ -11,6 +11,7 @@ mod namespace;
 mod network;
 mod run;
 mod site;
+mod via;
 mod wire;
 
 use std::collections::{BTreeSet, VecDeque};

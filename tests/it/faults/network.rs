@@ -9,7 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use toml::{Table, Value};
 
-use super::file::{Fault, Media, Mood, Place, Site, Tcp, Tls, Udp, Via, is};
+use super::file::{Fault, Media, Mood, Place, Site, Tcp, Tls, Udp, is};
 use super::identity::Identity;
 use super::media::{MediaServer, refusing};
 use super::{hostile, namespace, site};
@@ -55,14 +55,14 @@ pub(super) struct Network {
     /// Before the servers, which are woken by a connection to end.
     _ports: Vec<TcpListener>,
     _dns: Dns,
-    _sites: Vec<Held>,
-    _proxies: Vec<Proxy>,
-    _clients: Vec<Raw>,
+    pub(super) held: Vec<Held>,
+    pub(super) proxies: Vec<Proxy>,
+    pub(super) clients: Vec<Raw>,
 }
 
 /// What lives as long as the network.
 #[expect(dead_code, reason = "held for what their end would end")]
-enum Held {
+pub(super) enum Held {
     Upstream(Upstream),
     Blackhole(Blackhole),
     Refusing(Refusing),
@@ -125,9 +125,9 @@ impl Network {
             _folder: folder,
             _ports: Vec::new(),
             _dns: dns,
-            _sites: held,
-            _proxies: Vec::new(),
-            _clients: Vec::new(),
+            held,
+            proxies: Vec::new(),
+            clients: Vec::new(),
         };
         if let Some(via) = fault.via {
             let address = network.proxy(via);
@@ -139,56 +139,6 @@ impl Network {
             network._ports = use_up_ports();
         }
         network
-    }
-
-    fn proxy(&mut self, via: Via) -> SocketAddr {
-        let with = |text: &str| {
-            let mut config: Table = self.asked.config.parse().unwrap();
-            merge(&mut config, text.parse().unwrap());
-            config.to_string()
-        };
-        let upstream = match via {
-            Via::Down => {
-                let refusing = Refusing::new();
-                let address = refusing.address();
-                self._sites.push(Held::Refusing(refusing));
-                return address;
-            }
-            Via::Silent => Upstream::recorder(),
-            Via::Hostile => Upstream::serve(hostile::proxy),
-            Via::Password => Upstream::serve(|mut stream| {
-                use std::io::{Read, Write};
-                let _ = stream.read(&mut [0; 4096]);
-                let _ = stream.write_all(
-                    b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Negotiate\r\n\
-                      Proxy-Authenticate: NTLM\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-                );
-            }),
-            Via::Open => return self.ccpgate(&self.asked.config.clone()),
-            Via::Denies => {
-                return self
-                    .ccpgate(&with("connect.regions = [\"eu-central-1\"]\nconnect.instances = [\"other\"]"));
-            }
-            Via::Full => {
-                let address = self.ccpgate(&with("limits.connections = 1"));
-                let mut client = Raw::connect(address);
-                // Counted once it has been answered.
-                client.send("GET /readyz HTTP/1.1\r\nHost: proxy\r\n\r\n");
-                assert_eq!(client.read_answer().status, 200);
-                self._clients.push(client);
-                return address;
-            }
-        };
-        let address = upstream.address();
-        self._sites.push(Held::Upstream(upstream));
-        address
-    }
-
-    fn ccpgate(&mut self, config: &str) -> SocketAddr {
-        let proxy = Proxy::start(config);
-        let address = proxy.http();
-        self._proxies.push(proxy);
-        address
     }
 }
 
