@@ -30,6 +30,17 @@ pub use shared::{is_of_a_service, open_to_strangers};
 pub use symptoms::{Side, Story, Symptom, Text, symptoms};
 pub use values::{alias, bucket, region};
 
+/// Whether a host is the own name of an instance in `choice`, such as `acme.my.connect.aws`.
+#[must_use]
+pub fn is_own_name(choice: &Choice, host: &str) -> bool {
+    let rows = catalogue().endpoints.iter().filter(|row| !row.retired);
+    let patterns = || rows.clone().flat_map(|row| &row.patterns).filter(|p| p.contains("{instance}"));
+    let aliases = choice.instances.iter().filter(|alias| *alias != "*");
+    aliases
+        .into_iter()
+        .any(|alias| patterns().any(|p| p.replace("{instance}", alias).eq_ignore_ascii_case(host)))
+}
+
 /// The embedded catalogue, parsed at first use.
 pub fn catalogue() -> &'static Catalogue {
     static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {

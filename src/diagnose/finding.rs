@@ -35,6 +35,7 @@ pub(crate) struct Judged {
     certificate: Option<Certificate>,
     steps: Steps,
     rtt_ms: Option<u64>,
+    loss: Option<f64>,
     pub(super) clock: Option<Clock>,
 }
 
@@ -72,6 +73,7 @@ impl Judged {
         self.addresses = meaning.addresses;
         self.address = meaning.address.map(|address| address.to_string());
         self.rtt_ms = meaning.round_trip.map(ms);
+        self.loss = meaning.loss;
         let sinkhole =
             meaning.address.and_then(|address| Some((address.ip(), sinkhole::owner(address.ip())?)));
         let found = match (meaning.cause, sinkhole) {
@@ -118,7 +120,7 @@ impl Judged {
             remedy: self.cause.map(|cause| cause.about().remedy),
             rtt_ms: self.rtt_ms,
             steps: self.steps,
-            loss: None,
+            loss: self.loss,
         }
     }
 }
@@ -140,6 +142,7 @@ pub(super) fn judge(endpoint: Endpoint, observed: Observed) -> Judged {
         certificate: None,
         steps: Steps::default(),
         rtt_ms: None,
+        loss: None,
         clock: None,
     };
     let seen = match observed {

@@ -31,7 +31,7 @@ pub(crate) enum Control {
 }
 
 /// What it means for one endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Meaning {
     pub cause: Option<(Cause, Severity)>,
     /// The address that the rest is about.
@@ -39,6 +39,8 @@ pub(crate) struct Meaning {
     /// All that were asked.
     pub addresses: Vec<IpAddr>,
     pub round_trip: Option<Duration>,
+    /// The share of the Bindings that were lost, where the endpoint answers.
+    pub loss: Option<f64>,
     pub detail: String,
 }
 
@@ -103,6 +105,7 @@ fn among(seen: &Seen, lossy: bool) -> Meaning {
         address: silent.first().or(answering.first()).map(|probed| probed.address),
         addresses: seen.asked(),
         round_trip: trips.get(trips.len() / 2).copied(),
+        loss: (sent > 0).then(|| f64::from(lost) / f64::from(sent)),
         detail: parts.join("; "),
     }
 }
@@ -132,6 +135,7 @@ fn blocked(seen: &Seen, control: &Control, all: usize) -> Meaning {
         address: silent.first().map(|probed| probed.address),
         addresses: seen.asked(),
         round_trip: None,
+        loss: None,
         detail: parts.join("; "),
     }
 }
@@ -232,6 +236,7 @@ mod tests {
                 address: A.parse().ok(),
                 addresses: ["198.51.100.1", "198.51.100.2"].map(|one| one.parse().unwrap()).to_vec(),
                 round_trip: Some(Duration::from_millis(20)),
+                loss: Some(0.0),
                 detail: "answered a TURN Allocate with 401, as expected without a login".to_owned(),
             }]
         );

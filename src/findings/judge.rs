@@ -94,6 +94,20 @@ impl Report {
     }
 }
 
+impl Report {
+    /// An instance's own name that doesn't exist, while other names resolve: not DNS is at fault then,
+    /// but the alias. `is_own` says which hosts are such names.
+    pub fn name_instances(&mut self, tally: &Tally, is_own: impl Fn(&str) -> bool) {
+        for finding in self.findings.iter_mut().filter(|f| f.key.cause == Cause::DnsNxdomain) {
+            let host =
+                |target: &String| target.rsplit_once(':').map_or(target.clone(), |(host, _)| host.into());
+            if !tally.well.is_empty() && finding.targets.iter().any(|target| is_own(&host(target))) {
+                finding.key.cause = Cause::InstanceUnknown;
+            }
+        }
+    }
+}
+
 /// The clients of one key.
 #[derive(Default)]
 struct Group {

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::access::{Asked, Event};
 use super::metrics::NO_RULE;
-use crate::catalogue::{Choice, find_elsewhere_given};
+use crate::catalogue::{Choice, find_elsewhere_given, is_own_name};
 use crate::cause::Cause;
 use crate::findings::change::{Change, Changes};
 use crate::findings::clients::{Clients, Tally};
@@ -208,6 +208,7 @@ impl Findings {
             lock(&self.unlisted).learn(number, elsewhere);
         }
         let mut report = judge.judge.judge(now, &tally, &lock(&self.unlisted));
+        report.name_instances(&tally, |host| is_own_name(choice, host));
         if let Some(watch) = &*lock(&self.watch) {
             report.add(watch);
         }

@@ -180,6 +180,23 @@ fn every_dns_failure_has_its_cause() {
 }
 
 #[test]
+fn an_instance_that_does_not_exist_is_the_configurations_fault() {
+    let (dns, upstream) = (Dns::start(), Upstream::echo());
+    dns.set_otherwise(Reply::Code(3));
+    let proxy = Proxy::start(&format!(
+        "[connect]\nregions = [\"us-west-2\"]\ninstances = [\"acmme\"]\n{POLICY}{}{}",
+        dns.as_config(),
+        upstream.for_targets(&["api.example:443"])
+    ));
+    let _well = tunnel(&proxy, client(0, 9), "api.example:443");
+    for at in 1..=3 {
+        refused(&proxy, client(0, at), "acmme.my.connect.aws:443");
+    }
+    let found = finding(&proxy, "instance_unknown");
+    assert_eq!((&found["category"], &found["owner"]), (&"login".into(), &"configuration".into()), "{found}");
+}
+
+#[test]
 fn resets_for_several_clients_are_the_networks() {
     let resetter = Upstream::resetter();
     let proxy = Proxy::start(&format!("{POLICY}{}", resetter.for_targets(&["signal.example:443"])));

@@ -3,6 +3,7 @@
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::support::turn::{Turn, open};
 use crate::support::{Proxy, Refusing, Region, eventually};
 
 fn status(proxy: &Proxy) -> Value {
@@ -85,6 +86,33 @@ fn an_authority_that_cannot_be_read_changes_nothing() {
     let line = proxy.log_line("the refusal", |line| line["event"] == "reload_failed");
     let error = line["error"].as_str().unwrap();
     assert!(error.contains("watch.ca") && error.contains("/nowhere/ca.pem"), "{error}");
+}
+
+#[test]
+fn media_endpoints_are_tested_over_udp_where_stun_says_so() {
+    const HOST: &str = "turnnlb-1dc64a459ead57ea.elb.eu-west-2.amazonaws.com";
+    let turn = Turn::start(open());
+    let config = |stun: bool| {
+        format!(
+            "[connect]\nregions = [\"eu-west-2\"]\ninstances = [\"acme\"]\n[dns]\nservers = [\"127.0.0.1:1\"]\n\
+             [watch]\nevery = \"1s\"\nstun = {stun}\n[egress.connect_to]\n\"{HOST}:3478\" = \"{}\"\n",
+            turn.address()
+        )
+    };
+    let proxy = Proxy::start(&config(true));
+    let series = format!("category=\"media\",host=\"{HOST}\",protocol=\"udp\"");
+    let loss = format!("ccpgate_probe_loss_ratio{{host=\"{HOST}\"}}");
+    eventually("a round with media", || {
+        let metrics = proxy.metrics();
+        let reached = metrics.get(&format!("ccpgate_probe_success{{{series}}}"));
+        (reached == Some(1.0) && metrics.get(&loss) == Some(0.0)).then_some(())
+    });
+    proxy.reload(&config(false), "ok");
+    eventually("a round without media", || {
+        let metrics = proxy.metrics();
+        let media = metrics.family("ccpgate_probe_success").any(|(series, _)| series.contains("media"));
+        (!media).then_some(())
+    });
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::policy::Category;
 
 /// What the running proxy can find by itself; their series exist from the start. Those of the watch's
 /// other causes come with the first such finding, and stay.
-const BY_CLIENTS: [Cause; 19] = [
+const BY_CLIENTS: [Cause; 20] = [
     Cause::ProxyUnreachable,
     Cause::ProxyAuth,
     Cause::ProxyDenied,
@@ -22,6 +22,7 @@ const BY_CLIENTS: [Cause; 19] = [
     Cause::DnsServfail,
     Cause::DnsTimeout,
     Cause::DnsPrivate,
+    Cause::InstanceUnknown,
     Cause::TcpRefused,
     Cause::TcpTimeout,
     Cause::TcpReset,
