@@ -11,6 +11,8 @@ use ccpgate::catalogue::Choice;
 use ccpgate::config::{Sources, load};
 use ccpgate::egress::dns::answer::{self, Family, MAX_ADDRESSES, Question, Said};
 use ccpgate::explain::agent_log;
+use ccpgate::export::audit::Audit;
+use ccpgate::export::foreign;
 use ccpgate::pac;
 use ccpgate::plan::Plan;
 use ccpgate::policy::{Category, Decision, Pattern, Policy, Rule};
@@ -39,6 +41,7 @@ pub(crate) const ALL: &[(&str, Entry)] = &[
     ("stun_answer", stun_answer),
     ("ip_ranges", ip_ranges),
     ("bundle", bundle),
+    ("foreign_list", foreign_list),
 ];
 
 /// The guard names the host that rustls, in the place of the server behind the tunnel, would see,
@@ -286,6 +289,33 @@ pub(crate) fn stun_answer(data: &[u8]) {
         assert_eq!(stun::read(&data[..data.len() - 1], &requests), None, "a part of it");
         assert!(!answer.to_string().chars().any(char::is_control));
     }
+}
+
+/// A foreign list is refused in words, or judged: what it is said to let in by mistake the policy denies,
+/// and a list that lets everything through misses nothing.
+pub(crate) fn foreign_list(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    // Files that it includes are itself.
+    let list = match foreign::read(&text, &|_| Ok(text.chars().take(500).collect())) {
+        Err(why) => return assert!(!why.is_empty()),
+        Ok(list) => list,
+    };
+    let patterns = ["login.x.example", "rtc*.x.example", "*.y.example"];
+    let rules =
+        patterns.map(|text| Rule::added(Pattern::parse(text).expect("a pattern"), vec![443], Category::Api));
+    let policy = Policy::new(rules.into(), Vec::new());
+    let lists = [("list".to_owned(), list)];
+    let audit = Audit::new(&policy, &lists);
+    assert!(audit.missing.len() <= patterns.len());
+    for wider in &audit.wider {
+        let host = Host::parse(wider.lets_in.as_bytes()).expect("a host");
+        assert!(!policy.rules().iter().any(|rule| rule.pattern.matches(&host)), "{}", wider.lets_in);
+    }
+    let denies = lists[0].1.entries.iter().any(|entry| entry.deny);
+    if !denies && lists[0].1.entries.iter().any(|entry| entry.text == "http_access allow all") {
+        assert!(lists[0].1.kind != foreign::Kind::Squid || audit.missing.is_empty());
+    }
+    assert!(!audit.to_string().is_empty());
 }
 
 /// None when the machine has no room for it, which is not the parser's fault.

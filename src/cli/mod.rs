@@ -3,6 +3,7 @@
 //! usage or an invalid configuration.
 
 mod allowlist;
+mod audit;
 mod bundle;
 mod check;
 mod config;
@@ -91,6 +92,7 @@ enum Command {
     Ranges(ranges::Args),
     Firewall(firewall::Args),
     Origins(origins::Args),
+    Audit(audit::Args),
     TicketKey(ticket_key::Args),
     Version(version::Args),
 }
@@ -142,6 +144,7 @@ impl Command {
             Self::Ranges(args) => args.run(sources),
             Self::Firewall(args) => args.run(sources),
             Self::Origins(args) => args.run(sources),
+            Self::Audit(args) => args.run(sources),
             Self::TicketKey(args) => args.run(),
             Self::Version(args) => args.run(),
         }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::list::{Cover, Entry, Product};
+use super::entry::{Cover, Entry, Product};
 use crate::policy::Pattern;
 
 /// The first id of the rules for Suricata, in its range for local ones.

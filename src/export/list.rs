@@ -7,72 +7,10 @@
 
 use std::collections::BTreeSet;
 
-use strum::{EnumMessage, EnumString, IntoStaticStr, VariantArray};
-
+pub use super::entry::{Entry, Mark, Product};
 use super::{forms, overlap};
-use crate::policy::{Pattern, Policy, Protocol};
+use crate::policy::{Policy, Protocol};
 use crate::target::Host;
-
-/// A product that has a list of names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr, EnumString, EnumMessage)]
-#[strum(serialize_all = "kebab-case")]
-pub enum Product {
-    /// Lines for squid.conf: the acl `ccpgate`.
-    Squid,
-    /// `allowed_domains` of an egress ACL.
-    Smokescreen,
-    /// Permissions of an RBAC policy, by the name in the ClientHello.
-    Envoy,
-    /// Palo Alto: an EDL of type URL, or a custom URL category.
-    Paloalto,
-    /// A custom URL category.
-    Zscaler,
-    /// A domain list of a rule group.
-    AwsNetworkFirewall,
-    /// Pass rules by the name in the ClientHello.
-    Suricata,
-    /// URL filter entries of a web filter.
-    Fortigate,
-    /// A network feed of names.
-    Checkpoint,
-    /// A destination list.
-    Umbrella,
-}
-
-/// What an entry of a product covers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Cover {
-    /// That host.
-    Host(String),
-    /// All names below, not that name itself.
-    Below(String),
-    /// That name and all below.
-    From(String),
-    /// Palo Alto's tokens: `*` in front for one or more labels, `^` for one.
-    Tokens(String),
-    /// What the pattern covers, as a regular expression.
-    Pattern(Pattern),
-}
-
-/// How near an entry comes to its pattern.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mark {
-    Exact,
-    /// With a host that gets in by mistake.
-    Widened(String),
-    /// With the reason; the entry is left out.
-    Impossible(&'static str),
-}
-
-/// A pattern in a product's form.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub pattern: Pattern,
-    /// The ports of its rules.
-    pub ports: Vec<u16>,
-    pub mark: Mark,
-    pub(super) cover: Option<Cover>,
-}
 
 /// A whole list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,104 +20,6 @@ pub struct Export {
     pub text: String,
     /// What should be known of each entry, where the text has no comments.
     pub notes: Vec<String>,
-}
-
-impl Product {
-    /// Whether names of media servers belong on it: it judges UDP, or DNS itself.
-    fn has_media(self) -> bool {
-        matches!(self, Self::Checkpoint | Self::Umbrella)
-    }
-
-    /// Whether its form has comments, so that marks stand at their entries.
-    pub(super) fn has_comments(self) -> bool {
-        matches!(self, Self::Squid | Self::Smokescreen | Self::Envoy | Self::Suricata)
-    }
-
-    /// Whether it can deny what this pattern covers, in front of what it allows.
-    pub(super) fn can_deny(self, pattern: &Pattern) -> bool {
-        match self {
-            Self::Squid | Self::Envoy | Self::Suricata | Self::Fortigate => !is_address(pattern),
-            Self::Smokescreen => !is_address(pattern) && (pattern.is_exact() || pattern.is_subdomains()),
-            Self::Paloalto | Self::Zscaler | Self::AwsNetworkFirewall | Self::Checkpoint | Self::Umbrella => {
-                false
-            }
-        }
-    }
-
-    /// The narrowest entry that covers the pattern.
-    fn cover(self, pattern: &Pattern) -> Result<Cover, &'static str> {
-        if is_address(pattern) {
-            return Err("an address, which belongs on a list of addresses");
-        }
-        let text = pattern.as_str().to_owned();
-        let suffix = pattern.literal_suffix();
-        if pattern.is_exact() {
-            return Ok(if self == Self::Umbrella { Cover::From(text) } else { Cover::Host(text) });
-        }
-        let with_regex = matches!(self, Self::Squid | Self::Envoy | Self::Suricata | Self::Fortigate);
-        if pattern.is_subdomains() && !matches!(self, Self::Squid | Self::Fortigate) {
-            return match self {
-                Self::Zscaler | Self::AwsNetworkFirewall | Self::Umbrella => wide(suffix).map(Cover::From),
-                _ => Ok(Cover::Below(suffix.to_owned())),
-            };
-        }
-        match self {
-            _ if with_regex => Ok(Cover::Pattern(pattern.clone())),
-            Self::Paloalto => {
-                let labels = text.split('.').enumerate().map(|(at, label)| match label {
-                    "*" if at == 0 => "*",
-                    label if label.contains('*') => "^",
-                    label => label,
-                });
-                wide(suffix)?;
-                Ok(Cover::Tokens(labels.collect::<Vec<_>>().join(".")))
-            }
-            Self::Smokescreen | Self::Checkpoint => wide(suffix).map(Cover::Below),
-            _ => wide(suffix).map(Cover::From),
-        }
-    }
-}
-
-/// A name that can stand for everything below it.
-fn wide(suffix: &str) -> Result<String, &'static str> {
-    if suffix.contains('.') {
-        Ok(suffix.to_owned())
-    } else {
-        Err("this form has no star within a name, and would open a whole top-level domain")
-    }
-}
-
-fn is_address(pattern: &Pattern) -> bool {
-    matches!(pattern.as_host(), Some(Host::Ip(_)))
-}
-
-impl Cover {
-    /// Whether it says what the pattern does.
-    fn is_exact(&self, pattern: &Pattern) -> bool {
-        match self {
-            Self::Host(_) | Self::Pattern(_) => true,
-            Self::Below(suffix) => pattern.as_str().strip_prefix("*.") == Some(suffix),
-            Self::Tokens(tokens) => tokens == pattern.as_str(),
-            Self::From(_) => false,
-        }
-    }
-
-    /// Hosts that it covers, some of which the pattern hardly does.
-    fn samples(&self) -> Vec<String> {
-        const LABELS: [&str; 3] = ["other", "a.other", "zz-9"];
-        match self {
-            Self::Host(host) => vec![host.clone()],
-            Self::Below(suffix) => LABELS.iter().map(|label| format!("{label}.{suffix}")).collect(),
-            Self::From(suffix) => {
-                let below = LABELS.iter().map(|label| format!("{label}.{suffix}"));
-                std::iter::once(suffix.clone()).chain(below).collect()
-            }
-            Self::Tokens(tokens) => {
-                ["other", "zz-9"].iter().map(|label| tokens.replace(['*', '^'], label)).collect()
-            }
-            Self::Pattern(_) => Vec::new(),
-        }
-    }
 }
 
 /// The list of a policy, for a product.
@@ -219,19 +59,6 @@ pub fn export(policy: &Policy, product: Product) -> Export {
     let text = forms::write(product, &entries, deny);
     let notes = if product.has_comments() { Vec::new() } else { entries.iter().map(Entry::note).collect() };
     Export { entries, text, notes }
-}
-
-impl Entry {
-    /// The mark in words, naming the entry.
-    #[must_use]
-    pub fn note(&self) -> String {
-        let pattern = &self.pattern;
-        match &self.mark {
-            Mark::Exact => format!("exact: {pattern}"),
-            Mark::Widened(host) => format!("widened: {pattern}, also lets {host} through"),
-            Mark::Impossible(why) => format!("impossible: {pattern}, left out: {why}"),
-        }
-    }
 }
 
 #[cfg(test)]

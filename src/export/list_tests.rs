@@ -3,10 +3,11 @@
 
 use fastrand::Rng;
 use regex::Regex;
+use strum::VariantArray;
 
 use super::*;
 use crate::catalogue::{Choice, Feature, Wildcards, resolve};
-use crate::policy::{Category, Rule};
+use crate::policy::{Category, Pattern, Rule};
 
 /// Whether a product with this list lets a host through.
 type Evaluator = Box<dyn Fn(&str) -> bool>;

@@ -1,7 +1,10 @@
 //! Lists for other people's boxes: what Amazon Connect needs, in the form that each takes. Data in,
 //! text out.
 
+pub mod audit;
+mod entry;
 pub mod firewall;
+pub mod foreign;
 mod forms;
 pub mod iptables;
 pub mod list;

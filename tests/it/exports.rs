@@ -77,3 +77,45 @@ fn squid_itself_decides_as_the_proxy_does() {
     }
     assert!((6..hosts.len() - 6).contains(&allowed), "{allowed}");
 }
+
+#[test]
+fn audit_says_what_another_list_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    // Our own list for Squid, by a file that another one includes.
+    write("ccpgate.conf", &ccpgate(Some(CONFIG), &["allowlist", "--format", "squid"]).expect(0).stdout);
+    let squid = write(
+        "squid.conf",
+        "include ccpgate.conf\nhttp_access allow CONNECT ccpgate\nhttp_access deny all\n",
+    );
+    let ran = ccpgate(Some(CONFIG), &["audit", &squid, "--json"]).expect(0);
+    let json = ran.json();
+    assert_eq!((&json["schema_version"], &json["missing"]), (&1.into(), &serde_json::json!([])));
+    assert_eq!(json["files"][0]["kind"], "squid");
+    assert_eq!((&json["wider"], &json["unneeded"]), (&serde_json::json!([]), &serde_json::json!([])));
+
+    let list = write("list.txt", ".my.connect.aws\nlogin.idp.example\nwww.shop.example\n");
+    let ran = ccpgate(Some(CONFIG), &["audit", &list, "--json"]).expect(1);
+    let json = ran.json();
+    assert_eq!((&json["files"][0]["kind"], &json["files"][0]["entries"]), (&"domains".into(), &3.into()));
+    let missing = json["missing"].as_array().unwrap();
+    let rtc =
+        missing.iter().find(|m| m["pattern"] == "rtc*.connect-telecom.us-west-2.amazonaws.com").unwrap();
+    assert!(rtc["category"] == "telecom" && rtc["agent_sees"].as_str().is_some_and(|text| !text.is_empty()));
+    assert!(missing.iter().any(|m| m["category"] == "media"), "the names of media servers");
+    assert!(!missing.iter().any(|m| m["pattern"] == "acme.my.connect.aws"));
+    assert_eq!(json["wider"][0]["entry"], ".my.connect.aws");
+    assert_eq!(json["unneeded"], serde_json::json!(["www.shop.example"]));
+    let text = ccpgate(Some(CONFIG), &["audit", &list]).expect(1).stdout;
+    assert!(text.contains("missing: ") && text.contains("wider than needed: 1"), "{text}");
+
+    let empty = write("empty", "# nothing\n");
+    let ran = ccpgate(Some(CONFIG), &["audit", &list, &empty]).expect(2);
+    assert!(ran.stderr.contains(&empty) && ran.stderr.contains("no entry"), "{}", ran.stderr);
+    let ran = ccpgate(Some(CONFIG), &["audit", "/nowhere"]).expect(2);
+    assert!(ran.stderr.contains("/nowhere: can't be read"), "{}", ran.stderr);
+}

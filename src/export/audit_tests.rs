@@ -1,0 +1,140 @@
+use super::*;
+use crate::export::foreign::read;
+use crate::policy::Category;
+
+fn policy(patterns: &[&str]) -> Policy {
+    let rules = patterns
+        .iter()
+        .map(|text| Rule::added(Pattern::parse(text).unwrap(), vec![443], Category::Api))
+        .collect();
+    Policy::new(rules, Vec::new())
+}
+
+fn list(text: &str) -> List {
+    read(text, &|name| match name {
+        "names" | "/etc/squid/names" => Ok("# ours\n.y.example\nlogin.x.example\n".to_owned()),
+        "more.conf" => Ok("acl more dstdomain api.x.example\ninclude more.conf\n".to_owned()),
+        other => Err(format!("no {other}")),
+    })
+    .unwrap()
+}
+
+fn audit(patterns: &[&str], texts: &[&str]) -> Audit {
+    let lists: Vec<_> = texts.iter().map(|text| ("list".to_owned(), list(text))).collect();
+    Audit::new(&policy(patterns), &lists)
+}
+
+fn missing(audit: &Audit) -> Vec<&str> {
+    audit.missing.iter().map(|missing| missing.pattern.as_str()).collect()
+}
+
+fn wider(audit: &Audit) -> Vec<(&str, &str)> {
+    audit.wider.iter().map(|wider| (wider.entry.as_str(), wider.lets_in.as_str())).collect()
+}
+
+const NEEDED: [&str; 3] = ["login.x.example", "rtc*.x.example", "*.y.example"];
+
+#[test]
+fn what_is_covered_in_part_is_missing() {
+    let found = audit(&NEEDED, &["login.x.example\nrtc.x.example\nrtc1.x.example\n*.y.example\n"]);
+    assert_eq!((found.files[0].kind, found.files[0].entries), (Kind::Domains, 4));
+    assert_eq!(missing(&found), ["rtc*.x.example"]);
+    assert_eq!((wider(&found), found.unneeded.len()), (Vec::new(), 0));
+    // One label below isn't all that is below.
+    assert_eq!(missing(&audit(&NEEDED, &["login.x.example\n*.x.example\n^.y.example/\n"])), ["*.y.example"]);
+    // Two files are one list.
+    assert_eq!(missing(&audit(&NEEDED, &["login.x.example\n.y.example", "*.x.example"])), Vec::<&str>::new());
+}
+
+#[test]
+fn what_is_wider_is_named_with_a_host() {
+    let found = audit(&NEEDED, &[".x.example\n.y.example\nwww.shop.example\n"]);
+    assert_eq!(wider(&found), [(".x.example", "x.example"), (".y.example", "y.example")]);
+    assert_eq!(found.unneeded, ["www.shop.example"]);
+    // Without the slash Palo Alto lets more behind the name in.
+    let found = audit(&NEEDED, &["login.x.example\n*.y.example/\n^.x.example/"]);
+    assert_eq!(found.files[0].kind, Kind::Edl);
+    assert_eq!(
+        wider(&found),
+        [("login.x.example", "login.x.example.evil.example"), ("^.x.example/", "other.x.example")]
+    );
+}
+
+#[test]
+fn squid_is_read_with_its_files_and_its_order() {
+    let found = audit(
+        &NEEDED,
+        &["acl ok dstdomain -n \"/etc/squid/names\"\nacl rtc dstdom_regex -n -i ^rtc[^.]*\\.x\\.example$\n\
+           acl bad dstdomain z.y.example\nacl src1 src 10.0.0.0/8\nacl more2 dstdomain \\\n  .unused.example\n\
+           http_access deny !Safe_ports\nhttp_access deny bad\nhttp_access allow CONNECT ok src1\n\
+           http_access allow rtc\nhttp_access deny all\n"],
+    );
+    assert_eq!(found.files[0].kind, Kind::Squid);
+    assert_eq!(missing(&found), Vec::<&str>::new());
+    assert_eq!(wider(&found), [(".y.example", "y.example")]);
+    // What a line in front denies isn't on the list.
+    let found = audit(
+        &NEEDED,
+        &[
+            "acl ok dstdomain .x.example .y.example\nacl bad dstdom_regex ^login\nhttp_access deny bad\nhttp_access allow ok\n",
+        ],
+    );
+    assert_eq!(missing(&found), ["login.x.example"]);
+    // A dot that isn't escaped, and no end.
+    let found = audit(&["a.x.example"], &["acl ok dstdom_regex ^a.x.example\nhttp_access allow ok\n"]);
+    assert_eq!(wider(&found), [("^a.x.example", "a.x.example.evil.example")]);
+    // Files that include one another end somewhere, and what can't be read is told.
+    let read = list("include more.conf\nacl x dstdomain \"nowhere\"\nacl y dstdom_regex (\n");
+    assert_eq!(read.entries.len(), 8);
+    assert!(read.remarks.iter().any(|remark| remark.contains("include one another")), "{:?}", read.remarks);
+    assert!(read.remarks.iter().any(|remark| remark.contains("no nowhere")), "{:?}", read.remarks);
+    assert!(read.remarks.iter().any(|remark| remark.contains("\"(\" can't be read")), "{:?}", read.remarks);
+    let all = audit(&NEEDED, &["http_access allow all\n"]);
+    assert!(all.missing.is_empty() && wider(&all) == [("http_access allow all", "other.example")]);
+}
+
+#[test]
+fn a_pac_file_counts_by_its_names() {
+    let found = audit(
+        &NEEDED,
+        &[
+            "function FindProxyForURL(url, host) {\n if (dnsDomainIs(host, \".y.example\") || host == \"login.x.example\" ||\n\
+           shExpMatch(host, 'rtc*.x.example')) return \"PROXY proxy.corp:3128\";\n return \"DIRECT\";\n}\n",
+        ],
+    );
+    assert_eq!((found.files[0].kind, found.files[0].entries), (Kind::Pac, 3));
+    assert_eq!(missing(&found), Vec::<&str>::new());
+    // A star of a PAC file crosses dots.
+    assert_eq!(wider(&found), [("rtc*.x.example", "rtcother.example.x.example")]);
+}
+
+#[test]
+fn media_names_are_missed_on_lists_of_firewalls_alone() {
+    let choice = crate::catalogue::Choice { regions: vec!["us-west-2".to_owned()], ..Default::default() };
+    let policy = Policy::new(crate::catalogue::resolve(&choice).rules, Vec::new());
+    let media = |text: &str| {
+        let audit = Audit::new(&policy, &[("list".to_owned(), list(text))]);
+        audit.missing.iter().any(|missing| missing.category == Category::Media)
+    };
+    assert!(media("www.example.org\n") && media("www.example.org/\n"));
+    assert!(!media("acl a dstdomain www.example.org\n"));
+    // Each of our own forms passes its own audit where it is exact.
+    for product in [super::super::list::Product::Squid, super::super::list::Product::Paloalto] {
+        let text = super::super::list::export(&policy, product).text;
+        let audit = Audit::new(&policy, &[("ours".to_owned(), list(&text))]);
+        let tcp = audit.missing.iter().filter(|missing| missing.category != Category::Media);
+        assert_eq!(
+            tcp.map(|missing| &missing.pattern).collect::<Vec<_>>(),
+            Vec::<&String>::new(),
+            "{product:?}"
+        );
+        assert_eq!(audit.unneeded, Vec::<String>::new(), "{product:?}");
+    }
+}
+
+#[test]
+fn what_is_no_list_is_refused() {
+    for text in ["", "# nothing\n", "\u{0}\u{1}\n", "function FindProxyForURL() {}"] {
+        assert!(read(text, &|_| Err(String::new())).unwrap_err().contains("no entry"), "{text:?}");
+    }
+}

@@ -1,0 +1,420 @@
+//! Reads the lists that other proxies and firewalls have: Squid configurations, PAC files, plain domain
+//! lists, and lists of URLs for firewalls. Each entry says what it lets through or keeps out.
+//!
+//! A PAC file isn't run: the names in it count, whatever it answers for them.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use regex::bytes::{Regex, RegexBuilder};
+use serde::Serialize;
+use strum::IntoStaticStr;
+
+/// What kind of list a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, IntoStaticStr)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Kind {
+    Squid,
+    Pac,
+    Domains,
+    Edl,
+}
+
+impl Kind {
+    /// Whether it judges UDP as well, so that names of media servers belong on it.
+    #[must_use]
+    pub fn is_firewall(self) -> bool {
+        matches!(self, Self::Domains | Self::Edl)
+    }
+}
+
+/// One entry.
+#[derive(Clone, Debug)]
+pub struct Foreign {
+    /// As it stands in the file.
+    pub text: String,
+    pub(super) shape: Shape,
+    pub deny: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Shape {
+    Host(String),
+    /// A name and all below it.
+    From(String),
+    /// All below a name.
+    Below(String),
+    /// Anything that ends so, in the middle of a label as well.
+    Suffix(String),
+    /// A star crosses dots.
+    Glob(String),
+    /// Tokens from the left; `open`: more may follow.
+    Tokens {
+        tokens: Vec<String>,
+        open: bool,
+    },
+    Regex(Regex),
+    Everything,
+}
+
+/// A list that was read.
+#[derive(Clone, Debug)]
+pub struct List {
+    pub kind: Kind,
+    pub entries: Vec<Foreign>,
+    /// What could not be read, one line each.
+    pub remarks: Vec<String>,
+}
+
+/// How many entries one list may have.
+const MOST: usize = 500_000;
+
+/// How deep files may include one another.
+const DEEPEST: usize = 8;
+
+/// Gives the text of a file that another one names.
+pub type Open<'a> = &'a dyn Fn(&str) -> Result<String, String>;
+
+/// Reads a list; `open` is asked for files that it includes.
+///
+/// # Errors
+///
+/// There is no entry in it, or too many.
+pub fn read(text: &str, open: Open<'_>) -> Result<List, String> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let kind = kind(text);
+    let mut list = List { kind, entries: Vec::new(), remarks: Vec::new() };
+    match kind {
+        Kind::Pac => pac(text, &mut list),
+        Kind::Squid => squid(text, open, &mut list),
+        Kind::Domains | Kind::Edl => lines(text, kind, &mut list),
+    }
+    match list.entries.len() {
+        0 => Err("no entry of a list is in it; expected a Squid configuration, a PAC file, or a name a line"
+            .to_owned()),
+        n if n > MOST => Err(format!("{n} entries, and {MOST} are read at most")),
+        _ => Ok(list),
+    }
+}
+
+fn kind(text: &str) -> Kind {
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let squid = |line: &str| ["acl ", "http_access ", "include "].iter().any(|word| line.starts_with(word));
+    if text.contains("FindProxyForURL") {
+        Kind::Pac
+    } else if lines().any(squid) {
+        Kind::Squid
+    } else if lines().any(|line| line.contains(['/', '^'])) {
+        Kind::Edl
+    } else {
+        Kind::Domains
+    }
+}
+
+fn name(text: &str) -> Option<String> {
+    let name = text.trim_end_matches('.').to_ascii_lowercase();
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'*');
+    let fine = name.contains('.') && name.len() <= 253 && name.bytes().all(fits);
+    (fine && !name.starts_with('.') && !name.contains("..")).then_some(name)
+}
+
+fn lines(text: &str, kind: Kind, list: &mut List) {
+    for line in text.lines() {
+        let entry = line.split(['#', ';']).next().unwrap_or_default().trim();
+        let entry = entry.split_whitespace().next().unwrap_or_default();
+        if entry.is_empty() || entry.parse::<IpAddr>().is_ok() || entry.parse::<IpNet>().is_ok() {
+            continue;
+        }
+        let rest = entry.split_once("://").map_or(entry, |(_, rest)| rest);
+        let shape = if kind == Kind::Edl { tokens(rest) } else { domain(rest) };
+        add(list, entry, shape, false);
+    }
+}
+
+fn add(list: &mut List, text: &str, shape: Option<Shape>, deny: bool) {
+    match shape {
+        Some(shape) => list.entries.push(Foreign { text: text.to_owned(), shape, deny }),
+        None => list.remarks.push(format!("{:?} can't be read, and is left out", shown(text))),
+    }
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+/// A line of a plain list.
+fn domain(text: &str) -> Option<Shape> {
+    if let Some(below) = text.strip_prefix("*.") {
+        return match name(below)? {
+            below if below.contains('*') => Some(Shape::Glob(format!("*.{below}"))),
+            below => Some(Shape::Below(below)),
+        };
+    }
+    if let Some(from) = text.strip_prefix('.') {
+        return name(from).filter(|from| !from.contains('*')).map(Shape::From);
+    }
+    match name(text)? {
+        glob if glob.contains('*') => Some(Shape::Glob(glob)),
+        host => Some(Shape::Host(host)),
+    }
+}
+
+/// A line for Palo Alto: tokens between dots, ended by a slash.
+fn tokens(text: &str) -> Option<Shape> {
+    let (host, open) = match text.split_once('/') {
+        Some((host, _)) => (host, false),
+        None => (text, true),
+    };
+    let host = host.split(':').next().unwrap_or(host);
+    let plain = host.replace('^', "a");
+    name(&plain)?;
+    let tokens = host.trim_end_matches('.').to_ascii_lowercase().split('.').map(str::to_owned).collect();
+    Some(Shape::Tokens { tokens, open })
+}
+
+/// The names in a PAC file, by the function that they are given to.
+fn pac(text: &str, list: &mut List) {
+    let mut rest = text;
+    while let Some(at) = rest.find(['"', '\'']) {
+        let quote = if rest[at..].starts_with('"') { '"' } else { '\'' };
+        let before = &rest[..at];
+        let inside = &rest[at + 1..];
+        let Some(end) = inside.find([quote, '\n']) else { break };
+        let literal = &inside[..end];
+        rest = &inside[end + 1..];
+        let call = before.rsplit([';', '{', '}', '|', '&', '\n']).next().unwrap_or_default();
+        let lower = literal.to_ascii_lowercase();
+        let shape = if call.contains("dnsDomainIs") {
+            let bare = lower.trim_start_matches('.');
+            name(bare).map(|_| Shape::Suffix(lower.clone()))
+        } else if lower.contains('*') {
+            name(lower.trim_start_matches('*').trim_start_matches('.')).map(|_| Shape::Glob(lower.clone()))
+        } else if let Some(bare) = lower.strip_prefix('.') {
+            name(bare).map(Shape::Below)
+        } else {
+            name(&lower).map(Shape::Host)
+        };
+        // Most texts in a program are no hosts; results and addresses aren't, either.
+        if let Some(shape) = shape.filter(|_| literal.parse::<IpAddr>().is_err()) {
+            list.entries.push(Foreign { text: literal.to_owned(), shape, deny: false });
+        }
+    }
+}
+
+/// Of one acl: its name and its entries.
+type Acls = Vec<(String, Vec<(String, Option<Shape>)>)>;
+
+fn squid(text: &str, open: Open<'_>, list: &mut List) {
+    let mut acls: Acls = Vec::new();
+    let mut access: Vec<(bool, Vec<String>)> = Vec::new();
+    directives(text, open, 0, &mut acls, &mut access, &mut list.remarks);
+    if access.is_empty() {
+        for (text, shape) in acls.iter().flat_map(|(_, all)| all) {
+            add(list, text, shape.clone(), false);
+        }
+        return;
+    }
+    // The first line that fits decides; so what an allow line lists is denied where an earlier line does.
+    let mut denied: Vec<(String, Option<Shape>)> = Vec::new();
+    for (allow, names) in access {
+        let is_domain = |name: &str| acls.iter().any(|(known, _)| known == name);
+        if allow {
+            for name in names.iter().filter(|name| is_domain(name)) {
+                for (text, shape) in entries_of(&acls, name) {
+                    add(list, text, shape.clone(), false);
+                }
+            }
+            for name in names.iter().filter_map(|name| name.strip_prefix('!')) {
+                denied.extend(entries_of(&acls, name).cloned());
+            }
+            let others = ["all", "CONNECT", "localnet", "localhost"];
+            if names.iter().all(|name| others.contains(&name.as_str()))
+                && !names.iter().any(|n| n == "localhost")
+            {
+                list.entries.push(Foreign {
+                    text: format!("http_access allow {}", names.join(" ")),
+                    shape: Shape::Everything,
+                    deny: false,
+                });
+            }
+        } else if names.iter().all(|name| is_domain(name) || name == "CONNECT" || name == "all") {
+            let mut domains = names.iter().filter(|name| is_domain(name)).peekable();
+            if domains.peek().is_none() {
+                break;
+            }
+            for name in domains {
+                denied.extend(entries_of(&acls, name).cloned());
+            }
+        }
+    }
+    for (text, shape) in denied {
+        add(list, &text, shape, true);
+    }
+}
+
+/// The entries of all acls of that name.
+fn entries_of<'a>(acls: &'a Acls, wanted: &str) -> impl Iterator<Item = &'a (String, Option<Shape>)> {
+    acls.iter().filter(move |(name, _)| name == wanted).flat_map(|(_, all)| all)
+}
+
+fn directives(
+    text: &str,
+    open: Open<'_>,
+    depth: usize,
+    acls: &mut Acls,
+    access: &mut Vec<(bool, Vec<String>)>,
+    remarks: &mut Vec<String>,
+) {
+    let joined = text.replace("\\\n", " ");
+    for line in joined.lines() {
+        let line = line.split(" #").next().unwrap_or_default().trim();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match &words[..] {
+            ["include", file] if depth < DEEPEST => match open(file.trim_matches('"')) {
+                Ok(text) => directives(&text, open, depth + 1, acls, access, remarks),
+                Err(why) => remarks.push(format!("include {}: {why}", shown(file))),
+            },
+            ["include", file] => remarks.push(format!("include {}: files include one another", shown(file))),
+            ["acl", name, kind @ ("dstdomain" | "dstdom_regex"), rest @ ..] => {
+                let mut entries = Vec::new();
+                let mut folded = false;
+                for word in rest {
+                    match (*word).strip_prefix('"') {
+                        _ if word.starts_with('-') => folded |= *word == "-i",
+                        Some(file) => match open(file.trim_matches('"')) {
+                            Ok(text) => entries.extend(
+                                text.lines()
+                                    .map(|line| line.split('#').next().unwrap_or_default().trim())
+                                    .filter(|line| !line.is_empty())
+                                    .map(|line| (line.to_owned(), shape(kind, line, folded))),
+                            ),
+                            Err(why) => remarks.push(format!("acl {}: {}: {why}", shown(name), shown(file))),
+                        },
+                        None => entries.push(((*word).to_owned(), shape(kind, word, folded))),
+                    }
+                }
+                acls.push(((*name).to_owned(), entries));
+            }
+            // Of these only what they are made of counts.
+            ["acl", name, "any-of" | "all-of", rest @ ..] => {
+                let within: Vec<_> = rest
+                    .iter()
+                    .filter(|part| !part.starts_with('!'))
+                    .flat_map(|part| acls.iter().filter(move |(known, _)| known == part))
+                    .flat_map(|(_, all)| all.clone())
+                    .collect();
+                acls.push(((*name).to_owned(), within));
+            }
+            ["http_access", verb @ ("allow" | "deny"), names @ ..] => {
+                access.push((*verb == "allow", names.iter().map(|name| (*name).to_owned()).collect()));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn shape(kind: &str, text: &str, folded: bool) -> Option<Shape> {
+    if kind == "dstdomain" {
+        return match text.strip_prefix('.') {
+            Some(from) => name(from).map(Shape::From),
+            None => name(text).map(Shape::Host),
+        };
+    }
+    // Hosts are ASCII; a bound keeps an expression from taking the memory.
+    let regex = RegexBuilder::new(text).unicode(false).case_insensitive(folded).size_limit(1 << 20).build();
+    regex.ok().map(Shape::Regex)
+}
+
+impl Shape {
+    /// Whether it stands for the host, which is in lower case.
+    pub(super) fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Host(name) => host == name,
+            Self::From(name) => host == name || below(host, name),
+            Self::Below(name) => below(host, name),
+            Self::Suffix(suffix) => host.ends_with(suffix.as_str()),
+            Self::Glob(glob) => crossing(glob.as_bytes(), host.as_bytes()),
+            Self::Tokens { tokens, open } => fits(tokens, &host.split('.').collect::<Vec<_>>(), *open),
+            Self::Regex(regex) => regex.is_match(host.as_bytes()),
+            Self::Everything => true,
+        }
+    }
+
+    /// Hosts that it stands for.
+    pub(super) fn samples(&self) -> Vec<String> {
+        let under = |name: &str| ["other", "a.other"].map(|label| format!("{label}.{name}")).to_vec();
+        match self {
+            Self::Host(name) => vec![name.clone()],
+            Self::From(name) => std::iter::once(name.clone()).chain(under(name)).collect(),
+            Self::Below(name) => under(name),
+            Self::Suffix(suffix) => match suffix.strip_prefix('.') {
+                Some(name) => under(name),
+                None => vec![suffix.clone(), format!("other{suffix}"), format!("other.{suffix}")],
+            },
+            Self::Glob(glob) => {
+                ["other", "other.example", "a"].iter().map(|fill| glob.replace('*', fill)).collect()
+            }
+            Self::Tokens { tokens, open } => {
+                let host = tokens.join(".").replace(['*', '^'], "other");
+                let mut all = vec![host.clone()];
+                if *open {
+                    all.push(format!("{host}.evil.example"));
+                }
+                all
+            }
+            Self::Regex(_) => Vec::new(),
+            Self::Everything => vec!["other.example".to_owned()],
+        }
+    }
+}
+
+fn below(host: &str, name: &str) -> bool {
+    host.strip_suffix(name).is_some_and(|front| front.len() > 1 && front.ends_with('.'))
+}
+
+/// A star crosses dots, as in `shExpMatch`: greedy, with one step back to the last star.
+fn crossing(glob: &[u8], host: &[u8]) -> bool {
+    let (mut g, mut h) = (0, 0);
+    let mut retry = None;
+    while h < host.len() {
+        match glob.get(g) {
+            Some(b'*') => {
+                g += 1;
+                retry = Some((g, h));
+            }
+            Some(c) if *c == host[h] => {
+                g += 1;
+                h += 1;
+            }
+            _ => match retry {
+                Some((after, from)) => {
+                    g = after;
+                    h = from + 1;
+                    retry = Some((after, h));
+                }
+                None => return false,
+            },
+        }
+    }
+    glob[g..].iter().all(|c| *c == b'*')
+}
+
+/// `*` stands for one or more labels, `^` for one. Keeps to how many labels the tokens so far can have
+/// taken, so that many stars cost no more than few.
+fn fits(tokens: &[String], labels: &[&str], open: bool) -> bool {
+    let mut taken = vec![false; labels.len() + 1];
+    taken[0] = true;
+    for token in tokens {
+        let mut next = vec![false; labels.len() + 1];
+        for (at, label) in labels.iter().enumerate() {
+            next[at + 1] = match token.as_str() {
+                "*" => taken[at] || next[at],
+                "^" => taken[at],
+                token => taken[at] && token == *label,
+            };
+        }
+        taken = next;
+    }
+    if open { taken.contains(&true) } else { taken[labels.len()] }
+}
