@@ -27,6 +27,7 @@ pub mod policy;
 pub mod proxy;
 pub mod ranges;
 pub(crate) mod serve;
+pub(crate) mod simulate;
 pub mod target;
 pub mod tls;
 pub mod tunnel;

@@ -23,6 +23,7 @@ mod redact;
 mod running;
 mod seen;
 mod serve;
+mod simulate;
 mod status;
 mod table;
 mod ticket_key;
@@ -93,6 +94,7 @@ enum Command {
     Firewall(firewall::Args),
     Origins(origins::Args),
     Audit(audit::Args),
+    Simulate(simulate::Args),
     TicketKey(ticket_key::Args),
     Version(version::Args),
 }
@@ -145,6 +147,7 @@ impl Command {
             Self::Firewall(args) => args.run(sources),
             Self::Origins(args) => args.run(sources),
             Self::Audit(args) => args.run(sources),
+            Self::Simulate(args) => args.run(sources),
             Self::TicketKey(args) => args.run(),
             Self::Version(args) => args.run(),
         }

@@ -1,0 +1,115 @@
+//! `ccpgate simulate`.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::out::{say, tell};
+use super::{Failure, load};
+use crate::catalogue::{self, Choice};
+use crate::config::Sources;
+use crate::simulate::Region;
+use crate::simulate::faults::Rated;
+
+/// What the simulated attachments lie in.
+const BUCKET: &str = "simulated";
+
+/// Run a Connect region on loopback, and print the configuration that reaches it. Ends with Ctrl-C.
+///
+/// A line NAME=RATE on standard input changes a fault while it runs.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The region to be; default: the first of connect.regions.
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
+    /// The alias of its instance.
+    #[arg(long, value_name = "ALIAS", default_value = "acme")]
+    instance: String,
+    /// A fault and the share of calls that it hits, as in ws_cut=0.05; may be given again.
+    #[arg(long, value_name = "NAME=RATE")]
+    fault: Vec<Rated>,
+    /// With another seed the faults fall on other calls.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    seed: u64,
+    /// Where ca.pem is written; default: a folder of its own, which goes with the process.
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+}
+
+impl Args {
+    pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
+        let (loaded, _) = load::plan(sources)?;
+        let choice = self.choice(&loaded.config.connect)?;
+        let temporary = tempfile::Builder::new().prefix("ccpgate-simulate-").tempdir().map_err(cannot)?;
+        let folder = self.folder.as_deref().unwrap_or(temporary.path());
+        Runtime::new().map_err(cannot)?.block_on(self.simulate(&choice, folder))
+    }
+
+    /// The part of the list that the region stands for.
+    fn choice(&self, connect: &Choice) -> Result<Choice, Failure> {
+        let wrong = |key: &str, why: String| Failure::Usage(format!("--{key}: {why}"));
+        let code = match &self.region {
+            Some(code) => catalogue::region(code).map_err(|why| wrong("region", why))?,
+            // A list of all regions begins with a star.
+            None => {
+                connect.regions.iter().find(|code| *code != "*").cloned().unwrap_or("us-east-1".to_owned())
+            }
+        };
+        let alias = catalogue::alias(&self.instance).map_err(|why| wrong("instance", why))?;
+        Ok(Choice {
+            regions: vec![code],
+            instances: vec![alias],
+            attachment_buckets: vec![BUCKET.to_owned()],
+            ..connect.clone()
+        })
+    }
+
+    async fn simulate(&self, choice: &Choice, folder: &Path) -> Result<(), Failure> {
+        let region = Region::start(&choice.regions[0], self.seed).await.map_err(cannot)?;
+        self.fault.iter().for_each(|rated| region.faults().set(*rated));
+        let ca = folder.join("ca.pem");
+        fs::write(&ca, region.authority())
+            .map_err(|error| Failure::Usage(format!("{}: can't be written: {error}", ca.display())))?;
+        let rules = catalogue::resolve(choice).rules;
+        let configuration =
+            region.configuration(choice, &rules).map_err(|error| cannot(io::Error::other(error)))?;
+        say(&format!(
+            "# A simulated Connect region. It lives until this process ends.\n# ca: {}\n# url: {}\n\n{configuration}",
+            ca.display(),
+            region.url("call"),
+        ))?;
+        let (mut interrupt, mut terminate) = (
+            signal(SignalKind::interrupt()).map_err(cannot)?,
+            signal(SignalKind::terminate()).map_err(cannot)?,
+        );
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            () = change(&region) => {}
+        }
+        Ok(())
+    }
+}
+
+fn cannot(error: io::Error) -> Failure {
+    Failure::Usage(format!("can't simulate a region: {error}"))
+}
+
+/// Follows what is written on standard input; never ends.
+async fn change(region: &Region) {
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        match line.parse::<Rated>() {
+            Ok(rated) => {
+                region.faults().set(rated);
+                tell(format_args!("fault {rated}"));
+            }
+            Err(_) if line.trim().is_empty() => {}
+            Err(why) => tell(why),
+        }
+    }
+    std::future::pending().await
+}
