@@ -77,7 +77,8 @@ impl Args {
         let configuration =
             region.configuration(choice, &rules).map_err(|error| cannot(io::Error::other(error)))?;
         say(&format!(
-            "# A simulated Connect region. It lives until this process ends.\n# ca: {}\n# url: {}\n\n{configuration}",
+            "# A simulated Connect region. It lives until this process ends.\n# ca: {}\n# url: {}\n\n{configuration}\n\
+             # Ready. A line NAME=RATE on standard input changes a fault.",
             ca.display(),
             region.url("call"),
         ))?;

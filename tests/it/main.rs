@@ -46,6 +46,7 @@ mod resumption;
 mod running;
 mod secrets;
 mod support;
+mod simulate;
 mod symptoms;
 mod systemd;
 mod targets;

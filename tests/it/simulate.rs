@@ -1,0 +1,150 @@
+//! `ccpgate simulate`: a Connect region on loopback, seen as `check` sees a network.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::command::{ccpgate, clean};
+
+/// A region that runs, with the configuration that it printed.
+struct Region {
+    child: Child,
+    folder: tempfile::TempDir,
+    ca: PathBuf,
+    url: String,
+}
+
+impl Region {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ccpgate"));
+        clean(&mut command);
+        let folder = tempfile::tempdir().unwrap();
+        command.arg("simulate").args(arguments).current_dir(folder.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut printed = String::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            if line.starts_with("# Ready") {
+                break;
+            }
+            printed += &line;
+            printed.push('\n');
+        }
+        let after = |key: &str| {
+            let found = printed.lines().find_map(|line| line.strip_prefix(key));
+            found.unwrap_or_else(|| panic!("no {key} in:\n{printed}")).to_owned()
+        };
+        let (ca, url) = (after("# ca: ").into(), after("# url: "));
+        std::fs::write(folder.path().join("region.toml"), &printed).unwrap();
+        Self { child, folder, ca, url }
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.folder.path().join("region.toml")
+    }
+
+    /// What `check` says of it.
+    fn check(&self, more: &[&str]) -> Value {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ccpgate"));
+        clean(&mut command);
+        command.arg("check").arg("--json").arg("-c").arg(self.configuration());
+        command.arg("--ca").arg(&self.ca).args(["--ws-url", &self.url]).args(more);
+        let ran = command.output().unwrap();
+        serde_json::from_slice(&ran.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&ran.stderr)))
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn cause(report: &Value) -> Option<&str> {
+    report["cause"].as_str()
+}
+
+#[test]
+fn a_region_without_faults_passes_a_check() {
+    let region = Region::start(&["--region", "eu-west-2", "--instance", "globex"]);
+    let report = region.check(&[]);
+    assert_eq!((report["verdict"].as_str(), cause(&report)), (Some("ok"), None), "{report:#}");
+    let tested = |category: &str| {
+        let endpoints = report["endpoints"].as_array().unwrap();
+        endpoints.iter().filter(|e| e["category"] == category && e["status"] == "ok").count()
+    };
+    for category in ["login", "signalling", "static", "chat", "attachments", "media"] {
+        assert!(tested(category) > 0, "{category}: {report:#}");
+    }
+    assert!(region.url.contains("eu-west-2"), "{}", region.url);
+}
+
+#[test]
+fn each_fault_is_named_by_a_check() {
+    let faults = [
+        ("dns_nxdomain", "dns_nxdomain"),
+        ("dns_timeout", "dns_timeout"),
+        ("tcp_refused", "tcp_refused"),
+        ("tcp_reset", "tcp_reset"),
+        ("tcp_timeout", "tcp_timeout"),
+        ("tls_intercepted", "tls_intercepted"),
+        ("ws_refused", "ws_refused"),
+        ("ws_hung", "ws_hung"),
+        ("ws_cut", "ws_cut"),
+        ("udp_blocked", "udp_blocked"),
+    ];
+    // Most of the time is waited for.
+    std::thread::scope(|scope| {
+        let run = |fault: &'static str| {
+            scope.spawn(move || Region::start(&["--fault", &format!("{fault}=100%")]).check(&[]))
+        };
+        let running: Vec<_> = faults.iter().map(|(fault, cause)| (fault, cause, run(fault))).collect();
+        for (fault, expected, report) in running {
+            let report = report.join().unwrap();
+            assert_eq!(cause(&report), Some(*expected), "{fault}: {report:#}");
+        }
+    });
+}
+
+#[test]
+fn a_fault_comes_and_goes_while_the_region_runs() {
+    let mut region = Region::start(&[]);
+    let mut input = region.child.stdin.take().unwrap();
+    assert_eq!(cause(&region.check(&["--category", "signalling"])), None);
+    // What is no fault changes nothing, and ends nothing.
+    input.write_all(b"fire=1\nws_refused=1\n").unwrap();
+    let refused = || cause(&region.check(&["--category", "signalling"])) == Some("ws_refused");
+    assert!((0..50).any(|_| refused()), "the fault never came");
+    input.write_all(b"ws_refused=0\n").unwrap();
+    assert!((0..50).any(|_| !refused()), "the fault never went");
+}
+
+#[test]
+fn what_it_wrote_goes_with_it() {
+    let mut region = Region::start(&[]);
+    let ca = region.ca.clone();
+    assert!(std::fs::read_to_string(&ca).unwrap().contains("BEGIN CERTIFICATE"));
+    kill_process(Pid::from_child(&region.child), Signal::TERM).unwrap();
+    assert!(region.child.wait().unwrap().success());
+    assert!(!ca.exists() && !ca.parent().is_some_and(Path::exists));
+}
+
+#[test]
+fn wrong_words_are_told_with_what_would_be_right() {
+    for (arguments, word) in [
+        (["--fault", "ws_cutt=1"], "did you mean \"ws_cut\"?"),
+        (["--fault", "ws_cut=2"], "from 0 to 1"),
+        (["--region", "mars-1"], "mars-1"),
+        (["--instance", "a.b"], "a.b"),
+        (["--folder", "/nowhere/at/all"], "/nowhere/at/all"),
+    ] {
+        let ran = ccpgate(None, &[&["simulate"], &arguments[..]].concat()).expect(2);
+        assert!(ran.stderr.contains(word), "{arguments:?}: {}", ran.stderr);
+    }
+}
