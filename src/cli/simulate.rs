@@ -50,15 +50,16 @@ impl Args {
 
     /// The part of the list that the region stands for.
     fn choice(&self, connect: &Choice) -> Result<Choice, Failure> {
-        let wrong = |key: &str, why: String| Failure::Usage(format!("--{key}: {why}"));
+        let wrong = |given: String, why: String| Failure::Usage(format!("--{given}: {why}"));
         let code = match &self.region {
-            Some(code) => catalogue::region(code).map_err(|why| wrong("region", why))?,
+            Some(code) => catalogue::region(code).map_err(|why| wrong(format!("region {code}"), why))?,
             // A list of all regions begins with a star.
             None => {
                 connect.regions.iter().find(|code| *code != "*").cloned().unwrap_or("us-east-1".to_owned())
             }
         };
-        let alias = catalogue::alias(&self.instance).map_err(|why| wrong("instance", why))?;
+        let alias = catalogue::alias(&self.instance)
+            .map_err(|why| wrong(format!("instance {}", self.instance), why))?;
         Ok(Choice {
             regions: vec![code],
             instances: vec![alias],

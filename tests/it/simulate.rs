@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::command::{ccpgate, clean};
+use crate::support::{ccpgate, clean};
 
 /// A region that runs, with the configuration that it printed.
 struct Region {
