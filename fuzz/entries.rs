@@ -39,6 +39,7 @@ pub(crate) const ALL: &[(&str, Entry)] = &[
     ("dns_answer", dns_answer),
     ("agent_log", agent_log),
     ("stun_answer", stun_answer),
+    ("pac_file", pac_file),
     ("ip_ranges", ip_ranges),
     ("bundle", bundle),
     ("foreign_list", foreign_list),
@@ -316,6 +317,20 @@ pub(crate) fn foreign_list(data: &[u8]) {
         assert!(lists[0].1.kind != foreign::Kind::Squid || audit.missing.is_empty());
     }
     assert!(!audit.to_string().is_empty());
+}
+
+/// Whatever stands before the functions of our own PAC file: it is refused, or answers for every host, and
+/// the same when the ends of its lines have been changed on the way.
+pub(crate) fn pac_file(data: &[u8]) {
+    let empty = pac::render(&Policy::new(Vec::new(), Vec::new()), &pac::Answers::default());
+    let (_, functions) = empty.split_once("var DIRECT_PLAIN = false;\n").expect("the last table");
+    let file = format!("{}{functions}", String::from_utf8_lossy(data).replace("\r\n", "\n"));
+    let Some(own) = pac::own::Own::recognise(&file) else { return };
+    let changed = pac::own::Own::recognise(&file.replace('\n', "\r\n")).expect("the same file");
+    for name in ["a.example.com", "shard12-a.example.net", "localhost", "192.0.2.9", "[2001:db8::9]"] {
+        let host = Host::parse(name.as_bytes()).expect("a host");
+        assert_eq!(own.answer(&host), changed.answer(&host));
+    }
 }
 
 /// None when the machine has no room for it, which is not the parser's fault.

@@ -175,7 +175,7 @@ impl Pattern {
 
     /// Whether the host is one that the pattern stands for. Does not allocate.
     #[must_use]
-    pub(crate) fn matches(&self, host: &Host) -> bool {
+    pub fn matches(&self, host: &Host) -> bool {
         let name = match (&self.exact, host) {
             (Some(exact), host) => return exact == host,
             (None, Host::Ip(_)) => return false,
