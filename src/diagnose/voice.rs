@@ -1,5 +1,7 @@
 //! The voice path: every media endpoint asked over UDP, all side by side, and judged together.
 
+use std::net::SocketAddr;
+
 use futures_util::future::{join, join_all};
 use futures_util::stream::{self, StreamExt};
 
@@ -91,7 +93,12 @@ async fn ask(
 
 async fn ask_control(egress: &Egress, own: &Own, control: Option<&Target>) -> Control {
     let Some(target) = control else { return Control::None };
-    let how = match egress.addresses(target, own, &mut Trace::default()).await {
+    let found = match (egress.addresses(target, own, &mut Trace::default()).await, &target.host) {
+        // An address that the administrator wrote may be anywhere.
+        (Err(_), Host::Ip(address)) => Ok(vec![SocketAddr::new(*address, target.port)]),
+        (found, _) => found,
+    };
+    let how = match found {
         Err(_) => "its name does not resolve to a public address".to_owned(),
         Ok(found) => {
             // A server has few addresses; one that answers is enough.
