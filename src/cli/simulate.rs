@@ -69,6 +69,11 @@ impl Args {
     }
 
     async fn simulate(&self, choice: &Choice, folder: &Path) -> Result<(), Failure> {
+        // Before anything is said: whoever hears that the region is ready may end it at once.
+        let (mut interrupt, mut terminate) = (
+            signal(SignalKind::interrupt()).map_err(cannot)?,
+            signal(SignalKind::terminate()).map_err(cannot)?,
+        );
         let region = Region::start(&choice.regions[0], self.seed).await.map_err(cannot)?;
         self.fault.iter().for_each(|rated| region.faults().set(*rated));
         let ca = folder.join("ca.pem");
@@ -83,10 +88,6 @@ impl Args {
             ca.display(),
             region.url("call"),
         ))?;
-        let (mut interrupt, mut terminate) = (
-            signal(SignalKind::interrupt()).map_err(cannot)?,
-            signal(SignalKind::terminate()).map_err(cannot)?,
-        );
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}

@@ -54,8 +54,8 @@ impl Region {
     /// When sockets or keys can't be had.
     pub(crate) async fn start(code: &str, seed: u64) -> io::Result<Self> {
         let faults = Arc::new(Faults::new(seed));
-        let authority = Arc::new(Authority::new("ccpgate simulated region CA")?);
-        let interceptor = Arc::new(Authority::new("ccpgate simulated interception CA")?);
+        let authority = Arc::new(Authority::new("Simulated region")?);
+        let interceptor = Arc::new(Authority::new("Simulated interception")?);
         let (web_socket, signalling_socket) = (listener().await?, listener().await?);
         let (media_socket, dns_socket) = (
             UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?,

@@ -114,15 +114,12 @@ fn each_fault_is_named_by_a_check() {
 
 #[test]
 fn a_fault_comes_and_goes_while_the_region_runs() {
-    let mut region = Region::start(&[]);
-    let mut input = region.child.stdin.take().unwrap();
-    assert_eq!(cause(&region.check(&["--category", "signalling"])), None);
+    let mut region = Region::start(&["--fault", "ws_refused=1"]);
+    let refused = |region: &Region| cause(&region.check(&["--category", "signalling"])) == Some("ws_refused");
+    assert!(refused(&region));
     // What is no fault changes nothing, and ends nothing.
-    input.write_all(b"fire=1\nws_refused=1\n").unwrap();
-    let refused = || cause(&region.check(&["--category", "signalling"])) == Some("ws_refused");
-    assert!((0..50).any(|_| refused()), "the fault never came");
-    input.write_all(b"ws_refused=0\n").unwrap();
-    assert!((0..50).any(|_| !refused()), "the fault never went");
+    region.child.stdin.take().unwrap().write_all(b"fire=1\nws_refused=0\n").unwrap();
+    assert!((0..50).any(|_| !refused(&region)), "the fault never went");
 }
 
 #[test]
