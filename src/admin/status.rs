@@ -243,7 +243,7 @@ impl<'a> Status<'a> {
         Self {
             schema_version: SCHEMA_VERSION,
             state: report.state(),
-            summary: words::summary(report.state(), report.active, told),
+            summary: words::summary(report.state(), report.active, report.failing, told),
             findings: told.iter().map(Found::of).collect(),
             clients: Clients { active: report.active, failing: report.failing },
             error_ratio: BTreeMap::new(),

@@ -41,7 +41,7 @@ impl Trust {
     ///
     /// # Errors
     /// When `more` holds something that is no authority: which, and why.
-    pub(crate) fn load(more: &[CertificateDer<'static>]) -> Result<Self, String> {
+    fn load(more: &[CertificateDer<'static>]) -> Result<Self, String> {
         let provider = Arc::new(crypto::aws_lc_rs::default_provider());
         let mut public = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         let mut platform = platform();
@@ -56,6 +56,20 @@ impl Trust {
         };
         let public = verifier(public).map_err(|error| error.to_string())?;
         Ok(Self { public, platform: verifier(platform).ok(), provider })
+    }
+
+    /// The same with the authorities of a file, which are returned as well; `key` is what names the file.
+    ///
+    /// # Errors
+    /// With the key and the file.
+    pub(crate) fn with(
+        key: &str,
+        file: Option<&Path>,
+    ) -> Result<(Self, Vec<CertificateDer<'static>>), String> {
+        let Some(file) = file else { return Ok((Self::load(&[])?, Vec::new())) };
+        let more = authorities(file).map_err(|why| format!("{key}: {why}"))?;
+        let trust = Self::load(&more).map_err(|why| format!("{key}: {} {why}", file.display()))?;
+        Ok((trust, more))
     }
 
     /// What both sets say of a chain at a moment.
@@ -89,7 +103,7 @@ pub(crate) fn platform() -> RootCertStore {
 ///
 /// # Errors
 /// Why they can't be used, with the path.
-pub(crate) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let fault = |why: String| format!("{} {why}", path.display());
     let text = std::fs::read(path).map_err(|error| fault(format!("can't be read: {error}")))?;
     crate::tls::pem::certificates(&text).map_err(|error| fault(error.to_string()))

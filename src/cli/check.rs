@@ -15,7 +15,7 @@ use super::pac_source::PacSource;
 use super::via::Via;
 use super::{Failure, load};
 use crate::agent::route::Route;
-use crate::agent::tls::{self, Trust};
+use crate::agent::tls::Trust;
 use crate::config::{Config, Sources};
 use crate::diagnose::pac::Pac;
 use crate::diagnose::report::{Report, Status};
@@ -52,7 +52,7 @@ pub(super) struct Args {
     /// most.
     #[arg(long, value_name = "TIME", value_parser = hold, allow_hyphen_values = true)]
     hold: Option<Duration>,
-    /// An authority, PEM, that counts as public and as the machine's.
+    /// An authority, PEM, that counts as public and as the machine's; default: watch.ca.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     ca: Option<PathBuf>,
     /// The PAC file that browsers have, a URL or a file: does it send every listed host to the proxy?
@@ -95,13 +95,12 @@ impl Args {
         let via = via.map_err(|why| Failure::Usage(format!("--via: {why}")))?;
         let web_socket = self.ws_url.as_deref().map(WebSocketUrl::parse).transpose();
         let web_socket = web_socket.map_err(|why| Failure::Usage(format!("--ws-url: {why}")))?;
-        let ca = self.ca.as_deref().map(tls::authorities).transpose();
-        let ca = ca.map_err(|why| Failure::Usage(format!("--ca: {why}")))?.unwrap_or_default();
-        let named = |why: String| {
-            let file = self.ca.as_ref().map_or(String::new(), |file| file.display().to_string());
-            Failure::Usage(format!("--ca: {file} {why}"))
+        // As the running proxy's own rounds, where no flag says otherwise.
+        let (key, file) = match &self.ca {
+            Some(file) => ("--ca", Some(&**file)),
+            None => ("watch.ca", config.watch.ca.as_deref()),
         };
-        let trust = Trust::load(&ca).map_err(named)?;
+        let (trust, ca) = Trust::with(key, file).map_err(Failure::Usage)?;
         let proxy = via.as_ref().map(|via| via.proxy(&ca)).transpose();
         let proxy = proxy.map_err(|why| Failure::Usage(format!("--via: {why}")))?;
         let parent = plan::parent(config).map_err(Failure::Usage)?;

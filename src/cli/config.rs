@@ -2,6 +2,7 @@
 
 use super::out::{say, say_json, warn};
 use super::{Failure, credentials, load};
+use crate::agent::tls::Trust;
 use crate::config::{self, Config, Loaded, Sources};
 use crate::plan::{self, Plan};
 use crate::policy::Protocol;
@@ -78,21 +79,25 @@ fn summary(config: &Config, plan: &Plan) -> String {
     )
 }
 
+/// Reads the files of a section; every problem with them.
+type Read = fn(&Config) -> Result<(), Vec<String>>;
+
+/// The sections that name files.
+const FILES: [(&str, Read); 4] =
+    [("tls", tls_files), ("egress", parent_files), ("ranges", ranges_file), ("watch", watch_file)];
+
 /// Loads the configuration and reads the files that it names, and reports the problems of both at once.
 fn load_with_files(sources: &Sources) -> Result<Loaded, Failure> {
     let usage = |problems: Vec<String>| Failure::Usage(problems.join("\nccpgate: "));
     match config::load(sources) {
         Ok(loaded) => {
-            let files =
-                [tls_files(&loaded.config), parent_files(&loaded.config), ranges_file(&loaded.config)];
-            let problems: Vec<String> = files.into_iter().filter_map(Result::err).flatten().collect();
+            let problems: Vec<String> =
+                FILES.iter().filter_map(|(_, files)| files(&loaded.config).err()).flatten().collect();
             if problems.is_empty() { Ok(loaded) } else { Err(usage(problems)) }
         }
         Err(errors) => {
             let mut problems = vec![errors.to_string()];
-            for (section, files) in
-                [("tls", tls_files as fn(&Config) -> _), ("egress", parent_files), ("ranges", ranges_file)]
-            {
+            for (section, files) in FILES {
                 let rest = errors.rest_if_sound(section);
                 problems.extend(rest.and_then(|config| files(config).err()).into_iter().flatten());
             }
@@ -123,6 +128,11 @@ fn tls_files(config: &Config) -> Result<(), Vec<String>> {
 fn ranges_file(config: &Config) -> Result<(), Vec<String>> {
     let Some(file) = &config.ranges.file else { return Ok(()) };
     keep::load(file).map(drop).map_err(|why| vec![format!("ranges.file: {why}")])
+}
+
+/// Reads the authority that the watch would count as public.
+fn watch_file(config: &Config) -> Result<(), Vec<String>> {
+    Trust::with("watch.ca", config.watch.ca.as_deref()).map(drop).map_err(|why| vec![why])
 }
 
 /// Reads what the parent proxy needs, for the same reason.

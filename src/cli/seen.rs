@@ -222,8 +222,12 @@ pub(super) fn status(all: &Value) -> String {
         if !category.is_empty() {
             let _ = write!(text, " in {category}");
         }
-        if let [Some(failing), Some(active)] = clients {
-            let _ = write!(text, ", {failing} of {active} clients");
+        match clients {
+            [Some(0), _] => text.push_str(", seen by the watch"),
+            [Some(failing), Some(active)] => {
+                let _ = write!(text, ", {failing} of {active} clients");
+            }
+            _ => {}
         }
         if let Ok(since) = word(&finding["since"]).parse() {
             let _ = write!(text, ", since {}", clock(since));
@@ -256,6 +260,7 @@ impl Tunnels {
         join::Desk {
             tunnels: self.live.iter().chain(&self.ended).map(|tunnel| tunnel.joined(now)).collect(),
             complete_since: if complete { self.complete_since } else { oldest.or(Some(now)) },
+            now: Some(now),
         }
     }
 }

@@ -45,7 +45,11 @@ impl Args {
         let choice = self.choice(&loaded.config.connect)?;
         let temporary = tempfile::Builder::new().prefix("ccpgate-simulate-").tempdir().map_err(cannot)?;
         let folder = self.folder.as_deref().unwrap_or(temporary.path());
-        Runtime::new().map_err(cannot)?.block_on(self.simulate(&choice, folder))
+        let runtime = Runtime::new().map_err(cannot)?;
+        let ended = runtime.block_on(self.simulate(&choice, folder));
+        // A read of standard input, which nothing ends, must not hold the end back.
+        runtime.shutdown_background();
+        ended
     }
 
     /// The part of the list that the region stands for.

@@ -105,7 +105,11 @@ fn among(seen: &Seen, lossy: bool) -> Meaning {
         address: silent.first().or(answering.first()).map(|probed| probed.address),
         addresses: seen.asked(),
         round_trip: trips.get(trips.len() / 2).copied(),
-        loss: (sent > 0).then(|| f64::from(lost) / f64::from(sent)),
+        // Nothing is asked for loss where nothing answered before: all of it was lost.
+        loss: match sent {
+            0 => (answered.is_none() && !silent.is_empty()).then_some(1.0),
+            _ => Some(f64::from(lost) / f64::from(sent)),
+        },
         detail: parts.join("; "),
     }
 }
@@ -135,7 +139,7 @@ fn blocked(seen: &Seen, control: &Control, all: usize) -> Meaning {
         address: silent.first().map(|probed| probed.address),
         addresses: seen.asked(),
         round_trip: None,
-        loss: None,
+        loss: (cause == Cause::UdpBlocked && !silent.is_empty()).then_some(1.0),
         detail: parts.join("; "),
     }
 }
@@ -223,6 +227,16 @@ mod tests {
 
     fn causes(judged: &[Meaning]) -> Vec<Option<(Cause, Severity)>> {
         judged.iter().map(|judged| judged.cause).collect()
+    }
+
+    #[test]
+    fn where_nothing_answers_all_is_lost() {
+        let judged = judge(&[seen(&[probed(A, false)]), seen(&[probed(B, true)])], &Control::None);
+        assert_eq!(judged.iter().map(|judged| judged.loss).collect::<Vec<_>>(), [Some(1.0), Some(0.0)]);
+        let judged = judge(&[seen(&[probed(A, false)])], &Control::None);
+        assert_eq!(judged[0].loss, Some(1.0));
+        let unsent = Probed { refusal: Some(Refusal::NoSocket), ..probed(A, false) };
+        assert_eq!(judge(&[seen(&[unsent])], &Control::None)[0].loss, None, "nothing was sent");
     }
 
     #[test]

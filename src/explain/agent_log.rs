@@ -125,6 +125,10 @@ pub fn report(mut entries: Vec<Entry>, desk: Option<&Desk>) -> Report {
     Report { schema_version: 1, entries: entries.len(), skew_ms, clock: skew_ms.and_then(clock), errors }
 }
 
+/// What is done where the proxy saw no tunnel of the desk.
+const UNSEEN: &str =
+    "look at the PAC file that the desk's browser has; `ccpgate denied` lists what this proxy refused";
+
 /// Lines that belong together; never empty.
 struct Episode<'a> {
     story: Story,
@@ -167,6 +171,8 @@ impl Episode<'_> {
             .filter(|_| row.network)
             .zip(corrected_time.or(entry.time))
             .and_then(|(desk, at)| join::join(at, &row.categories(), desk));
+        let unseen =
+            joined.as_ref().is_some_and(|joined| joined.side == Side::Proxy && joined.tunnels.is_empty());
         let (verdict, sentence, tunnels) = match joined {
             Some(joined) => {
                 // What the proxy doesn't know takes nothing from what the text itself proves.
@@ -185,7 +191,7 @@ impl Episode<'_> {
             verdict,
             sentence,
             decides: row.decides.as_deref(),
-            remedy: row.remedy(),
+            remedy: if unseen { UNSEEN } else { row.remedy() },
             tunnels,
         }
     }
@@ -205,10 +211,12 @@ fn clock(skew_ms: i64) -> Option<Clock> {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.errors.len() {
-            0 => write!(f, "no failure in {} entries", self.entries)?,
-            1 => write!(f, "1 failure in {} entries", self.entries)?,
-            many => write!(f, "{many} failures in {} entries", self.entries)?,
+            0 => f.write_str("no failure")?,
+            1 => f.write_str("1 failure")?,
+            many => write!(f, "{many} failures")?,
         }
+        let entries = if self.entries == 1 { "entry" } else { "entries" };
+        write!(f, " in {} {entries}", self.entries)?;
         match (self.skew_ms, &self.clock) {
             (None, _) => {
                 f.write_str("\nclock: the log has no snapshot.skew; times are the desk's own, uncorrected")?

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::{Finding, Lack, State, Subject};
 use crate::cause::{Cause, Owner};
+use crate::policy::Category;
 
 /// A finding as it is told, with times and changes in words.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,8 +81,8 @@ pub const fn who(owner: Owner) -> &'static str {
 
 /// All of it in one line; the findings in their order of importance.
 #[must_use]
-pub fn summary(state: State, active: usize, all: &[Told<'_>]) -> String {
-    let Some(first) = all.first() else { return well(active) };
+pub fn summary(state: State, active: usize, failing: usize, all: &[Told<'_>]) -> String {
+    let Some(first) = all.first() else { return well(active, failing) };
     let mut text = sentence(state, all, first);
     let others: Vec<String> = others(all, first);
     if !others.is_empty() {
@@ -90,11 +91,14 @@ pub fn summary(state: State, active: usize, all: &[Told<'_>]) -> String {
     text
 }
 
-fn well(active: usize) -> String {
-    match active {
-        0 => "All is well; no client was here in the last ten minutes.".to_owned(),
-        1 => "All is well: 1 active client, and nothing fails.".to_owned(),
-        _ => format!("All is well: {active} active clients, and nothing fails."),
+fn well(active: usize, failing: usize) -> String {
+    let clients = if active == 1 { "1 active client".to_owned() } else { format!("{active} active clients") };
+    match (active, failing) {
+        (0, _) => "All is well; no client was here in the last ten minutes.".to_owned(),
+        (_, 0) => format!("All is well: {clients}, and nothing fails."),
+        (_, some) => {
+            format!("All is well: {clients}; {some} of them failed at something, too few for a finding.")
+        }
     }
 }
 
@@ -102,7 +106,9 @@ fn sentence(state: State, all: &[Told<'_>], first: &Told<'_>) -> String {
     let finding = first.finding;
     let about = finding.key.cause.about();
     let mut text = String::new();
-    if state == State::Failed && !finding.clients.is_empty() {
+    let calls =
+        matches!(finding.key.category, Some(Category::Login | Category::Signalling | Category::Telecom));
+    if state == State::Failed && calls && !finding.clients.is_empty() {
         text.push_str("Calls fail: ");
     }
     let categories = categories(all, first);

@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use std::net::IpAddr;
 
 /// So many are known one by one.
-const EXACT: usize = 16;
+const EXACT: usize = 64;
 /// 2 to the power of [`BITS`].
 const REGISTERS: usize = 256;
 const BITS: u32 = 8;
@@ -39,7 +39,7 @@ impl Distinct {
         }
     }
 
-    /// Up to 16 exactly.
+    /// Up to 64 exactly.
     pub(super) fn count(&self) -> u64 {
         match self {
             Self::Few(known) => known.len() as u64,
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn few_are_counted_and_many_estimated() {
         let keys = RandomState::new();
-        for wanted in [0, 1, 2, 3, 16, 17, 100, 600, 1_000, 50_000] {
+        for wanted in [0, 1, 2, 3, 64, 65, 100, 600, 1_000, 50_000] {
             let mut distinct = Distinct::default();
             for _ in 0..2 {
                 for client in 0..wanted {
@@ -85,7 +85,7 @@ mod tests {
             }
             let got = distinct.count();
             match wanted {
-                0..=16 => assert_eq!(got, u64::from(wanted)),
+                0..=64 => assert_eq!(got, u64::from(wanted)),
                 // Five standard errors.
                 _ => {
                     let error = got.abs_diff(wanted.into()) as f64 / f64::from(wanted);

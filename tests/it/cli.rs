@@ -346,6 +346,12 @@ fn a_check_reads_what_the_tls_listener_would() {
 }
 
 #[test]
+fn a_check_reads_the_authority_of_the_watch() {
+    let said = ccpgate(Some("[watch]\nca = \"missing.pem\"\n"), &["config", "check"]).expect(2).stderr;
+    assert!(said.contains("watch.ca") && said.contains("missing.pem"), "{said}");
+}
+
+#[test]
 fn a_planned_command_is_told_from_a_typing_error() {
     let said = ccpgate(None, &["rehearse", "--calls", "200"]).expect(2).stderr;
     assert!(said.contains("`ccpgate rehearse` is planned"), "{said}");

@@ -44,6 +44,8 @@ pub struct Desk {
     pub tunnels: Vec<Tunnel>,
     /// Every tunnel that ended after this is there. None: all that ever were.
     pub complete_since: Option<Timestamp>,
+    /// By the proxy's clock, when it was asked. None: later than any failure.
+    pub now: Option<Timestamp>,
 }
 
 /// What the proxy's view adds.
@@ -60,6 +62,8 @@ pub struct Joined {
 const BEFORE: SignedDuration = SignedDuration::from_secs(60);
 /// Times that were corrected by the panel's own measurement still differ by up to this much.
 const SLACK: SignedDuration = SignedDuration::from_secs(2);
+/// A failure so much later than the proxy's own clock has a wrong time.
+const AHEAD: SignedDuration = SignedDuration::from_mins(5);
 /// A WebSocket of the panel has a heartbeat every 10 s, with an answer: a longer silence is a dead
 /// connection.
 const SILENT: SignedDuration = SignedDuration::from_secs(20);
@@ -88,10 +92,19 @@ pub fn join(at: Timestamp, categories: &[Category], desk: &Desk) -> Option<Joine
                 tunnels: Vec::new(),
             });
         }
+        if desk.now.is_some_and(|now| at > now + AHEAD) {
+            return Some(Joined {
+                side: Side::Unknown,
+                sentence: format!(
+                    "{when} lies in the future of the proxy's clock: the desk's clock is wrong"
+                ),
+                tunnels: Vec::new(),
+            });
+        }
         return Some(Joined {
             side: Side::Proxy,
             sentence: format!(
-                "no {main} tunnel of this desk existed at {when}: the browser went past the proxy; look at its PAC file"
+                "no {main} tunnel of this desk existed at {when}: the browser went past the proxy, or the proxy refused it"
             ),
             tunnels: Vec::new(),
         });
@@ -170,7 +183,7 @@ mod tests {
 
     #[track_caller]
     fn judged(tunnels: &[Tunnel]) -> (Side, String, String) {
-        let desk = Desk { tunnels: tunnels.to_vec(), complete_since: Some(time("08:00:00")) };
+        let desk = Desk { tunnels: tunnels.to_vec(), complete_since: Some(time("08:00:00")), now: None };
         let joined = join(time("09:03:11"), &WANTED, &desk).unwrap();
         (joined.side, joined.sentence, joined.tunnels.join(" "))
     }
@@ -243,11 +256,21 @@ mod tests {
 
     #[test]
     fn what_the_proxy_does_not_remember_proves_nothing() {
-        let desk = |since| Desk { tunnels: Vec::new(), complete_since: Some(time(since)) };
+        let desk = |since| Desk { complete_since: Some(time(since)), ..Desk::default() };
         let join = |since| join(time("09:03:11"), &WANTED, &desk(since)).unwrap();
         assert_eq!(join("09:02:11").side, Side::Proxy);
         let unknown = join("09:02:12");
         assert_eq!(unknown.side, Side::Unknown);
         assert!(unknown.sentence.contains("2026-11-27 09:02:12Z"), "{}", unknown.sentence);
+    }
+
+    #[test]
+    fn a_failure_in_the_future_proves_that_a_clock_is_wrong() {
+        let desk = |now| Desk { now: Some(time(now)), ..Desk::default() };
+        let side = |now| join(time("09:03:11"), &WANTED, &desk(now)).unwrap().side;
+        assert_eq!(
+            (side("09:03:12"), side("08:58:11"), side("08:58:10")),
+            (Side::Proxy, Side::Proxy, Side::Unknown)
+        );
     }
 }

@@ -72,6 +72,7 @@ fn shown(text: &str) -> String {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an entry of the log, an object")]
 struct Raw {
     #[serde(default)]
     time: Loose<Time>,
@@ -273,6 +274,7 @@ struct Milliseconds(Option<i64>);
 
 impl Take<'_> for Milliseconds {
     fn number(ms: f64) -> Self {
-        Self(Some(ms as i64))
+        // Thirty years: no clock is further off.
+        Self((ms.abs() < 1e12).then_some(ms as i64))
     }
 }

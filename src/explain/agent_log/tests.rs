@@ -146,7 +146,7 @@ fn the_tunnels_of_the_desk_decide() {
             outcome: "upstream_reset".into(),
         }),
     };
-    let desk = |tunnels| Desk { tunnels, complete_since: None };
+    let desk = |tunnels| Desk { tunnels, ..Desk::default() };
     let report = reported(&log, Some(&desk(vec![tunnel])));
     let error = &report.errors[0];
     assert_eq!((error.verdict, &error.tunnels[..]), (Side::Network, &["9dfe726f792d".to_owned()][..]));

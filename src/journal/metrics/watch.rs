@@ -52,11 +52,14 @@ impl WatchMetrics {
             let labels = [probe.category.as_str(), &probe.host, probe.protocol.into()];
             let reached = matches!(probe.standing, Standing::Ok | Standing::Degraded);
             self.success.with_label_values(&labels).set(f64::from(u8::from(reached)));
-            if let Some(took) = probe.took_ms {
-                self.duration.with_label_values(&labels).set(took as f64 / 1000.0);
+            // What this round has no value for must not go on showing the last one's.
+            match probe.took_ms {
+                Some(took) => self.duration.with_label_values(&labels).set(took as f64 / 1000.0),
+                None => drop(self.duration.remove_label_values(&labels)),
             }
-            if let Some(loss) = probe.loss {
-                self.loss.with_label_values(&[&probe.host]).set(loss);
+            match probe.loss {
+                Some(loss) => self.loss.with_label_values(&[&probe.host]).set(loss),
+                None => drop(self.loss.remove_label_values(&[&probe.host])),
             }
             now.insert(labels.map(str::to_owned));
         }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::agent::route::Route;
-use crate::agent::tls::{self, Trust};
+use crate::agent::tls::Trust;
 use crate::config::Config;
 use crate::diagnose::report::{Endpoint, Report, Status};
 use crate::diagnose::{self, Network, Options};
@@ -45,14 +45,9 @@ impl Settings {
     /// In words, with the key.
     pub(in crate::serve) fn load(config: &Config) -> Result<Self, String> {
         let watch = &config.watch;
-        let ca = watch.ca.as_deref().map(tls::authorities).transpose();
-        let ca = ca.map_err(|why| format!("watch.ca: {why}"))?.unwrap_or_default();
-        let trust = (!watch.every.is_zero()).then(|| Trust::load(&ca).map(Arc::new)).transpose();
-        let named = |why: String| {
-            let file = watch.ca.as_ref().map_or(String::new(), |file| file.display().to_string());
-            format!("watch.ca: {file} {why}")
-        };
-        Ok(Self { every: watch.every, stun: watch.stun, trust: trust.map_err(named)? })
+        let (trust, _) = Trust::with("watch.ca", watch.ca.as_deref())?;
+        let trust = (!watch.every.is_zero()).then(|| Arc::new(trust));
+        Ok(Self { every: watch.every, stun: watch.stun, trust })
     }
 }
 
