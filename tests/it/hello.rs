@@ -82,7 +82,7 @@ fn a_hello_that_names_the_target_passes_unchanged() {
     // What comes with it goes with it.
     let more = [hello.as_slice(), b"\x14\x03\x03\x00\x01\x01"].concat();
     guarded.expect_pass(TARGET, |client| client.send(&more), &more);
-    assert_eq!(guarded.proxy.metric(&guarded.outcome("good.example", "ok")), 3.0);
+    guarded.proxy.metric_eventually(&guarded.outcome("good.example", "ok"), 3.0);
 }
 
 #[test]
