@@ -1,6 +1,6 @@
 //! `ccpgate audit`: the list that another proxy or firewall has.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use super::{Failure, load};
 use crate::config::Sources;
 use crate::export::audit::Audit;
 use crate::export::foreign;
+use crate::policy::label_matches;
 
 /// So many bytes of a list are read at most.
 const LARGEST: u64 = 64 << 20;
@@ -34,7 +35,7 @@ impl Args {
         for file in &self.files {
             let named = |why: String| Failure::Usage(format!("{}: {why}", file.display()));
             let folder = file.parent().unwrap_or(Path::new("")).to_owned();
-            let open = move |name: &str| text(&folder.join(name));
+            let open = move |name: &str| included(&folder.join(name));
             let list = foreign::read(&text(file).map_err(named)?, &open).map_err(named)?;
             for remark in &list.remarks {
                 warn(format_args!("{}: {remark}", file.display()));
@@ -49,6 +50,24 @@ impl Args {
         }
         if audit.missing.is_empty() { Ok(()) } else { Err(Failure::Negative) }
     }
+}
+
+/// The text of an included file, or of all files that a star in its name stands for, in order.
+fn included(file: &Path) -> Result<String, String> {
+    let (Some(folder), Some(pattern)) = (file.parent(), file.file_name().and_then(|name| name.to_str()))
+    else {
+        return text(file);
+    };
+    if !pattern.contains('*') {
+        return text(file);
+    }
+    let entries = fs::read_dir(folder).map_err(|error| format!("can't be read: {error}"))?;
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|file| {
+        file.file_name().and_then(|name| name.to_str()).is_some_and(|name| label_matches(pattern, name))
+    });
+    files.sort_unstable();
+    files.iter().map(|file| text(file).map(|text| text + "\n")).collect()
 }
 
 /// A file's text; what stands in it goes to a terminal, so that control characters are replaced.

@@ -78,6 +78,7 @@ impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
         let (loaded, plan) = load::plan(sources)?;
         let config = &loaded.config;
+        load::warn_in_short(config, &plan);
         let current = Current::load(self.file.as_deref(), config, &plan)?;
         let (ranges, selection) = (&current.version.ranges, &current.version.selection);
         let mut needed = Vec::new();
@@ -91,12 +92,12 @@ impl Args {
             }
             Scope::Media => {}
         }
-        // Rules of an empty set cut what they are there for.
+        // Rules of an empty set cut what they are there for; AWS has IPv4 addresses for each of them.
         for set in needed {
-            if selection.of(set).is_none_or(|selected| selected.table.is_empty()) {
+            if selection.of(set).is_none_or(|selected| selected.table.ipv4_addresses() == 0) {
                 let service = set.row().service.as_deref().unwrap_or_default();
                 return Err(Failure::Usage(format!(
-                    "ip-ranges.json of {} has no prefix of {service} for {}, so rules made of it would cut {}; \
+                    "ip-ranges.json of {} has no IPv4 prefix of {service} for {}, so rules made of it would cut {}; \
                      nothing was printed",
                     ranges.create_date,
                     selection.regions.join(", "),

@@ -18,7 +18,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> Result<(), Failure> {
         if self.json {
-            let object = json!({ "version": VERSION, "commit": COMMIT, "tls_provider": TLS_PROVIDER });
+            let object = json!({ "schema_version": 1, "version": VERSION, "commit": COMMIT, "tls_provider": TLS_PROVIDER });
             return out::say(&object.to_string());
         }
         out::say(&format!("ccpgate {VERSION} (commit {COMMIT}), TLS provider: {TLS_PROVIDER}"))

@@ -47,6 +47,15 @@ fn what_is_covered_in_part_is_missing() {
 }
 
 #[test]
+fn a_slash_makes_no_url_list_of_names() {
+    for more in ["15.193.0.0/19", "2600::/40", "// panel", "# panel / login", "login.x.example # a/b"] {
+        let found =
+            audit(&["login.x.example", "*.y.example"], &[&format!("{more}\nlogin.x.example\n.y.example\n")]);
+        assert_eq!((found.files[0].kind, missing(&found)), (Kind::Domains, Vec::new()), "{more}");
+    }
+}
+
+#[test]
 fn what_is_wider_is_named_with_a_host() {
     let found = audit(&NEEDED, &[".x.example\n.y.example\nwww.shop.example\n"]);
     assert_eq!(wider(&found), [(".x.example", "x.example"), (".y.example", "y.example")]);

@@ -91,8 +91,12 @@ pub fn read(text: &str, open: Open<'_>) -> Result<List, String> {
         Kind::Domains | Kind::Edl => lines(text, kind, &mut list),
     }
     match list.entries.len() {
-        0 => Err("no entry of a list is in it; expected a Squid configuration, a PAC file, or a name a line"
-            .to_owned()),
+        0 => {
+            let remarks = list.remarks.iter().map(|remark| format!(" ({remark})")).collect::<String>();
+            Err(format!(
+                "no entry of a list is in it{remarks}; expected a Squid configuration, a PAC file, or a name a line"
+            ))
+        }
         n if n > MOST => Err(format!("{n} entries, and {MOST} are read at most")),
         _ => Ok(list),
     }
@@ -105,11 +109,22 @@ fn kind(text: &str) -> Kind {
         Kind::Pac
     } else if lines().any(squid) {
         Kind::Squid
-    } else if lines().any(|line| line.contains(['/', '^'])) {
+    } else if lines().any(is_url_entry) {
         Kind::Edl
     } else {
         Kind::Domains
     }
+}
+
+/// Whether a line is an entry of a URL list: a host with a path, or with a token `^`. Addresses, comments
+/// and the scheme of a pasted URL have slashes, too.
+fn is_url_entry(line: &str) -> bool {
+    let word =
+        line.split(['#', ';']).next().and_then(|line| line.split_whitespace().next()).unwrap_or_default();
+    let word = word.split_once("://").map_or(word, |(_, rest)| rest);
+    let host = word.split_once('/').map(|(host, _)| host);
+    word.parse::<IpNet>().is_err()
+        && (word.contains('^') || host.is_some_and(|host| host.contains(['.', '*'])))
 }
 
 fn name(text: &str) -> Option<String> {
@@ -271,11 +286,17 @@ fn directives(
         let line = line.split(" #").next().unwrap_or_default().trim();
         let words: Vec<&str> = line.split_whitespace().collect();
         match &words[..] {
-            ["include", file] if depth < DEEPEST => match open(file.trim_matches('"')) {
-                Ok(text) => directives(&text, open, depth + 1, acls, access, remarks),
-                Err(why) => remarks.push(format!("include {}: {why}", shown(file))),
-            },
-            ["include", file] => remarks.push(format!("include {}: files include one another", shown(file))),
+            ["include", files @ ..] if depth < DEEPEST => {
+                for file in files.iter().map(|file| file.trim_matches('"')) {
+                    match open(file) {
+                        Ok(text) => directives(&text, open, depth + 1, acls, access, remarks),
+                        Err(why) => remarks.push(format!("include {}: {why}", shown(file))),
+                    }
+                }
+            }
+            ["include", files @ ..] => {
+                remarks.push(format!("include {}: files include one another", shown(&files.join(" "))));
+            }
             ["acl", name, kind @ ("dstdomain" | "dstdom_regex"), rest @ ..] => {
                 let mut entries = Vec::new();
                 let mut folded = false;
@@ -289,7 +310,11 @@ fn directives(
                                     .filter(|line| !line.is_empty())
                                     .map(|line| (line.to_owned(), shape(kind, line, folded))),
                             ),
-                            Err(why) => remarks.push(format!("acl {}: {}: {why}", shown(name), shown(file))),
+                            Err(why) => remarks.push(format!(
+                                "acl {}: {}: {why}",
+                                shown(name),
+                                shown(file.trim_matches('"'))
+                            )),
                         },
                         None => entries.push(((*word).to_owned(), shape(kind, word, folded))),
                     }

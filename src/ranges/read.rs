@@ -158,6 +158,10 @@ impl<'de> Deserialize<'de> for Prefix<Ipv4Net> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let parse = |text: &str| {
             let net: Ipv4Net = text.parse().map_err(|_| String::new())?;
+            // Rules for firewalls are made of it: a damaged file must not open more than AWS could own.
+            if net.prefix_len() < 8 {
+                return Err("wider than any network of AWS's".to_owned());
+            }
             if net.trunc() == net { Ok(Self(net)) } else { Err(format!("the network is {}", net.trunc())) }
         };
         from.deserialize_str(Parsed(parse, "an IPv4 network such as \"15.193.0.0/19\""))
@@ -168,6 +172,9 @@ impl<'de> Deserialize<'de> for Prefix<Ipv6Net> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let parse = |text: &str| {
             let net: Ipv6Net = text.parse().map_err(|_| String::new())?;
+            if net.prefix_len() < 16 {
+                return Err("wider than any network of AWS's".to_owned());
+            }
             if net.trunc() == net { Ok(Self(net)) } else { Err(format!("the network is {}", net.trunc())) }
         };
         from.deserialize_str(Parsed(parse, "an IPv6 network such as \"2600:f0f2:7100::/40\""))

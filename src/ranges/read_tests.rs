@@ -54,6 +54,8 @@ fn what_is_malformed_is_refused_with_its_place() {
         ("15.193.0.0/19", "15.193.0.0", "line 2", "expected an IPv4 network"),
         ("15.193.0.0/19", "15.193.1.0/19", "line 2", "the network is 15.193.0.0/19"),
         ("15.193.0.0/19", "2600::/40", "line 2", "expected an IPv4 network"),
+        ("15.193.0.0/19", "0.0.0.0/0", "line 2", "wider than any"),
+        ("15.193.0.0/19", "14.0.0.0/7", "line 2", "wider than any"),
         ("\"15.193.0.0/19\"", "7", "line 2", "expected an IPv4 network"),
         ("GLOBAL", "us west", "line 2", "expected a name of letters"),
         ("GLOBAL", "", "line 2", "expected a name of letters"),

@@ -90,7 +90,8 @@ fn audit_says_what_another_list_lacks() {
     write("ccpgate.conf", &ccpgate(Some(CONFIG), &["allowlist", "--format", "squid"]).expect(0).stdout);
     let squid = write(
         "squid.conf",
-        "include ccpgate.conf\nhttp_access allow CONNECT ccpgate\nhttp_access deny all\n",
+        // With a star, as Debian's own file includes its folder.
+        "include ccp*.conf\nhttp_access allow CONNECT ccpgate\nhttp_access deny all\n",
     );
     let ran = ccpgate(Some(CONFIG), &["audit", &squid, "--json"]).expect(0);
     let json = ran.json();
@@ -116,6 +117,9 @@ fn audit_says_what_another_list_lacks() {
     let empty = write("empty", "# nothing\n");
     let ran = ccpgate(Some(CONFIG), &["audit", &list, &empty]).expect(2);
     assert!(ran.stderr.contains(&empty) && ran.stderr.contains("no entry"), "{}", ran.stderr);
+    let lost = write("lost.conf", "include gone.conf\n");
+    let ran = ccpgate(Some(CONFIG), &["audit", &lost]).expect(2);
+    assert!(ran.stderr.contains("include gone.conf: can't be read"), "{}", ran.stderr);
     let ran = ccpgate(Some(CONFIG), &["audit", "/nowhere"]).expect(2);
     assert!(ran.stderr.contains("/nowhere: can't be read"), "{}", ran.stderr);
 }
