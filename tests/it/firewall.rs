@@ -334,7 +334,7 @@ fn rules_that_would_cut_the_voice_are_not_printed() {
     };
     for format in ["nft", "iptables", "json", "txt"] {
         let ran = run(&["--format", format]).expect(2);
-        assert!(ran.stderr.contains("no prefix of AMAZON_CONNECT for us-west-2"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("no IPv4 prefix of AMAZON_CONNECT for us-west-2"), "{}", ran.stderr);
         assert_eq!(ran.stdout, "");
     }
     let ran = ccpgate(Some(CONFIG), &["firewall"]).expect(2);
