@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::eventually;
+
 /// What the server says about a name; about all others it says NXDOMAIN.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
@@ -81,7 +83,11 @@ impl Dns {
 
     /// At this address, which must be free: in a network namespace of the test's own.
     pub(crate) fn start_at(address: SocketAddr) -> Self {
-        Self::run(UdpSocket::bind(address).unwrap(), Some(TcpListener::bind(address).unwrap()))
+        // The port was free for a while, in which a client's socket may have been given it.
+        let (socket, listener) = eventually("the port of a server that comes back", || {
+            Some((UdpSocket::bind(address).ok()?, TcpListener::bind(address).ok()?))
+        });
+        Self::run(socket, Some(listener))
     }
 
     /// One without TCP.
