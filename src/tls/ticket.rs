@@ -55,7 +55,7 @@ impl Shift {
         self.store.set_window(window);
     }
 
-    /// The session store, for its gauge and for [`SessionStore::sweep`].
+    /// The session store, for its gauge and to be swept.
     pub fn store(&self) -> &SessionStore {
         &self.store
     }

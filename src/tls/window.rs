@@ -65,7 +65,7 @@ impl TimeProvider for ClockTime {
 }
 
 /// How long after its first full handshake a session may be resumed, in whole seconds from 1 to
-/// [`Window::MAX`].
+/// `Window::MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Window(u64);
 
