@@ -147,3 +147,24 @@ fn what_is_no_list_is_refused() {
         assert!(read(text, &|_| Err(String::new())).unwrap_err().contains("no entry"), "{text:?}");
     }
 }
+
+#[test]
+fn files_and_groups_that_name_one_another_end() {
+    let squid = |text: &str| read(text, &|_| Ok(text.to_owned()));
+    // Eight lines of four files each, all of them this one: 4^8 readings, were they not bounded.
+    let text = "acl a dstdomain .y.example\ninclude a b c d\nhttp_access allow a\n";
+    let found = squid(text).unwrap();
+    assert!(
+        found.remarks.iter().any(|remark| remark.contains("too much is included")),
+        "{:?}",
+        found.remarks
+    );
+    assert!(found.remarks.len() < 10_000, "{}", found.remarks.len());
+    // Each group names the one before twice: 2^40 entries, were they copied.
+    let mut text = "acl g0 dstdomain .y.example\n".to_owned();
+    for n in 1..=40 {
+        text += &format!("acl g{n} any-of g{0} g{0} g{n}\n", n - 1);
+    }
+    assert_eq!(squid(&text).unwrap().entries.len(), 1);
+    assert_eq!(squid(&(text + "http_access allow g40\n")).unwrap().entries.len(), 1);
+}

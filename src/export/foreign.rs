@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 use serde::Serialize;
 use strum::IntoStaticStr;
 
@@ -68,10 +68,7 @@ pub struct List {
 }
 
 /// How many entries one list may have.
-const MOST: usize = 500_000;
-
-/// How deep files may include one another.
-const DEEPEST: usize = 8;
+pub(super) const MOST: usize = 500_000;
 
 /// Gives the text of a file that another one names.
 pub type Open<'a> = &'a dyn Fn(&str) -> Result<String, String>;
@@ -87,7 +84,7 @@ pub fn read(text: &str, open: Open<'_>) -> Result<List, String> {
     let mut list = List { kind, entries: Vec::new(), remarks: Vec::new() };
     match kind {
         Kind::Pac => pac(text, &mut list),
-        Kind::Squid => squid(text, open, &mut list),
+        Kind::Squid => super::squid::squid(text, open, &mut list),
         Kind::Domains | Kind::Edl => lines(text, kind, &mut list),
     }
     match list.entries.len() {
@@ -127,7 +124,7 @@ fn is_url_entry(line: &str) -> bool {
         && (word.contains('^') || host.is_some_and(|host| host.contains(['.', '*'])))
 }
 
-fn name(text: &str) -> Option<String> {
+pub(super) fn name(text: &str) -> Option<String> {
     let name = text.trim_end_matches('.').to_ascii_lowercase();
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'*');
     let fine = name.contains('.') && name.len() <= 253 && name.bytes().all(fits);
@@ -147,14 +144,14 @@ fn lines(text: &str, kind: Kind, list: &mut List) {
     }
 }
 
-fn add(list: &mut List, text: &str, shape: Option<Shape>, deny: bool) {
+pub(super) fn add(list: &mut List, text: &str, shape: Option<Shape>, deny: bool) {
     match shape {
         Some(shape) => list.entries.push(Foreign { text: text.to_owned(), shape, deny }),
         None => list.remarks.push(format!("{:?} can't be read, and is left out", shown(text))),
     }
 }
 
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().take(100).collect()
 }
 
@@ -215,140 +212,6 @@ fn pac(text: &str, list: &mut List) {
             list.entries.push(Foreign { text: literal.to_owned(), shape, deny: false });
         }
     }
-}
-
-/// Of one acl: its name and its entries.
-type Acls = Vec<(String, Vec<(String, Option<Shape>)>)>;
-
-fn squid(text: &str, open: Open<'_>, list: &mut List) {
-    let mut acls: Acls = Vec::new();
-    let mut access: Vec<(bool, Vec<String>)> = Vec::new();
-    directives(text, open, 0, &mut acls, &mut access, &mut list.remarks);
-    if access.is_empty() {
-        for (text, shape) in acls.iter().flat_map(|(_, all)| all) {
-            add(list, text, shape.clone(), false);
-        }
-        return;
-    }
-    // The first line that fits decides; so what an allow line lists is denied where an earlier line does.
-    let mut denied: Vec<(String, Option<Shape>)> = Vec::new();
-    for (allow, names) in access {
-        let is_domain = |name: &str| acls.iter().any(|(known, _)| known == name);
-        if allow {
-            for name in names.iter().filter(|name| is_domain(name)) {
-                for (text, shape) in entries_of(&acls, name) {
-                    add(list, text, shape.clone(), false);
-                }
-            }
-            for name in names.iter().filter_map(|name| name.strip_prefix('!')) {
-                denied.extend(entries_of(&acls, name).cloned());
-            }
-            let others = ["all", "CONNECT", "localnet", "localhost"];
-            if names.iter().all(|name| others.contains(&name.as_str()))
-                && !names.iter().any(|n| n == "localhost")
-            {
-                list.entries.push(Foreign {
-                    text: format!("http_access allow {}", names.join(" ")),
-                    shape: Shape::Everything,
-                    deny: false,
-                });
-            }
-        } else if names.iter().all(|name| is_domain(name) || name == "CONNECT" || name == "all") {
-            let mut domains = names.iter().filter(|name| is_domain(name)).peekable();
-            if domains.peek().is_none() {
-                break;
-            }
-            for name in domains {
-                denied.extend(entries_of(&acls, name).cloned());
-            }
-        }
-    }
-    for (text, shape) in denied {
-        add(list, &text, shape, true);
-    }
-}
-
-/// The entries of all acls of that name.
-fn entries_of<'a>(acls: &'a Acls, wanted: &str) -> impl Iterator<Item = &'a (String, Option<Shape>)> {
-    acls.iter().filter(move |(name, _)| name == wanted).flat_map(|(_, all)| all)
-}
-
-fn directives(
-    text: &str,
-    open: Open<'_>,
-    depth: usize,
-    acls: &mut Acls,
-    access: &mut Vec<(bool, Vec<String>)>,
-    remarks: &mut Vec<String>,
-) {
-    let joined = text.replace("\\\n", " ");
-    for line in joined.lines() {
-        let line = line.split(" #").next().unwrap_or_default().trim();
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match &words[..] {
-            ["include", files @ ..] if depth < DEEPEST => {
-                for file in files.iter().map(|file| file.trim_matches('"')) {
-                    match open(file) {
-                        Ok(text) => directives(&text, open, depth + 1, acls, access, remarks),
-                        Err(why) => remarks.push(format!("include {}: {why}", shown(file))),
-                    }
-                }
-            }
-            ["include", files @ ..] => {
-                remarks.push(format!("include {}: files include one another", shown(&files.join(" "))));
-            }
-            ["acl", name, kind @ ("dstdomain" | "dstdom_regex"), rest @ ..] => {
-                let mut entries = Vec::new();
-                let mut folded = false;
-                for word in rest {
-                    match (*word).strip_prefix('"') {
-                        _ if word.starts_with('-') => folded |= *word == "-i",
-                        Some(file) => match open(file.trim_matches('"')) {
-                            Ok(text) => entries.extend(
-                                text.lines()
-                                    .map(|line| line.split('#').next().unwrap_or_default().trim())
-                                    .filter(|line| !line.is_empty())
-                                    .map(|line| (line.to_owned(), shape(kind, line, folded))),
-                            ),
-                            Err(why) => remarks.push(format!(
-                                "acl {}: {}: {why}",
-                                shown(name),
-                                shown(file.trim_matches('"'))
-                            )),
-                        },
-                        None => entries.push(((*word).to_owned(), shape(kind, word, folded))),
-                    }
-                }
-                acls.push(((*name).to_owned(), entries));
-            }
-            // Of these only what they are made of counts.
-            ["acl", name, "any-of" | "all-of", rest @ ..] => {
-                let within: Vec<_> = rest
-                    .iter()
-                    .filter(|part| !part.starts_with('!'))
-                    .flat_map(|part| acls.iter().filter(move |(known, _)| known == part))
-                    .flat_map(|(_, all)| all.clone())
-                    .collect();
-                acls.push(((*name).to_owned(), within));
-            }
-            ["http_access", verb @ ("allow" | "deny"), names @ ..] => {
-                access.push((*verb == "allow", names.iter().map(|name| (*name).to_owned()).collect()));
-            }
-            _ => {}
-        }
-    }
-}
-
-fn shape(kind: &str, text: &str, folded: bool) -> Option<Shape> {
-    if kind == "dstdomain" {
-        return match text.strip_prefix('.') {
-            Some(from) => name(from).map(Shape::From),
-            None => name(text).map(Shape::Host),
-        };
-    }
-    // Hosts are ASCII; a bound keeps an expression from taking the memory.
-    let regex = RegexBuilder::new(text).unicode(false).case_insensitive(folded).size_limit(1 << 20).build();
-    regex.ok().map(Shape::Regex)
 }
 
 impl Shape {

@@ -10,3 +10,4 @@ pub mod iptables;
 pub mod list;
 pub mod nft;
 mod overlap;
+mod squid;
