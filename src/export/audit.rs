@@ -7,7 +7,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::foreign::{Foreign, Kind, List, Shape};
+use super::foreign::{Foreign, Kind, List};
+use super::shape::Shape;
 use crate::policy::{Category, Pattern, Policy, Protocol, Rule};
 use crate::target::Host;
 

@@ -6,9 +6,11 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use regex::bytes::Regex;
 use serde::Serialize;
 use strum::IntoStaticStr;
+
+use super::shape::{Shape, name, shown};
+use super::squid;
 
 /// What kind of list a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, IntoStaticStr)]
@@ -38,26 +40,6 @@ pub struct Foreign {
     pub deny: bool,
 }
 
-#[derive(Clone, Debug)]
-pub(super) enum Shape {
-    Host(String),
-    /// A name and all below it.
-    From(String),
-    /// All below a name.
-    Below(String),
-    /// Anything that ends so, in the middle of a label as well.
-    Suffix(String),
-    /// A star crosses dots.
-    Glob(String),
-    /// Tokens from the left; `open`: more may follow.
-    Tokens {
-        tokens: Vec<String>,
-        open: bool,
-    },
-    Regex(Regex),
-    Everything,
-}
-
 /// A list that was read.
 #[derive(Clone, Debug)]
 pub struct List {
@@ -68,7 +50,7 @@ pub struct List {
 }
 
 /// How many entries one list may have.
-pub(super) const MOST: usize = 500_000;
+const MOST: usize = 500_000;
 
 /// Gives the text of a file that another one names.
 pub type Open<'a> = &'a dyn Fn(&str) -> Result<String, String>;
@@ -84,7 +66,13 @@ pub fn read(text: &str, open: Open<'_>) -> Result<List, String> {
     let mut list = List { kind, entries: Vec::new(), remarks: Vec::new() };
     match kind {
         Kind::Pac => pac(text, &mut list),
-        Kind::Squid => super::squid::squid(text, open, &mut list),
+        Kind::Squid => {
+            let read = squid::read(text, open, MOST);
+            list.remarks = read.remarks;
+            for (text, shape, deny) in read.entries {
+                add(&mut list, &text, shape, deny);
+            }
+        }
         Kind::Domains | Kind::Edl => lines(text, kind, &mut list),
     }
     match list.entries.len() {
@@ -124,13 +112,6 @@ fn is_url_entry(line: &str) -> bool {
         && (word.contains('^') || host.is_some_and(|host| host.contains(['.', '*'])))
 }
 
-pub(super) fn name(text: &str) -> Option<String> {
-    let name = text.trim_end_matches('.').to_ascii_lowercase();
-    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'*');
-    let fine = name.contains('.') && name.len() <= 253 && name.bytes().all(fits);
-    (fine && !name.starts_with('.') && !name.contains("..")).then_some(name)
-}
-
 fn lines(text: &str, kind: Kind, list: &mut List) {
     for line in text.lines() {
         let entry = line.split(['#', ';']).next().unwrap_or_default().trim();
@@ -144,15 +125,11 @@ fn lines(text: &str, kind: Kind, list: &mut List) {
     }
 }
 
-pub(super) fn add(list: &mut List, text: &str, shape: Option<Shape>, deny: bool) {
+fn add(list: &mut List, text: &str, shape: Option<Shape>, deny: bool) {
     match shape {
         Some(shape) => list.entries.push(Foreign { text: text.to_owned(), shape, deny }),
         None => list.remarks.push(format!("{:?} can't be read, and is left out", shown(text))),
     }
-}
-
-pub(super) fn shown(text: &str) -> String {
-    text.chars().take(100).collect()
 }
 
 /// A line of a plain list.
@@ -212,97 +189,4 @@ fn pac(text: &str, list: &mut List) {
             list.entries.push(Foreign { text: literal.to_owned(), shape, deny: false });
         }
     }
-}
-
-impl Shape {
-    /// Whether it stands for the host, which is in lower case.
-    pub(super) fn matches(&self, host: &str) -> bool {
-        match self {
-            Self::Host(name) => host == name,
-            Self::From(name) => host == name || below(host, name),
-            Self::Below(name) => below(host, name),
-            Self::Suffix(suffix) => host.ends_with(suffix.as_str()),
-            Self::Glob(glob) => crossing(glob.as_bytes(), host.as_bytes()),
-            Self::Tokens { tokens, open } => fits(tokens, &host.split('.').collect::<Vec<_>>(), *open),
-            Self::Regex(regex) => regex.is_match(host.as_bytes()),
-            Self::Everything => true,
-        }
-    }
-
-    /// Hosts that it stands for.
-    pub(super) fn samples(&self) -> Vec<String> {
-        let under = |name: &str| ["other", "a.other"].map(|label| format!("{label}.{name}")).to_vec();
-        match self {
-            Self::Host(name) => vec![name.clone()],
-            Self::From(name) => std::iter::once(name.clone()).chain(under(name)).collect(),
-            Self::Below(name) => under(name),
-            Self::Suffix(suffix) => match suffix.strip_prefix('.') {
-                Some(name) => under(name),
-                None => vec![suffix.clone(), format!("other{suffix}"), format!("other.{suffix}")],
-            },
-            Self::Glob(glob) => {
-                ["other", "other.example", "a"].iter().map(|fill| glob.replace('*', fill)).collect()
-            }
-            Self::Tokens { tokens, open } => {
-                let host = tokens.join(".").replace(['*', '^'], "other");
-                let mut all = vec![host.clone()];
-                if *open {
-                    all.push(format!("{host}.evil.example"));
-                }
-                all
-            }
-            Self::Regex(_) => Vec::new(),
-            Self::Everything => vec!["other.example".to_owned()],
-        }
-    }
-}
-
-fn below(host: &str, name: &str) -> bool {
-    host.strip_suffix(name).is_some_and(|front| front.len() > 1 && front.ends_with('.'))
-}
-
-/// A star crosses dots, as in `shExpMatch`: greedy, with one step back to the last star.
-fn crossing(glob: &[u8], host: &[u8]) -> bool {
-    let (mut g, mut h) = (0, 0);
-    let mut retry = None;
-    while h < host.len() {
-        match glob.get(g) {
-            Some(b'*') => {
-                g += 1;
-                retry = Some((g, h));
-            }
-            Some(c) if *c == host[h] => {
-                g += 1;
-                h += 1;
-            }
-            _ => match retry {
-                Some((after, from)) => {
-                    g = after;
-                    h = from + 1;
-                    retry = Some((after, h));
-                }
-                None => return false,
-            },
-        }
-    }
-    glob[g..].iter().all(|c| *c == b'*')
-}
-
-/// `*` stands for one or more labels, `^` for one. Keeps to how many labels the tokens so far can have
-/// taken, so that many stars cost no more than few.
-fn fits(tokens: &[String], labels: &[&str], open: bool) -> bool {
-    let mut taken = vec![false; labels.len() + 1];
-    taken[0] = true;
-    for token in tokens {
-        let mut next = vec![false; labels.len() + 1];
-        for (at, label) in labels.iter().enumerate() {
-            next[at + 1] = match token.as_str() {
-                "*" => taken[at] || next[at],
-                "^" => taken[at],
-                token => taken[at] && token == *label,
-            };
-        }
-        taken = next;
-    }
-    if open { taken.contains(&true) } else { taken[labels.len()] }
 }

@@ -10,4 +10,5 @@ pub mod iptables;
 pub mod list;
 pub mod nft;
 mod overlap;
+mod shape;
 mod squid;

@@ -4,7 +4,10 @@ use std::collections::HashSet;
 
 use regex::bytes::RegexBuilder;
 
-use super::foreign::{Foreign, List, MOST, Open, Shape, add, name, shown};
+use super::shape::{Shape, name, shown};
+
+/// Gives the text of a file that another one names.
+type Open<'a> = &'a dyn Fn(&str) -> Result<String, String>;
 
 /// How deep files may include one another.
 const DEEPEST: usize = 8;
@@ -31,71 +34,79 @@ struct Reader<'a> {
     remarks: Vec<String>,
     /// How many bytes may still be included.
     left: usize,
-    /// How many entries the acls have in all.
-    entries: usize,
+    /// How many entries may still follow.
+    room: usize,
 }
 
-pub(super) fn squid(text: &str, open: Open<'_>, list: &mut List) {
+/// What a configuration says of hosts.
+pub(super) struct Squid {
+    /// As they stand there, and whether they keep out what they stand for; without what they stand for
+    /// where they can't be read.
+    pub entries: Vec<(String, Option<Shape>, bool)>,
+    /// What could not be read, one line each.
+    pub remarks: Vec<String>,
+}
+
+/// Reads a configuration; `open` is asked for files that it names, and `most` entries are taken.
+pub(super) fn read(text: &str, open: Open<'_>, most: usize) -> Squid {
     let mut reader = Reader {
         open,
         acls: Vec::new(),
         access: Vec::new(),
         remarks: Vec::new(),
         left: MOST_INCLUDED,
-        entries: 0,
+        room: most,
     };
     reader.directives(text, 0);
-    list.remarks.append(&mut reader.remarks);
-    if reader.access.is_empty() {
-        for (_, acl) in &reader.acls {
-            if let Acl::Hosts(entries) = acl {
-                for (text, shape) in entries {
-                    add(list, text, shape.clone(), false);
-                }
-            }
-        }
-        return;
-    }
-    // The first line that fits decides; so what an allow line lists is denied where an earlier line does.
-    let mut denied: Vec<&str> = Vec::new();
-    let mut allowed: Vec<&str> = Vec::new();
-    for (allow, names) in &reader.access {
-        if *allow {
-            allowed.extend(names.iter().map(String::as_str).filter(|name| reader.is_domain(name)));
-            denied.extend(names.iter().filter_map(|name| name.strip_prefix('!')));
-            let others = ["all", "CONNECT", "localnet", "localhost"];
-            if names.iter().all(|name| others.contains(&name.as_str()))
-                && !names.iter().any(|n| n == "localhost")
-            {
-                list.entries.push(Foreign {
-                    text: format!("http_access allow {}", names.join(" ")),
-                    shape: Shape::Everything,
-                    deny: false,
-                });
-            }
-        } else if names.iter().all(|name| reader.is_domain(name) || name == "CONNECT" || name == "all") {
-            let mut domains =
-                names.iter().map(String::as_str).filter(|name| reader.is_domain(name)).peekable();
-            if domains.peek().is_none() {
-                break;
-            }
-            denied.extend(domains);
-        }
-    }
-    for (names, deny) in [(allowed, false), (denied, true)] {
-        for (text, shape) in reader.entries_of(names) {
-            add(list, text, shape.clone(), deny);
-        }
-    }
+    let entries = reader.entries();
+    Squid { entries, remarks: reader.remarks }
 }
 
-impl<'a> Reader<'a> {
+impl Reader<'_> {
+    fn entries(&self) -> Vec<(String, Option<Shape>, bool)> {
+        let mut all = Vec::new();
+        if self.access.is_empty() {
+            let hosts = self.acls.iter().filter_map(|(_, acl)| match acl {
+                Acl::Hosts(entries) => Some(entries),
+                Acl::Of(_) => None,
+            });
+            all.extend(hosts.flatten().map(|(text, shape)| (text.clone(), shape.clone(), false)));
+            return all;
+        }
+        // The first line that fits decides; so what an allow line lists is denied where an earlier line does.
+        let (mut allowed, mut denied) = (Vec::new(), Vec::new());
+        for (allow, names) in &self.access {
+            let domains = names.iter().map(String::as_str).filter(|name| self.is_domain(name));
+            if *allow {
+                allowed.extend(domains);
+                denied.extend(names.iter().filter_map(|name| name.strip_prefix('!')));
+                let others = ["all", "CONNECT", "localnet", "localhost"];
+                if names.iter().all(|name| others.contains(&name.as_str()))
+                    && !names.iter().any(|name| name == "localhost")
+                {
+                    let line = format!("http_access allow {}", names.join(" "));
+                    all.push((line, Some(Shape::Everything), false));
+                }
+            } else if names.iter().all(|name| self.is_domain(name) || name == "CONNECT" || name == "all") {
+                let mut domains = domains.peekable();
+                if domains.peek().is_none() {
+                    break;
+                }
+                denied.extend(domains);
+            }
+        }
+        for (names, deny) in [(allowed, false), (denied, true)] {
+            all.extend(self.members(names).map(|(text, shape)| (text.clone(), shape.clone(), deny)));
+        }
+        all
+    }
+
     fn is_domain(&self, name: &str) -> bool {
         self.acls.iter().any(|(known, _)| known == name)
     }
 
     /// The entries that the named acls stand for, each acl once however often it is named.
-    fn entries_of<'b>(&'b self, names: Vec<&'b str>) -> impl Iterator<Item = &'b (String, Option<Shape>)> {
+    fn members<'a>(&'a self, names: Vec<&'a str>) -> impl Iterator<Item = &'a (String, Option<Shape>)> {
         let mut seen = HashSet::new();
         let mut next: Vec<&str> = names.into_iter().rev().collect();
         let mut found: Vec<&[(String, Option<Shape>)]> = Vec::new();
@@ -182,11 +193,11 @@ impl<'a> Reader<'a> {
                 None => entries.push(((*word).to_owned(), shape(kind, word, folded))),
             }
         }
-        if self.entries + entries.len() > MOST {
-            entries.truncate(MOST - self.entries);
-            self.remark(format!("acl {}: only the first {MOST} entries of all acls are read", shown(acl)));
+        if entries.len() > self.room {
+            entries.truncate(self.room);
+            self.remark(format!("acl {}: no more entries are read, and the rest is left out", shown(acl)));
         }
-        self.entries += entries.len();
+        self.room -= entries.len();
         entries
     }
 
