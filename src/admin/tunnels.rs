@@ -77,7 +77,12 @@ impl Wanted {
             })
         });
         let hosts = query.get("host").map(|text| {
-            Pattern::parse(&text).map_err(|error| format!("host={text:?} is no host and no pattern: {error}"))
+            // Lists show targets with their ports, and that is what gets pasted.
+            let port = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+            let host = text.rsplit_once(':').filter(|(_, tail)| port(tail)).map_or(&*text, |(host, _)| host);
+            Pattern::parse(host)
+                .or_else(|_| Pattern::parse(&text))
+                .map_err(|error| format!("host={text:?} is no host and no pattern: {error}"))
         });
         let limit = query.get("limit").map(|text| {
             let number = text.parse().ok().filter(|number| (1..=HIGHEST_LIMIT).contains(number));

@@ -57,7 +57,7 @@ impl Args {
             (Some(archive), _) => open(archive)?,
             (None, Some(file)) => {
                 // Before anything that takes time.
-                refuse_to_replace(file)?;
+                refuse_what_cannot_be_written(file)?;
                 let bundle = gather(&self.admin, self.no_check, sources)?;
                 save(&bundle, file)?;
                 tell(format_args!("wrote {}", file.display()));
@@ -179,11 +179,16 @@ fn manifest(
     })
 }
 
-fn refuse_to_replace(file: &Path) -> Result<(), Failure> {
+fn refuse_what_cannot_be_written(file: &Path) -> Result<(), Failure> {
+    let wrong = |why: &str| Err(Failure::Usage(format!("{}: {why}", file.display())));
     if file.symlink_metadata().is_ok() {
-        return Err(Failure::Usage(format!("{}: is there already; name a file that isn't", file.display())));
+        return wrong("is there already; name a file that isn't");
     }
-    Ok(())
+    match file.parent().filter(|folder| !folder.as_os_str().is_empty()).map(fs::metadata) {
+        Some(Err(error)) => wrong(&format!("its folder can't be entered: {error}")),
+        Some(Ok(folder)) if !folder.is_dir() => wrong("what should be its folder is a file"),
+        _ => Ok(()),
+    }
 }
 
 /// Readable by its owner alone: it has addresses and names of a company in it.

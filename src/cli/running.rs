@@ -127,7 +127,10 @@ impl Running {
     pub(super) fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         let read = |bytes: Vec<u8>| {
             serde_json::from_slice(&bytes).map_err(|error| {
-                format!("answers something that isn't ccpgate's: {error}; is it the admin listener, and of this version?")
+                let what = if error.is_data() { "JSON of another kind" } else { "no JSON" };
+                format!(
+                    "answers {what}, which isn't ccpgate's; is it the admin listener, and of this version?"
+                )
             })
         };
         self.fetch(path).and_then(read).map_err(|why| self.failed(path, why))

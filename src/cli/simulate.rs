@@ -62,8 +62,10 @@ impl Args {
                 connect.regions.iter().find(|code| *code != "*").cloned().unwrap_or("us-east-1".to_owned())
             }
         };
-        let alias = catalogue::alias(&self.instance)
-            .map_err(|why| wrong(format!("instance {}", self.instance), why))?;
+        let alias = catalogue::alias(&self.instance).map_err(|hint| {
+            let why = format!("an alias has 1 to 63 letters, digits and inner hyphens {hint}");
+            wrong(format!("instance {:?}", self.instance), why.trim_end().to_owned())
+        })?;
         Ok(Choice {
             regions: vec![code],
             instances: vec![alias],

@@ -148,6 +148,11 @@ fn a_bundle_holds_no_secret_and_says_the_same_elsewhere() {
     let again = ccpgate(None, &["bundle", file.to_str().unwrap(), "--no-check"]).expect(2);
     assert!(again.stderr.contains("is there already"), "{}", again.stderr);
     assert_eq!(unpacked(&file), tar);
+    // A folder that isn't there is noticed before the network is tested.
+    let nowhere = folder.path().join("none/b.tar.gz");
+    let ran = ccpgate(None, &["bundle", nowhere.to_str().unwrap()]).expect(2);
+    assert!(ran.stderr.contains("its folder can't be entered"), "{}", ran.stderr);
+    assert!(ran.stdout.is_empty());
 }
 
 #[test]

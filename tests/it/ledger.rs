@@ -58,6 +58,7 @@ fn a_tunnel_is_shown_while_it_lives_and_after_its_end() {
     assert_eq!(row["generation"], api(&proxy, "/api/status")["generations"][0]["id"]);
     assert!(row["since"].as_str().unwrap().ends_with('Z'));
     assert_eq!(api(&proxy, "/api/tunnels?host=b.example")["live"][0]["client"], "127.0.0.3");
+    assert_eq!(api(&proxy, "/api/tunnels?host=b.example%3A443")["live"][0]["client"], "127.0.0.3");
     assert_eq!(api(&proxy, "/api/tunnels?host=*.example")["live"].as_array().unwrap().len(), 2);
     assert_eq!(
         api(&proxy, "/api/tunnels?client=127.0.0.0%2F8&host=none.example")["live"],

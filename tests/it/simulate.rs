@@ -147,6 +147,7 @@ fn wrong_words_are_told_with_what_would_be_right() {
         (["--fault", "ws_cut=2"], "from 0 to 1"),
         (["--region", "mars-1"], "mars-1"),
         (["--instance", "a.b"], "a.b"),
+        (["--instance", "a b"], "1 to 63 letters"),
         (["--folder", "/nowhere/at/all"], "/nowhere/at/all"),
     ] {
         let ran = ccpgate(None, &[&["simulate"], &arguments[..]].concat()).expect(2);
