@@ -28,6 +28,16 @@ impl Outcome {
     pub(crate) const fn is_error(self) -> bool {
         matches!(self, Self::Dns | Self::Connect | Self::UpstreamReset | Self::IdleTimeout)
     }
+
+    /// Whether its target was reached, and let the first bytes through.
+    pub(crate) const fn was_tunnel(self) -> bool {
+        !matches!(self, Self::Dns | Self::Connect | Self::NotTls | Self::SniMismatch)
+    }
+
+    /// The outcome of a word.
+    pub(crate) fn of(word: &str) -> Option<Self> {
+        Self::VARIANTS.iter().copied().find(|outcome| outcome.into_str() == word)
+    }
 }
 
 /// Why a request was refused before anything was dialled: the label `reason` of `ccpgate_denied_total`. A

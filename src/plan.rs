@@ -9,7 +9,8 @@ use crate::egress::parent::{self, Parent};
 use crate::egress::resolver::{Options, Resolver};
 use crate::egress::url::ParentUrl;
 use crate::pac::proxies::Advertise;
-use crate::policy::{Breadth, Policy, Rule};
+use crate::policy::replay::Coming;
+use crate::policy::{Breadth, Mode, Policy, Rule};
 use crate::target::Target;
 use crate::tls::material;
 
@@ -64,6 +65,15 @@ impl Plan {
             source,
             fingerprint: loaded.fingerprint(),
             connect_to,
+        }
+    }
+
+    /// What agents will be allowed, to hold against what they use.
+    pub(crate) fn coming<'a>(&'a self, config: &'a Config) -> Coming<'a> {
+        Coming {
+            policy: &self.policy,
+            report: config.policy.mode == Mode::Report,
+            clients: &config.proxy.clients,
         }
     }
 

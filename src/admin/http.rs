@@ -5,7 +5,7 @@
 //! for hours: it has a quota of its own and gives its place back, so that a scrape always finds one.
 
 use std::convert::Infallible;
-use std::net::TcpListener as StdListener;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +31,21 @@ const PLACES: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+/// Both ends of a connection to the admin listener.
+#[derive(Clone, Copy)]
+pub(super) struct Ends {
+    peer: SocketAddr,
+    local: SocketAddr,
+}
+
+impl Ends {
+    /// Whether the connection comes from this machine.
+    pub(super) fn are_here(self) -> bool {
+        let (peer, local) = (self.peer.ip().to_canonical(), self.local.ip().to_canonical());
+        peer.is_loopback() || peer == local
+    }
+}
 
 /// Marks an answer that goes on for as long as its reader stays.
 #[derive(Clone, Copy)]
@@ -60,8 +75,8 @@ pub(super) async fn serve(
             () = stop.told() => return,
             next = next => next,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 accept_failed();
                 setbacks.pause(&error, name).await;
@@ -70,10 +85,12 @@ pub(super) async fn serve(
         };
         setbacks.over();
         let answer = answer.clone();
+        let Ok(local) = stream.local_addr() else { continue };
         tokio::spawn(async move {
             let place = Arc::new(Mutex::new(Some(place)));
             let held = place.clone();
-            let service = service_fn(move |request| {
+            let service = service_fn(move |mut request| {
+                request.extensions_mut().insert(Ends { peer, local });
                 let answer = answer(&request);
                 if answer.extensions().get::<Endless>().is_some() {
                     held.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -127,4 +144,25 @@ pub(super) fn stream(events: impl Stream<Item = Bytes> + Send + 'static) -> Answ
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer.extensions_mut().insert(Endless);
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_here() {
+        let ends =
+            |peer: &str, local: &str| Ends { peer: peer.parse().unwrap(), local: local.parse().unwrap() };
+        for (peer, local, here) in [
+            ("127.0.0.1:5", "127.0.0.1:9128", true),
+            ("[::1]:5", "[::1]:9128", true),
+            ("10.1.2.3:5", "10.1.2.3:9128", true),
+            ("[::ffff:10.1.2.3]:5", "10.1.2.3:9128", true),
+            ("10.1.2.4:5", "10.1.2.3:9128", false),
+            ("[2001:db8::2]:5", "[2001:db8::1]:9128", false),
+        ] {
+            assert_eq!(ends(peer, local).are_here(), here, "{peer} {local}");
+        }
+    }
 }

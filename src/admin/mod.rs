@@ -1,11 +1,12 @@
 //! What the admin listener shows: metrics, probes, the PAC file, the status. Nothing here changes
-//! anything.
+//! anything but `reload`.
 
 mod denied;
 mod events;
 mod http;
 mod learned;
 mod query;
+pub(crate) mod reload;
 mod status;
 mod tunnels;
 
@@ -34,11 +35,12 @@ pub(crate) struct Admin {
     pub started: Instant,
     /// Places for streams of events.
     streams: Arc<Semaphore>,
+    reloads: reload::Door,
 }
 
 impl Admin {
-    pub(crate) fn new(shared: Arc<Shared>, started: Instant) -> Self {
-        Self { shared, started, streams: Arc::new(Semaphore::new(events::STREAMS)) }
+    pub(crate) fn new(shared: Arc<Shared>, started: Instant, reloads: reload::Door) -> Self {
+        Self { shared, started, streams: Arc::new(Semaphore::new(events::STREAMS)), reloads }
     }
 }
 
@@ -82,6 +84,9 @@ pub(crate) async fn serve(listener: StdListener, admin: Arc<Admin>, stop: Stop) 
 impl Admin {
     fn answer(&self, request: &Request<Incoming>) -> Answer {
         let path = target::path(request.uri().path_and_query().map_or("/", |p| p.as_str()));
+        if path == reload::PATH {
+            return reload::answer(self, request);
+        }
         let Some(route) = ROUTES.iter().find(|route| route.path == path) else {
             let known = ROUTES.map(|route| route.path).join(" ");
             return text(StatusCode::NOT_FOUND, format!("ccpgate: nothing here; there is {known}\n"));

@@ -1,13 +1,24 @@
 //! `ccpgate config`: check, show, schema.
 
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
 use super::out::{say, say_json, warn};
-use super::{Failure, credentials, load};
+use super::running::AdminArg;
+use super::seen::{Tunnel, Tunnels};
+use super::{Failure, credentials, load, tunnels};
 use crate::agent::tls::Trust;
 use crate::config::{self, Config, Loaded, Sources};
 use crate::plan::{self, Plan};
 use crate::policy::Protocol;
+use crate::policy::replay::{Losses, Use};
 use crate::ranges::keep;
+use crate::target::Target;
 use crate::tls::material::TlsFiles;
+
+/// Of the tunnels that a ledger remembers.
+const ALL: u32 = 100_000;
 
 /// Validate, show or describe the configuration.
 #[derive(clap::Args)]
@@ -19,7 +30,15 @@ pub(super) struct Args {
 #[derive(clap::Subcommand)]
 enum Command {
     /// Validate the configuration and say what it amounts to; all problems at once.
-    Check,
+    ///
+    /// With --against-live exit code 1 when it would deny what agents use.
+    Check {
+        /// Hold the targets that agents used, by the running proxy's ledger, against this configuration.
+        #[arg(long)]
+        against_live: bool,
+        #[command(flatten)]
+        admin: AdminArg,
+    },
     /// Print the effective configuration with where each value came from.
     Show {
         /// As an object.
@@ -33,7 +52,7 @@ enum Command {
 impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
         match self.command {
-            Command::Check => check(sources),
+            Command::Check { against_live, admin } => check(sources, against_live.then_some(&admin)),
             Command::Show { json } => show(sources, json),
             Command::Schema => say_json(&config::schema()),
         }
@@ -46,13 +65,30 @@ fn show(sources: &Sources, json: bool) -> Result<(), Failure> {
     if json { say_json(&loaded.to_json()) } else { say(&loaded.to_toml()) }
 }
 
-fn check(sources: &Sources) -> Result<(), Failure> {
+fn check(sources: &Sources, against_live: Option<&AdminArg>) -> Result<(), Failure> {
     let loaded = load_with_files(sources)?;
     load::note_sources(sources);
     let plan = Plan::new(&loaded);
     load::warn_of(&plan);
     load::remark(&loaded.config, &plan);
-    say(&summary(&loaded.config, &plan))
+    say(&summary(&loaded.config, &plan))?;
+    against_live.map_or(Ok(()), |admin| held_against_live(admin, &loaded.config, &plan))
+}
+
+/// Says which targets that agents used would be denied.
+fn held_against_live(admin: &AdminArg, config: &Config, plan: &Plan) -> Result<(), Failure> {
+    let running = admin.running_by(config)?;
+    let tunnels: Tunnels = running.ask(&tunnels::path(None, None, ALL))?;
+    let since = tunnels.complete_since.unwrap_or_else(Timestamp::now);
+    let all = tunnels.live.iter().chain(&tunnels.ended);
+    let used: Vec<(Target, IpAddr, Timestamp)> = all.filter_map(Tunnel::used).collect();
+    let uses = used.iter().map(|(target, client, at)| Use { target, client: *client, at: *at });
+    let losses = Losses::of(&plan.coming(config), uses);
+    if losses.is_empty() {
+        return say(&format!("denies nothing that agents used since {since:.0}"));
+    }
+    say(&losses.words(since))?;
+    Err(Failure::Negative)
 }
 
 /// Sums up a valid configuration.

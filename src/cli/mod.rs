@@ -20,6 +20,7 @@ mod pac;
 mod pac_source;
 mod ranges;
 mod redact;
+mod reload;
 mod running;
 mod seen;
 mod serve;
@@ -80,6 +81,7 @@ struct Args {
 #[derive(clap::Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Reload(reload::Args),
     Allowlist(allowlist::Args),
     Explain(explain::Args),
     Check(check::Args),
@@ -133,6 +135,7 @@ impl Command {
     fn run(self, sources: &Sources) -> Result<(), Failure> {
         match self {
             Self::Serve(args) => args.run(sources),
+            Self::Reload(args) => args.run(sources),
             Self::Allowlist(args) => args.run(sources),
             Self::Explain(args) => args.run(sources),
             Self::Check(args) => args.run(sources),

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Request;
 use hyper::client::conn::http1;
 use hyper::header::{HOST, USER_AGENT};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
@@ -55,10 +55,17 @@ impl AdminArg {
     /// # Errors
     /// When it leaves the port to the kernel.
     pub(super) fn running_by(&self, config: &Config) -> Result<Running, Failure> {
+        self.running_at(config.admin.listen)
+    }
+
+    /// The same, where only the address is known.
+    ///
+    /// # Errors
+    /// When its port is left to the kernel.
+    pub(super) fn running_at(&self, listen: SocketAddr) -> Result<Running, Failure> {
         if let Some(place) = &self.place {
             return Ok(Running { place: place.clone() });
         }
-        let listen = config.admin.listen;
         if listen.port() == 0 {
             let why = "admin.listen leaves the port to the kernel; name the address with --admin URL";
             return Err(Failure::Usage(why.to_owned()));
@@ -141,9 +148,27 @@ impl Running {
     /// # Errors
     /// In words, without the URL.
     pub(super) fn fetch(&self, path: &str) -> Result<Vec<u8>, String> {
+        let (status, body) = self.send(Method::GET, path)?;
+        if status.is_success() { Ok(body.into()) } else { Err(unlike(status, &body)) }
+    }
+
+    /// What it answers to an order, as read, whether it obeyed or not.
+    ///
+    /// # Errors
+    /// With the URL, when nobody answers there, or not what ccpgate would.
+    pub(super) fn order<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let sent = self.send(Method::POST, path);
+        let read = |(status, body): (StatusCode, Bytes)| {
+            serde_json::from_slice(&body).map_err(|_| unlike(status, &body))
+        };
+        sent.and_then(read).map_err(|why| self.failed(path, why))
+    }
+
+    fn send(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| format!("can't be asked: {error}"))?;
-        let fetched = runtime.block_on(async { within(ANSWER, "answer", self.exchange(path)).await? });
+        let fetched =
+            runtime.block_on(async { within(ANSWER, "answer", self.exchange(method, path)).await? });
         // A name server that doesn't answer holds up nobody any more.
         runtime.shutdown_background();
         fetched
@@ -154,7 +179,7 @@ impl Running {
         Failure::Usage(format!("{}{path}: {}", self.url(), clean(&why.to_string())))
     }
 
-    async fn exchange(&self, path: &str) -> Result<Vec<u8>, String> {
+    async fn exchange(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), String> {
         let Place { host, port } = &self.place;
         let connect = async {
             match host.parse::<IpAddr>() {
@@ -174,7 +199,9 @@ impl Running {
             .await
             .map_err(|error| lost(&error))?;
         let connection = tokio::spawn(connection);
-        let request = Request::get(path)
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
             .header(HOST, Authority(host, *port).to_string())
             .header(USER_AGENT, concat!("ccpgate/", env!("CARGO_PKG_VERSION")))
             .body(Empty::<Bytes>::new())
@@ -183,14 +210,15 @@ impl Running {
         let status = answer.status();
         let body = Limited::new(answer.into_body(), LARGEST).collect().await.map_err(|error| lost(&error))?;
         connection.abort();
-        let body = body.to_bytes();
-        if status.is_success() {
-            return Ok(body.into());
-        }
-        let said = String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned();
-        let hint = if status.as_u16() == 404 { "is it ccpgate, and of this version? " } else { "" };
-        Err(format!("answers {status}: {hint}{}", said.trim()))
+        Ok((status, body.to_bytes()))
     }
+}
+
+/// What is wrong with an answer.
+fn unlike(status: StatusCode, body: &[u8]) -> String {
+    let said = String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned();
+    let hint = if status.as_u16() == 404 { "is it ccpgate, and of this version? " } else { "" };
+    format!("answers {status}: {hint}{}", said.trim())
 }
 
 async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -> Result<T, String> {

@@ -3,6 +3,7 @@
 //! alone: the proxy may be another version.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -11,7 +12,9 @@ use serde_json::Value;
 use super::running::clean;
 use super::table::Table;
 use crate::explain::agent_log::join;
+use crate::outcome::Outcome;
 use crate::policy::{Category, Pattern};
+use crate::target::Target;
 
 /// `/api/tunnels`.
 #[derive(Deserialize)]
@@ -47,6 +50,16 @@ pub(super) struct Tunnel {
     pub outcome: Option<String>,
     pub ended_by: Option<String>,
     pub ended: Option<Timestamp>,
+}
+
+impl Tunnel {
+    /// The target that its agent used, and when last; none for what never was a tunnel.
+    pub(super) fn used(&self) -> Option<(Target, IpAddr, Timestamp)> {
+        let was_tunnel =
+            self.outcome.as_deref().is_none_or(|word| Outcome::of(word).is_none_or(Outcome::was_tunnel));
+        let target = Target::parse_authority(self.target.as_bytes()).ok().filter(|_| was_tunnel)?;
+        Some((target, self.client.parse().ok()?, self.ended.unwrap_or(self.since)))
+    }
 }
 
 /// One row of `/api/denied`.

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
@@ -11,7 +12,7 @@ use super::layer::Layer;
 use super::problem::Problem;
 use super::read::Reading;
 use super::source::{Position, Provenance, Source};
-use super::{Config, ConfigErrors, check};
+use super::{Config, ConfigErrors, check, notation};
 use crate::journal::log::Format;
 
 /// The embedded default.
@@ -147,6 +148,18 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
 /// The form of the log, read also from a file that is wrong elsewhere, even in its syntax: a failed start
 /// is reported in this form.
 pub fn log_format(sources: &Sources) -> Format {
+    legible(sources, "log", "format", |word| word.parse().ok()).unwrap_or(Format::Text)
+}
+
+/// Where the admin listener is, read as [`log_format`] is: a running proxy is asked what is wrong with the
+/// file.
+pub(crate) fn admin_listen(sources: &Sources) -> SocketAddr {
+    let said = legible(sources, "admin", "listen", |text| notation::listen_address(text).ok());
+    said.unwrap_or_else(|| Config::default().admin.listen)
+}
+
+/// The value of a key in the strongest layer that has one that can be read.
+fn legible<T>(sources: &Sources, section: &str, key: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
     let mut ignored = Vec::new();
     let mut layers = Vec::new();
     if let Some(text) = sources.file.as_deref().and_then(|path| read_file(path).ok()) {
@@ -154,11 +167,8 @@ pub fn log_format(sources: &Sources) -> Format {
     }
     layers.extend(sources.env.iter().filter_map(|(name, value)| Layer::variable(name, value, &mut ignored)));
     layers.extend(sources.set.iter().filter_map(|flag| Layer::flag(flag, &mut ignored)));
-    let said = |layer: &Layer| {
-        let word = layer.dict.get("log")?.as_dict()?.get("format")?.as_str()?;
-        word.parse().ok()
-    };
-    layers.iter().rev().find_map(said).unwrap_or(Format::Text)
+    let said = |layer: &Layer| read(layer.dict.get(section)?.as_dict()?.get(key)?.as_str()?);
+    layers.iter().rev().find_map(said)
 }
 
 fn read_file(path: &Path) -> Result<String, ConfigErrors> {

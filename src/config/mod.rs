@@ -27,6 +27,7 @@ use figment::value::Value;
 
 pub(crate) use check::collide;
 pub use endpoint::PatternPort;
+pub(crate) use load::admin_listen;
 pub use load::{Loaded, Sources, load, log_format};
 pub use problem::{ConfigErrors, Problem};
 pub use schema::schema;

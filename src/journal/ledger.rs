@@ -15,6 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::id::RequestId;
 use super::metrics::RuleSeries;
 use crate::outcome::{EndedBy, Outcome};
+use crate::policy::replay::Use;
 use crate::target::{Host, Target};
 
 /// Tunnels are spread over so many locks, by their ids, so that beginnings don't wait for one another.
@@ -103,6 +104,11 @@ impl Seat {
     /// When its 200 was written. None for what never was a tunnel.
     pub(crate) fn began(&self) -> Option<Timestamp> {
         Timestamp::from_millisecond(self.began).ok().filter(|_| self.began != 0)
+    }
+
+    /// What its agent used, last at this time.
+    pub(crate) fn used(&self, at: Timestamp) -> Use<'_> {
+        Use { target: &self.target, client: self.client.ip(), at }
     }
 
     /// How many seconds nothing has moved.

@@ -6,6 +6,7 @@
 mod index;
 mod nearest;
 mod pattern;
+pub(crate) mod replay;
 mod rule;
 
 pub use nearest::Nearest;

@@ -16,6 +16,7 @@ use crate::journal::ledger::Settings;
 use crate::journal::metrics::{Metrics, RuleSeries};
 use crate::pac::proxies::Advertise;
 use crate::plan::{self, Plan};
+use crate::policy::replay::Coming;
 use crate::policy::{Category, Decision, Mode, Policy, Protocol, Reason, Rule, RuleId};
 use crate::target::{Host, Target};
 use crate::tunnel::hello::Check;
@@ -116,6 +117,11 @@ impl Snapshot {
     pub(crate) fn rules(&self) -> impl Iterator<Item = (&Rule, &RuleSeries)> {
         let rules = self.policy.rules().iter().zip(&self.series);
         rules.filter_map(|(rule, series)| Some((rule, series.as_deref()?)))
+    }
+
+    /// What agents will be allowed, to hold against what they use.
+    pub(crate) fn coming(&self) -> Coming<'_> {
+        Coming { policy: &self.policy, report: self.report, clients: &self.clients }
     }
 
     /// The category of a target that is allowed, and only text so far.

@@ -18,6 +18,9 @@ pub(crate) enum ServeError {
     Parent(String),
     #[error("{0}")]
     Watch(String),
+    /// Of a reload that somebody asked for, who may take it all the same.
+    #[error("{0}")]
+    Losses(String),
     #[error("the TLS provider refuses the configuration: {0}")]
     Provider(#[from] rustls::Error),
     #[error("can't start: {0}")]
@@ -29,7 +32,12 @@ impl ServeError {
     /// an address, or descriptors are scarce.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Tls(_) | Self::Parent(_) | Self::Watch(_) | Self::Provider(_) => false,
+            Self::Config(_)
+            | Self::Tls(_)
+            | Self::Parent(_)
+            | Self::Watch(_)
+            | Self::Losses(_)
+            | Self::Provider(_) => false,
             // No later start mends a missing permission, or an address that can't be listened on.
             Self::Bind { error, .. } => {
                 !matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)

@@ -28,9 +28,10 @@ pub(crate) use self::error::ServeError;
 use self::listeners::{Change, Changed, Closed, Listeners, Opened};
 use self::notify::Manager;
 use self::prepare::Prepared;
-use self::reload::Loads;
+use self::reload::{Loads, Losing};
 use self::tls::Tls;
 use self::workers::Workers;
+use crate::admin::reload::{self as door, Ask, Door};
 use crate::admin::{self, Admin};
 use crate::config::{Config, Sources};
 use crate::journal::access::AccessLog;
@@ -73,7 +74,8 @@ async fn run(
 ) -> Result<(), ServeError> {
     let mut signals = Signals::new()?;
     let manager = Manager::of_process();
-    let mut server = Server::start(loaded, metrics, sink, files)?;
+    let (reloads, mut asked) = door::door();
+    let mut server = Server::start(loaded, metrics, sink, files, reloads)?;
     manager.ready(&notify::state(&server.shared));
     tokio::spawn(manager.clone().follow(server.shared.clone()));
     tokio::spawn(jobs::findings::run(server.shared.clone()));
@@ -83,9 +85,12 @@ async fn run(
         tokio::select! {
             _ = remind.tick() => server.tls.remind(),
             _ = signals.reload.recv() => {
-                manager.reloading();
-                server.reload(sources).await;
-                manager.ready(&notify::state(&server.shared));
+                server.reload_told(sources, &manager, Losing::May).await;
+            }
+            Some(Ask { yes, verdict }) = asked.recv() => {
+                let losing = if yes { Losing::May } else { Losing::MayNot };
+                // Whoever asked may have gone.
+                let _ = verdict.send(server.reload_told(sources, &manager, losing).await);
             }
             () = server.tls.changed() => server.reload_tls_files(),
             _ = signals.terminate.recv() => break false,
@@ -93,6 +98,8 @@ async fn run(
             _ = signals.power.recv() => break true,
         }
     };
+    // A reload that is asked for from now on is refused at once.
+    drop(asked);
     server.drain(&mut signals, &manager, going_down).await;
     Ok(())
 }
@@ -127,6 +134,7 @@ struct Server {
     watch: watch::Sender<jobs::watch::Settings>,
     loads: Loads,
     started: Instant,
+    reloads: Door,
 }
 
 impl Server {
@@ -135,6 +143,7 @@ impl Server {
         metrics: Arc<Metrics>,
         sink: &Sink,
         files: Option<u64>,
+        reloads: Door,
     ) -> Result<Self, ServeError> {
         let listeners = Listeners::new(workers::count());
         let prepared = Prepared::new(loaded, &listeners, &metrics, prepare::resolver)?;
@@ -150,6 +159,7 @@ impl Server {
             watch: watch::Sender::new(watch),
             loads: Loads { config: true, tls_files: true },
             started: Instant::now(),
+            reloads,
         };
         server.shared.journal.metrics.configuration(&server.shared.snapshot().fingerprint);
         announce::starting(&server.config, &server.shared.snapshot(), &warnings, files);
@@ -174,7 +184,7 @@ impl Server {
                     }
                 }
                 Entrance::Admin => {
-                    let admin = Arc::new(Admin::new(self.shared.clone(), self.started));
+                    let admin = Arc::new(Admin::new(self.shared.clone(), self.started, self.reloads.clone()));
                     for listener in sockets {
                         tokio::spawn(admin::serve(listener, admin.clone(), stop.clone()));
                     }

@@ -1,16 +1,20 @@
-//! What is read again while the process runs: the configuration at SIGHUP, the TLS files when one of them
-//! changes. Each is put in force whole or not at all, and a metric shows whether that succeeded.
+//! What is read again while the process runs: the configuration at SIGHUP or when `ccpgate reload` asks, the
+//! TLS files when one of them changes. Each is put in force whole or not at all, and a metric shows whether that succeeded.
 
 use std::time::Duration;
 
 use super::error::ServeError;
 use super::listeners::Closed;
+use super::notify::{self, Manager};
 use super::prepare::{Prepared, load, resolver};
 use super::tls::Watched;
 use super::{Server, announce};
+use crate::admin::reload::Verdict;
 use crate::config::{self, Sources};
 use crate::egress::resolver::Resolver;
 use crate::findings::change::Change;
+use crate::policy::replay::Losses;
+use crate::proxy::snapshot::Snapshot;
 
 /// A listener that a reload took away is closed before the reload is over. This is how long the workers
 /// that accept from it have to go through its queue.
@@ -22,6 +26,13 @@ const CLOSING: Duration = Duration::from_secs(1);
 pub(super) struct Loads {
     pub config: bool,
     pub tls_files: bool,
+}
+
+/// Whether a reload may take away what agents use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Losing {
+    May,
+    MayNot,
 }
 
 impl Server {
@@ -44,14 +55,30 @@ impl Server {
         }
     }
 
-    /// Puts a changed configuration in force, whole or not at all.
-    pub(super) async fn reload(&mut self, sources: &Sources) {
-        match self.try_reload(sources).await {
-            Ok(()) => self.count_reload(true, Loads { config: true, tls_files: true }),
+    /// Puts a changed configuration in force, whole or not at all, and tells the service manager.
+    pub(super) async fn reload_told(
+        &mut self,
+        sources: &Sources,
+        manager: &Manager,
+        losing: Losing,
+    ) -> Verdict {
+        manager.reloading();
+        let verdict = self.reload(sources, losing).await;
+        manager.ready(&notify::state(&self.shared));
+        verdict
+    }
+
+    async fn reload(&mut self, sources: &Sources, losing: Losing) -> Verdict {
+        match self.try_reload(sources, losing).await {
+            Ok(differences) => {
+                self.count_reload(true, Loads { config: true, tls_files: true });
+                Verdict::taken(differences)
+            }
             Err((error, loads)) => {
                 self.count_reload(false, loads);
                 self.shared.journal.findings.changed(Change::ReloadRefused);
                 tracing::error!(event = "reload_failed", %error, "the reload failed; the running configuration stays");
+                Verdict::refused(error.to_string(), matches!(error, ServeError::Losses(_)))
             }
         }
     }
@@ -63,7 +90,11 @@ impl Server {
 
     /// # Errors
     /// The reason, and whether each of the two could be read; then nothing has changed.
-    async fn try_reload(&mut self, sources: &Sources) -> Result<(), (ServeError, Loads)> {
+    async fn try_reload(
+        &mut self,
+        sources: &Sources,
+        losing: Losing,
+    ) -> Result<Vec<String>, (ServeError, Loads)> {
         let failed = Loads { config: false, ..self.loads };
         let (config, plan) = load(sources).map_err(|error| (error, failed))?;
         // Where the same TLS files are named as before, the fault is in them; if nothing else has changed
@@ -80,6 +111,9 @@ impl Server {
                 ServeError::Tls(_) => (error, tls_failed),
                 _ => (error, failed),
             })?;
+        if losing == Losing::MayNot {
+            self.loses_nothing(&snapshot).map_err(|error| (error, failed))?;
+        }
         self.tls.follow(tls, config.shift.sessions).map_err(|error| (error, failed))?;
         let old = std::mem::replace(&mut self.config, config);
         if (old.log.format, old.log.level) != (self.config.log.format, self.config.log.level) {
@@ -91,14 +125,31 @@ impl Server {
         self.shared.replace(snapshot.clone());
         self.watch.send_replace(watch);
         let differences = old.differences(&self.config);
-        self.shared.journal.findings.changed(Change::Reloaded(differences));
+        self.shared.journal.findings.changed(Change::Reloaded(differences.clone()));
         for Closed { kind, address, mut stopper } in self.change_listeners(change) {
             let _ = tokio::time::timeout(CLOSING, stopper.ended()).await;
             tracing::info!(event = "closed", listener = kind.into_str(), %address, "no longer listening");
         }
         self.shared.journal.metrics.configuration(&snapshot.fingerprint);
         announce::reloaded(&self.config, &snapshot, &warnings);
-        Ok(())
+        Ok(differences)
+    }
+
+    /// # Errors
+    /// When agents use what the new policy would deny.
+    fn loses_nothing(&self, snapshot: &Snapshot) -> Result<(), ServeError> {
+        let ledger = &self.shared.journal.ledger;
+        let live = ledger.live(|_| true, usize::MAX).items;
+        let (ended, since) = ledger.ended(|_| true, usize::MAX);
+        let live = live.iter().map(|seat| (seat, seat.began()));
+        let ended = ended.items.iter().filter(|end| end.outcome.was_tunnel());
+        let ended = ended.map(|end| (&end.seat, Some(end.at)));
+        let uses = live.chain(ended).filter_map(|(seat, at)| Some(seat.used(at?)));
+        let losses = Losses::of(&snapshot.coming(), uses);
+        match losses.is_empty() {
+            true => Ok(()),
+            false => Err(ServeError::Losses(losses.words(since))),
+        }
     }
 
     /// The running resolver with its cache, unless something in `[dns]` has changed.

@@ -53,4 +53,5 @@ mod targets;
 mod ticket_keys;
 mod tunnel;
 mod vanish;
+mod verdict;
 mod watch;

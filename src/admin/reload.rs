@@ -1,0 +1,92 @@
+//! `POST /api/reload?yes=1`: makes this process reload, and answers with its verdict. The only path here
+//! that changes something, so it is for this machine alone, and not for a browser.
+
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Admin;
+use super::http::{Answer, Ends, json, text};
+use super::query::Query;
+
+pub(super) const PATH: &str = "/api/reload";
+/// Reloads that wait for their turn; each takes the whole file anew.
+const WAITING: usize = 16;
+
+/// Somebody wants a reload.
+pub(crate) struct Ask {
+    /// Also when it takes away what agents use.
+    pub yes: bool,
+    pub verdict: oneshot::Sender<Verdict>,
+}
+
+/// Where reloads are asked for.
+pub(crate) type Door = mpsc::Sender<Ask>;
+
+/// A door, and what comes in by it.
+pub(crate) fn door() -> (Door, mpsc::Receiver<Ask>) {
+    mpsc::channel(WAITING)
+}
+
+/// What became of a reload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Verdict {
+    schema_version: u8,
+    pub reloaded: bool,
+    /// Why it was refused.
+    pub reason: Option<String>,
+    /// `--yes` would take it all the same.
+    pub by_yes: bool,
+    /// What differs from the configuration before, as `key: old → new`.
+    pub changed: Vec<String>,
+}
+
+impl Verdict {
+    pub(crate) fn taken(changed: Vec<String>) -> Self {
+        Self { schema_version: 1, reloaded: true, reason: None, by_yes: false, changed }
+    }
+
+    /// `by_yes`: somebody may take it all the same.
+    pub(crate) fn refused(reason: String, by_yes: bool) -> Self {
+        Self { schema_version: 1, reloaded: false, reason: Some(reason), by_yes, changed: Vec::new() }
+    }
+}
+
+pub(super) fn answer(admin: &Admin, request: &Request<Incoming>) -> Answer {
+    if *request.method() != Method::POST {
+        let mut answer =
+            text(StatusCode::METHOD_NOT_ALLOWED, "ccpgate: only POST; `ccpgate reload` does it\n");
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        return answer;
+    }
+    let here = request.extensions().get::<Ends>().is_some_and(|ends| ends.are_here());
+    // Every browser says where a POST comes from: no page may reload this proxy.
+    let by_browser = request.headers().contains_key(header::ORIGIN);
+    if !here || by_browser || !admin.knows_host(request) {
+        return text(
+            StatusCode::FORBIDDEN,
+            "ccpgate: reloads are asked for by `ccpgate reload` on this machine\n",
+        );
+    }
+    let yes = Query(request.uri().query().unwrap_or_default()).get("yes").is_some();
+    let (verdict, told) = oneshot::channel();
+    let ask = Ask { yes, verdict };
+    // A reload reads files and waits for workers; DNS shares this thread.
+    let verdict = tokio::task::block_in_place(|| {
+        admin.reloads.try_send(ask).ok()?;
+        told.blocking_recv().ok()
+    });
+    let (status, verdict) = match verdict {
+        Some(verdict) if verdict.reloaded => (StatusCode::OK, verdict),
+        Some(verdict) => (StatusCode::CONFLICT, verdict),
+        None => {
+            let why = "this proxy takes no reload: it is draining, or too many wait";
+            (StatusCode::SERVICE_UNAVAILABLE, Verdict::refused(why.to_owned(), false))
+        }
+    };
+    let mut answer = json(&verdict);
+    *answer.status_mut() = status;
+    answer
+}

@@ -1,0 +1,179 @@
+//! What a new policy would take away from agents: the targets that they used, held against it.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+use super::{Decision, Policy, Reason};
+use crate::target::{Host, Target};
+
+/// The word for a target that stays allowed, but not for this client.
+const CLIENT: &str = "client";
+/// So many targets are shown; the rest is counted.
+const SHOWN: usize = 20;
+
+/// A policy that may come into force, and who may use it.
+pub(crate) struct Coming<'a> {
+    pub policy: &'a Policy,
+    /// Report mode lets through what the policy denies.
+    pub report: bool,
+    pub clients: &'a [IpNet],
+}
+
+impl Coming<'_> {
+    /// Why a use would be refused.
+    fn refuses(&self, target: &Target, client: IpAddr) -> Option<&'static str> {
+        if !self.clients.iter().any(|net| net.contains(&client.to_canonical())) {
+            return Some(CLIENT);
+        }
+        let Decision::Denied { reason, .. } = self.policy.decide(target) else { return None };
+        let literal = reason == Reason::IpLiteral && matches!(target.host, Host::Name(_));
+        (!self.report || literal).then_some(reason.as_str())
+    }
+}
+
+/// A tunnel that an agent had, or has.
+pub(crate) struct Use<'a> {
+    pub target: &'a Target,
+    pub client: IpAddr,
+    pub at: Timestamp,
+}
+
+/// A target that agents used and that would be denied.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Loss {
+    pub target: String,
+    pub reason: &'static str,
+    /// Distinct.
+    pub agents: usize,
+    /// When it was last used.
+    pub last: Timestamp,
+}
+
+/// All that would be denied, what most agents would lack first.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Losses {
+    pub losses: Vec<Loss>,
+    /// Distinct, over all of them.
+    pub agents: usize,
+}
+
+impl Losses {
+    /// Holds what was used against a policy.
+    pub(crate) fn of<'a>(coming: &Coming<'_>, uses: impl Iterator<Item = Use<'a>>) -> Self {
+        let mut found: HashMap<(&Target, &'static str), (HashSet<IpAddr>, Timestamp)> = HashMap::new();
+        let mut agents = HashSet::new();
+        for Use { target, client, at } in uses {
+            let Some(reason) = coming.refuses(target, client) else { continue };
+            agents.insert(client);
+            let (clients, last) = found.entry((target, reason)).or_insert_with(|| (HashSet::new(), at));
+            clients.insert(client);
+            *last = at.max(*last);
+        }
+        let loss = |((target, reason), (clients, last)): ((&Target, _), (HashSet<IpAddr>, _))| Loss {
+            target: target.to_string(),
+            reason,
+            agents: clients.len(),
+            last,
+        };
+        let mut losses: Vec<Loss> = found.into_iter().map(loss).collect();
+        losses.sort_by(|a, b| (b.agents, &a.target, a.reason).cmp(&(a.agents, &b.target, b.reason)));
+        Self { losses, agents: agents.len() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.losses.is_empty()
+    }
+
+    /// The sentence, and a line for each target. `since`: what was used before is not known.
+    pub(crate) fn words(&self, since: Timestamp) -> String {
+        let targets: HashSet<&str> = self.losses.iter().map(|loss| loss.target.as_str()).collect();
+        let mut text = format!(
+            "{} used by {} since {since:.0} would be denied:",
+            count(targets.len(), "target"),
+            count(self.agents, "agent")
+        );
+        for Loss { target, reason, agents, last } in self.losses.iter().take(SHOWN) {
+            text += &format!("\n  {target}  {reason}, {}, last {last:.0}", count(*agents, "agent"));
+        }
+        if self.losses.len() > SHOWN {
+            text += &format!("\n  and {} more", self.losses.len() - SHOWN);
+        }
+        text
+    }
+}
+
+fn count(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Category, Pattern, Rule};
+    use super::*;
+
+    fn target(text: &str) -> Target {
+        Target::parse_authority(text.as_bytes()).unwrap()
+    }
+
+    fn losses(report: bool, uses: &[(&str, u8)]) -> Losses {
+        let rule = Rule::added(Pattern::parse("*.kept.example").unwrap(), vec![443], Category::Login);
+        let policy = Policy::new(vec![rule], vec![Pattern::parse("bad.kept.example").unwrap()]);
+        let clients = ["10.0.0.0/28".parse().unwrap()];
+        let coming = Coming { policy: &policy, report, clients: &clients };
+        let targets: Vec<_> = uses.iter().map(|(text, client)| (target(text), *client)).collect();
+        let uses = targets.iter().zip(0..).map(|((target, client), second)| Use {
+            target,
+            client: [10, 0, 0, *client].into(),
+            at: Timestamp::from_second(1_790_000_000 + second).unwrap(),
+        });
+        Losses::of(&coming, uses)
+    }
+
+    #[test]
+    fn what_agents_used_and_would_lack_is_named_with_its_reason() {
+        let used = [
+            ("a.kept.example:443", 1),
+            ("gone.example:443", 1),
+            ("gone.example:443", 2),
+            ("gone.example:443", 2),
+            ("a.kept.example:8443", 1),
+            ("bad.kept.example:443", 3),
+            ("a.kept.example:443", 200),
+        ];
+        let all = losses(false, &used);
+        let shown: Vec<_> = all.losses.iter().map(|l| (l.target.as_str(), l.reason, l.agents)).collect();
+        assert_eq!(
+            shown,
+            [
+                ("gone.example:443", "no_rule", 2),
+                ("a.kept.example:443", "client", 1),
+                ("a.kept.example:8443", "port", 1),
+                ("bad.kept.example:443", "deny_rule", 1),
+            ]
+        );
+        assert_eq!(all.agents, 4);
+        let words = all.words(Timestamp::from_second(1_790_000_000).unwrap());
+        assert!(words.starts_with("4 targets used by 4 agents since 2026-09-21T"), "{words}");
+        assert!(words.contains("\n  gone.example:443  no_rule, 2 agents, last "), "{words}");
+    }
+
+    #[test]
+    fn report_mode_takes_nothing_away_but_for_strangers() {
+        let all = losses(true, &[("gone.example:443", 1), ("0x7f.1:443", 1), ("a.kept.example:443", 99)]);
+        let shown: Vec<_> = all.losses.iter().map(|l| (l.target.as_str(), l.reason)).collect();
+        assert_eq!(shown, [("0x7f.1:443", "ip_literal"), ("a.kept.example:443", "client")]);
+        assert!(losses(false, &[("a.kept.example:443", 1)]).is_empty());
+    }
+
+    #[test]
+    fn of_many_targets_the_first_are_shown_and_the_rest_is_counted() {
+        let names: Vec<String> = (0..50).map(|at| format!("h{at}.example:443")).collect();
+        let used: Vec<_> = names.iter().map(|name| (name.as_str(), 1)).collect();
+        let words = losses(false, &used).words(Timestamp::UNIX_EPOCH);
+        assert!(words.starts_with("50 targets used by 1 agent since"), "{words}");
+        assert!(words.ends_with("and 30 more") && words.lines().count() == 22, "{words}");
+    }
+}

@@ -1,0 +1,151 @@
+//! `ccpgate reload` says what the running proxy made of a file, and `config check --against-live` what
+//! agents would lack.
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{Proxy, Ran, Raw, Upstream, ccpgate};
+
+const SUCCESSFUL: &str = "ccpgate_config_last_reload_successful";
+
+fn policy(names: &[&str], upstream: &Upstream) -> String {
+    let rules: String = names.iter().map(|name| format!("[[allow]]\npattern = \"{name}\"\n")).collect();
+    format!("{rules}{}", upstream.for_targets(&["old.example:443", "new.example:443"]))
+}
+
+/// Runs a command against this proxy.
+fn run(proxy: &Proxy, arguments: &[&str]) -> Ran {
+    let admin = format!("http://{}", proxy.admin());
+    ccpgate(None, &[arguments, &["--admin", &admin]].concat())
+}
+
+#[test]
+fn the_verdict_is_waited_for() {
+    let upstream = Upstream::echo();
+    let proxy = Proxy::start(&policy(&["old.example"], &upstream));
+    proxy.rewrite_config(&policy(&["old.example", "new.example"], &upstream));
+    let said = run(&proxy, &["reload"]).expect(0).stdout;
+    assert!(said.contains("reloaded") && said.contains("[[allow]] with pattern = \"new.example\""), "{said}");
+    // It is in force by then.
+    proxy.tunnel("new.example:443").expect_echo(b"x");
+    let same = run(&proxy, &["reload", "--json"]).expect(0).json();
+    assert_eq!((&same["reloaded"], &same["changed"]), (&true.into(), &Value::Array(Vec::new())));
+    assert_eq!(proxy.metric("ccpgate_reloads_total{result=\"ok\"}"), 2.0);
+}
+
+#[test]
+fn every_refusal_is_told_with_its_reason() {
+    let upstream = Upstream::echo();
+    let proxy = Proxy::start(&policy(&["old.example"], &upstream));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("[proxy]\nlisten = [\"{}\"]\n", taken.local_addr().unwrap());
+    for (file, why) in [
+        ("[proxy]\nnaem = 1\n", "naem"),
+        ("[proxy\n", "ccpgate.toml"),
+        ("", "the file is empty"),
+        (&listen, "another process has it"),
+        ("[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = \"missing.pem\"\n", "missing.pem"),
+    ] {
+        proxy.rewrite_config_raw(file);
+        let ran = run(&proxy, &["reload"]).expect(1);
+        assert!(ran.stdout.contains("refused") && ran.stdout.contains(why), "{file}: {}", ran.stdout);
+        assert_eq!(run(&proxy, &["reload", "--yes"]).expect(1).stdout, ran.stdout, "no yes mends that");
+        assert_eq!(proxy.metric(SUCCESSFUL), 0.0);
+        proxy.tunnel("old.example:443").expect_echo(b"as before");
+    }
+}
+
+#[test]
+fn the_admin_listener_is_found_in_a_broken_file() {
+    let upstream = Upstream::echo();
+    let proxy = Proxy::start(&policy(&["old.example"], &upstream));
+    let file = proxy.config_file();
+    for broken in ["[proxy]\nnaem = 1\n", "[proxy]\nlisten = [\n"] {
+        proxy.rewrite_config_raw(&format!("[admin]\nlisten = \"{}\"\n{broken}", proxy.admin()));
+        let said = ccpgate(None, &["reload", "-c", file.to_str().unwrap()]).expect(1).stdout;
+        assert!(said.contains("refused"), "{said}");
+    }
+}
+
+#[test]
+fn what_agents_use_is_not_taken_away_without_a_yes() {
+    let upstream = Upstream::echo();
+    let proxy = Proxy::start(&policy(&["old.example", "new.example"], &upstream));
+    let mut live = proxy.tunnel("old.example:443");
+    live.expect_echo(b"live");
+    // What ended is remembered as well.
+    let mut gone = proxy.tunnel("new.example:443");
+    gone.finish();
+    gone.expect_closed();
+    proxy.access_line("tunnel", "new.example:443");
+    let file = proxy.config_file();
+    let check =
+        |proxy: &Proxy| run(proxy, &["config", "check", "--against-live", "-c", file.to_str().unwrap()]);
+    assert!(check(&proxy).expect(0).stdout.contains("denies nothing that agents used since"));
+
+    proxy.rewrite_config(&policy(&["old.example"], &upstream));
+    let said = check(&proxy).expect(1).stdout;
+    assert!(
+        said.contains("1 target used by 1 agent since 20") && said.contains("new.example:443  no_rule"),
+        "{said}"
+    );
+    proxy.rewrite_config(&policy(&[], &upstream));
+    let said = run(&proxy, &["reload"]).expect(1).stdout;
+    assert!(said.contains("2 targets used by 1 agent since 20") && said.contains("--yes"), "{said}");
+    assert_eq!(proxy.metric(SUCCESSFUL), 0.0);
+    proxy.tunnel("old.example:443").expect_echo(b"as before");
+    assert!(run(&proxy, &["reload", "--yes"]).expect(0).stdout.contains("[[allow]] without"));
+    assert_eq!(proxy.metric(SUCCESSFUL), 1.0);
+    assert_eq!(proxy.connect().connect_target("old.example:443").status, 403);
+    live.expect_echo(b"live tunnels go on");
+    // A signal asks nobody.
+    proxy.reload(&policy(&["old.example", "new.example"], &upstream), "ok");
+    proxy.tunnel("new.example:443").expect_echo(b"x");
+    proxy.reload(&policy(&[], &upstream), "ok");
+}
+
+#[test]
+fn what_never_worked_is_nothing_that_agents_use() {
+    let upstream = Upstream::echo();
+    let lost = format!(
+        "[[allow]]\npattern = \"lost.example\"\n[dns]\nservers = [\"127.0.0.1:1\"]\n{}",
+        upstream.for_targets(&["x.example:443"])
+    );
+    let proxy = Proxy::start(&lost);
+    assert!(matches!(proxy.connect().connect_target("lost.example:443").status, 502 | 504));
+    proxy.rewrite_config(&policy(&[], &upstream));
+    run(&proxy, &["reload"]).expect(0);
+}
+
+#[test]
+fn only_this_machine_and_no_browser_may_ask() {
+    let upstream = Upstream::echo();
+    let proxy = Proxy::start(&policy(&["old.example"], &upstream));
+    let ask = |head: &str| {
+        let mut client = Raw::connect(proxy.admin());
+        client.send(format!("{head}Connection: close\r\n\r\n"));
+        client.read_answer().status
+    };
+    let host = format!("Host: {}\r\n", proxy.admin());
+    assert_eq!(ask(&format!("GET /api/reload HTTP/1.1\r\n{host}")), 405);
+    assert_eq!(ask(&format!("POST /api/reload HTTP/1.1\r\n{host}Origin: https://evil.example\r\n")), 403);
+    assert_eq!(ask("POST /api/reload HTTP/1.1\r\nHost: evil.example\r\n"), 403);
+    assert_eq!(proxy.metric("ccpgate_reloads_total{result=\"ok\"}"), 0.0);
+    assert_eq!(ask(&format!("POST /api/reload HTTP/1.1\r\n{host}")), 200);
+}
+
+#[test]
+fn a_proxy_that_drains_takes_no_reload_and_no_proxy_is_said() {
+    let upstream = Upstream::echo();
+    let mut proxy = Proxy::start(&policy(&["old.example"], &upstream));
+    let mut live = proxy.tunnel("old.example:443");
+    proxy.signal(Signal::TERM);
+    proxy.metric_eventually("ccpgate_draining", 1.0);
+    let refused = run(&proxy, &["reload"]).expect(1).stdout;
+    assert!(refused.contains("draining"), "{refused}");
+    live.finish();
+    live.expect_closed();
+    proxy.wait_exit();
+    let nobody = run(&proxy, &["reload"]).expect(2).stderr;
+    assert!(nobody.contains(&proxy.admin().to_string()) && nobody.contains("nobody answers"), "{nobody}");
+}
