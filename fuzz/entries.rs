@@ -17,6 +17,7 @@ use ccpgate::pac;
 use ccpgate::plan::Plan;
 use ccpgate::policy::{Category, Decision, Pattern, Policy, Rule};
 use ccpgate::proxy::head::{self, Head};
+use ccpgate::proxy::proxy_protocol::{self, Header};
 use ccpgate::ranges::select::{Selection, Wanted};
 use ccpgate::ranges::{Table, diff, read};
 use ccpgate::target::{Host, Target};
@@ -43,6 +44,7 @@ pub(crate) const ALL: &[(&str, Entry)] = &[
     ("ip_ranges", ip_ranges),
     ("bundle", bundle),
     ("foreign_list", foreign_list),
+    ("proxy_header", proxy_header),
 ];
 
 /// The guard names the host that rustls, in the place of the server behind the tunnel, would see,
@@ -317,6 +319,30 @@ pub(crate) fn foreign_list(data: &[u8]) {
         assert!(lists[0].1.kind != foreign::Kind::Squid || audit.missing.is_empty());
     }
     assert!(!audit.to_string().is_empty());
+}
+
+/// A header is whole at its own length, whatever follows, and not before; what is asked for beyond some
+/// bytes is never more than the header has; and what is refused stays refused.
+pub(crate) fn proxy_header(data: &[u8]) {
+    match proxy_protocol::read(data) {
+        Ok(Header::Whole(_, length)) => {
+            assert!((1..=proxy_protocol::LONGEST).contains(&length));
+            let header = &data[..length];
+            assert_eq!(proxy_protocol::read(header), proxy_protocol::read(data));
+            for cut in 0..length {
+                match proxy_protocol::read(&header[..cut]) {
+                    Ok(Header::Wants(more)) => assert!((1..=length - cut).contains(&more)),
+                    other => panic!("{other:?} after {cut} of {length} bytes"),
+                }
+            }
+        }
+        Ok(Header::Wants(more)) => assert!(data.len() + more <= proxy_protocol::LONGEST),
+        Err(fault) => {
+            assert!(!fault.to_string().is_empty());
+            let more = [data, b"\r\n\0x"].concat();
+            assert_eq!(proxy_protocol::read(&more), Err(fault));
+        }
+    }
 }
 
 /// Whatever stands before the functions of our own PAC file: it is refused, or answers for every host, and

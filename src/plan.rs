@@ -57,6 +57,7 @@ impl Plan {
         for (key, _) in alone.iter().filter(|(_, set)| *set && egress.proxy.is_none()) {
             warnings.push(format!("egress.{key} has no effect: egress.proxy names no parent proxy"));
         }
+        warnings.extend(forgeable(&config.proxy));
         let file = loaded.file.as_ref();
         let source = file.map_or("the embedded default".to_owned(), |f| f.display().to_string());
         Self {
@@ -84,6 +85,20 @@ impl Plan {
         }
         config.egress.proxy.as_ref().filter(|_| parent::carries(&config.egress.proxy_for, &target.host))
     }
+}
+
+/// Says which clients could name any address as theirs.
+fn forgeable(proxy: &config::Proxy) -> Option<String> {
+    let mut covered = proxy.clients.iter().filter_map(|clients| {
+        let balancers = proxy.proxy_protocol.iter().find(|balancers| balancers.contains(clients))?;
+        Some((balancers, clients))
+    });
+    let (balancers, clients) = covered.next()?;
+    Some(format!(
+        "proxy.proxy_protocol has {balancers}, which covers {clients} of proxy.clients: agents who connect \
+         directly are refused, and one who sends a header counts as whatever address it names; list the \
+         addresses of the load balancers alone"
+    ))
 }
 
 /// What a PAC file names, as configured: the ports of the listeners may still be 0.

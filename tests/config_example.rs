@@ -69,6 +69,7 @@ fn the_example_sets_every_key() {
     assert_eq!(config.allow[1].category, Category::Extra);
     assert_eq!(config.allow[1].ports, [443, 8443]);
     assert_eq!(config.proxy.clients[1].to_string(), "10.30.0.7/32");
+    assert_eq!(config.proxy.proxy_protocol[1].to_string(), "10.9.0.11/32");
     assert!(config.proxy.advertise[0].https && !config.proxy.advertise[1].https);
     assert_eq!(config.dns.servers, [address("10.0.0.2:53"), address("10.0.0.3:5353")]);
     assert_eq!(config.shift.lunch, Duration::from_secs(75 * 60));

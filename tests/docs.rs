@@ -280,6 +280,8 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Own(Loop { address, by: Lead::Parent }),
         Refusal::Malformed("x".into()),
         Refusal::HeaderSize { limit: 1 },
+        Refusal::Check("10.0.0.2".parse().unwrap()),
+        Refusal::ProxyHeader(ccpgate::proxy::proxy_protocol::Fault::Missing),
         Refusal::HeaderTimeout,
         Refusal::Overload(Limit::Connections(1)),
         Refusal::Dial(DialError::Exhausted(error())),

@@ -152,6 +152,8 @@ section! {
         listen: Vec<SocketAddr> = list(LISTEN);
         /// Networks whose clients may use the proxy; others get 403.
         clients: Vec<IpNet> = list(NETWORK);
+        /// Networks of load balancers that must, and alone may, begin a connection with a PROXY protocol header; the client that it names counts as the client.
+        proxy_protocol: Vec<IpNet> = list(NETWORK);
         /// The proxies that the PAC file names, in order; empty: the host that the file was fetched from.
         advertise: Vec<Advertised> = list(text(r#""HOST:PORT" or "https://HOST:PORT""#, endpoint::advertised));
     }

@@ -90,6 +90,16 @@ impl RuleSeries {
     }
 }
 
+/// How the connections of load balancers began.
+pub(crate) struct ProxyHeaders {
+    /// With the address of a client.
+    pub client: IntCounter,
+    /// With the balancer's word that it speaks for itself.
+    pub check: IntCounter,
+    /// Without a header that is believed.
+    pub refused: IntCounter,
+}
+
 pub struct Metrics {
     registry: Registry,
     pub(crate) findings: FindingMetrics,
@@ -109,6 +119,7 @@ pub struct Metrics {
     /// Of the proxy listeners.
     pub client_connections: [IntGauge; 2],
     pub accept_errors: [IntCounter; 3],
+    pub(crate) proxy_headers: ProxyHeaders,
     pub tls_full: IntCounter,
     pub tls_resumed: IntCounter,
     tls_failures: Vec<IntCounter>,
@@ -195,6 +206,11 @@ impl Metrics {
         let connections = int_gauges("ccpgate_client_connections", "Open client connections.", &["listener"]);
         let accept_errors =
             counters("ccpgate_accept_errors_total", "Failures to accept a connection.", &["listener"]);
+        let proxy_headers = counters(
+            "ccpgate_proxy_headers_total",
+            "Connections from proxy.proxy_protocol, by what their header said: a client, the balancer's own check, or nothing that is believed.",
+            &["said"],
+        );
         let handshakes =
             counters("ccpgate_tls_handshakes_total", "Completed TLS handshakes with clients.", &["resumed"]);
         let failures = counters(
@@ -247,6 +263,11 @@ impl Metrics {
                 .map(|e| connections.with_label_values(&[e.into_str()])),
             accept_errors: [Entrance::Http, Entrance::Https, Entrance::Admin]
                 .map(|e| accept_errors.with_label_values(&[e.into_str()])),
+            proxy_headers: ProxyHeaders {
+                client: proxy_headers.with_label_values(&["client"]),
+                check: proxy_headers.with_label_values(&["check"]),
+                refused: proxy_headers.with_label_values(&["refused"]),
+            },
             tls_full: handshakes.with_label_values(&["false"]),
             tls_resumed: handshakes.with_label_values(&["true"]),
             tls_failures: HandshakeFailure::VARIANTS

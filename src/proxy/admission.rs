@@ -24,14 +24,25 @@ pub(crate) struct Admission {
     gauges: [IntGauge; 2],
 }
 
+/// The two ends of a client's connection.
+#[derive(Clone, Copy)]
+pub(crate) struct Ends {
+    pub address: SocketAddr,
+    /// Where it reached this proxy, or the load balancer before it.
+    pub local: SocketAddr,
+}
+
 /// What is known of a client before it speaks.
 #[derive(Clone)]
 pub(crate) struct Peer {
     pub address: SocketAddr,
-    /// Where it reached this proxy.
+    /// Where it reached this proxy, or the load balancer before it.
     pub local: SocketAddr,
     /// The subject of its certificate, where it showed one.
     pub certificate: Option<Arc<str>>,
+    /// It is a load balancer that speaks for no client (PROXY protocol, LOCAL and UNKNOWN): it may ask
+    /// whether this proxy is ready, and nothing else.
+    pub check: bool,
     /// The limit that this client exceeds. It gets an answer that says so, and nothing else.
     pub over: Option<Limit>,
 }

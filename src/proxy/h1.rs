@@ -152,7 +152,7 @@ fn consider(
             Err((refusal, target)) => Next::refusal(refusal, target),
         };
     }
-    match admitted.and_then(|()| routes::serve(&request, peer, shared, snapshot)) {
+    match routes::serve(&request, admitted, peer, shared, snapshot) {
         Ok(answer) => Next::Answer(Box::new(Answer { answer, request, rest })),
         Err(refusal) => {
             let head_only = &*request.method == "HEAD";

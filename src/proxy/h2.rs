@@ -134,7 +134,7 @@ async fn negotiate(
     });
     if parts.method != Method::CONNECT {
         let asked = as_h1(&parts);
-        match admitted.and_then(|()| routes::serve(&asked, &peer, &shared, &snapshot)) {
+        match routes::serve(&asked, admitted, &peer, &shared, &snapshot) {
             Ok(answer) => send(&mut respond, &answer, parts.method == Method::HEAD),
             Err(refusal) => {
                 let target = shown::target(&asked.target);

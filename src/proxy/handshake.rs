@@ -107,7 +107,7 @@ async fn attempt(
     drop(acceptor);
     let (serving, snapshot) = (serving.load_full(), shared.snapshot());
     let admitted = session::admit(peer, &snapshot);
-    let stranger = matches!(admitted, Err(Refusal::Client(_)));
+    let stranger = matches!(admitted, Err(Refusal::Client(_) | Refusal::Check(_)));
     let (config, tickets) = serving
         .template
         .per_connection(serving.template.offer(&start.client_hello(), stranger))

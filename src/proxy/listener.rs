@@ -15,9 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
-use super::admission::Peer;
+use super::admission::{Arrival, Ends, Peer};
 use super::shared::Shared;
-use super::{h1, https, timer};
+use super::{balanced, h1, https, timer};
 use crate::net::accept::{Setbacks, is_one_clients};
 use crate::net::entrance::Entrance;
 use crate::net::sockopt::prepare;
@@ -238,21 +238,44 @@ fn accept_the_rest(listener: TcpListener, local: SocketAddr, service: &Service, 
     }
 }
 
-/// Counts a connection and its client, and starts to serve it; closes one that is far over a limit.
+/// Counts a connection, and starts to serve it; closes one that is far over a limit.
 fn start(stream: TcpStream, address: SocketAddr, local: SocketAddr, service: &Service, shared: &Arc<Shared>) {
     timer::arm();
-    let client = address.ip().to_canonical();
-    let limits = shared.limits();
+    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+    let (limits, balanced) = shared.entry(address.ip());
     let arrival = shared.admission.accept(service.entrance(), &limits);
     let Some(arrival) = arrival else {
-        return shared.journal.turned_away(client, Bound::Connections);
+        return shared.journal.turned_away(address.ip(), Bound::Connections);
     };
-    let Some((permit, over)) = arrival.of(client, &limits) else {
-        return shared.journal.turned_away(client, Bound::ConnectionsPerClient);
-    };
-    let address = SocketAddr::new(client, address.port());
     let local = if local.ip().is_unspecified() { stream.local_addr().unwrap_or(local) } else { local };
-    let peer = Peer { address, local, certificate: None, over };
+    let ends = Ends { address, local };
+    if !balanced {
+        return begin(stream, ends, false, service, arrival, shared);
+    }
+    let (service, shared) = (service.clone(), shared.clone());
+    tokio::spawn(async move {
+        let entrance = service.entrance();
+        if let Some(who) = balanced::introduced(stream, ends, entrance, &shared).await {
+            timer::arm();
+            begin(who.stream, who.ends, who.check, &service, arrival, &shared);
+        }
+    });
+}
+
+/// Counts the client of a connection, and serves it; closes one that is far over a limit. `check`: a load
+/// balancer that speaks for itself.
+fn begin(
+    stream: TcpStream,
+    Ends { address, local }: Ends,
+    check: bool,
+    service: &Service,
+    arrival: Arrival,
+    shared: &Arc<Shared>,
+) {
+    let Some((permit, over)) = arrival.of(address.ip(), &shared.limits()) else {
+        return shared.journal.turned_away(address.ip(), Bound::ConnectionsPerClient);
+    };
+    let peer = Peer { address, local, certificate: None, check, over };
     let shared = shared.clone();
     // Two spawns: a task that could be either would take as much memory as the larger.
     match service {

@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub(crate) mod answer;
+mod balanced;
 pub(crate) mod drain;
 mod h1;
 pub(crate) mod h2;
@@ -9,6 +10,7 @@ mod handshake;
 pub mod head;
 mod https;
 pub(crate) mod listener;
+pub mod proxy_protocol;
 mod recognise;
 pub(crate) mod record;
 pub mod refusal;

@@ -1,13 +1,14 @@
 //! Which protocol a client's first bytes belong to, in the same words on both listeners: a wrong word in a
 //! PAC file and a load balancer's PROXY header are the commonest mistakes in the field. No I/O.
 
+use super::proxy_protocol::SIGNATURE;
 use crate::net::entrance::Entrance;
 
 /// So many bytes always suffice to recognise a protocol.
 pub(crate) const ENOUGH: usize = 16;
 
-/// The signature of version 2 (HAProxy, "The PROXY protocol", section 2.2).
-const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// What version 2 of the PROXY protocol begins with.
+const PROXY_V2: &[u8] = &SIGNATURE;
 /// RFC 8489 §5: the magic cookie of STUN, which TURN over TCP begins with as well.
 const STUN_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 /// The longest method that a request may begin with, and its blank.
@@ -134,9 +135,11 @@ impl Spoken {
             }
             (Self::Http, _) => "a request that can't be read",
             (Self::Http2, _) => "HTTP/2 without TLS is not served",
-            (Self::ProxyV1, _) => "a PROXY protocol line: a load balancer adds it, switch it off there",
+            (Self::ProxyV1, _) => {
+                "a PROXY protocol line from an address that isn't in proxy.proxy_protocol: name the load balancer there, or switch it off in the balancer"
+            }
             (Self::ProxyV2, _) => {
-                "a PROXY protocol header (version 2): a load balancer adds it, switch it off there"
+                "a PROXY protocol header (version 2) from an address that isn't in proxy.proxy_protocol: name the load balancer there, or switch it off in the balancer"
             }
             (Self::Socks4 | Self::Socks5, _) => {
                 "a SOCKS greeting: this is an HTTP proxy, the PAC file should say PROXY or HTTPS"

@@ -2,11 +2,12 @@
 //! refusal all come from one value, so they can't disagree. No I/O.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
 use super::admission::Limit;
+use super::proxy_protocol;
 use crate::address::{Barred, Special};
 use crate::cause::Cause;
 use crate::egress::dialer::DialError;
@@ -27,6 +28,10 @@ pub enum Refusal {
         rule: Option<String>,
     },
     Client(SocketAddr),
+    /// A load balancer speaks for itself, and asks for more than whether this proxy is ready.
+    Check(IpAddr),
+    /// A load balancer doesn't say for whom it speaks, or not so that it can be believed.
+    ProxyHeader(proxy_protocol::Fault),
     /// A request in a form that this method hasn't, or that only CONNECT has here.
     Method {
         method: String,
@@ -76,10 +81,10 @@ impl Refusal {
     pub(super) fn counted(&self) -> Counted {
         Counted::Denied(match self {
             Self::Policy { reason, .. } => (*reason).into(),
-            Self::Client(_) => Denial::Client,
+            Self::Client(_) | Self::Check(_) => Denial::Client,
             Self::Method { .. } => Denial::Method,
             Self::PrivateAddress(_) | Self::Own(_) => Denial::PrivateAddress,
-            Self::Malformed(_) => Denial::Malformed,
+            Self::Malformed(_) | Self::ProxyHeader(_) => Denial::Malformed,
             Self::HeaderSize { .. } => Denial::HeaderSize,
             Self::HeaderTimeout => Denial::HeaderTimeout,
             Self::Overload(_) | Self::Dial(DialError::Exhausted(_)) => Denial::Overload,
@@ -114,6 +119,8 @@ impl Refusal {
             Self::Own(Loop { by: Lead::Parent, .. }) | Self::Circle(_) => Cause::ProxyUnreachable.into(),
             Self::Policy { .. }
             | Self::Client(_)
+            | Self::Check(_)
+            | Self::ProxyHeader(_)
             | Self::Method { .. }
             | Self::Malformed(_)
             | Self::HeaderTimeout
@@ -132,11 +139,11 @@ impl Refusal {
     /// The HTTP status, and the error type of RFC 9209 §2.3.
     pub fn status(&self) -> Status {
         match self {
-            Self::Policy { .. } | Self::Client(_) | Self::Method { .. } => {
+            Self::Policy { .. } | Self::Client(_) | Self::Check(_) | Self::Method { .. } => {
                 (403, "Forbidden", "http_request_denied")
             }
             Self::PrivateAddress(_) | Self::Own(_) => (403, "Forbidden", "destination_ip_prohibited"),
-            Self::Malformed(_) => (400, "Bad Request", "http_request_error"),
+            Self::Malformed(_) | Self::ProxyHeader(_) => (400, "Bad Request", "http_request_error"),
             Self::HeaderSize { .. } => (431, "Request Header Fields Too Large", "http_request_error"),
             Self::HeaderTimeout => (408, "Request Timeout", "http_request_error"),
             Self::Overload(_) => EXHAUSTED,
@@ -197,6 +204,10 @@ impl Refusal {
                 "the target is an IP address, and only names are allowed".into()
             }
             Self::Client(client) => format!("proxy.clients does not include {}", client.ip()),
+            Self::Check(balancer) => format!(
+                "the load balancer {balancer} speaks for itself (PROXY protocol, LOCAL or UNKNOWN), and may ask for GET /readyz alone"
+            ),
+            Self::ProxyHeader(fault) => fault.to_string(),
             Self::Method { method, form: Form::Authority } if method.eq_ignore_ascii_case("connect") => {
                 format!("{method} is not CONNECT: methods have their case")
             }
@@ -254,6 +265,13 @@ impl Refusal {
             }
             Self::Client(client) => {
                 format!("if this client may use the proxy, add {} to proxy.clients", client.ip())
+            }
+            Self::Check(_) => {
+                "for its clients the balancer has to send their addresses (HAProxy: send-proxy-v2)".into()
+            }
+            Self::ProxyHeader(_) => {
+                "let the load balancer send the header (HAProxy: send-proxy-v2); where none is at this address, take it out of proxy.proxy_protocol"
+                    .into()
             }
             Self::Method { form: Form::Authority, .. } => {
                 "if this client means a tunnel, it has to ask by CONNECT host:port: fix or update it".into()

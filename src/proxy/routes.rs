@@ -11,16 +11,23 @@ use crate::target::{self, Form};
 
 const NO_FORM: &str = "the request target is neither a path, nor a URL, nor host:port, nor *";
 
-/// The answer to what is not a CONNECT.
+/// The answer to what is not a CONNECT. A load balancer that speaks for itself isn't admitted, and learns
+/// whether this proxy is ready.
 ///
 /// # Errors
-/// The refusal of a request that isn't for this server itself.
+/// The refusal of a client, or of a request that isn't for this server itself.
 pub(super) fn serve(
     request: &Request,
+    admitted: Result<(), Refusal>,
     peer: &Peer,
     shared: &Shared,
     snapshot: &Snapshot,
 ) -> Result<Plain<'static>, Refusal> {
+    let probe = Form::of(&request.target) == Form::Origin && target::path(&request.target) == "/readyz";
+    match admitted {
+        Err(Refusal::Check(_)) if probe => {}
+        admitted => admitted?,
+    }
     match Form::of(&request.target) {
         Form::Origin => {}
         Form::Asterisk if &*request.method == "OPTIONS" => return Ok(Plain::options()),

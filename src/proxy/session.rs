@@ -84,6 +84,9 @@ pub(super) fn malformed(what: &str) -> Refusal {
 
 pub(super) fn admit(peer: &Peer, snapshot: &Snapshot) -> Result<(), Refusal> {
     let client = peer.address.ip().to_canonical();
+    if peer.check {
+        return Err(Refusal::Check(client));
+    }
     if !snapshot.clients.iter().any(|net| net.contains(&client)) {
         return Err(Refusal::Client(SocketAddr::new(client, peer.address.port())));
     }

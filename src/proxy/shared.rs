@@ -1,5 +1,6 @@
 //! What all connections share: the configuration in force, limits, the journal, the drain.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -54,6 +55,13 @@ impl Shared {
     /// The limits in force, for a single check.
     pub(crate) fn limits(&self) -> Limits {
         self.current.load().limits
+    }
+
+    /// The limits in force, and whether a load balancer is at this address, which has to say for whom it
+    /// speaks.
+    pub(super) fn entry(&self, address: IpAddr) -> (Limits, bool) {
+        let current = self.current.load();
+        (current.limits, current.balancers.iter().any(|net| net.contains(&address)))
     }
 
     /// Puts a new configuration in force for new requests; live tunnels keep theirs.

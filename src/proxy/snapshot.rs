@@ -38,6 +38,8 @@ pub(crate) struct Snapshot {
     pub report: bool,
     pub tls: Check,
     pub clients: Vec<IpNet>,
+    /// Load balancers, which must and alone may say for whom they speak.
+    pub balancers: Vec<IpNet>,
     pub limits: Limits,
     pub patience: Patience,
     pub egress: Egress,
@@ -81,6 +83,7 @@ impl Snapshot {
             report: config.policy.mode == Mode::Report,
             tls: config.policy.tls,
             clients: config.proxy.clients.clone(),
+            balancers: config.proxy.proxy_protocol.clone(),
             limits: Limits {
                 connections: config.limits.connections,
                 connections_per_client: config.limits.connections_per_client,

@@ -38,6 +38,7 @@ mod manager;
 mod origins;
 mod pac;
 mod parent;
+mod proxy_protocol;
 mod ranges;
 mod reload;
 mod requests;
