@@ -111,6 +111,7 @@ impl From<&Config> for Advertise {
             otherwise: config.pac.otherwise.clone(),
             direct: config.pac.direct.clone(),
             lanes: config.pac.lanes,
+            spread: config.pac.spread,
         }
     }
 }

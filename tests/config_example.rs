@@ -10,6 +10,7 @@ use std::time::Duration;
 use ccpgate::catalogue::{Feature, SignIn, Wildcards};
 use ccpgate::config::{Config, ConfigErrors, Loaded, Source, Sources, load, schema};
 use ccpgate::journal::log::{Format as LogFormat, Level};
+use ccpgate::pac::rendezvous::Spread;
 use ccpgate::policy::{Category, Mode};
 use ccpgate::tunnel::hello::Check as TlsCheck;
 
@@ -71,6 +72,7 @@ fn the_example_sets_every_key() {
     assert_eq!(config.proxy.clients[1].to_string(), "10.30.0.7/32");
     assert_eq!(config.proxy.proxy_protocol[1].to_string(), "10.9.0.11/32");
     assert!(config.proxy.advertise[0].https && !config.proxy.advertise[1].https);
+    assert_eq!(config.pac.spread, Spread::Client);
     assert_eq!(config.dns.servers, [address("10.0.0.2:53"), address("10.0.0.3:5353")]);
     assert_eq!(config.shift.lunch, Duration::from_secs(75 * 60));
     assert_eq!(config.log.format, LogFormat::Json);

@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use self::http::{Answer, text, typed};
 use self::query::Query;
 use crate::net::entrance::Entrance;
+use crate::pac::rendezvous::Key;
 use crate::proxy::answer::PAC_TYPE;
 use crate::proxy::listener::Stop;
 use crate::proxy::routes;
@@ -59,7 +60,7 @@ const ROUTES: [Route; 10] = [
     Route { path: "/metrics", own_names: false, answer: |admin, _| metrics(admin) },
     Route { path: "/healthz", own_names: false, answer: |_, _| text(StatusCode::OK, "ok\n") },
     Route { path: "/readyz", own_names: false, answer: |admin, _| readiness(admin) },
-    Route { path: "/proxy.pac", own_names: false, answer: |admin, _| pac(admin) },
+    Route { path: "/proxy.pac", own_names: false, answer: pac },
     Route { path: "/api/status", own_names: true, answer: |admin, _| status::answer(admin) },
     Route { path: "/api/events", own_names: true, answer: |admin, _| events::answer(admin) },
     Route { path: "/api/tunnels", own_names: true, answer: tunnels::answer },
@@ -125,8 +126,8 @@ fn readiness(admin: &Admin) -> Answer {
     text(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, word)
 }
 
-fn pac(admin: &Admin) -> Answer {
-    match admin.shared.snapshot().standing_pac() {
+fn pac(admin: &Admin, Query(query): Query<'_>) -> Answer {
+    match admin.shared.snapshot().standing_pac(Key::of_query(query)) {
         Ok(pac) => typed(StatusCode::OK, PAC_TYPE, pac),
         Err(why) => text(StatusCode::CONFLICT, format!("ccpgate: {why}\n")),
     }

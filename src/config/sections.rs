@@ -23,6 +23,7 @@ use crate::egress::url::ParentUrl;
 use crate::journal::log::{Format, Level};
 use crate::pac::Direct;
 use crate::pac::proxies::Advertised;
+use crate::pac::rendezvous::Spread;
 use crate::policy::{Category, Mode, Pattern};
 use crate::tls::Alpn;
 use crate::tunnel::hello::Check;
@@ -168,6 +169,8 @@ section! {
         direct: Vec<Direct> = list(text(r#"a host pattern such as "*.corp.example", a network such as "10.0.0.0/8", or "plain""#, direct));
         /// Whether hosts are spread over the ports that one proxy name is advertised with, the other ports behind as fail-over.
         lanes: bool = Flag;
+        /// `client`: the order of the proxies depends on who fetches the file; `off`: it is that of the list.
+        spread: Spread = one_of::<Spread>();
     }
 }
 

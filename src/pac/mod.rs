@@ -13,6 +13,7 @@ mod direct;
 pub mod engine;
 pub mod own;
 pub mod proxies;
+pub mod rendezvous;
 mod script;
 
 use std::collections::{BTreeMap, BTreeSet};

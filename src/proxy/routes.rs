@@ -7,6 +7,7 @@ use super::head::Request;
 use super::refusal::{Refusal, escaped};
 use super::shared::Shared;
 use super::snapshot::Snapshot;
+use crate::pac::rendezvous::Key;
 use crate::target::{self, Form};
 
 const NO_FORM: &str = "the request target is neither a path, nor a URL, nor host:port, nor *";
@@ -37,7 +38,11 @@ pub(super) fn serve(
     let get = matches!(&*request.method, "GET" | "HEAD");
     Ok(match target::path(&request.target) {
         "/proxy.pac" | "/wpad.dat" | "/readyz" if !get => Plain::not_allowed(),
-        "/proxy.pac" | "/wpad.dat" => Plain::pac(snapshot.pac_for(request.host.as_deref(), peer.local)),
+        "/proxy.pac" | "/wpad.dat" => {
+            let query = request.target.split_once('?').map(|(_, query)| query);
+            let key = query.and_then(Key::of_query).unwrap_or_else(|| Key::of_client(peer.address.ip()));
+            Plain::pac(snapshot.pac_for(request.host.as_deref(), peer.local, key))
+        }
         "/readyz" => {
             let (ready, said) = readiness(shared);
             Plain::readiness(ready, said)

@@ -15,6 +15,7 @@ use crate::egress::resolver::Resolver;
 use crate::journal::ledger::Settings;
 use crate::journal::metrics::{Metrics, RuleSeries};
 use crate::pac::proxies::Advertise;
+use crate::pac::rendezvous::Key;
 use crate::plan::{self, Plan};
 use crate::policy::replay::Coming;
 use crate::policy::{Category, Decision, Mode, Policy, Protocol, Reason, Rule, RuleId};
@@ -142,16 +143,16 @@ impl Snapshot {
         self.report && !(reason == Reason::IpLiteral && matches!(target.host, Host::Name(_)))
     }
 
-    /// The PAC file as fetched from a proxy listener.
-    pub(crate) fn pac_for(&self, host: Option<&str>, local: SocketAddr) -> String {
-        self.advertise.as_fetched(&self.policy, host, local)
+    /// The PAC file as fetched from a proxy listener, for the client with this key.
+    pub(crate) fn pac_for(&self, host: Option<&str>, local: SocketAddr, key: Key) -> String {
+        self.advertise.as_fetched(&self.policy, host, local, key)
     }
 
-    /// The PAC file as the admin listener gives it.
+    /// The PAC file as the admin listener gives it, for the client with this key.
     ///
     /// # Errors
     /// As of [`Advertise::standing`].
-    pub(crate) fn standing_pac(&self) -> Result<String, String> {
-        self.advertise.standing(&self.policy)
+    pub(crate) fn standing_pac(&self, key: Option<Key>) -> Result<String, String> {
+        self.advertise.standing(&self.policy, key)
     }
 }

@@ -248,6 +248,66 @@ fn lanes_are_the_ports_that_listen_where_the_browser_came_in() {
     assert!(!one.contains(';'), "{one}");
 }
 
+/// Three proxies, and agents at many addresses of this machine: each has its own order, everywhere and
+/// always the same; without one of the proxies only its own agents begin elsewhere.
+#[test]
+fn each_client_has_an_order_of_its_own() {
+    let config = |names: &[&str]| {
+        let proxies: Vec<String> =
+            names.iter().flat_map(|name| [format!("https://{name}:3129"), format!("{name}:3128")]).collect();
+        format!(
+            "{POLICY}[proxy]\nlisten = [\"127.0.0.1:0\"]\nadvertise = {proxies:?}\n[pac]\nspread = \"client\"\n"
+        )
+    };
+    let all = ["p1.corp", "p2.corp", "p3.corp"];
+    let (one, other) =
+        (Proxy::start(&config(&all)), Proxy::start(&config(&["p3.corp", "p1.corp", "p2.corp"])));
+    let order = |proxy: &Proxy, agent: u8, path: &str| {
+        let mut client = Raw::connect_from([127, 0, 1, agent].into(), proxy.http());
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: p.corp\r\n\r\n"));
+        let answer = client.read_answer();
+        assert_eq!(answer.field("cache-control"), Some("no-cache"), "nobody may share it unasked");
+        let order = find_proxy(&answer.text(), "https://a.good.example/", "a.good.example");
+        let words: Vec<&str> = order.split("; ").collect();
+        assert_eq!(words.len(), 6, "{order}");
+        let pairs: Vec<String> = words
+            .chunks(2)
+            .map(|pair| {
+                let name =
+                    pair[0].strip_prefix("HTTPS ").and_then(|word| word.strip_suffix(":3129")).unwrap();
+                assert_eq!(pair[1], format!("PROXY {name}:3128"));
+                name.to_owned()
+            })
+            .collect();
+        pairs
+    };
+    let before: Vec<_> = (1..60).map(|agent| order(&one, agent, "/proxy.pac")).collect();
+    for (agent, before) in (1..60).zip(&before) {
+        assert_eq!(&order(&other, agent, "/wpad.dat"), before);
+        assert_eq!(&order(&one, 200, &format!("/proxy.pac?key=127.0.1.{agent}")), before);
+        let asked = ccpgate(Some(&config(&all)), &["pac", "--key", &format!("127.0.1.{agent}")]).expect(0);
+        assert!(asked.stdout.contains(&format!("LISTED = \"HTTPS {}:3129", before[0])));
+        let admin = one.get(&format!("/proxy.pac?key=127.0.1.{agent}")).text();
+        assert!(admin.contains(&format!("LISTED = \"HTTPS {}:3129", before[0])));
+    }
+    assert!(all.iter().all(|name| before.iter().any(|order| order[0] == *name)), "{before:?}");
+    // One address, many keys.
+    let by_key: std::collections::BTreeSet<_> =
+        (0..30).map(|desk| order(&one, 1, &format!("/proxy.pac?key=desk-{desk}"))).collect();
+    assert!(by_key.len() > 3, "{by_key:?}");
+    one.reload(
+        &config(&["p1.corp", "p3.corp"]).replace("\"127.0.0.1:0\"", &format!("\"{}\"", one.http())),
+        "ok",
+    );
+    for (agent, before) in (1..60).zip(&before) {
+        let mut client = Raw::connect_from([127, 0, 1, agent].into(), one.http());
+        client.send("GET /proxy.pac HTTP/1.1\r\nHost: p.corp\r\n\r\n");
+        let pac = client.read_answer().text();
+        let left: Vec<&String> = before.iter().filter(|name| *name != "p2.corp").collect();
+        assert!(pac.contains(&format!("LISTED = \"HTTPS {}:3129", left[0])), "{before:?}");
+    }
+}
+
 #[test]
 fn a_list_that_does_not_fit_the_listeners_is_told_wherever_it_is_news() {
     let secured = Secured::new();

@@ -2,6 +2,7 @@
 //! don't fit. Every such configuration is valid, and some are intended; pure.
 
 use super::{Advertise, Advertised, rows};
+use crate::pac::rendezvous::Spread;
 use crate::policy::{Policy, Protocol};
 use crate::target::Host;
 
@@ -22,6 +23,7 @@ pub fn remarks(advertise: &Advertise, policy: &Policy) -> Vec<Remark> {
         found.extend(Scheme::BOTH.iter().flat_map(|scheme| ports(advertise, *scheme)));
     }
     found.extend(lanes(advertise));
+    found.extend(spread(advertise));
     found.extend(past_the_proxy(advertise, policy));
     found
 }
@@ -145,6 +147,18 @@ fn lanes(advertise: &Advertise) -> Option<Remark> {
     };
     (!several).then(|| {
         Remark::Warning(format!("pac.lanes is true, and no proxy name has two ports of one kind: {how}"))
+    })
+}
+
+/// Whether `pac.spread` has anything to spread clients over.
+fn spread(advertise: &Advertise) -> Option<Remark> {
+    let mut others = advertise.given.iter().skip(1);
+    let several = advertise.given.first().is_some_and(|first| others.any(|other| !same_host(first, other)));
+    (advertise.spread == Spread::Client && !several).then(|| {
+        Remark::Warning(
+            "pac.spread is \"client\", and there is one proxy to begin with: name all of them in proxy.advertise"
+                .into(),
+        )
     })
 }
 

@@ -1,5 +1,7 @@
 //! Which proxies are named, and what is said of a list that doesn't fit the listeners.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use super::*;
 use crate::config::{Loaded, Sources, load};
 use crate::plan::Plan;
@@ -19,15 +21,18 @@ fn listed(pac: &str) -> &str {
 #[track_caller]
 fn expect_standing(set: &[&str], expected: &str) {
     let (loaded, plan) = loaded(set);
-    let pac = Advertise::from(&loaded.config).standing(&plan.policy).unwrap();
+    let pac = Advertise::from(&loaded.config).standing(&plan.policy, None).unwrap();
     assert_eq!(listed(&pac), expected, "{set:?}");
 }
+
+/// Somebody's.
+const DESK: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 4, 1, 7));
 
 #[track_caller]
 fn expect_fetched(set: &[&str], host: Option<&str>, local: &str, expected: &str) {
     let (loaded, plan) = loaded(set);
     let advertise = Advertise::from(&loaded.config);
-    let pac = advertise.as_fetched(&plan.policy, host, local.parse().unwrap());
+    let pac = advertise.as_fetched(&plan.policy, host, local.parse().unwrap(), Key::of_client(DESK));
     assert_eq!(listed(&pac), expected, "{set:?}");
 }
 
@@ -51,6 +56,53 @@ fn lanes_are_the_ports_of_one_name_and_scheme() {
         &["proxy.advertise=[::1]:3128,[::1]:3138", "pac.lanes=true"],
         r#"[["PROXY [::1]:3128", "PROXY [::1]:3138"]];"#,
     );
+}
+
+#[test]
+fn the_words_of_one_proxy_stay_together_in_the_order_of_a_client() {
+    let advertise = "proxy.advertise=https://p1:3129,https://p2:3129,https://p3:3129,p1:3128,P2:3128,p3:3128";
+    let (loaded, plan) = loaded(&[advertise, "pac.spread=client"]);
+    let advertise = Advertise::from(&loaded.config);
+    let mut orders = std::collections::BTreeSet::new();
+    for n in 0..200 {
+        let client = IpAddr::V4(Ipv4Addr::new(10, 4, 1, n));
+        let local = "127.0.0.1:3128".parse().unwrap();
+        let fetched = advertise.as_fetched(&plan.policy, None, local, Key::of_client(client));
+        let words: Vec<String> =
+            listed(&fetched).trim_matches(['"', ';']).split("; ").map(str::to_owned).collect();
+        assert_eq!(words.len(), 6);
+        let name = |word: &str| word.split([' ', ':']).nth(1).unwrap().to_ascii_lowercase();
+        for pair in words.chunks(2) {
+            assert_eq!(name(&pair[0]), name(&pair[1]), "{words:?}");
+            assert!(pair[0].starts_with("HTTPS ") && pair[1].starts_with("PROXY "), "{words:?}");
+        }
+        // The same for the one who asks in the client's name.
+        let asked = advertise.standing(&plan.policy, Key::of_text(&client.to_string())).unwrap();
+        assert_eq!(listed(&asked), listed(&fetched));
+        orders.insert(words);
+    }
+    assert_eq!(orders.len(), 6, "all orders of three");
+    // Nobody's key: as it is written.
+    let standing = advertise.standing(&plan.policy, None).unwrap();
+    assert!(listed(&standing).starts_with("\"HTTPS p1:3129; HTTPS p2:3129;"), "{}", listed(&standing));
+}
+
+#[test]
+fn lanes_stay_with_their_proxy() {
+    let advertise = "proxy.advertise=p1:3128,p2:3128,p1:3138,p2:3138";
+    let spread = ["p1", "p2"].map(|first| {
+        let other = if first == "p1" { "p2" } else { "p1" };
+        format!(
+            r#"[["PROXY {first}:3128", "PROXY {first}:3138"], ["PROXY {other}:3128", "PROXY {other}:3138"]];"#
+        )
+    });
+    let (loaded, plan) = loaded(&[advertise, "pac.lanes=true", "pac.spread=client"]);
+    let advertise = Advertise::from(&loaded.config);
+    let seen: std::collections::BTreeSet<String> = (0..20)
+        .map(|n| advertise.standing(&plan.policy, Key::of_text(&format!("desk-{n}"))).unwrap())
+        .map(|pac| listed(&pac).to_owned())
+        .collect();
+    assert_eq!(seen, spread.into_iter().collect());
 }
 
 #[test]
@@ -185,6 +237,10 @@ fn what_is_advertised_and_does_not_listen_is_told() {
 #[test]
 fn settings_without_effect_or_with_too_much_are_warned_of() {
     expect_remarks(&["pac.lanes=true"], &[("warning", &["pac.lanes", "second port"])]);
+    for nothing in [&["pac.spread=client"][..], &["pac.spread=client", "proxy.advertise=p1:3128,P1:3138"]] {
+        expect_remarks(nothing, &[("warning", &["pac.spread", "proxy.advertise"])]);
+    }
+    expect_remarks(&["pac.spread=client", "proxy.advertise=p1:3128,p2:3128"], &[]);
     expect_remarks(
         &["pac.lanes=true", "proxy.advertise=p1:3128,p2:3128"],
         &[("warning", &["pac.lanes", "second port of one proxy"])],
