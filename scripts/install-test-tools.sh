@@ -26,6 +26,7 @@ wanted=(
     "iptables-restore iptables" # in both forms,
     "ipset ipset"             # with its sets
     "useradd passwd"          # and the user of deploy/README.md
+    "groff groff-base"        # reads the man pages
     "shellcheck shellcheck"   # reads the scripts
     "g++ g++"                 # libFuzzer, for the fuzz targets
 )

@@ -11,6 +11,7 @@ mod credentials;
 mod denied;
 mod explain;
 mod firewall;
+mod generate;
 mod lately;
 mod learned;
 mod load;
@@ -98,6 +99,7 @@ enum Command {
     Audit(audit::Args),
     Simulate(simulate::Args),
     TicketKey(ticket_key::Args),
+    Generate(generate::Args),
     Version(version::Args),
 }
 
@@ -152,6 +154,7 @@ impl Command {
             Self::Audit(args) => args.run(sources),
             Self::Simulate(args) => args.run(sources),
             Self::TicketKey(args) => args.run(),
+            Self::Generate(args) => args.run(),
             Self::Version(args) => args.run(),
         }
     }

@@ -27,6 +27,7 @@ mod figures;
 mod findings;
 mod firewall;
 mod first_bytes;
+mod generate;
 mod h2;
 mod hello;
 mod https;
