@@ -5,6 +5,7 @@
 pub(crate) mod accept;
 pub(crate) mod entrance;
 pub(crate) mod icmp;
+pub(crate) mod passed;
 pub(crate) mod scratch;
 pub(crate) mod sockopt;
 pub(crate) mod watch;

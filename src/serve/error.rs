@@ -21,6 +21,9 @@ pub(crate) enum ServeError {
     /// Of a reload that somebody asked for, who may take it all the same.
     #[error("{0}")]
     Losses(String),
+    /// Sockets that this process was given.
+    #[error("{0}")]
+    Passed(String),
     #[error("the TLS provider refuses the configuration: {0}")]
     Provider(#[from] rustls::Error),
     #[error("can't start: {0}")]
@@ -37,6 +40,7 @@ impl ServeError {
             | Self::Parent(_)
             | Self::Watch(_)
             | Self::Losses(_)
+            | Self::Passed(_)
             | Self::Provider(_) => false,
             // No later start mends a missing permission, or an address that can't be listened on.
             Self::Bind { error, .. } => {

@@ -2,7 +2,8 @@
 //! turns one set into the next. Binding is the only effect here; workers and the admin room accept.
 //!
 //! A listener is known by its address. What it serves may change over the same socket, so each keeps a
-//! descriptor of its own and hands out copies.
+//! descriptor of its own and hands out copies. An address whose socket was passed to this process is not
+//! bound: it is taken over.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -10,6 +11,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use super::error::ServeError;
 use crate::config::{Config, collide};
 use crate::net::entrance::Entrance;
+use crate::net::passed::Passed;
 use crate::proxy::listener::{Stop, Stopper, bind, bind_beside};
 
 /// A bound address.
@@ -84,13 +86,15 @@ impl Change {
 /// All listeners, in the order of the configuration.
 pub(super) struct Listeners {
     bound: Vec<Bound>,
+    /// Sockets of the service manager, which outlive this process: each has its address here.
+    passed: Vec<Passed>,
     /// How many workers accept from each proxy listener.
     workers: usize,
 }
 
 impl Listeners {
-    pub(super) fn new(workers: usize) -> Self {
-        Self { bound: Vec::new(), workers }
+    pub(super) fn new(workers: usize, passed: Vec<Passed>) -> Self {
+        Self { bound: Vec::new(), passed, workers }
     }
 
     /// The kind and address of each.
@@ -101,9 +105,10 @@ impl Listeners {
     /// Finds or binds a socket for each address of `config`. Leaves the listeners as they are.
     ///
     /// # Errors
-    /// When one of them can't be bound; then none is.
+    /// When one of them can't be bound, or a socket that was passed has no address there; then none is.
     pub(super) fn prepare(&self, config: &Config) -> Result<Change, ServeError> {
         let wanted = wanted(config);
+        self.all_fit(&wanted)?;
         let places = self.places(&wanted);
         let leaving: Vec<&Bound> = self
             .bound
@@ -121,7 +126,12 @@ impl Listeners {
                     (*actual, What::Turn(at, self.copies(kind, socket).map_err(failed)?))
                 }
                 None => {
-                    let socket = bind_over(configured, &leaving).map_err(failed)?;
+                    let passed = self.passed.iter().find(|passed| passed.address == configured);
+                    let socket = match passed {
+                        Some(passed) => passed.socket.try_clone(),
+                        None => bind_over(configured, &leaving),
+                    };
+                    let socket = socket.map_err(failed)?;
                     let copies = self.copies(kind, &socket).map_err(failed)?;
                     (socket.local_addr().map_err(failed)?, What::Open(socket, copies))
                 }
@@ -152,13 +162,36 @@ impl Listeners {
         places
     }
 
+    /// # Errors
+    /// With the sockets that were passed and that no address names: their clients would wait for ever.
+    fn all_fit(&self, wanted: &[(Entrance, SocketAddr)]) -> Result<(), ServeError> {
+        let stray = |passed: &&Passed| !wanted.iter().any(|(_, address)| *address == passed.address);
+        let stray = self.passed.iter().filter(stray);
+        let stray: Vec<String> = stray.map(|p| format!("{} ({})", p.address, p.name)).collect();
+        if stray.is_empty() {
+            return Ok(());
+        }
+        let known = wanted.iter().map(|(kind, address)| format!("{} {address}", kind.key()));
+        Err(ServeError::Passed(format!(
+            "the service manager passed sockets that the configuration doesn't listen on: {}; it has {}. \
+             Write the same addresses in both",
+            stray.join(", "),
+            known.collect::<Vec<_>>().join(", ")
+        )))
+    }
+
     fn copies(&self, kind: Entrance, socket: &StdListener) -> io::Result<Vec<StdListener>> {
         let accepting = if kind == Entrance::Admin { 1 } else { self.workers };
         (0..accepting).map(|_| socket.try_clone()).collect()
     }
 
     fn failure(&self, kind: Entrance, address: SocketAddr, error: io::Error) -> ServeError {
-        let hint = if error.kind() == io::ErrorKind::AddrInUse {
+        let in_the_way = || self.passed.iter().find(|passed| collide(passed.address, address));
+        let hint = if error.kind() != io::ErrorKind::AddrInUse {
+            String::new()
+        } else if let Some(Passed { address, name, .. }) = in_the_way() {
+            format!(": the service manager passed {address} ({name}); write the same address in both")
+        } else {
             match self.bound.iter().find(|bound| collide(bound.actual, address)) {
                 Some(Bound { kind, actual, .. }) => {
                     format!(": held by this process, which listens on {actual} for {}", kind.key())
@@ -167,8 +200,6 @@ impl Listeners {
                     format!(": another process has it, `ss -ltnp 'sport = :{}'` shows which", address.port())
                 }
             }
-        } else {
-            String::new()
         };
         ServeError::Bind { key: kind.key(), address, error, hint }
     }
@@ -201,6 +232,7 @@ impl Listeners {
 
     /// Closes the proxy listeners; the admin listener stays.
     pub(super) fn close_proxies(&mut self) {
+        self.passed.clear();
         let (admin, proxies) =
             std::mem::take(&mut self.bound).into_iter().partition(|bound| bound.kind == Entrance::Admin);
         self.bound = admin;

@@ -38,6 +38,7 @@ use crate::journal::access::AccessLog;
 use crate::journal::log::{self, Sink};
 use crate::journal::metrics::Metrics;
 use crate::net::entrance::Entrance;
+use crate::net::passed;
 use crate::plan::Plan;
 use crate::proxy::listener::Service;
 use crate::proxy::shared::Shared;
@@ -145,7 +146,8 @@ impl Server {
         files: Option<u64>,
         reloads: Door,
     ) -> Result<Self, ServeError> {
-        let listeners = Listeners::new(workers::count());
+        let passed = passed::from_manager().map_err(ServeError::Passed)?;
+        let listeners = Listeners::new(workers::count(), passed);
         let prepared = Prepared::new(loaded, &listeners, &metrics, prepare::resolver)?;
         let Prepared { config, snapshot, warnings, tls, watch, change } = prepared;
         let access = AccessLog::new(sink.clone(), config.log.format);

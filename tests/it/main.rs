@@ -3,6 +3,7 @@
 //! vocabulary they share is in `support`. Nothing here knows the inside of the library.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
+mod activation;
 mod addresses;
 mod admin;
 mod answers;

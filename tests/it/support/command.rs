@@ -36,10 +36,17 @@ pub(crate) fn ccpgate(config: Option<&str>, arguments: &[&str]) -> Ran {
 /// The same with variables in the environment.
 #[track_caller]
 pub(crate) fn ccpgate_with(config: Option<&str>, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
-    let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_ccpgate"));
+    command.envs(environment.iter().copied());
+    ccpgate_by(command, config, arguments)
+}
+
+/// The same by a command that runs what its arguments name, in surroundings of its own.
+#[track_caller]
+pub(crate) fn ccpgate_by(mut command: Command, config: Option<&str>, arguments: &[&str]) -> Ran {
+    let folder = tempfile::tempdir().unwrap();
     clean(&mut command);
-    command.args(arguments).envs(environment.iter().copied());
+    command.args(arguments);
     if let Some(config) = config {
         let file = folder.path().join("test.toml");
         std::fs::write(&file, config).unwrap();
@@ -57,14 +64,26 @@ pub(super) fn ended(ran: Output) -> Ran {
     }
 }
 
-/// Keeps the caller's settings out of the test.
+/// Variables of a service manager, and of the log.
+const OTHERS: [&str; 9] = [
+    "RUST_LOG",
+    "NOTIFY_SOCKET",
+    "JOURNAL_STREAM",
+    "CREDENTIALS_DIRECTORY",
+    "RUNTIME_DIRECTORY",
+    "STATE_DIRECTORY",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+];
+
+/// Keeps the caller's settings out of the test, but for those that the command was given.
 pub(crate) fn clean(command: &mut Command) {
+    let given: Vec<_> = command.get_envs().map(|(name, _)| name.to_owned()).collect();
+    let ours = |name: &str| name.starts_with("CCPGATE_") || OTHERS.contains(&name);
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("CCPGATE_") {
+        if ours(&name.to_string_lossy()) && !given.contains(&name) {
             command.env_remove(name);
         }
-    }
-    for name in ["RUST_LOG", "NOTIFY_SOCKET", "JOURNAL_STREAM", "CREDENTIALS_DIRECTORY"] {
-        command.env_remove(name);
     }
 }

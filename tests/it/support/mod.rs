@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use balancer::behind_a_balancer;
 pub(crate) use browser::{Browser, OFF_LIST, PAGE, decode, read_head, site};
-pub(crate) use command::{Ran, ccpgate, ccpgate_with, clean};
+pub(crate) use command::{Ran, ccpgate, ccpgate_by, ccpgate_with, clean};
 pub(crate) use dns::{Dns, Reply};
 pub(crate) use fleet::fleet;
 pub(crate) use h2::{Frames, H2, H2Tunnel};
