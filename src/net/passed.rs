@@ -41,7 +41,7 @@ impl Passed {
         let socket = StdListener::from(fd);
         socket
             .set_nonblocking(true)
-            .and_then(|()| Ok(prepare(&socket)?))
+            .and_then(|()| prepare(&socket))
             .map_err(|error: io::Error| format!("{name} ({address}) can't be used: {error}"))?;
         Ok(Self { socket, address, name })
     }
