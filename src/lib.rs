@@ -26,6 +26,7 @@ pub mod plan;
 pub mod policy;
 pub mod proxy;
 pub mod ranges;
+pub(crate) mod rehearse;
 pub(crate) mod serve;
 pub(crate) mod simulate;
 pub mod target;

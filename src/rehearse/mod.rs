@@ -1,0 +1,3 @@
+//! Plays agents' calls, and judges the share that fails.
+
+pub(crate) mod statistics;
