@@ -52,7 +52,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("plan", &["config", "egress", "tls::material"]),
     // Why a target isn't reached is said in the words of what reaches it.
     ("diagnose", &["agent", "egress", "plan"]),
-    ("rehearse", &["agent", "plan"]),
+    // Why a call fails is said in the words of `check`.
+    ("rehearse", &["agent", "egress", "plan", "diagnose"]),
     ("proxy", &["egress", "tunnel", "tls", "net", "journal", "config", "plan"]),
     ("admin", &["proxy", "journal", "net"]),
     (

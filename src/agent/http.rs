@@ -13,6 +13,8 @@ const FIELDS: usize = 256;
 const BODY: usize = 16 * 1024;
 /// How much of a field's value is kept.
 const VALUE: usize = 1024;
+/// Most bytes of a body that is read whole: more than anything that the panel loads.
+const WHOLE: usize = 64 << 20;
 
 /// An answer: the parts that callers use.
 #[derive(Debug, Default)]
@@ -58,9 +60,34 @@ impl Answer {
             }
         }
     }
+
+    /// Reads the body to its end without keeping it; returns its length in bytes.
+    ///
+    /// # Errors
+    /// How it ended before that, or that it is larger than anything that a panel loads.
+    pub(crate) async fn read_through(&self, from: &mut (impl AsyncRead + Unpin)) -> Result<usize, String> {
+        let length = self.field("content-length").and_then(|value| value.parse::<usize>().ok());
+        let mut read = self.body.len();
+        let mut chunk = vec![0; 16 * 1024];
+        while length.is_none_or(|length| read < length) {
+            if read > WHOLE {
+                return Err(format!("the answer is larger than {} MiB", WHOLE >> 20));
+            }
+            match (from.read(&mut chunk).await, length) {
+                (Ok(count @ 1..), _) => read += count,
+                // Without a length the end of the connection is the end of the body.
+                (Ok(0) | Err(_), None) => break,
+                (Ok(0), Some(length)) => return Err(format!("the answer ended at byte {read} of {length}")),
+                (Err(error), Some(length)) => {
+                    return Err(format!("the answer ended at byte {read} of {length}: {error}"));
+                }
+            }
+        }
+        Ok(read)
+    }
 }
 
-/// Asks for `/` as a browser would. `more` are further fields, each with its line end.
+/// Asks for a path as a browser would. `more` are further fields, each with its line end.
 ///
 /// # Errors
 /// See [`NoAnswer`].
@@ -70,11 +97,33 @@ pub(crate) async fn get<S: AsyncRead + AsyncWrite + Unpin>(
     path: &str,
     more: &str,
 ) -> Result<Answer, NoAnswer> {
+    ask(stream, &head("GET", host, path, more)).await
+}
+
+/// Sends JSON to a path as the panel does. The connection is for this alone.
+///
+/// # Errors
+/// See [`NoAnswer`].
+pub(crate) async fn post<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    host: &str,
+    path: &str,
+    json: &str,
+) -> Result<Answer, NoAnswer> {
+    let length = json.len();
+    let more = format!("Connection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n");
+    ask(stream, &(head("POST", host, path, &more) + json)).await
+}
+
+fn head(method: &str, host: &str, path: &str, more: &str) -> String {
     let version = crate::VERSION;
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: Mozilla/5.0 (compatible; ccpgate/{version})\r\n\
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: Mozilla/5.0 (compatible; ccpgate/{version})\r\n\
          Accept: */*\r\n{more}\r\n"
-    );
+    )
+}
+
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, request: &str) -> Result<Answer, NoAnswer> {
     // A server that has closed may have sent the reason before; the read below shows it.
     if stream.write_all(request.as_bytes()).await.is_ok() {
         let _ = stream.flush().await;

@@ -30,9 +30,21 @@ pub(crate) struct LookedUp {
 pub(crate) struct Route<'a> {
     egress: &'a Egress,
     own: &'a Own,
-    /// A proxy that carries everything, in place of `egress`; `egress` says how its name is resolved and
-    /// its address dialled.
-    via: Option<Egress>,
+    /// A proxy that carries everything, in place of `egress`: made by [`through`].
+    via: Option<&'a Egress>,
+}
+
+/// The way through a proxy that resolves the names. `egress` says how its own name is resolved and its
+/// address dialled.
+pub(crate) fn through(egress: &Egress, proxy: Parent) -> Egress {
+    Egress {
+        resolver: egress.resolver.clone(),
+        connect_timeout: egress.connect_timeout,
+        source_address: egress.source_address.clone(),
+        allow_private: egress.allow_private.clone(),
+        connect_to: ConnectTo::from_iter([]),
+        parent: Some(proxy),
+    }
 }
 
 impl<'a> Route<'a> {
@@ -41,17 +53,9 @@ impl<'a> Route<'a> {
         Self { egress, own, via: None }
     }
 
-    /// Through a proxy that resolves the names.
-    pub(crate) fn via(egress: &'a Egress, own: &'a Own, proxy: Parent) -> Self {
-        let via = Egress {
-            resolver: egress.resolver.clone(),
-            connect_timeout: egress.connect_timeout,
-            source_address: egress.source_address.clone(),
-            allow_private: egress.allow_private.clone(),
-            connect_to: ConnectTo::from_iter([]),
-            parent: Some(proxy),
-        };
-        Self { egress, own, via: Some(via) }
+    /// Through the proxy of `via`, where there is one; else straight.
+    pub(crate) fn via(egress: &'a Egress, own: &'a Own, via: Option<&'a Egress>) -> Self {
+        Self { egress, own, via }
     }
 
     /// Opens a way to `target`.
@@ -59,7 +63,7 @@ impl<'a> Route<'a> {
     /// # Errors
     /// See [`Unreached`].
     pub(crate) async fn open(&self, target: &Target, trace: &mut Trace) -> Result<Box<dyn Io>, Unreached> {
-        let way = self.via.as_ref().unwrap_or(self.egress);
+        let way = self.via.unwrap_or(self.egress);
         Ok(match Box::pin(way.reach(target, None, self.own, trace)).await? {
             Upstream::Tcp(stream) => Box::new(stream),
             Upstream::Tls(stream) => Box::new(stream),
@@ -116,6 +120,6 @@ impl<'a> Route<'a> {
     }
 
     fn lead(&self, target: &Target) -> Lead {
-        self.via.as_ref().unwrap_or(self.egress).lead(target)
+        self.via.unwrap_or(self.egress).lead(target)
     }
 }

@@ -86,13 +86,23 @@ impl Probed {
 /// Asks one address, which was judged before, until it has answered or counts as silent. Takes 8 s where
 /// it is silent, 2 s and a round trip or two where it answers at once and loses nothing, 18 s at most.
 pub(crate) async fn probe(egress: &Egress, address: SocketAddr) -> Probed {
+    talk(egress, address, true).await
+}
+
+/// Asks one address, which was judged before, until it has answered once or counts as silent: what a call
+/// does. Takes a round trip, or 8 s.
+pub(crate) async fn knock(egress: &Egress, address: SocketAddr) -> Probed {
+    talk(egress, address, false).await
+}
+
+async fn talk(egress: &Egress, address: SocketAddr, measure: bool) -> Probed {
     let mut probed = Probed::new(address);
     match egress.datagrams(address) {
         Ok(socket) => {
             // Without it the kernel still tells of most refusals, if not by whom.
             let _ = icmp::keep(&socket);
             let mut talk = Talk { socket, open: Vec::new(), at: Vec::new(), probed };
-            if talk.begin().await {
+            if talk.begin().await && measure {
                 talk.measure().await;
             }
             probed = talk.probed;

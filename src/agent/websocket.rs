@@ -29,7 +29,12 @@ const HEAP: usize = 4;
 const LARGEST: usize = 256 * 1024;
 
 /// An open WebSocket.
-pub(crate) struct WebSocket<S>(WebSocketStream<S>);
+pub(crate) struct WebSocket<S> {
+    stream: WebSocketStream<S>,
+    /// Messages that [`WebSocket::ask`] sent, and messages that came while it waited.
+    asked: u32,
+    answered: u32,
+}
 
 /// Why an upgrade came to nothing.
 #[derive(Debug)]
@@ -66,7 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         let config = WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST));
         let url = format!("wss://{authority}{path}");
         match client_async_with_config(url, stream, Some(config)).await {
-            Ok((stream, _)) => Ok(Self(stream)),
+            Ok((stream, _)) => Ok(Self { stream, asked: 0, answered: 0 }),
             Err(Error::Http(answer)) => Err(NoUpgrade::Status(answer.status().as_u16())),
             Err(Error::Protocol(why)) => Err(NoUpgrade::Broken(why.to_string())),
             Err(error) => Err(NoUpgrade::Ended(error.to_string())),
@@ -101,27 +106,74 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// # Errors
     /// When the far side ends it meanwhile, or gives no sign.
     pub(crate) async fn hold(&mut self, silent: Duration, patience: Duration) -> Result<(), Cut> {
-        self.listen(Instant::now() + silent, &mut Heard::default(), |_| false).await?;
+        self.rest(silent).await?;
         self.speak().await?;
         let mut heard = Heard::default();
         let until = Instant::now() + patience;
-        self.listen(until, &mut heard, |heard| !heard.messages.is_empty() || !heard.pongs.is_empty()).await?;
-        if heard.messages.is_empty() && heard.pongs.is_empty() {
+        self.listen(until, &mut heard, |heard| !heard.is_empty()).await?;
+        if heard.is_empty() {
             return Err(Cut(format!("after {silent:?} of silence nothing comes through any more")));
         }
         Ok(())
     }
 
+    /// Sends one message, and waits for a sign of life: its answer or, from servers that have nothing to
+    /// say to it, the answer to a ping. Returns how long that took.
+    ///
+    /// # Errors
+    /// When the far side ends it meanwhile, or gives no sign within `patience`.
+    pub(crate) async fn ask(&mut self, message: &str, patience: Duration) -> Result<Duration, Cut> {
+        let begun = Instant::now();
+        // The answer to an earlier message may still be on its way.
+        self.asked = self.asked.wrapping_add(1);
+        let mark = Bytes::copy_from_slice(&self.asked.to_be_bytes());
+        self.send(Message::text(message)).await?;
+        self.send(Message::Ping(mark.clone())).await?;
+        loop {
+            match timeout_at(begun + patience, self.stream.next()).await {
+                Err(_) => return Err(Cut(format!("a message gets no answer within {patience:?}"))),
+                Ok(Some(Ok(Message::Text(_) | Message::Binary(_)))) => {
+                    self.answered = self.answered.wrapping_add(1);
+                    if self.answered >= self.asked {
+                        break;
+                    }
+                }
+                Ok(Some(Ok(Message::Pong(theirs)))) if theirs == mark => break,
+                Ok(Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)))) => {}
+                Ok(end) => return Err(over(end)),
+            }
+        }
+        Ok(begun.elapsed())
+    }
+
+    /// Sends the panel's heartbeat, as [`Self::ask`] does.
+    ///
+    /// # Errors
+    /// As of [`Self::ask`].
+    pub(crate) async fn beat(&mut self, patience: Duration) -> Result<Duration, Cut> {
+        self.ask(HEARTBEAT, patience).await
+    }
+
+    /// Stays silent.
+    ///
+    /// # Errors
+    /// When the far side ends it meanwhile.
+    pub(crate) async fn rest(&mut self, silent: Duration) -> Result<(), Cut> {
+        self.listen(Instant::now() + silent, &mut Heard::default(), |_| false).await
+    }
+
     /// Leaves.
     pub(crate) async fn close(mut self) {
-        let _ = self.0.close(None).await;
+        let _ = self.stream.close(None).await;
     }
 
     async fn speak(&mut self) -> Result<(), Cut> {
-        for message in [Message::text(HEARTBEAT), Message::Ping(Bytes::new())] {
-            self.0.send(message).await.map_err(|error| Cut(ended(&error)))?;
-        }
-        Ok(())
+        self.send(Message::text(HEARTBEAT)).await?;
+        self.send(Message::Ping(Bytes::new())).await
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), Cut> {
+        self.stream.send(message).await.map_err(|error| Cut(ended(&error)))
     }
 
     /// Notes when answers come, until then or until it is `enough`.
@@ -133,18 +185,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ) -> Result<(), Cut> {
         // A far side that talks without end must not keep this from its clock.
         while !enough(heard) && Instant::now() < until {
-            match timeout_at(until, self.0.next()).await {
+            match timeout_at(until, self.stream.next()).await {
                 Err(_) => break,
                 Ok(Some(Ok(Message::Text(_) | Message::Binary(_)))) => Heard::note(&mut heard.messages),
                 Ok(Some(Ok(Message::Pong(_)))) => Heard::note(&mut heard.pongs),
                 Ok(Some(Ok(Message::Ping(_) | Message::Frame(_)))) => {}
-                Ok(Some(Ok(Message::Close(frame)))) => {
-                    let code =
-                        frame.map_or(String::new(), |frame| format!(" with code {}", u16::from(frame.code)));
-                    return Err(Cut(format!("closed by the far side{code}")));
-                }
-                Ok(Some(Err(error))) => return Err(Cut(ended(&error))),
-                Ok(None) => return Err(Cut("ended by the far side".to_owned())),
+                Ok(end) => return Err(over(end)),
             }
         }
         Ok(())
@@ -162,11 +208,27 @@ impl Heard {
     /// No more are needed to see a heap.
     const KEPT: usize = 4 * MESSAGES;
 
+    fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.pongs.is_empty()
+    }
+
     fn note(list: &mut Vec<Instant>) {
         if list.len() < Self::KEPT {
             list.push(Instant::now());
         }
     }
+}
+
+/// What ended it: no message of the panel's.
+fn over(end: Option<Result<Message, Error>>) -> Cut {
+    Cut(match end {
+        Some(Ok(Message::Close(Some(frame)))) => {
+            format!("closed by the far side with code {}", u16::from(frame.code))
+        }
+        Some(Err(error)) => ended(&error),
+        Some(Ok(_)) => "closed by the far side".to_owned(),
+        None => "ended by the far side".to_owned(),
+    })
 }
 
 fn ended(error: &Error) -> String {

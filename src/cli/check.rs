@@ -14,7 +14,7 @@ use super::out::{say, say_json, say_styled};
 use super::pac_source::PacSource;
 use super::via::Via;
 use super::{Failure, load};
-use crate::agent::route::Route;
+use crate::agent::route::{self, Route};
 use crate::agent::tls::Trust;
 use crate::config::{Config, Sources};
 use crate::diagnose::pac::Pac;
@@ -119,6 +119,7 @@ impl Args {
         let report = runtime.block_on(async {
             let resolver = Resolver::new(plan::dns(&config.dns), Handle::current());
             let egress = plan::egress(config, plan.connect_to, parent, resolver);
+            let proxy = proxy.map(|proxy| route::through(&egress, proxy));
             let own = Own::default();
             let trust = Arc::new(trust);
             if let Some(source) = &self.pac {
@@ -135,10 +136,7 @@ impl Args {
             let network = Network {
                 policy: &plan.policy,
                 connect: &config.connect,
-                route: match proxy {
-                    Some(proxy) => Route::via(&egress, &own, proxy),
-                    None => Route::straight(&egress, &own),
-                },
+                route: Route::via(&egress, &own, proxy.as_ref()),
                 trust,
                 clock: &|| offset.apply(SystemTime::now()),
             };

@@ -21,6 +21,7 @@ mod pac;
 mod pac_source;
 mod ranges;
 mod redact;
+mod rehearse;
 mod reload;
 mod running;
 mod seen;
@@ -38,7 +39,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use self::out::tell;
 use crate::config::Sources;
@@ -48,9 +48,6 @@ use crate::serve::ServeError;
 const NEGATIVE: u8 = 1;
 /// Exit code of wrong usage, an invalid configuration, or an answer that can't be written.
 const FAILED: u8 = 2;
-
-/// Commands that manuals and scripts may name already; until they exist they are refused as such.
-const PLANNED: [&str; 1] = ["rehearse"];
 
 /// A forward HTTPS/CONNECT proxy for contact centres that run Amazon Connect: it lets through
 /// what the Contact Control Panel needs, denies all else, and says why.
@@ -97,6 +94,7 @@ enum Command {
     Firewall(firewall::Args),
     Origins(origins::Args),
     Audit(audit::Args),
+    Rehearse(rehearse::Args),
     Simulate(simulate::Args),
     TicketKey(ticket_key::Args),
     Generate(generate::Args),
@@ -152,6 +150,7 @@ impl Command {
             Self::Firewall(args) => args.run(sources),
             Self::Origins(args) => args.run(sources),
             Self::Audit(args) => args.run(sources),
+            Self::Rehearse(args) => args.run(sources),
             Self::Simulate(args) => args.run(sources),
             Self::TicketKey(args) => args.run(),
             Self::Generate(args) => args.run(),
@@ -160,16 +159,8 @@ impl Command {
     }
 }
 
-/// Help, version, or wrong usage. A command of another version's manual gets another answer than a typing
-/// error.
+/// Help, version, or wrong usage.
 fn refuse(error: &clap::Error) -> ! {
-    if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(name))) =
-        (error.kind(), error.get(ContextKind::InvalidSubcommand))
-        && PLANNED.contains(&name.as_str())
-    {
-        tell(format_args!("`ccpgate {name}` is planned, and not in this version; see ccpgate --help"));
-        std::process::exit(FAILED.into());
-    }
     if !serve::refused(error) {
         // Help and version are results, so they go to standard output.
         if let Err(unwritten) = out::written(error.print().and_then(|()| io::stdout().flush())) {

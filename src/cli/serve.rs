@@ -3,6 +3,8 @@
 
 use std::io::{self, Write};
 
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+
 use super::{FAILED, Failure};
 use crate::config::{self, Sources};
 use crate::journal::log::Format;
@@ -19,10 +21,23 @@ const TRY_AGAIN: u8 = 75;
 /// is cut; a second SIGTERM ends them now. SIGPWR says that the machine goes down: then they have
 /// limits.reboot_drain.
 #[derive(clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Ends when the process that started it, which has this id, has ended, however that was: for a
+    /// rehearsal's own proxy.
+    #[arg(long, value_name = "ID", hide = true)]
+    with_parent: Option<i32>,
+}
 
 impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
+        if let Some(parent) = self.with_parent {
+            let set = set_parent_process_death_signal(Some(Signal::KILL));
+            set.map_err(|error| Failure::Output(error.into()))?;
+            // It may have ended before this was set.
+            if getppid().is_none_or(|id| id.as_raw_nonzero().get() != parent) {
+                return Ok(());
+            }
+        }
         serve::serve(sources).map_err(Failure::Start)
     }
 }

@@ -16,6 +16,8 @@ use crate::simulate::faults::Rated;
 
 /// What the simulated attachments lie in.
 const BUCKET: &str = "simulated";
+/// The instance, where none is named.
+const ALIAS: &str = "acme";
 
 /// Run a Connect region on loopback, and print the configuration that reaches it. Ends with Ctrl-C.
 ///
@@ -26,7 +28,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "REGION")]
     region: Option<String>,
     /// The alias of its instance.
-    #[arg(long, value_name = "ALIAS", default_value = "acme")]
+    #[arg(long, value_name = "ALIAS", default_value = ALIAS)]
     instance: String,
     /// A fault and the share of calls that it hits, as in ws_cut=0.05; may be given again.
     #[arg(long, value_name = "NAME=RATE")]
@@ -42,7 +44,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
         let (loaded, _) = load::plan(sources)?;
-        let choice = self.choice(&loaded.config.connect)?;
+        let choice = choice(&loaded.config.connect, self.region.as_deref(), Some(&self.instance))?;
         let temporary = tempfile::Builder::new().prefix("ccpgate-simulate-").tempdir().map_err(cannot)?;
         let folder = self.folder.as_deref().unwrap_or(temporary.path());
         let runtime = Runtime::new().map_err(cannot)?;
@@ -50,28 +52,6 @@ impl Args {
         // A read of standard input, which nothing ends, must not hold the end back.
         runtime.shutdown_background();
         ended
-    }
-
-    /// The part of the list that the region stands for.
-    fn choice(&self, connect: &Choice) -> Result<Choice, Failure> {
-        let wrong = |given: String, why: String| Failure::Usage(format!("--{given}: {why}"));
-        let code = match &self.region {
-            Some(code) => catalogue::region(code).map_err(|why| wrong(format!("region {code}"), why))?,
-            // A list of all regions begins with a star.
-            None => {
-                connect.regions.iter().find(|code| *code != "*").cloned().unwrap_or("us-east-1".to_owned())
-            }
-        };
-        let alias = catalogue::alias(&self.instance).map_err(|hint| {
-            let why = format!("an alias has 1 to 63 letters, digits and inner hyphens {hint}");
-            wrong(format!("instance {:?}", self.instance), why.trim_end().to_owned())
-        })?;
-        Ok(Choice {
-            regions: vec![code],
-            instances: vec![alias],
-            attachment_buckets: vec![BUCKET.to_owned()],
-            ..connect.clone()
-        })
     }
 
     async fn simulate(&self, choice: &Choice, folder: &Path) -> Result<(), Failure> {
@@ -101,6 +81,37 @@ impl Args {
         }
         Ok(())
     }
+}
+
+/// The part of a list that a simulated region stands for: one region and one instance of it, by default the
+/// first ones that it has.
+pub(super) fn choice(
+    connect: &Choice,
+    region: Option<&str>,
+    instance: Option<&str>,
+) -> Result<Choice, Failure> {
+    let wrong = |given: String, why: String| Failure::Usage(format!("--{given}: {why}"));
+    // A list of all regions, or instances, begins with a star.
+    let first = |all: &[String], other: &str| {
+        all.iter().find(|one| *one != "*").cloned().unwrap_or_else(|| other.to_owned())
+    };
+    let code = match region {
+        Some(code) => catalogue::region(code).map_err(|why| wrong(format!("region {code}"), why))?,
+        None => first(&connect.regions, "us-east-1"),
+    };
+    let alias = match instance {
+        Some(alias) => catalogue::alias(alias).map_err(|hint| {
+            let why = format!("an alias has 1 to 63 letters, digits and inner hyphens {hint}");
+            wrong(format!("instance {alias:?}"), why.trim_end().to_owned())
+        })?,
+        None => first(&connect.instances, ALIAS),
+    };
+    Ok(Choice {
+        regions: vec![code],
+        instances: vec![alias],
+        attachment_buckets: vec![BUCKET.to_owned()],
+        ..connect.clone()
+    })
 }
 
 fn cannot(error: io::Error) -> Failure {

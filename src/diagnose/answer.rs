@@ -39,7 +39,7 @@ pub(super) fn date(answer: &Answer) -> Option<SystemTime> {
 
 /// Why an answer isn't the service's, in words; none where it may be. `public`: a certificate of the
 /// public authorities vouches for who answers.
-pub(super) fn foreign(answer: &Answer, endpoint: &Endpoint, public: bool) -> Option<String> {
+pub(crate) fn foreign(answer: &Answer, endpoint: &Endpoint, public: bool) -> Option<String> {
     // RFC 6585 section 6: captive portals answer so, and no service does.
     if answer.status == 511 {
         return Some(format!("a portal asks for a sign-in (511){}", quoted(answer)));

@@ -40,13 +40,13 @@ pub(crate) struct Judged {
 }
 
 /// A cause, how bad it is, and what was seen, in words.
-pub(super) struct Found {
+pub(crate) struct Found {
     pub cause: Cause,
     pub severity: Severity,
     pub detail: String,
 }
 
-pub(super) fn failed(cause: Cause, detail: impl Into<String>) -> Found {
+pub(crate) fn failed(cause: Cause, detail: impl Into<String>) -> Found {
     Found { cause, severity: Severity::Failed, detail: detail.into() }
 }
 
@@ -204,7 +204,7 @@ pub(super) fn ends_all(observed: &Observed) -> Option<Cause> {
 }
 
 /// The worst of what was seen; of equals what comes first.
-fn find(seen: &Seen) -> Option<Found> {
+pub(crate) fn find(seen: &Seen) -> Option<Found> {
     let public = seen.shown.as_ref().is_some_and(|(_, verdicts)| verdicts.public.is_ok());
     if !public && let Some((address, owner)) = seen.found.iter().find_map(|a| Some((a, sinkhole::owner(*a)?)))
     {

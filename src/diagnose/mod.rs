@@ -7,11 +7,11 @@
 //! [`pac`] of a PAC file, and [`settle`] of what several say together; [`verdict`] makes one answer of all,
 //! [`report`] and [`text`] are what is shown.
 
-mod answer;
+pub(crate) mod answer;
 pub(crate) mod finding;
 pub(crate) mod junit;
 mod media;
-mod observed;
+pub(crate) mod observed;
 pub(crate) mod pac;
 mod probe;
 mod regions;
@@ -102,6 +102,16 @@ pub(crate) async fn check(network: &Network<'_>, options: &Options, progress: Pr
         endpoints.into_iter().zip(observed).map(|(endpoint, seen)| finding::judge(endpoint, seen)).collect();
     let pac = options.pac.as_ref().zip(ruling).map(|(pac, ruling)| pac::settle(&mut judged, pac, ruling));
     Report { pac, regions, ..verdict::report(judged, options.via.clone()) }
+}
+
+/// One endpoint over TCP, tested and judged by itself.
+pub(crate) async fn one(network: &Network<'_>, endpoint: Endpoint) -> Judged {
+    let Plan::Tcp(target) = &endpoint.plan else { return finding::judge(endpoint, never()) };
+    let names = look_up(network, std::slice::from_ref(&endpoint)).await;
+    let (route, trust, clock) = (&network.route, &network.trust, network.clock);
+    let observed = Probe { route, trust, clock, names: &names, hold: None }.tcp(target, &endpoint).await;
+    drop(names);
+    finding::judge(endpoint, observed)
 }
 
 /// What a PAC file may ask about the network.

@@ -8,6 +8,7 @@ use super::voice::Tested;
 use crate::agent::certificate::Shown;
 use crate::agent::http::NoAnswer;
 use crate::agent::tls::{NoTls, Verdicts};
+use crate::agent::websocket::NoUpgrade;
 use crate::cause::Cause;
 use crate::egress::{Trace, Unreached};
 
@@ -23,7 +24,7 @@ pub(super) enum Observed {
 
 /// How far a probe came, and how long its steps took.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// DNS and connection, as the proxy's own way tells of them.
     pub trace: Trace,
     /// How long DNS took when it was asked once more, because it had been slow.
@@ -42,7 +43,7 @@ pub(super) struct Seen {
 
 /// The clock here against that of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     /// Milliseconds that this machine is ahead.
     pub ahead_ms: i64,
     /// Whether the certificate is valid by this machine's clock; else it is by the answer's.
@@ -50,7 +51,7 @@ pub(super) struct Clock {
 }
 
 /// Where a probe ended.
-pub(super) enum End {
+pub(crate) enum End {
     Unreached(Unreached),
     NoTls(NoTls),
     /// TLS came about, and the certificate is nobody's that is known here.
@@ -72,7 +73,7 @@ pub(super) enum End {
 }
 
 /// What came of a WebSocket that was to be held.
-pub(super) enum WebSocketEnd {
+pub(crate) enum WebSocketEnd {
     /// It was open for this long, and answered at its end. It took `opening` to open it.
     Held {
         opening: Duration,
@@ -85,4 +86,18 @@ pub(super) enum WebSocketEnd {
     /// It ended after this long: how.
     Cut(Duration, String),
     Buffered(String),
+}
+
+impl From<NoUpgrade> for WebSocketEnd {
+    fn from(why: NoUpgrade) -> Self {
+        match why {
+            // Nobody refuses so who has seen that an upgrade was asked for.
+            NoUpgrade::Status(status @ (200..=299 | 426)) => {
+                Self::Stripped(format!("answered {status} in place of 101"))
+            }
+            NoUpgrade::Status(status) => Self::Refused(format!("answered {status} in place of 101")),
+            NoUpgrade::Broken(why) => Self::Stripped(why),
+            NoUpgrade::Ended(why) => Self::Refused(why),
+        }
+    }
 }

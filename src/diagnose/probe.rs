@@ -18,7 +18,7 @@ use crate::agent::http::{self, NoAnswer};
 use crate::agent::route::{LookedUp, Route};
 use crate::agent::tap::Tap;
 use crate::agent::tls::{Session, Trust, handshake};
-use crate::agent::websocket::{Cut, EXCHANGE, Exchange, NoUpgrade, WebSocket};
+use crate::agent::websocket::{Cut, EXCHANGE, Exchange, WebSocket};
 use crate::cause::Cause;
 use crate::egress::{Trace, Unreached};
 use crate::outcome::Stage;
@@ -237,15 +237,7 @@ impl Probe<'_> {
         let mut socket = match open {
             Err(_) => return WebSocketEnd::Hung(UPGRADE),
             Ok(Ok(socket)) => socket,
-            // Nobody refuses so who has seen that an upgrade was asked for.
-            Ok(Err(NoUpgrade::Status(status @ (200..=299 | 426)))) => {
-                return WebSocketEnd::Stripped(format!("answered {status} in place of 101"));
-            }
-            Ok(Err(NoUpgrade::Status(status))) => {
-                return WebSocketEnd::Refused(format!("answered {status} in place of 101"));
-            }
-            Ok(Err(NoUpgrade::Broken(why))) => return WebSocketEnd::Stripped(why),
-            Ok(Err(NoUpgrade::Ended(why))) => return WebSocketEnd::Refused(why),
+            Ok(Err(why)) => return why.into(),
         };
         let (opening, opened) = (opening.elapsed(), Instant::now());
         let used = if hold { self.use_web_socket(&mut socket).await } else { Ok(None) };

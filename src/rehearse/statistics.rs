@@ -230,6 +230,22 @@ mod tests {
         assert_eq!(count(&verdicts(0.0), Verdict::Stay), 2000);
     }
 
+    /// What AWS's 200 calls can tell, and what they can't: 200 rehearsals each, with a fixed seed.
+    #[test]
+    fn two_hundred_calls_mislead_nobody() {
+        let mut random = fastrand::Rng::with_seed(11);
+        let mut verdicts = |ratio: f64| -> Vec<Verdict> {
+            let mut run = || judge((0..200).filter(|_| random.f64() < ratio).count() as u32, 200);
+            (0..200).map(|_| run()).collect()
+        };
+        let count = |all: &[Verdict], wanted| all.iter().filter(|verdict| **verdict == wanted).count();
+        assert_eq!(count(&verdicts(0.0), Verdict::Stay), 200);
+        assert_eq!(count(&verdicts(0.005), Verdict::Consider), 0);
+        let five = verdicts(0.05);
+        assert_eq!(count(&five, Verdict::Stay), 0);
+        assert!(count(&five, Verdict::Consider) > 100);
+    }
+
     proptest! {
         #[test]
         fn the_interval_holds_what_was_seen(calls in 1..3000_u32, share in 0.0..=1.0_f64) {

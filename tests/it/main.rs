@@ -42,6 +42,7 @@ mod pac;
 mod parent;
 mod proxy_protocol;
 mod ranges;
+mod rehearse;
 mod reload;
 mod requests;
 mod resolving;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::{ccpgate, clean};
 
 /// A region that runs, with the configuration that it printed.
-struct Region {
+pub(crate) struct Region {
     child: Child,
     folder: tempfile::TempDir,
     ca: PathBuf,
@@ -18,7 +18,7 @@ struct Region {
 }
 
 impl Region {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ccpgate"));
         clean(&mut command);
         let folder = tempfile::tempdir().unwrap();
@@ -43,8 +43,18 @@ impl Region {
         Self { child, folder, ca, url }
     }
 
-    fn configuration(&self) -> PathBuf {
+    pub(crate) fn configuration(&self) -> PathBuf {
         self.folder.path().join("region.toml")
+    }
+
+    /// The file of its authority.
+    pub(crate) fn ca(&self) -> &str {
+        self.ca.to_str().unwrap()
+    }
+
+    /// Its signalling.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     /// What `check` says of it.

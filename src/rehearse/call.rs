@@ -1,0 +1,353 @@
+//! One call, phase by phase up to its first failure. All of it is bounded in time, whatever the far side
+//! does.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+
+use super::phase::Phase;
+use super::script::{Scene, Signalling, in_turn};
+use crate::agent::certificate::Shown;
+use crate::agent::http::{self, Answer, NoAnswer};
+use crate::agent::tap::Tap;
+use crate::agent::tls::{Session, handshake};
+use crate::agent::turn::{self, Refusal};
+use crate::agent::websocket::{Cut, WebSocket};
+use crate::cause::{Cause, Severity};
+use crate::diagnose;
+use crate::diagnose::answer;
+use crate::diagnose::finding::{self, Found, failed};
+use crate::diagnose::observed::{End, Seen, WebSocketEnd};
+use crate::diagnose::report::Status;
+use crate::diagnose::targets::{Endpoint, Plan, WebSocketUrl};
+use crate::egress::Trace;
+use crate::target::{Host, Target};
+
+/// For a handshake, and for an answer: as `check` has it, longer than the panel's own limits allow.
+const STEP: Duration = Duration::from_secs(5);
+/// For a whole file of the panel.
+const FILE: Duration = Duration::from_secs(20);
+/// For an upgrade, and for the answer to an invitation: the panel's own limits.
+const UPGRADE: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(5);
+/// Between two heartbeats, and for the answer to one.
+const BEAT: Duration = Duration::from_secs(10);
+
+/// The file that the simulated region has, of a panel's size; it answers any path so.
+const SCRIPT: &str = "/static/panel.js";
+const API: &str = "/connect/api";
+/// What the panel asks its instance for.
+const QUESTION: &str = r#"{"method":"getAgentSnapshot","params":{}}"#;
+
+/// What came of a call.
+#[derive(Debug, Default)]
+pub(super) struct Played {
+    /// How long each phase took that came to its end.
+    pub phases: Vec<(Phase, Duration)>,
+    pub failed: Option<Failed>,
+    /// What was worse than it should be.
+    pub degraded: Vec<Cause>,
+}
+
+/// How a call failed.
+#[derive(Clone, Debug)]
+pub(super) struct Failed {
+    pub phase: Phase,
+    pub cause: Cause,
+    pub detail: String,
+}
+
+/// A call under way.
+pub(super) struct Call<'a> {
+    scene: &'a Scene,
+    number: u32,
+    played: Played,
+}
+
+impl<'a> Call<'a> {
+    /// Plays a call. Its number decides which endpoints it takes.
+    pub(super) async fn play(scene: &'a Scene, number: u32) -> Played {
+        let mut call = Self { scene, number, played: Played::default() };
+        let ended = match &scene.signalling {
+            Some(signalling) => call.whole(signalling).await,
+            None => call.without_login().await,
+        };
+        call.played.failed =
+            ended.err().map(|(phase, Found { cause, detail, .. })| Failed { phase, cause, detail });
+        call.played
+    }
+
+    /// Everything that a softphone does.
+    async fn whole(&mut self, signalling: &Signalling) -> Result<(), (Phase, Found)> {
+        let scene = self.scene;
+        if let Some(endpoint) = in_turn(&scene.cast.files, self.number) {
+            let begun = Instant::now();
+            let path = if signalling.simulated { SCRIPT } else { "/" };
+            self.file(endpoint, path).await.map_err(|found| (Phase::Static, found))?;
+            self.note(Phase::Static, begun.elapsed());
+        }
+        if let Some(endpoint) = in_turn(&scene.cast.api, self.number) {
+            let begun = Instant::now();
+            self.ask(endpoint).await.map_err(|found| (Phase::Api, found))?;
+            self.note(Phase::Api, begun.elapsed());
+        }
+        let url = (signalling.url)(self.number);
+        let mut line =
+            self.dial(&url, signalling.simulated).await.map_err(|found| (Phase::Signalling, found))?;
+        // An invitation carries a description of the media.
+        self.say(&mut line, Phase::Exchange, 3000).await?;
+        self.media().await.map_err(|found| (Phase::Media, found))?;
+        let until = line.connected + scene.hold;
+        loop {
+            self.say(&mut line, Phase::Heartbeat, 0).await?;
+            let left = until.saturating_duration_since(Instant::now()).min(BEAT);
+            if left.is_zero() {
+                break;
+            }
+            let rested = line.socket.rest(left).await;
+            rested.map_err(|cut| (Phase::Heartbeat, line.cut(cut)))?;
+        }
+        self.say(&mut line, Phase::Transfer, 600).await?;
+        self.say(&mut line, Phase::Conference, 400).await?;
+        self.say(&mut line, Phase::HangUp, 200).await?;
+        // The call is over: how long the far side takes to say so, too, is its own affair.
+        let _ = timeout(ANSWER, line.socket.close()).await;
+        Ok(())
+    }
+
+    /// What can be had of a call without signing in: each of its hosts answers as it should.
+    async fn without_login(&mut self) -> Result<(), (Phase, Found)> {
+        let cast = &self.scene.cast;
+        for (phase, endpoints) in [
+            (Phase::Static, &cast.files),
+            (Phase::Api, &cast.api),
+            (Phase::Signalling, &cast.transport),
+            (Phase::Telecom, &cast.telecom),
+        ] {
+            let Some(endpoint) = in_turn(endpoints, self.number) else { continue };
+            let begun = Instant::now();
+            self.test(endpoint).await.map_err(|found| (phase, found))?;
+            self.note(phase, begun.elapsed());
+        }
+        self.media().await.map_err(|found| (Phase::Media, found))
+    }
+
+    /// A message and its answer.
+    async fn say(&mut self, line: &mut Line, phase: Phase, size: usize) -> Result<(), (Phase, Found)> {
+        let answered = match line.simulated {
+            true => line.socket.ask(&message(phase, size), ANSWER).await,
+            false => line.socket.beat(ANSWER).await,
+        };
+        match answered {
+            Ok(took) => {
+                self.note(phase, took);
+                Ok(())
+            }
+            Err(cut) => Err((phase, line.cut(cut))),
+        }
+    }
+
+    fn note(&mut self, phase: Phase, took: Duration) {
+        self.played.phases.push((phase, took));
+    }
+
+    /// An endpoint as `check` tests it.
+    async fn test(&mut self, endpoint: &Endpoint) -> Result<(), Found> {
+        if let Plan::Tcp(target) = &endpoint.plan {
+            self.pace(&target.host).await;
+        }
+        let judged = Box::pin(diagnose::one(&self.scene.network(), endpoint.clone())).await;
+        match (judged.status, judged.cause) {
+            (Status::Failed, Some(cause)) => Err(failed(cause, judged.detail)),
+            (Status::Degraded, Some(cause)) => {
+                self.played.degraded.push(cause);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn file(&mut self, endpoint: &Endpoint, path: &str) -> Result<(), Found> {
+        let Plan::Tcp(target) = &endpoint.plan else { return Ok(()) };
+        let (mut session, mut seen) = self.secured(target).await?;
+        let host = authority(target);
+        let asked = http::get(&mut session.stream, &host, path, "Connection: close\r\n");
+        let answer = timeout(STEP, asked).await;
+        let answer = self.answered(&mut seen, answer, endpoint)?;
+        match timeout(FILE, answer.read_through(&mut session.stream)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(how)) => Err(ended(&mut seen, End::NoAnswer(NoAnswer::Ended(how)))),
+            Err(_) => Err(ended(&mut seen, End::Silent(FILE))),
+        }
+    }
+
+    /// Asks the API, which may say that nobody has signed in.
+    async fn ask(&mut self, endpoint: &Endpoint) -> Result<(), Found> {
+        let Plan::Tcp(target) = &endpoint.plan else { return Ok(()) };
+        let (mut session, mut seen) = self.secured(target).await?;
+        let host = authority(target);
+        let asked = http::post(&mut session.stream, &host, API, QUESTION);
+        let answer = timeout(STEP, asked).await;
+        self.answered(&mut seen, answer, endpoint).map(|_| ())
+    }
+
+    /// An answer that is the service's own, and not its failure.
+    fn answered(
+        &mut self,
+        seen: &mut Seen,
+        answer: Result<Result<Answer, NoAnswer>, tokio::time::error::Elapsed>,
+        endpoint: &Endpoint,
+    ) -> Result<Answer, Found> {
+        let answer = match answer {
+            Err(_) => return Err(ended(seen, End::Silent(STEP))),
+            Ok(Err(why)) => return Err(ended(seen, End::NoAnswer(why))),
+            Ok(Ok(answer)) => answer,
+        };
+        let public = seen.shown.as_ref().is_some_and(|(_, verdicts)| verdicts.public.is_ok());
+        let foreign = match answer.status {
+            500.. => Some(format!("{} answered {}", endpoint.host, answer.status)),
+            _ => answer::foreign(&answer, endpoint, public),
+        };
+        let end = foreign.map_or(End::Answered(answer.status), End::Foreign);
+        self.judge(seen, end).map(|()| answer)
+    }
+
+    /// The signalling WebSocket of the call.
+    async fn dial(&mut self, url: &WebSocketUrl, simulated: bool) -> Result<Line, Found> {
+        let target = &url.target;
+        let begun = Instant::now();
+        let (session, mut seen) = self.secured(target).await?;
+        let asked = Instant::now();
+        let tls = seen.tls.unwrap_or_default();
+        self.note(Phase::Connect, (asked - begun).saturating_sub(tls));
+        self.note(Phase::Tls, tls);
+        let opened = timeout(UPGRADE, WebSocket::open(session.stream, &authority(target), &url.path)).await;
+        let socket = match opened {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(why)) => return Err(ended(&mut seen, End::WebSocket(why.into()))),
+            Err(_) => return Err(ended(&mut seen, End::WebSocket(WebSocketEnd::Hung(UPGRADE)))),
+        };
+        let (connected, opening) = (Instant::now(), begun.elapsed());
+        self.note(Phase::Upgrade, asked.elapsed());
+        self.note(Phase::Signalling, opening);
+        self.judge(&mut seen, End::WebSocket(WebSocketEnd::Held { opening, held: Duration::ZERO }))?;
+        Ok(Line { socket, seen, connected, simulated })
+    }
+
+    /// The voice path, past every proxy: one address of one media endpoint.
+    async fn media(&mut self) -> Result<(), Found> {
+        let Some(target) = in_turn(&self.scene.cast.media, self.number) else { return Ok(()) };
+        let (egress, own) = self.scene.route().past_proxies();
+        let mut seen = Seen::default();
+        let addresses = match egress.addresses(target, own, &mut seen.trace).await {
+            Ok(addresses) => addresses,
+            Err(why) => return Err(ended(&mut seen, End::Unreached(why))),
+        };
+        // Calls go round the endpoints first, then round the addresses of each.
+        let round = self.number / u32::try_from(self.scene.cast.media.len()).unwrap_or(u32::MAX).max(1);
+        let Some(address) = in_turn(&addresses, round) else { return Ok(()) };
+        let begun = Instant::now();
+        let probed = turn::knock(egress, *address).await;
+        match (probed.answer, probed.refusal) {
+            (Some(_), _) => {
+                self.note(Phase::Media, begun.elapsed());
+                Ok(())
+            }
+            (None, Some(Refusal::NoSocket)) => {
+                Err(failed(Cause::SourceAddress, "this machine has no socket or port to spare"))
+            }
+            (None, _) => {
+                let silence = turn::SILENCE.as_secs();
+                Err(failed(Cause::UdpBlocked, format!("no answer over UDP from {address} in {silence} s")))
+            }
+        }
+    }
+
+    /// A TLS session whose certificate somebody vouches for.
+    async fn secured(&mut self, target: &Target) -> Result<(Session, Seen), Found> {
+        self.pace(&target.host).await;
+        let route = self.scene.route();
+        let mut seen = Seen { by_proxy: route.by_proxy(target), trace: Trace::default(), ..Seen::default() };
+        let opened = route.open(target, &mut seen.trace).await;
+        seen.found = route.found(target);
+        let stream = match opened {
+            Ok(stream) => stream,
+            Err(why) => return Err(ended(&mut seen, End::Unreached(why))),
+        };
+        let began = Instant::now();
+        let made = handshake(stream, &target.host, &self.scene.trust, SystemTime::now(), STEP).await;
+        seen.tls = Some(began.elapsed());
+        let session = match made {
+            Ok(session) => session,
+            Err(why) => return Err(ended(&mut seen, End::NoTls(why))),
+        };
+        let verdicts = &session.verdicts;
+        if verdicts.public.is_err() {
+            let leaf = session.chain.first().map_or(&[][..], |leaf| leaf);
+            seen.shown = Some((Shown::of(leaf), verdicts.clone()));
+            if verdicts.platform.is_err() {
+                return Err(ended(&mut seen, End::Untrusted));
+            }
+        }
+        Ok((session, seen))
+    }
+
+    /// A failure, or a note of what is worse than it should be.
+    fn judge(&mut self, seen: &mut Seen, end: End) -> Result<(), Found> {
+        seen.end = Some(end);
+        match finding::find(seen) {
+            Some(found) if found.severity == Severity::Failed => Err(found),
+            Some(found) => {
+                self.played.degraded.push(found.cause);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn pace(&self, host: &Host) {
+        if let Some(pace) = &self.scene.pace {
+            pace.turn(host).await;
+        }
+    }
+}
+
+/// A call's signalling, open.
+struct Line {
+    socket: WebSocket<TlsStream<Tap>>,
+    seen: Seen,
+    connected: Instant,
+    simulated: bool,
+}
+
+impl Line {
+    /// Why it was cut.
+    fn cut(&mut self, Cut(how): Cut) -> Found {
+        let cut = WebSocketEnd::Cut(self.connected.elapsed(), how);
+        ended(&mut self.seen, End::WebSocket(cut))
+    }
+}
+
+/// Why it ended here, as `check` would say.
+fn ended(seen: &mut Seen, end: End) -> Found {
+    seen.end = Some(end);
+    finding::find(seen).unwrap_or_else(|| failed(Cause::HttpUnexpected, "it ended for no known reason"))
+}
+
+/// The port is left out where browsers do.
+fn authority(target: &Target) -> String {
+    let text = target.to_string();
+    match target.port {
+        443 => text.strip_suffix(":443").unwrap_or(&text).to_owned(),
+        _ => text,
+    }
+}
+
+/// A message of the panel with about so many bytes.
+fn message(phase: Phase, size: usize) -> String {
+    match phase {
+        Phase::Heartbeat => r#"{"topic":"aws/heartbeat"}"#.to_owned(),
+        phase => format!(r#"{{"topic":"simulated/{}","content":"{:x<size$}"}}"#, phase.as_str(), ""),
+    }
+}

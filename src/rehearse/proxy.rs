@@ -1,0 +1,147 @@
+//! This very program as a proxy, in a process of its own, so that what it costs is told by the kernel and
+//! not guessed: `ccpgate serve` on ports of loopback that the kernel chooses.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::param;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::report::Cost;
+use crate::egress::printable;
+
+/// A start takes a tenth of it, on a busy machine as well.
+const START: Duration = Duration::from_secs(30);
+/// Lines of its log that are kept, in case it ends.
+const KEPT: usize = 5;
+
+/// What the configuration of such a proxy needs besides what it is about.
+pub(crate) const SECTIONS: &str = r#"
+[proxy]
+listen = ["127.0.0.1:0"]
+
+[admin]
+listen = "127.0.0.1:0"
+
+[limits]
+connections_per_client = 20000
+
+[log]
+format = "json"
+"#;
+
+/// A running proxy; dropped, it is killed.
+pub(crate) struct Proxy {
+    child: Child,
+    pub http: SocketAddr,
+}
+
+impl Proxy {
+    /// Starts it with a configuration file, and waits until it accepts.
+    ///
+    /// # Errors
+    /// In words, with the end of its log.
+    pub(crate) async fn start(configuration: &Path) -> Result<Self, String> {
+        // The program as it was started, also when its file was replaced since.
+        let mut command = Command::new("/proc/self/exe");
+        let own = std::process::id().to_string();
+        command.arg0("ccpgate").args(["serve", "--with-parent", &own, "-c"]).arg(configuration);
+        // Nothing of the environment is meant for it.
+        let ours = |name: &str| name.starts_with("CCPGATE_") || name == "RUST_LOG";
+        let names = std::env::vars_os().map(|(name, _)| name);
+        names.filter(|name| ours(&name.to_string_lossy())).for_each(|name| {
+            command.env_remove(name);
+        });
+        for name in ["NOTIFY_SOCKET", "JOURNAL_STREAM", "CREDENTIALS_DIRECTORY"] {
+            command.env_remove(name);
+        }
+        // A Ctrl-C is for this process alone.
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let child = command.spawn().map_err(|error| format!("can't start a proxy: {error}"))?;
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut proxy = Self { child, http: unknown };
+        let (told, mut hears) = mpsc::unbounded_channel();
+        if let Some(log) = proxy.child.stderr.take() {
+            std::thread::spawn(move || follow(log, &told));
+        }
+        let listening = async {
+            while proxy.http == unknown {
+                match hears.recv().await {
+                    Some(Heard::Listening(kind, address)) if kind == "http" => proxy.http = address,
+                    Some(Heard::Listening(..)) => {}
+                    Some(Heard::End(last)) => return Err(format!("the proxy ended: {last}")),
+                    None => return Err("the proxy has no log".to_owned()),
+                }
+            }
+            Ok(())
+        };
+        timeout(START, listening).await.unwrap_or_else(|_| Err("the proxy doesn't start".to_owned()))?;
+        Ok(proxy)
+    }
+
+    /// What it has cost so far, as the kernel tells (proc(5)); none when it has ended.
+    pub(crate) fn cost(&self) -> Option<Cost> {
+        let of = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).ok();
+        // The name of the process stands in parentheses, and may have anything in it.
+        let stat = of("stat")?;
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        // User and system time are the 14th and 15th field; the first behind the name is the third.
+        let ticks = fields.nth(11)?.parse::<f64>().ok()? + fields.next()?.parse::<f64>().ok()?;
+        let statm = of("statm")?;
+        let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+        Some(Cost {
+            cpu_s: ticks / param::clock_ticks_per_second() as f64,
+            memory_bytes: pages * param::page_size() as u64,
+        })
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What its log says.
+enum Heard {
+    Listening(String, SocketAddr),
+    /// Its last lines.
+    End(String),
+}
+
+/// Reads the log to its end, so that the proxy never waits for a reader.
+fn follow(log: impl Read, told: &mpsc::UnboundedSender<Heard>) {
+    let mut last = VecDeque::new();
+    for line in BufReader::new(log).lines() {
+        let Ok(line) = line else { break };
+        // Whoever started it may not want to hear it any more.
+        let _ = listening(&line).map(|heard| told.send(heard));
+        if last.len() == KEPT {
+            last.pop_front();
+        }
+        last.push_back(line);
+    }
+    let last = last.into_iter().collect::<Vec<_>>().join(" ");
+    let _ = told.send(Heard::End(printable(&last, 600)));
+}
+
+fn listening(line: &str) -> Option<Heard> {
+    // Most lines are of tunnels.
+    if !line.contains(r#""listening""#) {
+        return None;
+    }
+    let line: Value = serde_json::from_str(line).ok()?;
+    let text = |key: &str| line.get(key)?.as_str();
+    let address = text("address")?.parse().ok()?;
+    (text("event")? == "listening")
+        .then(|| Heard::Listening(text("listener").unwrap_or_default().to_owned(), address))
+}

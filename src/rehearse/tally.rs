@@ -1,0 +1,132 @@
+//! What came of the calls, counted in the order in which they began. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::call::{Failed, Played};
+use super::phase::Phase;
+use super::statistics::{Sequential, Verdict};
+use crate::cause::Cause;
+
+/// What is known of one cause.
+#[derive(Clone, Debug)]
+pub(super) struct Blamed {
+    pub calls: u32,
+    /// Of the first call that failed so.
+    pub phase: Phase,
+    pub detail: String,
+}
+
+/// The calls that have ended.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(super) calls: u32,
+    pub(super) failed: u32,
+    pub(super) causes: BTreeMap<Cause, Blamed>,
+    pub(super) degraded: BTreeMap<Cause, u32>,
+    /// In microseconds.
+    pub(super) phases: BTreeMap<Phase, Vec<u32>>,
+    pub(super) sequential: Sequential,
+    /// Those that ended before one that began before them.
+    early: BTreeMap<u32, Played>,
+}
+
+impl Tally {
+    /// Counts a call, as soon as those before it are. With `until_sure` it counts none after the
+    /// sequential test has its verdict.
+    pub(super) fn take(&mut self, number: u32, played: Played, until_sure: bool) {
+        self.early.insert(number, played);
+        while let Some(played) = self.early.remove(&self.calls) {
+            if until_sure && self.is_sure() {
+                return;
+            }
+            self.count(played);
+        }
+    }
+
+    /// Calls that are counted.
+    pub(crate) fn calls(&self) -> u32 {
+        self.calls
+    }
+
+    /// Those of them that failed.
+    pub(crate) fn failed(&self) -> u32 {
+        self.failed
+    }
+
+    /// Whether the sequential test has its verdict.
+    pub(super) fn is_sure(&self) -> bool {
+        self.sequential.verdict() != Verdict::Inconclusive
+    }
+
+    /// How many calls it takes in all until it has, if none fails any more.
+    pub(crate) fn calls_until_sure(&self) -> u32 {
+        self.calls.saturating_add(self.sequential.clean_calls_left())
+    }
+
+    fn count(&mut self, played: Played) {
+        self.calls += 1;
+        self.sequential.saw(played.failed.is_some());
+        for (phase, took) in played.phases {
+            let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+            self.phases.entry(phase).or_default().push(took);
+        }
+        let mut degraded = played.degraded;
+        degraded.sort_unstable();
+        degraded.dedup();
+        for cause in degraded {
+            *self.degraded.entry(cause).or_default() += 1;
+        }
+        if let Some(Failed { phase, cause, detail }) = played.failed {
+            self.failed += 1;
+            self.causes.entry(cause).or_insert(Blamed { calls: 0, phase, detail }).calls += 1;
+        }
+    }
+}
+
+/// The value that a share of all, such as 0.95, doesn't exceed; in milliseconds.
+pub(super) fn percentile(sorted: &[u32], share: f64) -> f64 {
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    let value = sorted.get(rank.max(1) - 1).or(sorted.last()).copied().unwrap_or(0);
+    // To a tenth: what lies below is this program's own.
+    (Duration::from_micros(value.into()).as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failing() -> Played {
+        let failed = Failed { phase: Phase::Media, cause: Cause::UdpBlocked, detail: "silence".to_owned() };
+        Played { failed: Some(failed), ..Played::default() }
+    }
+
+    /// Calls that fail by a time-out end last. Counted as they end, the first hundreds would be clean.
+    #[test]
+    fn calls_count_in_the_order_of_their_beginning() {
+        let mut tally = Tally::default();
+        for number in 1..500 {
+            tally.take(number, Played::default(), true);
+        }
+        assert_eq!((tally.calls(), tally.is_sure()), (0, false));
+        tally.take(0, failing(), true);
+        assert_eq!((tally.calls(), tally.failed()), (199, 1), "the test ended after 145 + 54 calls");
+        assert!(tally.is_sure());
+        let mut tally = Tally::default();
+        for number in (0..500).rev() {
+            tally.take(number, if number % 100 == 7 { failing() } else { Played::default() }, false);
+        }
+        assert_eq!((tally.calls(), tally.failed()), (500, 5));
+        let blamed = &tally.causes[&Cause::UdpBlocked];
+        assert_eq!((blamed.calls, blamed.phase, &*blamed.detail), (5, Phase::Media, "silence"));
+    }
+
+    #[test]
+    fn percentiles_are_values_that_occurred() {
+        let sorted: Vec<u32> = (1..=200).map(|ms| ms * 1000).collect();
+        let of = |share| percentile(&sorted, share);
+        assert_eq!([of(0.5), of(0.95), of(0.99), of(1.0)], [100.0, 190.0, 198.0, 200.0]);
+        assert_eq!(percentile(&[7_260], 0.99), 7.3);
+        assert_eq!(percentile(&[], 0.5), 0.0);
+    }
+}

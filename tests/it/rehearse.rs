@@ -1,0 +1,260 @@
+//! `ccpgate rehearse`: calls over a simulated region, what is said of them, and what is left behind.
+
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::simulate::Region;
+use crate::support::{Ran, ccpgate, clean};
+
+/// A rehearsal with a region and a proxy of its own.
+fn simulated(arguments: &[&str]) -> Ran {
+    ccpgate(None, &[&["rehearse", "--simulate"], arguments].concat())
+}
+
+const PHASES: [&str; 12] = [
+    "api",
+    "conference",
+    "connect",
+    "exchange",
+    "hang_up",
+    "heartbeat",
+    "media",
+    "signalling",
+    "static",
+    "tls",
+    "transfer",
+    "upgrade",
+];
+
+#[test]
+fn two_hundred_clean_calls_say_stay() {
+    let report = simulated(&["--json"]).expect(0).json();
+    let said = |key: &str| report[key].clone();
+    assert_eq!(
+        (said("calls"), said("failed"), said("verdict")),
+        (200.into(), 0.into(), "stay_with_option_1".into()),
+        "{report:#}"
+    );
+    assert_eq!(
+        (said("schema_version"), said("error_ratio"), said("calls_needed")),
+        (1.into(), 0.0.into(), Value::Null)
+    );
+    assert!(
+        (report["ci95"][1].as_f64().unwrap() - 0.01828).abs() < 1e-4 && report["ci95"][0] == 0.0,
+        "{report:#}"
+    );
+    let phases = report["phases"].as_object().unwrap();
+    assert_eq!(phases.keys().collect::<Vec<_>>(), PHASES);
+    for (phase, times) in phases {
+        let [p50, p95, p99] = ["p50_ms", "p95_ms", "p99_ms"].map(|key| times[key].as_f64().unwrap());
+        assert!(p50 <= p95 && p95 <= p99 && times["count"] == 200, "{phase}: {times}");
+    }
+    // A file of a megabyte takes its time, and each message a way there and back.
+    for phase in ["static", "signalling", "exchange", "heartbeat", "transfer", "hang_up"] {
+        assert!(phases[phase]["p99_ms"].as_f64() > Some(0.0), "{phase}");
+    }
+    assert_eq!(report["causes"], serde_json::json!({}));
+    assert!(
+        report["proxy"]["cpu_s"].as_f64() > Some(0.0)
+            && report["proxy"]["memory_bytes"].as_u64() > Some(1 << 20)
+    );
+}
+
+#[test]
+fn each_fault_is_counted_under_its_cause() {
+    let faults = [
+        ("dns_nxdomain", "dns_nxdomain", "signalling"),
+        ("dns_timeout", "dns_timeout", "signalling"),
+        ("tcp_refused", "tcp_refused", "signalling"),
+        ("tcp_reset", "tcp_reset", "signalling"),
+        ("tcp_timeout", "tcp_timeout", "signalling"),
+        ("tls_intercepted", "tls_intercepted", "signalling"),
+        ("ws_refused", "ws_refused", "signalling"),
+        ("ws_hung", "ws_hung", "signalling"),
+        // The far side has said one thing before it goes.
+        ("ws_cut", "ws_cut", "heartbeat"),
+        ("udp_blocked", "udp_blocked", "media"),
+        ("http_5xx", "http_unexpected", "api"),
+    ];
+    // Most of the time is waited for.
+    std::thread::scope(|scope| {
+        let run = |fault: &'static str| {
+            let arguments = ["--calls", "3", "--fault"];
+            scope.spawn(move || simulated(&[&arguments[..], &[&format!("{fault}=100%"), "--json"]].concat()))
+        };
+        let running: Vec<_> = faults.iter().map(|fault| (fault, run(fault.0))).collect();
+        for ((fault, cause, phase), ran) in running {
+            // Three of three are over the line with any confidence.
+            let report = ran.join().unwrap().expect(1).json();
+            assert_eq!(report["verdict"], "consider_option_2", "{fault}: {report:#}");
+            assert_eq!(report["causes"], serde_json::json!({ (*cause): 3 }), "{fault}: {report:#}");
+            let failure = &report["failures"][0];
+            assert_eq!(failure["phase"], *phase, "{fault}: {report:#}");
+            assert!(
+                ["detail", "remedy", "owner"].iter().all(|key| failure[key] != ""),
+                "{fault}: {report:#}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_rate_is_one_of_calls() {
+    // Each within five deviations of what is expected, so that a seed that is drawn anew may stand here.
+    for (fault, least, most) in
+        [("ws_refused=0.05", 1, 26), ("http_5xx=50%", 64, 136), ("dns_nxdomain=0.2", 12, 68)]
+    {
+        let report = simulated(&["--fault", fault, "--json"]);
+        let report = report.json();
+        let failed = report["failed"].as_u64().unwrap();
+        assert!((least..=most).contains(&failed), "{fault}: {failed} of 200");
+    }
+    let two = ["--fault", "ws_refused=0.5", "--fault", "http_5xx=0.5", "--calls", "100", "--json"];
+    let report = simulated(&two).expect(1).json();
+    let causes = report["causes"].as_object().unwrap();
+    assert_eq!(causes.keys().collect::<Vec<_>>(), ["http_unexpected", "ws_refused"]);
+}
+
+#[test]
+fn a_sequential_test_ends_as_soon_as_it_is_sure() {
+    let report = simulated(&["--until-sure", "--json"]).expect(0).json();
+    assert_eq!((&report["calls"], &report["verdict"]), (&145.into(), &"stay_with_option_1".into()));
+    let report = simulated(&["--until-sure", "--fault", "ws_refused=0.3", "--json"]).expect(1).json();
+    assert_eq!(report["verdict"], "consider_option_2");
+    assert!(report["calls"].as_u64() < Some(145), "{report:#}");
+    // Ended before it is: how many more it takes, should none fail.
+    let report = simulated(&["--until-sure", "--calls", "20", "--json"]).expect(0).json();
+    assert_eq!((&report["verdict"], &report["calls_needed"]), (&"inconclusive".into(), &145.into()));
+}
+
+#[test]
+fn the_verdict_is_the_first_line() {
+    let said = simulated(&["--calls", "20"]).expect(0).stdout;
+    assert!(
+        said.starts_with("not sure yet: 0 of 20 calls failed") && said.contains("calls more decide it"),
+        "{said}"
+    );
+    let said = simulated(&["--calls", "20", "--fault", "ws_refused=1"]).expect(1).stdout;
+    assert!(said.starts_with("consider Option 2: 20 of 20 calls failed"), "{said}");
+    for words in
+        ["ws_refused: the WebSocket upgrade is refused", "Whose turn: security", "to do: allow WebSockets"]
+    {
+        assert!(said.contains(words), "no {words:?} in:\n{said}");
+    }
+    let junit = simulated(&["--calls", "20", "--fault", "ws_refused=1", "--junit"]).expect(1).stdout;
+    assert!(
+        junit.starts_with("<?xml")
+            && junit.contains("failures=\"1\"")
+            && junit.contains("type=\"ws_refused\""),
+        "{junit}"
+    );
+    let junit = simulated(&["--junit"]).expect(0).stdout;
+    assert!(junit.contains("failures=\"0\"") && junit.contains("name=\"signalling (p95)\""), "{junit}");
+}
+
+/// Over the network of this machine: the way of a configuration, which leads to a region of another process.
+#[test]
+fn without_a_login_it_says_what_a_call_is() {
+    let region = Region::start(&[]);
+    let run = |more: &[&str]| {
+        let file = region.configuration();
+        let all = ["rehearse", "-c", file.to_str().unwrap(), "--ca", region.ca(), "--calls", "10"];
+        ccpgate(None, &[&all[..], more].concat())
+    };
+    let said = run(&[]).expect(0).stdout;
+    assert!(said.starts_with("without a login"), "{said}");
+    let ran = run(&["--json"]).expect(0);
+    assert!(ran.stderr.contains("without a login"), "{}", ran.stderr);
+    let report = ran.json();
+    assert_eq!((&report["scope"], &report["failed"]), (&"without_login".into(), &0.into()), "{report:#}");
+    for phase in ["static", "api", "media"] {
+        assert_eq!(report["phases"][phase]["count"], 10, "{phase}: {report:#}");
+    }
+
+    let report = run(&["--ws-url", region.url(), "--json"]).expect(0).json();
+    assert_eq!((&report["scope"], &report["failed"]), (&"whole".into(), &0.into()), "{report:#}");
+    assert_eq!(report["phases"].as_object().unwrap().keys().collect::<Vec<_>>(), PHASES);
+    // Without its authority somebody seems to decrypt.
+    let file = region.configuration();
+    let ran = ccpgate(None, &["rehearse", "-c", file.to_str().unwrap(), "--calls", "3", "--json"]).expect(1);
+    assert_eq!(ran.json()["causes"], serde_json::json!({ "tls_intercepted": 3 }));
+}
+
+#[test]
+fn wrong_words_are_told_with_what_would_be_right() {
+    for (arguments, word) in [
+        (&["--calls", "0"][..], "1..=1000000"),
+        (&["--calls", "many"], "invalid digit"),
+        (&["--concurrency", "0"], "1..=2000"),
+        (&["--simulate", "--fault", "ws_cutt=1"], "did you mean \"ws_cut\"?"),
+        (&["--simulate", "--fault", "ws_cut=2"], "from 0 to 1"),
+        (&["--fault", "ws_cut=1"], "--simulate"),
+        (&["--simulate", "--via", "http://127.0.0.1:1"], "--via"),
+        (&["--via", "127.0.0.1:1"], "did you mean \"http://127.0.0.1:1\"?"),
+        (&["--ws-url", "https://x.example/secret"], "the scheme is not wss"),
+        (&["--ws-url", "wss://x.example/secret"], "ccpgate explain x.example:443"),
+        (&["--hold", "0s"], "1s to 1h"),
+        (&["--ca", "missing.pem"], "missing.pem"),
+        (&["--json", "--junit"], "--junit"),
+    ] {
+        let ran = ccpgate(None, &[&["rehearse"], arguments].concat()).expect(2);
+        assert!(ran.stderr.contains(word) && !ran.stderr.contains("secret"), "{arguments:?}: {}", ran.stderr);
+    }
+}
+
+/// A rehearsal that runs, and the proxy that it started.
+fn running(arguments: &[&str]) -> (Child, Pid) {
+    let folder = std::env::temp_dir();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ccpgate"));
+    clean(&mut command);
+    command.arg("rehearse").arg("--simulate").args(arguments).current_dir(folder);
+    let child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let begun = Instant::now();
+    loop {
+        let list = std::fs::read_to_string(&children).unwrap();
+        if let Some(id) = list.split_whitespace().next() {
+            return (child, Pid::from_raw(id.parse().unwrap()).unwrap());
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "no proxy was started");
+        std::thread::yield_now();
+    }
+}
+
+fn expect_gone(proxy: Pid) {
+    let begun = Instant::now();
+    // Nobody may be there to bury it.
+    let is_dead = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", proxy.as_raw_nonzero()));
+        stat.is_err()
+            || stat.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
+    };
+    while !is_dead() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the proxy is still there");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn an_interrupt_gives_the_verdict_so_far() {
+    let (mut child, proxy) = running(&["--calls", "1000000", "--json"]);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let mut out = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert!(child.wait().unwrap().success());
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&report["interrupted"], &report["failed"]), (&true.into(), &0.into()), "{report:#}");
+    expect_gone(proxy);
+}
+
+#[test]
+fn a_killed_rehearsal_leaves_no_proxy_behind() {
+    let (mut child, proxy) = running(&["--calls", "1000000"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    expect_gone(proxy);
+}
