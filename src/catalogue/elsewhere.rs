@@ -2,6 +2,7 @@
 //! key to change. It never says that a host is allowed; only the policy decides that.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use super::resolve::{gives_way, names, needs};
 use super::values::Chosen;
@@ -99,14 +100,46 @@ pub fn find_elsewhere(host: &str) -> Option<Elsewhere> {
 pub fn find_elsewhere_given(host: &str, choice: &Choice) -> Option<Elsewhere> {
     let catalogue = catalogue();
     let name = Host::Name(host.into());
-    // Every alias and every bucket, so that a name of the catalogue matches whatever customer it belongs
-    // to.
+    let mut best: Option<(Rank, Elsewhere)> = None;
+    for known in KNOWN.iter().filter(|known| known.pattern.matches(&name)) {
+        let Known { row, code, region, at, ref made, .. } = *known;
+        // A wildcard that stays only because a Region has no list is no hint at a Region that nobody
+        // chose.
+        let stays = row.gives_way_to.is_some() && !gives_way(catalogue, row, region);
+        if stays && !row.is_regional() && !is_chosen(choice, code) {
+            continue;
+        }
+        let found = describe(catalogue, row, (code, region), (at, made), host, choice);
+        if found.needs.is_empty() {
+            // The host is on the list already.
+            return None;
+        }
+        let rank = Rank::new(row, made, &found, host);
+        if best.as_ref().is_none_or(|(known, _)| rank < *known) {
+            best = Some((rank, found));
+        }
+    }
+    best.map(|(_, found)| found).or_else(|| somewhere(&name, host))
+}
+
+/// A name that the catalogue makes of a row in a Region.
+struct Known {
+    row: &'static Endpoint,
+    code: &'static str,
+    region: &'static Region,
+    /// Which of the row's names there.
+    at: usize,
+    made: String,
+    pattern: Pattern,
+}
+
+/// All of them, with every alias and every bucket, so that a name matches whatever customer it belongs
+/// to. Read once: a page asks for a thousand hosts at a time.
+static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
     let everyone = Choice {
         instances: vec!["*".to_owned()],
         attachment_buckets: vec!["*".to_owned()],
-        instance_ids: Vec::new(),
-        origins: Vec::new(),
-        ..choice.clone()
+        ..Choice::default()
     };
     let everyone = Chosen {
         choice: &everyone,
@@ -114,61 +147,48 @@ pub fn find_elsewhere_given(host: &str, choice: &Choice) -> Option<Elsewhere> {
         instances: vec!["*".to_owned()],
         any_instance: true,
     };
-    let mut best: Option<(Rank, Elsewhere)> = None;
-    for row in &catalogue.endpoints {
-        for (code, region) in catalogue.offered().filter(|(code, _)| row.holds_in(code)) {
-            // A wildcard that stays only because a Region has no list is no hint at a Region that nobody
-            // chose.
-            let stays = row.gives_way_to.is_some() && !gives_way(catalogue, row, region);
-            if stays && !row.is_regional() && !is_chosen(choice, code) {
-                continue;
-            }
+    let mut all = Vec::new();
+    for row in &catalogue().endpoints {
+        for (code, region) in catalogue().offered().filter(|(code, _)| row.holds_in(code)) {
             for (at, made) in names(row, code, region, &everyone).into_iter().enumerate() {
-                if !Pattern::parse(&made).is_ok_and(|pattern| pattern.matches(&name)) {
-                    continue;
-                }
-                let found = describe(catalogue, row, (code, region), (at, &made), host, choice);
-                if found.needs.is_empty() {
-                    // The host is on the list already.
-                    return None;
-                }
-                let rank = Rank::new(row, &made, &found, host);
-                if best.as_ref().is_none_or(|(known, _)| rank < *known) {
-                    best = Some((rank, found));
-                }
+                // Tests parse every name.
+                let Ok(pattern) = Pattern::parse(&made) else { continue };
+                all.push(Known { row, code, region, at, made, pattern });
             }
         }
     }
-    best.map(|(_, found)| found).or_else(|| somewhere(catalogue, &name, host))
-}
+    all
+});
 
 /// A name of a service that also runs in Regions where Connect doesn't, such as IAM Identity Center
 /// in eu-west-1: the sign-in group doesn't bring it, since its names follow `connect.regions`.
-fn somewhere(catalogue: &'static Catalogue, name: &Host, host: &str) -> Option<Elsewhere> {
-    let rows = catalogue.endpoints.iter().filter(|row| row.anywhere);
-    for row in rows {
-        let found = row.patterns.iter().find(|pattern| {
-            let any = pattern.replace("{region}", "*").to_ascii_lowercase();
-            Pattern::parse(&any).is_ok_and(|any| any.matches(name))
-        });
-        let Some(pattern) = found else { continue };
-        let regional = host.split('.').any(crate::policy::is_region);
-        return regional.then(|| Elsewhere {
-            id: &row.id,
-            pattern: format!("{pattern} of a Region that connect.regions can't name"),
-            category: row.category,
-            protocol: row.protocol,
-            ports: &row.ports,
-            region: None,
-            key: "allow",
-            value: host.to_owned(),
-            needs: vec![Need { key: "allow", value: host.to_owned() }],
-            agent_sees: &row.agent_sees,
-            note: row.note.as_deref(),
-        });
-    }
-    None
+fn somewhere(name: &Host, host: &str) -> Option<Elsewhere> {
+    let (row, pattern, _) = ANYWHERE.iter().find(|(.., any)| any.matches(name))?;
+    host.split('.').any(crate::policy::is_region).then(|| Elsewhere {
+        id: &row.id,
+        pattern: format!("{pattern} of a Region that connect.regions can't name"),
+        category: row.category,
+        protocol: row.protocol,
+        ports: &row.ports,
+        region: None,
+        key: "allow",
+        value: host.to_owned(),
+        needs: vec![Need { key: "allow", value: host.to_owned() }],
+        agent_sees: &row.agent_sees,
+        note: row.note.as_deref(),
+    })
 }
+
+/// The names of services that run in more Regions than Connect: with `*` for the Region.
+static ANYWHERE: LazyLock<Vec<(&'static Endpoint, &'static str, Pattern)>> = LazyLock::new(|| {
+    let rows = catalogue().endpoints.iter().filter(|row| row.anywhere);
+    let names = rows.flat_map(|row| row.patterns.iter().map(move |pattern| (row, pattern.as_str())));
+    let parsed = names.filter_map(|(row, name)| {
+        let any = name.replace("{region}", "*").to_ascii_lowercase();
+        Some((row, name, Pattern::parse(&any).ok()?))
+    });
+    parsed.collect()
+});
 
 fn is_chosen(choice: &Choice, code: &str) -> bool {
     choice.regions.iter().any(|known| known == "*" || known == code)
@@ -289,6 +309,29 @@ mod tests {
         for unknown in ["example.com", "my.connect.aws", "participant.connect.ap-south-1.amazonaws.com"] {
             assert_eq!(find_elsewhere(unknown), None, "{unknown}");
         }
+    }
+
+    #[test]
+    fn every_name_of_the_catalogue_is_read_once() {
+        let everyone = Choice {
+            instances: vec!["*".to_owned()],
+            attachment_buckets: vec!["*".to_owned()],
+            ..Choice::default()
+        };
+        let chosen = Chosen {
+            choice: &everyone,
+            regions: Default::default(),
+            instances: vec!["*".to_owned()],
+            any_instance: true,
+        };
+        let rows = catalogue().endpoints.iter();
+        let all = rows.flat_map(|row| catalogue().offered().map(move |(code, region)| (row, code, region)));
+        let all = all.filter(|(row, code, _)| row.holds_in(code));
+        let names: usize = all.map(|(row, code, region)| names(row, code, region, &chosen).len()).sum();
+        assert_eq!(KNOWN.len(), names, "each of them parses");
+        let first = KNOWN.as_ptr();
+        assert!(find_elsewhere("participant.connect.eu-west-2.amazonaws.com").is_some());
+        assert_eq!(KNOWN.as_ptr(), first);
     }
 
     #[test]
