@@ -65,7 +65,7 @@ fn pages(command: &clap::Command, folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut page = Vec::new();
     let source = format!("ccpgate {}", crate::VERSION);
     let man = clap_mangen::Man::new(command.clone()).title(name.to_uppercase());
-    man.source(source).manual("Manual of ccpgate").date("").render(&mut page)?;
+    man.source(source).manual("User Commands").date("").render(&mut page)?;
     std::fs::write(&file, page)?;
     let mut files = vec![file];
     for below in command.get_subcommands().filter(|below| below.get_name() != "help") {

@@ -44,6 +44,7 @@ mod proxy_protocol;
 mod ranges;
 mod rehearse;
 mod reload;
+mod replicas;
 mod requests;
 mod resolving;
 mod resumption;
