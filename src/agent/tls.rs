@@ -92,6 +92,24 @@ impl Trust {
     }
 }
 
+/// What a browser keeps for all its sessions, with these authorities alone: those that it has begun are
+/// resumed.
+///
+/// # Errors
+/// In words, when it can't be made.
+pub(crate) fn browser(authorities: &[CertificateDer<'static>]) -> Result<TlsConnector, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(authorities.iter().cloned());
+    let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
 /// The authorities of this machine, as far as they can be read.
 pub(crate) fn platform() -> RootCertStore {
     let mut roots = RootCertStore::empty();

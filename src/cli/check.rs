@@ -1,17 +1,16 @@
 //! `ccpgate check`: the network from here to everything that agents' browsers need.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::ValueHint;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use strum::VariantArray;
 use tokio::runtime::{Builder, Handle};
 
 use super::out::{say, say_json, say_styled};
 use super::pac_source::PacSource;
+use super::progress::bar;
 use super::via::Via;
 use super::{Failure, load};
 use crate::agent::route::{self, Route};
@@ -140,7 +139,7 @@ impl Args {
                 trust,
                 clock: &|| offset.apply(SystemTime::now()),
             };
-            let bar = bar();
+            let bar = bar("testing {bar:30} {pos}/{len} endpoints, {elapsed}");
             let progress = |done: usize, all: usize| {
                 bar.set_length(all as u64);
                 bar.set_position(done as u64);
@@ -171,23 +170,11 @@ fn show(report: &Report, form: Form) -> Result<(), Failure> {
     if report.verdict == Status::Failed { Err(Failure::Negative) } else { Ok(()) }
 }
 
-/// On standard error, and nowhere but on a terminal.
-fn bar() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("testing {bar:30} {pos}/{len} endpoints, {elapsed}") {
-        bar.set_style(style);
-    }
-    bar
-}
-
-fn host(text: &str) -> Result<Named, String> {
+pub(super) fn host(text: &str) -> Result<Named, String> {
     Named::parse(text).map_err(|error| format!("{error}; valid are host, host:port or a URL"))
 }
 
-fn hold(text: &str) -> Result<Duration, String> {
+pub(super) fn hold(text: &str) -> Result<Duration, String> {
     const LONGEST: Duration = Duration::from_secs(3600);
     let valid = "valid are 1s to 1h, as in 60s";
     match humantime::parse_duration(text) {

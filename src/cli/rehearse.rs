@@ -1,35 +1,33 @@
 //! `ccpgate rehearse`: a shift's calls before the shift.
 
-use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::ValueHint;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tempfile::TempDir;
 use tokio::runtime::{Handle, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::out::{say, say_json, say_styled, tell};
+use super::progress::bar;
+use super::stage::{Signals, files, urls};
 use super::via::Via;
-use super::{Failure, load, simulate};
+use super::{Failure, load, shift, simulate};
 use crate::agent::route;
 use crate::agent::tls::Trust;
-use crate::catalogue::{self, Choice};
+use crate::catalogue::Choice;
 use crate::config::{self, Config, Sources};
-use crate::diagnose::targets::WebSocketUrl;
+use crate::diagnose::targets::{Named, WebSocketUrl};
 use crate::egress::own::Own;
 use crate::egress::parent::Parent;
 use crate::egress::resolver::Resolver;
 use crate::plan::{self, Plan};
 use crate::policy::Decision;
-use crate::rehearse::proxy::{self, Proxy};
+use crate::rehearse::proxy::Proxy;
 use crate::rehearse::report::{Report, Scope, Setting, report};
 use crate::rehearse::script::{Cast, Scene, Signalling};
+use crate::rehearse::shift::Plan as Morning;
 use crate::rehearse::statistics::Verdict;
 use crate::rehearse::tally::Tally;
 use crate::rehearse::{self, Amount, Stop, junit, text};
@@ -40,6 +38,9 @@ use crate::simulate::faults::Rated;
 const CALLS: u32 = 200;
 /// The sequential test ends long before it, unless the true ratio lies between the two that it tells apart.
 const LONGEST: u32 = 100_000;
+
+/// All calls come from one address.
+const LIMITS: &str = "\n[limits]\nconnections_per_client = 20000\n";
 
 /// Play agents' calls, and judge the share that fails by AWS's line of 2 %: stay with Option 1, the names
 /// on the allow list, or consider Option 2, address ranges past the proxy.
@@ -60,7 +61,7 @@ pub(super) struct Args {
     #[arg(long)]
     until_sure: bool,
     /// Keep each call up for this long, as in 60s, with a heartbeat every 10 s; an hour at most.
-    #[arg(long, value_name = "TIME", value_parser = hold, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", value_parser = super::check::hold, allow_hyphen_values = true)]
     hold: Option<Duration>,
     /// Play whole calls over this WebSocket, as getWebSocketUrl gives it, for 85 seconds, or as
     /// `ccpgate simulate` prints it.
@@ -70,11 +71,15 @@ pub(super) struct Args {
     /// before the host where it asks for them.
     #[arg(long, value_name = "URL", allow_hyphen_values = true)]
     via: Option<String>,
+    /// A host that falls under a wildcard of the list, as of the signalling, to be called as well without a
+    /// login; may be given again.
+    #[arg(long = "host", value_name = "HOST", value_parser = super::check::host, allow_hyphen_values = true)]
+    hosts: Vec<Named>,
     /// An authority, PEM, that counts as public and as the machine's; default: watch.ca.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     ca: Option<PathBuf>,
     /// With a Connect region and a proxy of its own, on loopback.
-    #[arg(long, conflicts_with_all = ["ws_url", "via", "ca"])]
+    #[arg(long, conflicts_with_all = ["ws_url", "via", "ca", "hosts"])]
     simulate: bool,
     /// A fault and the share of calls that it hits, as in ws_cut=0.05; may be given again.
     #[arg(long, value_name = "NAME=RATE", requires = "simulate", allow_hyphen_values = true)]
@@ -82,6 +87,21 @@ pub(super) struct Args {
     /// With the same seed the faults fall on the same calls, if these come one at a time.
     #[arg(long, value_name = "NUMBER", requires = "simulate")]
     seed: Option<u64>,
+    /// Play the morning of so many agents over a region and a proxy of its own: forty tunnels each, calls,
+    /// breaks, a reload, and the proxy replaced by another one. Exit code 1 when a tunnel is lost.
+    #[arg(
+        long,
+        value_name = "AGENTS",
+        value_parser = clap::value_parser!(u32).range(1..=100_000),
+        conflicts_with_all = ["calls", "concurrency", "until_sure", "hold", "ws_url", "via", "ca", "hosts", "fault", "junit"],
+    )]
+    shift: Option<u32>,
+    /// Tunnels of each agent.
+    #[arg(long, value_name = "NUMBER", requires = "shift", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    tunnels: u32,
+    /// How many times faster than in life the half hour goes by; heartbeats come as in life.
+    #[arg(long, value_name = "NUMBER", requires = "shift", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=120))]
+    scale: u16,
     /// The report as JSON.
     #[arg(long)]
     json: bool,
@@ -93,6 +113,10 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
         let (loaded, plan) = load::plan(sources)?;
+        if let Some(agents) = self.shift {
+            let plan = Morning { agents, tunnels: self.tunnels, scale: self.scale.into() };
+            return shift::run(plan, &loaded.config.connect, self.json);
+        }
         if !self.simulate {
             load::warn_in_short(&loaded.config, &plan);
         }
@@ -141,9 +165,9 @@ impl Args {
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish() >> 32);
         let region = Region::start(code, seed).await.map_err(|error| cannot(error.to_string()))?;
         self.fault.iter().for_each(|rated| region.faults().set(*rated));
-        let folder = files(&region, &choice).map_err(cannot)?;
+        let folder = files(&region, &choice, LIMITS).map_err(cannot)?;
         let configuration = folder.path().join("ccpgate.toml");
-        let proxy = Proxy::start(&configuration).await.map_err(cannot)?;
+        let proxy = Proxy::start(&configuration, false).await.map_err(cannot)?;
 
         // What calls are played with knows of nothing but this configuration.
         let sources = Sources { file: Some(configuration), ..Sources::default() };
@@ -195,8 +219,8 @@ impl Args {
             let why = "nothing on the list has a name that could be called; see ccpgate allowlist";
             return Err(Failure::Usage(why.to_owned()));
         }
-        if scope == Scope::WithoutLogin && !self.json && !self.junit {
-            tell("calls to one host begin ten a second at most");
+        if scope == Scope::WithoutLogin && scene.cast.transport.is_empty() {
+            tell("no host of the signalling is known; --host names one that your agents use");
         }
         let (tally, took, interrupted) = self.play(&Arc::new(scene), signals).await;
         Ok(report(tally, self.setting(scope, through, None), took, interrupted, None))
@@ -212,7 +236,7 @@ impl Args {
         signalling: Option<Signalling>,
     ) -> Scene {
         let resolver = Resolver::new(plan::dns(&config.dns), Handle::current());
-        let cast = Cast::of(&plan.policy, &config.connect);
+        let cast = Cast::of(&plan.policy, &config.connect, &self.hosts);
         let egress = plan::egress(config, plan.connect_to, parent, resolver);
         Scene {
             policy: plan.policy,
@@ -232,7 +256,7 @@ impl Args {
     async fn play(&self, scene: &Arc<Scene>, mut signals: Signals) -> (Tally, Duration, bool) {
         let amount = self.amount();
         let (stop, stopped) = watch::channel(Stop::Never);
-        let bar = bar();
+        let bar = bar("calling {bar:30} {pos}/{len} calls, {msg}, {elapsed}");
         let progress = |tally: &Tally| {
             let all = if amount.until_sure { tally.calls_until_sure() } else { amount.calls };
             bar.set_length(all.into());
@@ -264,71 +288,4 @@ impl Args {
 
 fn now(stop: &watch::Sender<Stop>) -> Stop {
     *stop.borrow()
-}
-
-/// Ctrl-C, and what service managers send.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-/// A folder with the configuration of a proxy that reaches the region, and the region's authority.
-fn files(region: &Region, choice: &Choice) -> Result<TempDir, String> {
-    let rules = catalogue::resolve(choice).rules;
-    let configuration = region.configuration(choice, &rules).map_err(|error| error.to_string())?;
-    let folder = tempfile::Builder::new().prefix("ccpgate-rehearse-").tempdir();
-    let folder = folder.map_err(|error| error.to_string())?;
-    let write = |name: &str, text: String| {
-        let file = folder.path().join(name);
-        fs::write(&file, text).map_err(|error| format!("{}: can't be written: {error}", file.display()))
-    };
-    write("ccpgate.toml", configuration + proxy::SECTIONS)?;
-    write("ca.pem", region.authority())?;
-    Ok(folder)
-}
-
-/// A host of its own for each call: connections spread as in life, and each call's name is looked up.
-fn urls(region: &Region) -> Result<Box<dyn Fn(u32) -> WebSocketUrl + Send + Sync>, String> {
-    let any = region.url("call");
-    let template = WebSocketUrl::parse(&any)?;
-    let (before, after) = any.split_once("call.").ok_or("its signalling has no host")?;
-    let (before, after) = (before.to_owned(), after.to_owned());
-    Ok(Box::new(move |number| {
-        WebSocketUrl::parse(&format!("{before}call-{number}.{after}")).unwrap_or_else(|_| template.clone())
-    }))
-}
-
-/// On standard error, and nowhere but on a terminal.
-fn bar() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("calling {bar:30} {pos}/{len} calls, {msg}, {elapsed}") {
-        bar.set_style(style);
-    }
-    bar
-}
-
-fn hold(text: &str) -> Result<Duration, String> {
-    const LONGEST: Duration = Duration::from_secs(3600);
-    let valid = "valid are 1s to 1h, as in 60s";
-    match humantime::parse_duration(text) {
-        Ok(time) if (Duration::from_secs(1)..=LONGEST).contains(&time) => Ok(time),
-        Ok(_) => Err(valid.to_owned()),
-        Err(error) => Err(format!("{error}; {valid}")),
-    }
 }

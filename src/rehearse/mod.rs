@@ -2,7 +2,7 @@
 //!
 //! [`script`] says what a call is here, [`call`] plays one, [`pace`] keeps hosts from being flooded;
 //! [`tally`] counts in the order in which the calls began, [`statistics`] judges; [`report`] is the answer,
-//! [`text`] and [`junit`] show it. [`proxy`] is this very program as a proxy in a process of its own.
+//! [`text`] and [`junit`] show it. [`shift`] is a whole morning of many agents. [`proxy`] is this very program as a proxy in a process of its own.
 
 mod call;
 pub(crate) mod junit;
@@ -11,6 +11,7 @@ mod phase;
 pub(crate) mod proxy;
 pub(crate) mod report;
 pub(crate) mod script;
+pub(crate) mod shift;
 pub(crate) mod statistics;
 pub(crate) mod tally;
 pub(crate) mod text;

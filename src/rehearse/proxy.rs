@@ -3,23 +3,29 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rustix::param;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::report::Cost;
-use crate::egress::printable;
+use crate::agent::fetch::{self, Url};
+use crate::agent::tls::Trust;
+use crate::egress::{Egress, printable};
 
 /// A start takes a tenth of it, on a busy machine as well.
 const START: Duration = Duration::from_secs(30);
+/// More than the metrics of any proxy.
+const LARGEST: usize = 4 << 20;
 /// Lines of its log that are kept, in case it ends.
 const KEPT: usize = 5;
 
@@ -31,9 +37,6 @@ listen = ["127.0.0.1:0"]
 [admin]
 listen = "127.0.0.1:0"
 
-[limits]
-connections_per_client = 20000
-
 [log]
 format = "json"
 "#;
@@ -42,14 +45,18 @@ format = "json"
 pub(crate) struct Proxy {
     child: Child,
     pub http: SocketAddr,
+    /// Of the TLS listener, where the configuration has one.
+    pub https: Option<SocketAddr>,
+    admin: SocketAddr,
 }
 
 impl Proxy {
-    /// Starts it with a configuration file, and waits until it accepts.
+    /// Starts it with a configuration file, and waits until all its listeners accept; `https`: whether one
+    /// of them speaks TLS.
     ///
     /// # Errors
     /// In words, with the end of its log.
-    pub(crate) async fn start(configuration: &Path) -> Result<Self, String> {
+    pub(crate) async fn start(configuration: &Path, https: bool) -> Result<Self, String> {
         // The program as it was started, also when its file was replaced since.
         let mut command = Command::new("/proc/self/exe");
         let own = std::process::id().to_string();
@@ -67,16 +74,17 @@ impl Proxy {
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let child = command.spawn().map_err(|error| format!("can't start a proxy: {error}"))?;
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut proxy = Self { child, http: unknown };
+        let mut proxy = Self { child, http: unknown, https: None, admin: unknown };
         let (told, mut hears) = mpsc::unbounded_channel();
         if let Some(log) = proxy.child.stderr.take() {
             std::thread::spawn(move || follow(log, &told));
         }
         let listening = async {
-            while proxy.http == unknown {
+            while proxy.http == unknown || proxy.admin == unknown || proxy.https.is_some() != https {
                 match hears.recv().await {
                     Some(Heard::Listening(kind, address)) if kind == "http" => proxy.http = address,
-                    Some(Heard::Listening(..)) => {}
+                    Some(Heard::Listening(kind, address)) if kind == "https" => proxy.https = Some(address),
+                    Some(Heard::Listening(_, address)) => proxy.admin = address,
                     Some(Heard::End(last)) => return Err(format!("the proxy ended: {last}")),
                     None => return Err("the proxy has no log".to_owned()),
                 }
@@ -85,6 +93,28 @@ impl Proxy {
         };
         timeout(START, listening).await.unwrap_or_else(|_| Err("the proxy doesn't start".to_owned()))?;
         Ok(proxy)
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
+    /// The sums of its metrics whose names and labels begin so; none when it doesn't tell.
+    pub(crate) async fn metrics<const N: usize>(
+        &self,
+        egress: &Egress,
+        trust: &Arc<Trust>,
+        names: [&str; N],
+    ) -> Option<[f64; N]> {
+        let url = Url::parse(&format!("http://{}/metrics", self.admin)).ok()?;
+        let text = fetch::fetch(egress, trust, SystemTime::now(), &url, LARGEST).await.ok()?;
+        let text = String::from_utf8(text).ok()?;
+        let value = |line: &str| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<f64>().ok());
+        Some(names.map(|name| text.lines().filter(|line| line.starts_with(name)).filter_map(value).sum()))
     }
 
     /// What it has cost so far, as the kernel tells (proc(5)); none when it has ended.

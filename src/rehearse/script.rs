@@ -8,7 +8,7 @@ use crate::agent::route::Route;
 use crate::agent::tls::Trust;
 use crate::catalogue::Choice;
 use crate::diagnose::Network;
-use crate::diagnose::targets::{self, Endpoint, Plan, Wanted, WebSocketUrl};
+use crate::diagnose::targets::{self, Endpoint, Named, Plan, Wanted, WebSocketUrl};
 use crate::egress::Egress;
 use crate::egress::own::Own;
 use crate::policy::{Category, Policy};
@@ -72,9 +72,9 @@ pub(crate) struct Cast {
 }
 
 impl Cast {
-    /// Those of a list that have a name of their own.
-    pub(crate) fn of(policy: &Policy, connect: &Choice) -> Self {
-        let wanted = Wanted { hosts: &[], web_socket: None, categories: &[] };
+    /// Those of a list that have a name of their own, and these hosts.
+    pub(crate) fn of(policy: &Policy, connect: &Choice, hosts: &[Named]) -> Self {
+        let wanted = Wanted { hosts, web_socket: None, categories: &[] };
         let mut cast = Self::default();
         let mut login = Vec::new();
         for endpoint in targets::endpoints(policy, connect, &wanted) {

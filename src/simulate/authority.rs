@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use moka::sync::Cache;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
 };
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{default_provider, sign};
@@ -47,6 +47,12 @@ impl Authority {
         self.issuer.pem()
     }
 
+    /// A certificate for a name, and its key, as PEM: for a server of another process.
+    pub(super) fn leaf(&self, name: &str) -> io::Result<(String, String)> {
+        let certificate = self.sign(name).map_err(io::Error::other)?;
+        Ok((certificate.pem(), self.key.serialize_pem()))
+    }
+
     /// What a server with these certificates speaks: HTTP/1.1 over TLS.
     pub(super) fn server(self: &Arc<Self>) -> io::Result<Arc<ServerConfig>> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
@@ -60,11 +66,15 @@ impl Authority {
 
     /// None where no certificate can be for such a name.
     fn issue(&self, name: &str) -> Option<Arc<CertifiedKey>> {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).ok()?;
+        let leaf = self.sign(name).ok()?;
+        Some(Arc::new(CertifiedKey::new(vec![leaf.der().clone()], self.signing.clone())))
+    }
+
+    fn sign(&self, name: &str) -> Result<Certificate, rcgen::Error> {
+        let mut params = CertificateParams::new(vec![name.to_owned()])?;
         params.distinguished_name.push(DnType::CommonName, "a simulated host of Amazon Connect");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let leaf = params.signed_by(&self.key, &self.issuer).ok()?;
-        Some(Arc::new(CertifiedKey::new(vec![leaf.der().clone()], self.signing.clone())))
+        params.signed_by(&self.key, &self.issuer)
     }
 }
 

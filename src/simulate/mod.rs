@@ -97,6 +97,14 @@ impl Region {
         self.authority.pem()
     }
 
+    /// A certificate of its authority for a name, and its key, as PEM.
+    ///
+    /// # Errors
+    /// When no certificate can be for such a name.
+    pub(crate) fn certificate(&self, name: &str) -> io::Result<(String, String)> {
+        self.authority.leaf(name)
+    }
+
     /// The signalling address of a call; each `call` (a DNS label) has a host of its own.
     pub(crate) fn url(&self, call: &str) -> String {
         format!("wss://{call}.{}:{}/", zone(&self.code), self.signalling.port())

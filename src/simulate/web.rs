@@ -27,8 +27,8 @@ use super::socket;
 pub(crate) const SCRIPT: usize = 1 << 20;
 /// The largest attachment that Amazon Connect takes.
 const LARGEST: usize = 20 << 20;
-/// Connections at a time: those of a thousand agents.
-const PLACES: usize = 20_000;
+/// Connections at a time: those of a thousand agents, each with forty.
+const PLACES: usize = 40_000;
 /// For a handshake, and for a request's head.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -200,25 +200,32 @@ fn wrong_words_are_told_with_what_would_be_right() {
         (&["--hold", "0s"], "1s to 1h"),
         (&["--ca", "missing.pem"], "missing.pem"),
         (&["--json", "--junit"], "--junit"),
+        (&["--shift", "0"], "1..=100000"),
+        (&["--shift", "10", "--calls", "10"], "--calls"),
+        (&["--tunnels", "10"], "--shift"),
+        (&["--shift", "100000", "--tunnels", "1000"], "need 200000500 open files"),
     ] {
         let ran = ccpgate(None, &[&["rehearse"], arguments].concat()).expect(2);
         assert!(ran.stderr.contains(word) && !ran.stderr.contains("secret"), "{arguments:?}: {}", ran.stderr);
     }
 }
 
-/// A rehearsal that runs, and the proxy that it started.
-fn running(arguments: &[&str]) -> (Child, Pid) {
-    let folder = std::env::temp_dir();
+/// A rehearsal that runs.
+fn running(arguments: &[&str]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ccpgate"));
     clean(&mut command);
-    command.arg("rehearse").arg("--simulate").args(arguments).current_dir(folder);
-    let child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    command.arg("rehearse").arg("--simulate").args(arguments).current_dir(std::env::temp_dir());
+    command.stdout(Stdio::piped()).spawn().unwrap()
+}
+
+/// The proxy that it started.
+fn proxy_of(rehearsal: &Child) -> Pid {
+    let children = format!("/proc/{0}/task/{0}/children", rehearsal.id());
     let begun = Instant::now();
     loop {
         let list = std::fs::read_to_string(&children).unwrap();
         if let Some(id) = list.split_whitespace().next() {
-            return (child, Pid::from_raw(id.parse().unwrap()).unwrap());
+            return Pid::from_raw(id.parse().unwrap()).unwrap();
         }
         assert!(begun.elapsed() < Duration::from_secs(60), "no proxy was started");
         std::thread::yield_now();
@@ -241,7 +248,8 @@ fn expect_gone(proxy: Pid) {
 
 #[test]
 fn an_interrupt_gives_the_verdict_so_far() {
-    let (mut child, proxy) = running(&["--calls", "1000000", "--json"]);
+    let mut child = running(&["--calls", "1000000", "--json"]);
+    let proxy = proxy_of(&child);
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let mut out = String::new();
     child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
@@ -253,8 +261,39 @@ fn an_interrupt_gives_the_verdict_so_far() {
 
 #[test]
 fn a_killed_rehearsal_leaves_no_proxy_behind() {
-    let (mut child, proxy) = running(&["--calls", "1000000"]);
+    let mut child = running(&["--calls", "1000000"]);
+    let proxy = proxy_of(&child);
     child.kill().unwrap();
     child.wait().unwrap();
+    expect_gone(proxy);
+}
+
+#[test]
+fn no_tunnel_of_a_shift_is_lost() {
+    let report = simulated(&["--shift", "8", "--tunnels", "12", "--scale", "60", "--json"]).expect(0).json();
+    let of = |key: &str| report[key].as_u64().unwrap_or_else(|| panic!("{key}: {report:#}"));
+    // Two quarters of the agents come back from a break.
+    assert_eq!((of("opened"), of("lost"), of("failed")), (8 * 12 + 4 * 12, 0, 0), "{report:#}");
+    assert_eq!(
+        (&report["ok"], &report["reloaded"], of("drained")),
+        (&true.into(), &true.into(), 8 * 12),
+        "{report:#}"
+    );
+    assert!(of("calls") >= 8 && of("failed_calls") == 0, "{report:#}");
+    assert!(of("handshakes") == of("opened") && of("resumed") > of("opened") / 3, "{report:#}");
+    assert!(report["peak"]["count"] == 8 * 12 && report["peak"]["p99_ms"].as_f64() > Some(0.0), "{report:#}");
+    assert!(report["per_thousand_agents"]["memory_bytes"].as_u64() > Some(0), "{report:#}");
+}
+
+#[test]
+fn a_shift_that_is_interrupted_says_what_came_of_it() {
+    let mut child = running(&["--shift", "4", "--tunnels", "2", "--scale", "1", "--json"]);
+    let proxy = proxy_of(&child);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let mut out = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert!(child.wait().unwrap().success(), "{out}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&report["interrupted"], &report["lost"]), (&true.into(), &0.into()), "{report:#}");
     expect_gone(proxy);
 }

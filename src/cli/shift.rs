@@ -1,0 +1,145 @@
+//! `ccpgate rehearse --shift`: a morning of many agents, with a region and two proxies of its own.
+
+use std::fs;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::watch;
+
+use super::Failure;
+use super::out::{say, say_json, tell};
+use super::progress::bar;
+use super::simulate::choice;
+use super::stage::{Signals, files, urls};
+use crate::agent::tls::Trust;
+use crate::catalogue::Choice;
+use crate::config::{self, Sources};
+use crate::diagnose::targets::{self, Endpoint};
+use crate::egress::own::Own;
+use crate::egress::resolver::Resolver;
+use crate::egress::url::ParentUrl;
+use crate::plan;
+use crate::rehearse::proxy::Proxy;
+use crate::rehearse::script::Cast;
+use crate::rehearse::shift::report::Report;
+use crate::rehearse::shift::{self, Count, Office, Plan};
+use crate::simulate::Region;
+use crate::target::Target;
+
+/// Plays it; a lost tunnel is a negative answer.
+pub(super) fn run(plan: Plan, connect: &Choice, json: bool) -> Result<(), Failure> {
+    open_files(plan)?;
+    let runtime = Runtime::new().map_err(Failure::Output)?;
+    let report = runtime.block_on(Box::pin(morning(plan, connect)));
+    runtime.shutdown_background();
+    let report = report?;
+    match json {
+        true => say_json(&report)?,
+        false => say(&report.text())?,
+    }
+    if report.ok { Ok(()) } else { Err(Failure::Negative) }
+}
+
+/// Takes as many open files as may be had. A proxy has two for each tunnel, and so has this process with
+/// both ends of what the proxy joins.
+fn open_files(plan: Plan) -> Result<(), Failure> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let needed = plan.files();
+    if let Some(maximum) = maximum.filter(|maximum| *maximum < needed) {
+        let most = maximum.saturating_sub(500) / 2 / u64::from(plan.tunnels);
+        return Err(Failure::Usage(format!(
+            "{} agents with {} tunnels need {needed} open files, and no process here may have more than {maximum}: \
+             raise that (ulimit -Hn), or rehearse {most} agents",
+            plan.agents, plan.tunnels
+        )));
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+        .map_err(|error| Failure::Usage(format!("can't raise the number of open files: {error}")))
+}
+
+async fn morning(plan: Plan, connect: &Choice) -> Result<Report, Failure> {
+    let cannot = |why: String| Failure::Usage(format!("can't rehearse a shift: {why}"));
+    let failed = |error: std::io::Error| cannot(error.to_string());
+    // Before anything is started that must not be left behind.
+    let mut signals = Signals::new().map_err(Failure::Output)?;
+    let choice = choice(connect, None, None)?;
+    let region = Region::start(&choice.regions[0], 0).await.map_err(failed)?;
+    let folder = files(&region, &choice, &sections(plan)).map_err(cannot)?;
+    let (certificate, key) = region.certificate("127.0.0.1").map_err(failed)?;
+    for (name, text) in [("proxy.pem", certificate), ("proxy.key", key)] {
+        fs::write(folder.path().join(name), text).map_err(failed)?;
+    }
+    let configuration = folder.path().join("ccpgate.toml");
+    let first = Proxy::start(&configuration, true).await.map_err(cannot)?;
+    let second = Proxy::start(&configuration, true).await.map_err(cannot)?;
+
+    // What agents work with knows of nothing but this configuration.
+    let sources = Sources { file: Some(configuration.clone()), ..Sources::default() };
+    let loaded = config::load(&sources).map_err(|error| cannot(error.to_string()))?;
+    let resolved = plan::Plan::new(&loaded);
+    let (trust, authorities) = Trust::with("--shift", Some(&folder.path().join("ca.pem"))).map_err(cannot)?;
+    let cast = Cast::of(&resolved.policy, &loaded.config.connect, &[]);
+    let resolver = Resolver::new(plan::dns(&loaded.config.dns), Handle::current());
+    let office = Arc::new(Office {
+        plan,
+        egress: plan::egress(&loaded.config, resolved.connect_to, None, resolver),
+        own: Own::default(),
+        trust: Arc::new(trust),
+        authorities,
+        proxies: [url(&first).map_err(cannot)?, url(&second).map_err(cannot)?],
+        hosts: cast.files.iter().chain(&cast.api).filter_map(target).collect(),
+        media: cast.media,
+        signalling: urls(&region).map_err(cannot)?,
+        count: Count::default(),
+    });
+    let reload = || {
+        let mut file =
+            fs::OpenOptions::new().append(true).open(&configuration).map_err(|error| error.to_string())?;
+        file.write_all(b"\n[[allow]]\npattern = \"added.example\"\n").map_err(|error| error.to_string())
+    };
+    let (stop, stopped) = watch::channel(false);
+    let bar = bar("{bar:30} {msg}, {elapsed}");
+    bar.set_length(plan.length().as_secs());
+    let mut playing = std::pin::pin!(shift::run(office.clone(), [&first, &second], reload, stopped));
+    let mut tick = tokio::time::interval(Duration::from_millis(500));
+    let report = loop {
+        tokio::select! {
+            report = &mut playing => break report,
+            () = signals.next() => {
+                bar.suspend(|| tell("ends when all agents have left"));
+                stop.send_replace(true);
+            }
+            _ = tick.tick() => {
+                bar.set_position(bar.elapsed().as_secs());
+                bar.set_message(format!("{} tunnels, {} lost or failed", office.count.open(), office.count.bad()));
+            }
+        }
+    };
+    bar.finish_and_clear();
+    report.map_err(cannot)
+}
+
+/// What the proxies' configuration has besides: the TLS listener, and room for all.
+fn sections(plan: Plan) -> String {
+    let connections = plan.agents.saturating_mul(plan.tunnels).saturating_add(1000);
+    format!(
+        "\n[limits]\nconnections = {connections}\n\n[tls]\nlisten = [\"127.0.0.1:0\"]\n\
+         certificate = \"proxy.pem\"\nkey = \"proxy.key\"\n"
+    )
+}
+
+fn url(proxy: &Proxy) -> Result<ParentUrl, String> {
+    let address: SocketAddr = proxy.https.ok_or("the proxy has no TLS listener")?;
+    ParentUrl::parse(&format!("https://{address}"))
+}
+
+fn target(endpoint: &Endpoint) -> Option<Target> {
+    match &endpoint.plan {
+        targets::Plan::Tcp(target) => Some(target.clone()),
+        _ => None,
+    }
+}

@@ -1,0 +1,58 @@
+//! What rehearsals start, on loopback and for themselves: the files of a simulated region, the addresses of
+//! its calls, and the signals that end it all.
+
+use std::{fs, io};
+
+use tempfile::TempDir;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::catalogue::{self, Choice};
+use crate::diagnose::targets::WebSocketUrl;
+use crate::rehearse::proxy;
+use crate::simulate::Region;
+
+/// A folder with the configuration of a proxy that reaches the region, `more` at its end, and the region's
+/// authority.
+pub(super) fn files(region: &Region, choice: &Choice, more: &str) -> Result<TempDir, String> {
+    let rules = catalogue::resolve(choice).rules;
+    let configuration = region.configuration(choice, &rules).map_err(|error| error.to_string())?;
+    let folder = tempfile::Builder::new().prefix("ccpgate-rehearse-").tempdir();
+    let folder = folder.map_err(|error| error.to_string())?;
+    let write = |name: &str, text: String| {
+        let file = folder.path().join(name);
+        fs::write(&file, text).map_err(|error| format!("{}: can't be written: {error}", file.display()))
+    };
+    write("ccpgate.toml", configuration + proxy::SECTIONS + more)?;
+    write("ca.pem", region.authority())?;
+    Ok(folder)
+}
+
+/// A host of its own for each call: connections spread as in life, and each call's name is looked up.
+pub(super) fn urls(region: &Region) -> Result<Box<dyn Fn(u32) -> WebSocketUrl + Send + Sync>, String> {
+    let any = region.url("call");
+    let template = WebSocketUrl::parse(&any)?;
+    let (before, after) = any.split_once("call.").ok_or("its signalling has no host")?;
+    let (before, after) = (before.to_owned(), after.to_owned());
+    Ok(Box::new(move |number| {
+        WebSocketUrl::parse(&format!("{before}call-{number}.{after}")).unwrap_or_else(|_| template.clone())
+    }))
+}
+
+/// Ctrl-C, and what service managers send.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! `rehearse --shift`: a morning of many agents, in less time. They log in within five minutes, make calls,
+//! have their breaks; in the middle the proxy is reloaded, and then replaced by another process.
+//!
+//! [`desk`] is one agent, [`report`] what came of it. Everybody's TLS sessions with the proxy are resumed as
+//! browsers do, and each has an address of its own.
+
+mod desk;
+pub(crate) mod report;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use rustls::pki_types::CertificateDer;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::proxy::Proxy;
+use super::report::Cost;
+use crate::agent::tls::Trust;
+use crate::diagnose::targets::WebSocketUrl;
+use crate::egress::Egress;
+use crate::egress::own::Own;
+use crate::egress::url::ParentUrl;
+use crate::target::Target;
+use desk::Desk;
+use report::Report;
+
+/// What happens when, in minutes from nine o'clock.
+const LOGGED_IN: f64 = 5.0;
+/// Between these two nobody comes or goes.
+const QUIET: [f64; 2] = [6.0, 11.0];
+/// A quarter of the agents has the first break, another one the second.
+const BREAKS: [[f64; 2]; 2] = [[11.0, 14.0], [22.0, 25.0]];
+const RELOAD: f64 = 16.0;
+/// The proxy gets a SIGTERM: who comes later comes to its successor.
+const REPLACED: f64 = 20.0;
+const ASKED: f64 = 29.0;
+const OVER: f64 = 30.0;
+/// Between two calls of an agent.
+const CALLS: f64 = 3.0;
+
+/// How many agents, and how fast.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub agents: u32,
+    /// Of each agent.
+    pub tunnels: u32,
+    /// So many times faster than in life. Heartbeats come as in life.
+    pub scale: f64,
+}
+
+impl Plan {
+    /// How long so many minutes are.
+    fn minutes(self, minutes: f64) -> Duration {
+        Duration::from_secs_f64(minutes * 60.0 / self.scale)
+    }
+
+    /// How long it takes.
+    pub(crate) fn length(self) -> Duration {
+        self.minutes(OVER)
+    }
+
+    /// The open files that the proxy needs, and this process as well.
+    pub(crate) fn files(self) -> u64 {
+        u64::from(self.agents) * u64::from(self.tunnels) * 2 + 500
+    }
+}
+
+/// Everything that agents work with.
+pub(crate) struct Office {
+    pub plan: Plan,
+    /// How addresses are dialled and media is reached.
+    pub egress: Egress,
+    pub own: Own,
+    pub trust: Arc<Trust>,
+    /// Who vouches for the proxies and for the region.
+    pub authorities: Vec<CertificateDer<'static>>,
+    /// The proxies, in the order of a PAC file.
+    pub proxies: [ParentUrl; 2],
+    /// Where tunnels lead to, in turns.
+    pub hosts: Vec<Target>,
+    pub media: Vec<Target>,
+    /// The signalling of an agent.
+    pub signalling: Box<dyn Fn(u32) -> WebSocketUrl + Send + Sync>,
+    pub count: Count,
+}
+
+/// What has happened so far.
+#[derive(Default)]
+pub(crate) struct Count {
+    /// Set-up times, in microseconds: those of the first five minutes, and all others.
+    peak: Mutex<Vec<u32>>,
+    later: Mutex<Vec<u32>>,
+    open: AtomicU32,
+    lost: AtomicU32,
+    failed: AtomicU32,
+    calls: AtomicU32,
+    failed_calls: AtomicU32,
+    /// The first of each, in words.
+    words: Mutex<Vec<String>>,
+}
+
+impl Count {
+    /// Tunnels that are open.
+    pub(crate) fn open(&self) -> u32 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Tunnels that were lost, and those that didn't come about.
+    pub(crate) fn bad(&self) -> u32 {
+        self.lost.load(Ordering::Relaxed) + self.failed.load(Ordering::Relaxed)
+    }
+
+    fn add(list: &Mutex<Vec<u32>>, took: Duration) {
+        let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        list.lock().unwrap_or_else(PoisonError::into_inner).push(took);
+    }
+
+    /// Counts what went wrong, and keeps the first words of it.
+    fn note(&self, counter: &AtomicU32, words: String) {
+        const KEPT: usize = 5;
+        counter.fetch_add(1, Ordering::Relaxed);
+        let mut kept = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT && !kept.contains(&words) {
+            kept.push(words);
+        }
+    }
+
+    fn times(list: &Mutex<Vec<u32>>) -> Vec<u32> {
+        list.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What the proxies told in the course of the morning.
+#[derive(Clone, Copy, Default)]
+struct Told {
+    idle: Cost,
+    logged_in: Cost,
+    quiet: [Cost; 2],
+    /// Tunnels that were open when the proxy was replaced.
+    replaced: u32,
+    reloaded: bool,
+    handshakes: f64,
+    resumed: f64,
+}
+
+/// Plays the morning. `reload` changes the configuration; `stop` ends it early.
+///
+/// # Errors
+/// When a proxy isn't there any more.
+pub(crate) async fn run(
+    office: Arc<Office>,
+    [first, second]: [&Proxy; 2],
+    reload: impl FnOnce() -> Result<(), String>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<Report, String> {
+    let plan = office.plan;
+    let gone = || "the proxy has ended".to_owned();
+    let (leave, leaving) = watch::channel(false);
+    let mut told = Told { idle: first.cost().ok_or_else(gone)?, ..Told::default() };
+    let begun = Instant::now();
+    let mut desks = JoinSet::new();
+    for number in 0..plan.agents {
+        desks.spawn(Desk::work(office.clone(), number, begun, leaving.clone()));
+    }
+    let at = |minute: f64| sleep_until(begun + plan.minutes(minute));
+    let morning = async {
+        at(LOGGED_IN).await;
+        told.logged_in = first.cost().ok_or_else(gone)?;
+        for (cost, minute) in told.quiet.iter_mut().zip(QUIET) {
+            at(minute).await;
+            *cost = first.cost().ok_or_else(gone)?;
+        }
+        at(RELOAD).await;
+        reload()?;
+        first.signal(Signal::HUP).map_err(|error| error.to_string())?;
+        at(REPLACED).await;
+        let names = ["ccpgate_reloads_total{result=\"ok\"}"];
+        let reloads = first.metrics(&office.egress, &office.trust, names).await.ok_or_else(gone)?;
+        told.reloaded = reloads == [1.0];
+        told.replaced = office.count.open();
+        first.signal(Signal::TERM).map_err(|error| error.to_string())?;
+        at(ASKED).await;
+        for proxy in [first, second] {
+            let names = ["ccpgate_tls_handshakes_total", "ccpgate_tls_handshakes_total{resumed=\"true\"}"];
+            let sums = proxy.metrics(&office.egress, &office.trust, names).await.ok_or_else(gone)?;
+            told.handshakes += sums[0];
+            told.resumed += sums[1];
+        }
+        at(OVER).await;
+        Ok::<(), String>(())
+    };
+    let interrupted = tokio::select! {
+        ended = morning => {
+            ended?;
+            false
+        }
+        _ = stop.wait_for(|stop| *stop) => true,
+    };
+    leave.send_replace(true);
+    while desks.join_next().await.is_some() {}
+    Ok(Report::new(&office, told, begun.elapsed(), interrupted))
+}
