@@ -53,6 +53,7 @@ pub enum Denial {
     Client,
     Method,
     PrivateAddress,
+    OutsideRanges,
     Malformed,
     HeaderSize,
     HeaderTimeout,
@@ -71,7 +72,8 @@ impl From<Reason> for Denial {
     }
 }
 
-/// What report mode lets through and enforce mode would refuse or end: the label `reason` of
+/// What report mode lets through and enforce mode would refuse or end, and what `policy.ranges = "warn"`
+/// lets through: the label `reason` of
 /// `ccpgate_reported_total`, and `would_deny` in an access line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, VariantArray, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
@@ -83,6 +85,8 @@ pub enum WouldDeny {
     IpLiteral,
     NotTls,
     SniMismatch,
+    /// By `policy.ranges = "warn"`, whatever the mode.
+    OutsideRanges,
 }
 
 impl From<Reason> for WouldDeny {

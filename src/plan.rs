@@ -1,6 +1,8 @@
 //! Config → Plan: the allow list, resolved and ordered. A plan that exists is valid. Making one opens
 //! nothing, so that every command can make one, and checking a configuration is safe anywhere.
 
+use std::sync::Arc;
+
 use crate::catalogue;
 use crate::config::{self, Config, Loaded};
 use crate::egress::Egress;
@@ -8,9 +10,11 @@ use crate::egress::connect_to::ConnectTo;
 use crate::egress::parent::{self, Parent};
 use crate::egress::resolver::{Options, Resolver};
 use crate::egress::url::ParentUrl;
+use crate::egress::within::Guard;
 use crate::pac::proxies::Advertise;
 use crate::policy::replay::Coming;
 use crate::policy::{Breadth, Mode, Policy, Rule};
+use crate::ranges::current::InForce;
 use crate::target::Target;
 use crate::tls::material;
 
@@ -123,12 +127,13 @@ pub(crate) fn dns(dns: &config::Dns) -> Options {
 }
 
 /// How targets are reached by a configuration: the same for every tunnel and for every test of the
-/// network. `connect_to` is the plan's.
+/// network. `connect_to` is the plan's; `in_force` the ranges that `policy.ranges` judges by.
 pub(crate) fn egress(
     config: &Config,
     connect_to: ConnectTo,
     parent: Option<Parent>,
     resolver: Resolver,
+    in_force: Arc<InForce>,
 ) -> Egress {
     let egress = &config.egress;
     Egress {
@@ -138,6 +143,7 @@ pub(crate) fn egress(
         allow_private: egress.allow_private.clone(),
         connect_to,
         parent,
+        ranges: Guard { mode: config.policy.ranges, max_age: config.ranges.max_age, in_force },
     }
 }
 

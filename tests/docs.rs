@@ -24,7 +24,7 @@ use std::{fs, io};
 use ccpgate::address::judge;
 use ccpgate::egress::failure::{Failure, ParentError, Told};
 use ccpgate::egress::url::ParentUrl;
-use ccpgate::egress::{Circle, Lead, Loop};
+use ccpgate::egress::{Circle, Lead, Loop, Outside};
 use ccpgate::egress::{dialer::DialError, resolver::ResolveError};
 use ccpgate::findings::State;
 use ccpgate::findings::watch::{Probe, Round, Standing};
@@ -262,7 +262,7 @@ fn every_value_of_a_closed_label_is_described() {
 
 /// One refusal of each kind.
 fn refusals() -> Vec<Refusal> {
-    let address = "192.0.2.1:443".parse().unwrap();
+    let address: std::net::SocketAddr = "192.0.2.1:443".parse().unwrap();
     let error = || io::Error::from(io::ErrorKind::Other);
     let mut all: Vec<Refusal> = <Reason as VariantArray>::VARIANTS
         .iter()
@@ -275,6 +275,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Method { method: "GET".into(), form: Form::Authority },
         Refusal::Method { method: "GET".into(), form: Form::Asterisk },
         Refusal::PrivateAddress(judge("10.0.0.1".parse().unwrap(), &[]).unwrap_err()),
+        Refusal::OutsideRanges(Outside { address: address.ip(), of: "2026-08-22-15-17-05".into() }),
         Refusal::Own(Loop { address, by: Lead::Name }),
         Refusal::Own(Loop { address, by: Lead::ConnectTo }),
         Refusal::Own(Loop { address, by: Lead::Parent }),

@@ -6,6 +6,7 @@ mod events;
 mod http;
 mod learned;
 mod query;
+mod ranges;
 pub(crate) mod reload;
 mod status;
 mod tunnels;

@@ -7,10 +7,10 @@ use hyper::StatusCode;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
-use serde_json::Value as Json;
 
 use super::Admin;
 use super::http::{Answer, typed};
+use super::ranges;
 use crate::cause::{Cause, Owner};
 use crate::findings::judge::Report;
 use crate::findings::watch::{Probe, Standing, Watch};
@@ -35,7 +35,7 @@ struct Status<'a> {
     error_ratio: BTreeMap<&'static str, f64>,
     rules: Vec<Rule>,
     watch: Option<Watched>,
-    ranges: Option<Json>,
+    ranges: Option<ranges::Shown>,
     generations: Vec<Generation>,
     #[serde(flatten)]
     process: Process,
@@ -214,7 +214,7 @@ pub(super) fn json(admin: &Admin) -> String {
         error_ratio: shared.journal.metrics.error_ratios().collect(),
         rules: rules(shared),
         watch: findings.with_watch(|watch| Watched::of(watch, &snapshot, findings)),
-        ranges: None,
+        ranges: ranges::shown(shared),
         generations: vec![generation(admin)],
         process: process(admin),
         ..Status::of(&report, &told)

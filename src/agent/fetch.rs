@@ -1,7 +1,6 @@
 //! A file from a web server of the administrator's own, such as the PAC file: as a browser fetches it,
 //! straight, bounded in size and time.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,86 +10,13 @@ use tokio::time::timeout;
 use super::http::{self, Answer, NoAnswer};
 use super::route::Io;
 use super::tls::{NoTls, Trust, handshake};
+use crate::egress::url::Url;
 use crate::egress::{Egress, dechunked, printable};
-use crate::target::Target;
 
 /// Everything together, redirects included.
 const WHOLE: Duration = Duration::from_secs(15);
 /// How many redirects are followed.
 const REDIRECTS: usize = 3;
-/// Longest path, in bytes.
-const PATH: usize = 2000;
-
-/// Where a file is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Url {
-    https: bool,
-    target: Target,
-    path: String,
-}
-
-impl Url {
-    /// Reads an address with http:// or https://.
-    ///
-    /// # Errors
-    /// Why it is none, without a word of the text.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let valid = "valid is http://HOST/PATH or https://HOST/PATH";
-        let (scheme, rest) = text.split_once("://").ok_or(valid)?;
-        let https = scheme.eq_ignore_ascii_case("https");
-        if !https && !scheme.eq_ignore_ascii_case("http") {
-            return Err(format!("the scheme is neither http nor https; {valid}"));
-        }
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        if authority.contains('@') {
-            return Err(format!(
-                "it has a user or a password, which browsers don't send for such a file; {valid}"
-            ));
-        }
-        let mut target = Target::parse_human(authority).map_err(|error| format!("{error}; {valid}"))?;
-        let says_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-        if !says_port && !https {
-            target.port = 80;
-        }
-        let path = path.split('#').next().unwrap_or_default();
-        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        if path.len() > PATH || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(format!(
-                "its path is too long, or has characters that must be percent-encoded; {valid}"
-            ));
-        }
-        Ok(Self { https, target, path })
-    }
-
-    /// The default port is left out, as browsers do.
-    fn host(&self) -> String {
-        let port = if self.https { 443 } else { 80 };
-        let whole = self.target.to_string();
-        match self.target.port == port {
-            true => whole.strip_suffix(&format!(":{port}")).unwrap_or(&whole).to_owned(),
-            false => whole,
-        }
-    }
-
-    /// Where a redirect leads to.
-    fn join(&self, location: &str) -> Result<Self, String> {
-        let scheme = if self.https { "https" } else { "http" };
-        match location {
-            absolute if absolute.contains("://") => Self::parse(absolute),
-            other if other.starts_with("//") => Self::parse(&format!("{scheme}:{other}")),
-            path if path.starts_with('/') => Self::parse(&format!("{scheme}://{}{path}", self.target)),
-            _ => Err("a redirect without a place".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for Url {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.https { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.host(), self.path)
-    }
-}
 
 /// Fetches a file of `largest` bytes at most. The server is the administrator's and may be anywhere; its
 /// certificate must be good by either set of authorities.
@@ -195,45 +121,5 @@ fn unsecured(why: &NoTls) -> String {
         NoTls::Silent(limit) => format!("no answer within {limit:?}"),
         NoTls::Failed(why) => printable(why, 200),
         NoTls::Name => "no certificate can be for such a name".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_read_and_joined() {
-        for (text, expected) in [
-            ("http://Pac.corp/proxy.pac", "http://pac.corp/proxy.pac"),
-            ("HTTPS://pac.corp:8443", "https://pac.corp:8443/"),
-            ("http://pac.corp:80/x?y=1#z", "http://pac.corp/x?y=1"),
-            ("https://[2001:db8::1]/p", "https://[2001:db8::1]/p"),
-            ("http://[2001:db8::1]:3128?q", "http://[2001:db8::1]:3128/?q"),
-        ] {
-            assert_eq!(Url::parse(text).map(|url| url.to_string()), Ok(expected.to_owned()), "{text}");
-        }
-        for text in [
-            "",
-            "pac.corp/x",
-            "ftp://pac.corp/x",
-            "http://u:p@pac.corp/x",
-            "http:///x",
-            "http://a b/",
-            "http://a/ x",
-            "http://a/\u{e9}",
-            "http://a:0/",
-        ] {
-            assert!(Url::parse(text).is_err(), "{text}");
-        }
-        let base = Url::parse("https://pac.corp:8443/a/b").unwrap();
-        for (location, expected) in [
-            ("/c", "https://pac.corp:8443/c"),
-            ("//other.corp/c", "https://other.corp/c"),
-            ("http://other.corp/c", "http://other.corp/c"),
-        ] {
-            assert_eq!(base.join(location).map(|url| url.to_string()), Ok(expected.to_owned()), "{location}");
-        }
-        assert!(base.join("c").is_err() && base.join("javascript:alert(1)").is_err());
     }
 }

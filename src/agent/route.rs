@@ -11,6 +11,7 @@ use crate::egress::connect_to::ConnectTo;
 use crate::egress::own::Own;
 use crate::egress::parent::Parent;
 use crate::egress::resolver::ResolveError;
+use crate::egress::within::{Guard, Within};
 use crate::egress::{Egress, Lead, Trace, Unreached, Upstream};
 use crate::target::{Host, Target};
 
@@ -44,6 +45,7 @@ pub(crate) fn through(egress: &Egress, proxy: Parent) -> Egress {
         allow_private: egress.allow_private.clone(),
         connect_to: ConnectTo::from_iter([]),
         parent: Some(proxy),
+        ranges: Guard::off(),
     }
 }
 
@@ -64,7 +66,7 @@ impl<'a> Route<'a> {
     /// See [`Unreached`].
     pub(crate) async fn open(&self, target: &Target, trace: &mut Trace) -> Result<Box<dyn Io>, Unreached> {
         let way = self.via.unwrap_or(self.egress);
-        Ok(match Box::pin(way.reach(target, None, self.own, trace)).await? {
+        Ok(match Box::pin(way.reach(target, &Within::Public, None, self.own, trace)).await? {
             Upstream::Tcp(stream) => Box::new(stream),
             Upstream::Tls(stream) => Box::new(stream),
         })

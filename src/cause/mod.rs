@@ -42,6 +42,7 @@ pub enum Cause {
     DnsServfail,
     DnsTimeout,
     DnsPrivate,
+    OutsideRanges,
     DnsSlow,
     InstanceUnknown,
     TcpRefused,
@@ -70,6 +71,9 @@ pub enum Cause {
     OneDesk,
     ForeignProtocol,
     Limit,
+    RangesStale,
+    RangesAside,
+    RangesDue,
 }
 
 /// Whose turn it is.
@@ -275,6 +279,7 @@ impl Cause {
             | Self::DnsServfail
             | Self::DnsTimeout
             | Self::DnsPrivate
+            | Self::OutsideRanges
             | Self::DnsSlow
             | Self::InstanceUnknown => Step::Dns,
             Self::TcpRefused
@@ -301,7 +306,10 @@ impl Cause {
             | Self::TunnelIdle
             | Self::OneDesk
             | Self::ForeignProtocol
-            | Self::Limit => return None,
+            | Self::Limit
+            | Self::RangesStale
+            | Self::RangesAside
+            | Self::RangesDue => return None,
         })
     }
 }

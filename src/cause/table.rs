@@ -100,6 +100,15 @@ pub(super) const fn about(cause: Cause) -> About {
             owner: Network,
             grade: Always(Failed),
         },
+        Cause::OutsideRanges => About {
+            definition: "a name of AWS's resolves to an address outside AWS's published ranges",
+            threshold: None,
+            agent_sees: "what needs the host fails where policy.ranges = \"enforce\", else perhaps nothing",
+            remedy: "ask another resolver for the name: if it answers otherwise, the first one is poisoned or \
+                     filters; if not, AWS moved early: get the newest ip-ranges.json and open the address",
+            owner: Network,
+            grade: Always(Failed),
+        },
         Cause::DnsSlow => About {
             definition: "the answer of the resolver takes long",
             threshold: Some(Threshold::Over(Duration::from_secs(1))),
@@ -326,6 +335,30 @@ pub(super) const fn about(cause: Cause) -> About {
             remedy: "raise the limit that the refusals name, and the machine's descriptors with it",
             owner: Proxy,
             grade: BY_CLIENTS,
+        },
+        Cause::RangesStale => About {
+            definition: "the running proxy has no ip-ranges.json that is younger than ranges.max_age",
+            threshold: None,
+            agent_sees: "nothing yet; calls without sound once AWS moves onto a range that no list has",
+            remedy: "mend what `ranges` of /api/status calls its error, mostly the way from the proxy to ranges.url",
+            owner: Proxy,
+            grade: Always(Degraded),
+        },
+        Cause::RangesAside => About {
+            definition: "a version of ip-ranges.json takes more than half of a set in use away, and waits for a person",
+            threshold: None,
+            agent_sees: "nothing: the version before it stays in force",
+            remedy: "compare it with AWS's own file; if AWS really took that away, run ccpgate ranges accept TOKEN",
+            owner: Proxy,
+            grade: Always(Degraded),
+        },
+        Cause::RangesDue => About {
+            definition: "AWS moves voice onto prefixes that it announced within days, or may do so already",
+            threshold: None,
+            agent_sees: "calls that connect without sound, wherever the firewall lacks the prefix",
+            remedy: "let UDP 3478 to the prefixes through; ccpgate ranges diff --ticket writes the request",
+            owner: Firewall,
+            grade: Always(Degraded),
         },
     }
 }

@@ -12,12 +12,12 @@ fn all() -> impl Iterator<Item = Cause> {
 fn words_and_order_are_those_that_users_rely_on() {
     let words: Vec<&str> = all().map(Cause::as_str).collect();
     let expected = "clock_skew proxy_unreachable proxy_auth proxy_denied proxy_limit pac_missing \
-         dns_nxdomain dns_servfail dns_timeout dns_private dns_slow instance_unknown \
+         dns_nxdomain dns_servfail dns_timeout dns_private outside_ranges dns_slow instance_unknown \
          tcp_refused tcp_timeout tcp_reset tcp_unreachable source_address \
          tls_intercepted tls_expired tls_wrong_name tls_failed http_unexpected \
          ws_refused ws_stripped ws_hung ws_cut ws_buffered ws_slow idle_cut \
          udp_blocked turn_partial turn_loss \
-         not_configured tunnel_reset tunnel_idle one_desk foreign_protocol limit";
+         not_configured tunnel_reset tunnel_idle one_desk foreign_protocol limit ranges_stale ranges_aside ranges_due";
     assert_eq!(words, expected.split_whitespace().collect::<Vec<_>>());
     assert!(Cause::VARIANTS.is_sorted());
     for cause in all() {
@@ -52,16 +52,19 @@ fn owners() {
         words.join(" ")
     };
     assert_eq!(of(Owner::Desk), "clock_skew one_desk foreign_protocol");
-    assert_eq!(of(Owner::Proxy), "proxy_unreachable proxy_auth proxy_denied proxy_limit pac_missing limit");
+    assert_eq!(
+        of(Owner::Proxy),
+        "proxy_unreachable proxy_auth proxy_denied proxy_limit pac_missing limit ranges_stale ranges_aside"
+    );
     assert_eq!(
         of(Owner::Network),
-        "dns_nxdomain dns_servfail dns_timeout dns_private dns_slow tunnel_reset tunnel_idle"
+        "dns_nxdomain dns_servfail dns_timeout dns_private outside_ranges dns_slow tunnel_reset tunnel_idle"
     );
     assert_eq!(of(Owner::Configuration), "instance_unknown not_configured");
     assert_eq!(
         of(Owner::Firewall),
         "tcp_refused tcp_timeout tcp_reset tcp_unreachable source_address idle_cut udp_blocked \
-         turn_partial turn_loss"
+         turn_partial turn_loss ranges_due"
     );
     assert_eq!(
         of(Owner::Security),

@@ -117,7 +117,7 @@ impl Args {
         let offset = self.clock_offset.unwrap_or_default();
         let report = runtime.block_on(async {
             let resolver = Resolver::new(plan::dns(&config.dns), Handle::current());
-            let egress = plan::egress(config, plan.connect_to, parent, resolver);
+            let egress = plan::egress(config, plan.connect_to, parent, resolver, Arc::default());
             let proxy = proxy.map(|proxy| route::through(&egress, proxy));
             let own = Own::default();
             let trust = Arc::new(trust);

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::agent::fetch::{self, Url};
+use crate::agent::fetch;
 use crate::agent::tls::Trust;
 use crate::egress::Egress;
+use crate::egress::url::Url;
 
 /// Largest file: browsers take no larger one.
 const LARGEST: usize = 1 << 20;

@@ -1,8 +1,10 @@
 //! `ccpgate ranges`: what ip-ranges.json means for this configuration.
 
+mod accept;
+
 use std::path::{Path, PathBuf};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::out::{say, say_json, tell, warn};
 use super::{Failure, load};
@@ -13,12 +15,10 @@ use crate::ranges::diff::{Diff, Version};
 use crate::ranges::read::ADDRESS;
 use crate::ranges::select::{Selection, Set, Wanted};
 use crate::ranges::show::Shown;
-use crate::ranges::{day, keep, tell as words};
+use crate::ranges::{admit, day, keep, tell as words};
 
-/// How far this machine's clock may be behind AWS's.
-const SKEW: SignedDuration = SignedDuration::from_mins(10);
-
-/// Read ip-ranges.json (Option 2): the prefixes that this configuration needs, and what changed.
+/// Read ip-ranges.json (Option 2): the prefixes that this configuration needs, what changed, and which
+/// version the running proxy takes.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -57,6 +57,7 @@ enum Command {
         #[arg(long)]
         ics: bool,
     },
+    Accept(accept::Args),
 }
 
 /// How a difference is printed.
@@ -80,6 +81,7 @@ impl Args {
                 };
                 diff(&old, &new, history.as_deref(), &form, sources)
             }
+            Command::Accept(args) => args.run(sources),
         }
     }
 }
@@ -125,15 +127,8 @@ impl Current {
 /// A version, and what the configuration needs of it.
 fn version(file: &Path, config: &Config) -> Result<Version, Failure> {
     let ranges = keep::load(file).map_err(Failure::Usage)?;
-    let now = Timestamp::now();
-    if ranges.created > now + SKEW {
-        return Err(Failure::Usage(format!(
-            "{}: createDate {} lies ahead of this machine's clock, {}: set the clock right, or get the file \
-             from {ADDRESS}",
-            file.display(),
-            ranges.create_date,
-            now.strftime("%Y-%m-%d-%H-%M-%S"),
-        )));
+    if let Some(why) = admit::ahead_of_the_clock(&ranges, Timestamp::now()) {
+        return Err(Failure::Usage(format!("{}: {why}, or get the file from {ADDRESS}", file.display())));
     }
     let wanted = Wanted::new(&config.connect, config.ranges.ec2_global);
     let selection = Selection::new(&ranges, &wanted);

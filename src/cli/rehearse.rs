@@ -237,7 +237,7 @@ impl Args {
     ) -> Scene {
         let resolver = Resolver::new(plan::dns(&config.dns), Handle::current());
         let cast = Cast::of(&plan.policy, &config.connect, &self.hosts);
-        let egress = plan::egress(config, plan.connect_to, parent, resolver);
+        let egress = plan::egress(config, plan.connect_to, parent, resolver, Arc::default());
         Scene {
             policy: plan.policy,
             connect: config.connect.clone(),

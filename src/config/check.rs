@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::problem::Problem;
 use super::source::Provenance;
 use super::{Config, notation};
+use crate::policy::{IpTargets, OutsideRanges};
+use crate::ranges::read::ADDRESS;
 use crate::tls::Window;
 
 /// No TLS session may be resumed for longer.
@@ -21,6 +23,9 @@ pub(super) fn together(config: &Config, provenance: &Provenance, wrong: &[Proble
     }
     if sound(&["proxy.listen", "tls.listen", "admin.listen"]) {
         listeners(config, provenance, &mut problems);
+    }
+    if sound(&["policy.ranges", "policy.ip_targets", "ranges.file", "ranges.url"]) {
+        ranges(config, provenance, &mut problems);
     }
     problems
 }
@@ -40,6 +45,24 @@ fn shift_window(config: &Config, provenance: &Provenance, problems: &mut Vec<Pro
         );
         let value = notation::duration_text(longest.1);
         problems.push(provenance.problem(&format!("shift.{}", longest.0), Some(&value), message));
+    }
+}
+
+/// What judges by the ranges needs to be told where they are.
+fn ranges(config: &Config, provenance: &Provenance, problems: &mut Vec<Problem>) {
+    if config.ranges.file.is_some() || config.ranges.url.is_some() {
+        return;
+    }
+    let policy = &config.policy;
+    let wanting = [
+        ("policy.ranges", policy.ranges.into_str(), policy.ranges != OutsideRanges::Off),
+        ("policy.ip_targets", policy.ip_targets.into_str(), policy.ip_targets != IpTargets::Off),
+    ];
+    for (key, value, _) in wanting.into_iter().filter(|(.., wants)| *wants) {
+        let message = format!(
+            "there are no ranges to judge by, expected ranges.url = \"{ADDRESS}\" or ranges.file beside it"
+        );
+        problems.push(provenance.problem(key, Some(value), message));
     }
 }
 

@@ -92,7 +92,7 @@ impl<T> Kind for Text<T> {
 
 /// A span of time; `zero`: whether none at all is a sensible value.
 pub(super) struct Span {
-    pub zero: bool,
+    pub least: Duration,
 }
 
 impl Kind for Span {
@@ -102,7 +102,10 @@ impl Kind for Span {
         const EXPECTS: &str = r#"a duration such as "90s", "8h" or "1h 30m""#;
         let text = as_text(value).unwrap_or_default();
         let why = match notation::duration(text.trim()) {
-            Ok(Duration::ZERO) if !self.zero => "must be longer than nothing".to_owned(),
+            Ok(Duration::ZERO) if !self.least.is_zero() => "must be longer than nothing".to_owned(),
+            Ok(duration) if duration < self.least => {
+                format!("must be at least {}", notation::duration_text(self.least))
+            }
             Ok(duration) => return Some(duration),
             Err(why) => why,
         };

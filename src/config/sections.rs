@@ -16,15 +16,15 @@ use super::endpoint::{self, PatternPort};
 use super::kind::many::{self, Or, StarOr, list, list_of_some};
 use super::kind::{FilePath, Flag, Kind, OptionalPath, Size, Span, Text, Whole, one_of, read_key, text};
 use super::notation;
-use super::parent::OptionalParent;
+use super::parent::{OptionalParent, OptionalUrl};
 use super::read::{Reading, Table};
 use crate::catalogue::{self, Choice, Feature, SignIn, Wildcards};
-use crate::egress::url::ParentUrl;
+use crate::egress::url::{ParentUrl, Url};
 use crate::journal::log::{Format, Level};
 use crate::pac::Direct;
 use crate::pac::proxies::Advertised;
 use crate::pac::rendezvous::Spread;
-use crate::policy::{Category, Mode, Pattern};
+use crate::policy::{Category, IpTargets, Mode, OutsideRanges, Pattern};
 use crate::tls::Alpn;
 use crate::tunnel::hello::Check;
 
@@ -141,6 +141,10 @@ section! {
         deny: Vec<Pattern> = list(HOST_PATTERN);
         /// What the first bytes in a tunnel must be: `sni`: a ClientHello naming the CONNECT host; `tls`: any ClientHello; `off`: any bytes.
         tls: Check = one_of::<Check>();
+        /// What becomes of a name of AWS's that resolves to an address outside AWS's published ranges: `off`: nothing; `warn`: it is counted; `enforce`: it isn't dialled.
+        ranges: OutsideRanges = one_of::<OutsideRanges>();
+        /// `ranges`: a CONNECT to an address inside the ranges in use counts as one to its service; `off`: it is refused as any address.
+        ip_targets: IpTargets = one_of::<IpTargets>();
     }
 }
 
@@ -198,9 +202,9 @@ section! {
         /// The working time of a shift.
         length: Duration = SOME_TIME;
         /// All short breaks together.
-        breaks: Duration = Span { zero: true };
+        breaks: Duration = ANY_TIME;
         /// The lunch break.
-        lunch: Duration = Span { zero: true };
+        lunch: Duration = ANY_TIME;
         /// Capacity of the session cache.
         sessions: usize = COUNT;
     }
@@ -262,15 +266,15 @@ section! {
         /// Time for a request's head, and for the ClientHello in a tunnel.
         header_timeout: Duration = SOME_TIME;
         /// Silence after which a tunnel ends; `0s`: never.
-        idle_timeout: Duration = Span { zero: true };
+        idle_timeout: Duration = ANY_TIME;
         /// Silence after which a tunnel ends that is closed on one side.
         half_closed: Duration = SOME_TIME;
         /// How long after SIGTERM `/readyz` says no before the listeners close, for balancers that take a while to notice; `0s`: they close at once.
-        lame_duck: Duration = Span { zero: true };
+        lame_duck: Duration = ANY_TIME;
         /// How long live tunnels may run on after SIGTERM.
-        drain: Duration = Span { zero: true };
+        drain: Duration = ANY_TIME;
         /// How long they may at most when the machine itself goes down (SIGPWR).
-        reboot_drain: Duration = Span { zero: true };
+        reboot_drain: Duration = ANY_TIME;
     }
 }
 
@@ -288,7 +292,7 @@ section! {
     /// Rounds of `ccpgate check` inside the running proxy.
     "watch" WatchRounds {
         /// How often; `0s`: never.
-        every: Duration = Span { zero: true };
+        every: Duration = ANY_TIME;
         /// Whether the media endpoints are tested, too, over UDP.
         stun: bool = Flag;
         /// An authority, PEM, that counts as public, for private setups; `""`: none.
@@ -309,12 +313,20 @@ section! {
 }
 
 section! {
-    /// AWS's address ranges, ip-ranges.json, for `ccpgate ranges` and `ccpgate firewall`.
+    /// AWS's address ranges, ip-ranges.json.
     "ranges" RangesSource {
         /// The file; `""`: none.
         file: Option<PathBuf> = OptionalPath;
+        /// Where the running proxy fetches it from, over HTTPS; `""`: nowhere.
+        url: Option<Url> = OptionalUrl;
+        /// An authority, PEM, for a mirror of your own, besides the public and the system's; `""`: none.
+        ca: Option<PathBuf> = OptionalPath;
+        /// How often it is fetched.
+        refresh: Duration = REFRESH;
         /// The age of a version above which it is warned of.
         max_age: Duration = SOME_TIME;
+        /// The folder that the running proxy keeps versions in; `""`: `$STATE_DIRECTORY`, else none are kept.
+        state: Option<PathBuf> = OptionalPath;
         /// Whether EC2's GLOBAL prefixes count beside those of the region.
         ec2_global: bool = Flag;
     }
@@ -333,7 +345,9 @@ section! {
 }
 
 // Kinds that several keys share. Constants, so that each use is the same.
-const SOME_TIME: Span = Span { zero: false };
+const ANY_TIME: Span = Span { least: Duration::ZERO };
+const REFRESH: Span = Span { least: Duration::from_secs(1) };
+const SOME_TIME: Span = Span { least: Duration::from_nanos(1) };
 /// Far beyond any machine, and small enough for every counter and allocation size.
 const COUNT: Whole<usize> = Whole { least: 1, most: 100_000_000 };
 const PORT: Whole<u16> = Whole { least: 1, most: u16::MAX };

@@ -58,6 +58,7 @@ impl Unreached {
         match self {
             Self::Dns(error) => error.cause(),
             Self::Barred(_) => Cause::DnsPrivate,
+            Self::Outside(_) => Cause::OutsideRanges,
             Self::Own(Loop { by: Lead::Name, .. }) => Cause::DnsPrivate,
             Self::Own(Loop { by: Lead::ConnectTo, .. }) => Cause::TcpUnreachable,
             Self::Own(Loop { by: Lead::Parent, .. }) | Self::Circle(_) => Cause::ProxyUnreachable,
@@ -75,6 +76,9 @@ pub(crate) fn of_status(status: u16, told: Option<&Told>) -> Cause {
         // ccpgate's word for a name that leads to addresses which it never dials.
         403 if told.is_some_and(|told| told.details.as_deref() == Some("private_address")) => {
             Cause::DnsPrivate
+        }
+        403 if told.is_some_and(|told| told.details.as_deref() == Some("outside_ranges")) => {
+            Cause::OutsideRanges
         }
         403 => Cause::ProxyDenied,
         429 | 503 => Cause::ProxyLimit,

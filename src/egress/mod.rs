@@ -8,11 +8,13 @@ pub mod connect_to;
 pub mod dialer;
 pub mod dns;
 pub mod failure;
+pub(crate) mod fetch;
 pub(crate) mod own;
 pub(crate) mod parent;
 pub mod resolver;
 pub mod url;
 mod via;
+pub(crate) mod within;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -36,6 +38,7 @@ use own::Own;
 use parent::Parent;
 use resolver::{Addresses, ResolveError, Resolver, Rest};
 use url::ParentUrl;
+use within::{Guard, Within};
 
 /// The section `[egress]` in force, with the resolver.
 pub(crate) struct Egress {
@@ -45,6 +48,7 @@ pub(crate) struct Egress {
     pub allow_private: Vec<IpNet>,
     pub connect_to: ConnectTo,
     pub(crate) parent: Option<Parent>,
+    pub(crate) ranges: Guard,
 }
 
 /// A connection that leads to a target.
@@ -80,12 +84,29 @@ pub enum Unreached {
     Dns(ResolveError),
     /// No address of the name may be dialled. This is the reason for one of them, the most telling.
     Barred(Barred),
+    /// No address of the name lies in AWS's published ranges. This is the first.
+    Outside(Outside),
     /// The way leads back to this process.
     Own(Loop),
     /// Parent proxies have brought the request back here.
     Circle(Circle),
     Dial(DialError),
     Parent(Box<ParentError>),
+}
+
+/// An address outside AWS's published ranges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outside {
+    pub address: IpAddr,
+    /// `createDate` of the ranges.
+    pub of: String,
+}
+
+/// What an address is judged by.
+struct Vet<'a> {
+    within: &'a Within,
+    port: u16,
+    own: &'a Own,
 }
 
 /// A way that leads back to this process.
@@ -118,13 +139,15 @@ pub enum Lead {
 impl Egress {
     /// Resolves, judges and dials. The address that was judged is the one that is dialled. Behind a
     /// parent proxy it is the parent's address that is dialled, and no name but its own is resolved.
-    /// `via` are the proxies that the request has come through, as the field of that name says.
+    /// `within` says which addresses it may have; `via` are the proxies that the request has come through,
+    /// as the field of that name says.
     ///
     /// # Errors
     /// See [`Unreached`].
     pub(crate) async fn reach(
         &self,
         target: &Target,
+        within: &Within,
         via: Option<&str>,
         own: &Own,
         trace: &mut Trace,
@@ -140,14 +163,15 @@ impl Egress {
                 return Err(Unreached::Circle(Circle { parent: through.url().clone(), names }));
             }
             parent = Some(through);
-            let (addresses, late) = self.addresses_of(through, target, own, trace).await?;
+            let (addresses, late) = self.addresses_of(through, target, within, own, trace).await?;
             rest = late;
             Cow::Owned(addresses)
         } else {
             let found = self.resolve(&target.host, trace).await.map_err(Unreached::Dns)?;
             rest = found.rest;
             let found = found.known;
-            let mut fit = found.iter().filter_map(|address| self.vet(*address, target.port, own).ok());
+            let judge = Vet { within: self.narrowed(within, &target.host), port: target.port, own };
+            let mut fit = found.iter().filter_map(|address| self.vet(*address, &judge).ok());
             match (fit.next(), found.len()) {
                 (Some(only), 1) => {
                     one[0] = only;
@@ -155,10 +179,10 @@ impl Egress {
                 }
                 (Some(first), _) => Cow::Owned(std::iter::once(first).chain(fit).collect()),
                 (None, _) => match rest.take() {
-                    None => return Err(self.why_none(&found, target.port, own)),
+                    None => return Err(self.why_none(&found, &judge)),
                     Some(mut rest) => {
                         let more = rest.addresses_soon().await;
-                        Cow::Owned(self.fit_of(&found, &more, target.port, own)?)
+                        Cow::Owned(self.fit_of(&found, &more, &judge)?)
                     }
                 },
             }
@@ -168,7 +192,10 @@ impl Egress {
         let connected = match rest {
             None => dial(&addresses, &self.source_address, self.connect_timeout).await,
             // A box, for few need this and its state is large.
-            Some(rest) => Box::pin(self.dial_both(&addresses, rest, own, parent)).await,
+            Some(rest) => {
+                let judge = Vet { within: self.narrowed(within, &target.host), port: target.port, own };
+                Box::pin(self.dial_both(&addresses, rest, &judge, parent)).await
+            }
         };
         trace.connect = Some(dialled.elapsed());
         let failed = |error| match parent {
@@ -197,12 +224,13 @@ impl Egress {
         &self,
         parent: &Parent,
         target: &Target,
+        within: &Within,
         own: &Own,
         trace: &mut Trace,
     ) -> Result<(Vec<SocketAddr>, Option<Rest>), Unreached> {
         // A target that is an address needs no resolving, so it is judged here.
-        if let Host::Ip(address) = target.host {
-            address::judge(address, &self.allow_private).map_err(Unreached::Barred)?;
+        if let (Host::Ip(address), Within::Public | Within::Ranges(_)) = (&target.host, within) {
+            address::judge(*address, &self.allow_private).map_err(Unreached::Barred)?;
         }
         let url = parent.url();
         let found = self.resolve(&url.host, trace).await;
@@ -222,13 +250,12 @@ impl Egress {
         &self,
         found: &[IpAddr],
         more: &[IpAddr],
-        port: u16,
-        own: &Own,
+        judge: &Vet<'_>,
     ) -> Result<Vec<SocketAddr>, Unreached> {
-        let fit: Vec<_> = more.iter().filter_map(|address| self.vet(*address, port, own).ok()).collect();
+        let fit: Vec<_> = more.iter().filter_map(|address| self.vet(*address, judge).ok()).collect();
         if fit.is_empty() {
             let all: Vec<_> = found.iter().chain(more).copied().collect();
-            return Err(self.why_none(&all, port, own));
+            return Err(self.why_none(&all, judge));
         }
         Ok(fit)
     }
@@ -240,13 +267,13 @@ impl Egress {
         &self,
         addresses: &[SocketAddr],
         mut rest: Rest,
-        own: &Own,
+        judge: &Vet<'_>,
         parent: Option<&Parent>,
     ) -> Result<(TcpStream, SocketAddr), DialError> {
         let port = addresses.first().map_or(0, SocketAddr::port);
         let fit = |address: &IpAddr| match parent {
-            None => self.vet(*address, port, own).ok(),
-            Some(_) => Some(SocketAddr::new(address.to_canonical(), port)).filter(|a| !own.is(*a)),
+            None => self.vet(*address, judge).ok(),
+            Some(_) => Some(SocketAddr::new(address.to_canonical(), port)).filter(|a| !judge.own.is(*a)),
         };
         let until = tokio::time::Instant::now() + self.connect_timeout;
         let mut first = std::pin::pin!(dial(addresses, &self.source_address, self.connect_timeout));
@@ -310,7 +337,7 @@ impl Egress {
             None => Vec::new(),
         };
         let all: Vec<IpAddr> = found.known.iter().copied().chain(more).collect();
-        self.fit_of(&[], &all, target.port, own)
+        self.fit_of(&[], &all, &Vet { within: &Within::Public, port: target.port, own })
     }
 
     /// Dials a server that the administrator names, which may be anywhere: `connect_to`, else all its
@@ -383,25 +410,52 @@ impl Egress {
     }
 
     /// The address to dial for one of a name's addresses, if it may be dialled.
-    fn vet(&self, address: IpAddr, port: u16, own: &Own) -> Result<SocketAddr, Unreached> {
-        address::judge(address, &self.allow_private).map_err(Unreached::Barred)?;
-        // An IPv4-mapped address is dialled as the IPv4 address that it is.
-        let address = SocketAddr::new(address.to_canonical(), port);
-        if own.is(address) {
-            return Err(Unreached::Own(Loop { address, by: Lead::Name }));
+    fn vet(&self, address: IpAddr, judge: &Vet<'_>) -> Result<SocketAddr, Unreached> {
+        let Vet { within, port, own } = judge;
+        if !matches!(within, Within::Anywhere) {
+            address::judge(address, &self.allow_private).map_err(Unreached::Barred)?;
         }
-        Ok(address)
+        // An IPv4-mapped address is dialled as the IPv4 address that it is.
+        let dialled = SocketAddr::new(address.to_canonical(), *port);
+        if own.is(dialled) {
+            return Err(Unreached::Own(Loop { address: dialled, by: Lead::Name }));
+        }
+        match within {
+            Within::Ranges(current) if !current.amazon.contains(address) => {
+                let of = current.version.ranges.create_date.clone();
+                Err(Unreached::Outside(Outside { address: dialled.ip(), of }))
+            }
+            _ => Ok(dialled),
+        }
+    }
+
+    /// Fixed answers are the administrator's: they may lead outside the ranges.
+    fn narrowed<'a>(&self, within: &'a Within, host: &Host) -> &'a Within {
+        match (within, host) {
+            (Within::Ranges(_), Host::Name(name)) if self.resolver.is_fixed(name) => &Within::Public,
+            _ => within,
+        }
+    }
+
+    /// Whether a target was dialled at an address outside the ranges, which `policy.ranges` lets through
+    /// and counts. `address` is the one that took the connection.
+    pub(crate) fn strays(&self, target: &Target, address: SocketAddr) -> bool {
+        let Some(current) = self.ranges.warns() else { return false };
+        if current.amazon.contains(address.ip()) || self.lead(target) != Lead::Name {
+            return false;
+        }
+        !matches!(&target.host, Host::Name(name) if self.resolver.is_fixed(name))
     }
 
     /// Why none of these may be dialled. A metadata service or a loop is more telling than a private
     /// address.
-    fn why_none(&self, found: &[IpAddr], port: u16, own: &Own) -> Unreached {
+    fn why_none(&self, found: &[IpAddr], judge: &Vet<'_>) -> Unreached {
         let telling = |why: &Unreached| match why {
             Unreached::Barred(Barred { special: Special::Metadata, .. }) => 2,
             Unreached::Own(_) => 1,
             _ => 0,
         };
-        let whys = found.iter().filter_map(|address| self.vet(*address, port, own).err());
+        let whys = found.iter().filter_map(|address| self.vet(*address, judge).err());
         // Of equals the first: `max_by_key` takes the last.
         let most = whys.reduce(|first, other| if telling(&other) > telling(&first) { other } else { first });
         most.unwrap_or_else(|| {

@@ -255,14 +255,19 @@ fn authorities(ca: Option<&Path>) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
+/// The name that a server's certificate must have.
+pub(super) fn server_name(host: &Host) -> Result<ServerName<'static>, String> {
+    match host {
+        Host::Ip(address) => Ok(ServerName::from(*address)),
+        Host::Name(name) => {
+            ServerName::try_from(name.to_string()).map_err(|_| format!("no certificate can name {name}"))
+        }
+    }
+}
+
 /// What a TLS connection to a parent is made with.
 fn secured(url: &ParentUrl, roots: RootCertStore) -> Result<(TlsConnector, ServerName<'static>), String> {
-    let name = match &url.host {
-        Host::Ip(address) => ServerName::from(*address),
-        Host::Name(name) => {
-            ServerName::try_from(name.to_string()).map_err(|_| format!("no certificate can name {name}"))?
-        }
-    };
+    let name = server_name(&url.host)?;
     let builder = ClientConfig::builder_with_provider(tls::config::provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;

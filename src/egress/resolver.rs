@@ -233,6 +233,12 @@ impl Resolver {
         sources.cache.get(name)?.known.ok()
     }
 
+    /// Whether the administrator has fixed what a name resolves to, in `[dns] hosts` or in the machine's
+    /// hosts file.
+    pub(crate) fn is_fixed(&self, name: &str) -> bool {
+        self.0.sources.load().hosts.contains_key(name)
+    }
+
     /// All addresses of `name`, which is absolute and in normal form. Concurrent look-ups of one
     /// name share one query.
     ///

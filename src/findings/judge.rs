@@ -80,10 +80,15 @@ impl Report {
 }
 
 impl Report {
-    /// Adds what the watch finds. What clients tell of already is told once.
+    /// Adds what the watch finds.
     pub fn add(&mut self, watch: &Watch) {
         self.watch_failed = watch.failed();
-        for finding in watch.findings(self.active) {
+        self.add_all(watch.findings(self.active));
+    }
+
+    /// Adds what others find. What clients tell of already is told once.
+    pub fn add_all(&mut self, findings: impl Iterator<Item = Finding>) {
+        for finding in findings {
             let same = |known: &Finding| {
                 (known.key.cause, known.key.category) == (finding.key.cause, finding.key.category)
             };

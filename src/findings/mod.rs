@@ -10,12 +10,14 @@
 //! - [`networks`]: what the addresses of those who fail have in common.
 //! - [`change`]: what changed lately.
 //! - [`watch`]: what the rounds of the watch found.
+//! - [`standing`]: what the process itself finds wrong.
 //! - [`words`]: the sentence of 9:05.
 
 pub mod change;
 pub mod clients;
 pub mod judge;
 pub mod networks;
+pub mod standing;
 pub mod unlisted;
 pub mod watch;
 pub mod words;
@@ -93,7 +95,7 @@ pub struct Finding {
     pub since: Second,
     /// The last failure.
     pub last: Second,
-    /// Distinct, in order; none where the watch alone sees it.
+    /// Distinct, in order; none where the watch alone sees it, or the process itself.
     pub clients: Vec<IpAddr>,
     /// All clients of the last ten minutes.
     pub active: usize,

@@ -113,7 +113,9 @@ fn sentence(state: State, all: &[Told<'_>], first: &Told<'_>) -> String {
     }
     let categories = categories(all, first);
     let verb = if finding.clients.len() < 2 { "fails" } else { "fail" };
-    if finding.clients.is_empty() {
+    if is_of_the_ranges(finding) {
+        text.push_str("AWS's address ranges want attention");
+    } else if finding.clients.is_empty() {
         text.push_str("The watch");
     } else {
         let _ = write!(text, "{} of {} active clients", finding.clients.len(), finding.active);
@@ -122,6 +124,7 @@ fn sentence(state: State, all: &[Told<'_>], first: &Told<'_>) -> String {
         let _ = write!(text, " ({})", list(&first.networks));
     }
     match &categories[..] {
+        _ if is_of_the_ranges(finding) => {}
         [] => {
             let _ = write!(text, " {}", if finding.clients.len() == 1 { "is hit" } else { "are hit" });
         }
@@ -146,6 +149,13 @@ fn sentence(state: State, all: &[Told<'_>], first: &Told<'_>) -> String {
         paste(first)
     );
     text
+}
+
+/// Whether it is about ip-ranges.json, and nothing that was tried has failed.
+fn is_of_the_ranges(finding: &Finding) -> bool {
+    use Cause as C;
+    let of = [C::RangesStale, C::RangesAside, C::RangesDue, C::OutsideRanges].contains(&finding.key.cause);
+    of && finding.clients.is_empty()
 }
 
 /// The categories in which the same cause holds.
@@ -180,6 +190,7 @@ fn others(all: &[Told<'_>], first: &Told<'_>) -> Vec<String> {
         let place =
             finding.key.category.map_or(String::new(), |category| format!(" in {}", category.as_str()));
         let hit = match finding.clients.len() {
+            0 if is_of_the_ranges(finding) => finding.targets.join(" "),
             0 => "seen by the watch".to_owned(),
             1 => format!("1 client, {}", list(&told.networks)),
             many => format!("{many} clients, {}", list(&told.networks)),

@@ -18,6 +18,7 @@ use crate::cause::Cause;
 use crate::findings::change::{Change, Changes};
 use crate::findings::clients::{Clients, Tally};
 use crate::findings::judge::{Judge, Report};
+use crate::findings::standing::{Standing, Standings};
 use crate::findings::unlisted::Unlisted;
 use crate::findings::watch::{Round, Watch};
 use crate::findings::{Finding, Key, Second, State, Subject, networks, words};
@@ -40,6 +41,7 @@ pub(crate) struct Findings {
     changes: Mutex<Changes>,
     /// Nothing while the watch is off.
     watch: Mutex<Option<Watch>>,
+    standings: Mutex<Standings>,
     news: watch::Sender<u64>,
 }
 
@@ -62,6 +64,7 @@ impl Default for Findings {
             judge: Mutex::new(Looked { judge: Judge::default(), held: BTreeMap::new(), state: State::Ok }),
             changes: Mutex::new(changes),
             watch: Mutex::default(),
+            standings: Mutex::default(),
             news: watch::Sender::new(0),
         }
     }
@@ -184,6 +187,11 @@ impl Findings {
         self.news.send_modify(|version| *version += 1);
     }
 
+    /// What the process itself finds wrong now, all of it.
+    pub(crate) fn stand(&self, all: Vec<Standing>) {
+        lock(&self.standings).set(self.now(), all);
+    }
+
     /// What the watch knows, in its words; nothing while it is off.
     pub(crate) fn with_watch<T>(&self, tell: impl FnOnce(&Watch) -> T) -> Option<T> {
         lock(&self.watch).as_ref().map(tell)
@@ -212,6 +220,7 @@ impl Findings {
         if let Some(watch) = &*lock(&self.watch) {
             report.add(watch);
         }
+        report.add_all(lock(&self.standings).findings(now, tally.active));
         self.announce(&mut judge, &report, anonymise);
         report
     }

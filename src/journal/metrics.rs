@@ -3,6 +3,7 @@
 //! allow list, never from the wire.
 
 mod findings;
+mod ranges;
 mod watch;
 
 use std::collections::HashMap;
@@ -19,12 +20,14 @@ use prometheus::{
 use strum::VariantArray;
 
 use self::findings::FindingMetrics;
+use self::ranges::RangesMetrics;
 use self::watch::WatchMetrics;
 use super::ratio::{Crossing, Ratio};
 use crate::findings::watch::Round;
 use crate::net::entrance::Entrance;
 use crate::outcome::{Denial, HandshakeFailure, Outcome, WouldDeny};
 use crate::policy::{Breadth, Category, Rule};
+use crate::ranges::select::Set;
 
 /// The label that stands in for rule and category where report mode let something through.
 pub const NO_RULE: &str = "none";
@@ -104,6 +107,7 @@ pub struct Metrics {
     registry: Registry,
     pub(crate) findings: FindingMetrics,
     watch: WatchMetrics,
+    pub(crate) ranges: RangesMetrics,
     /// When rules were last used, by domain and category: it outlives reloads as their series do.
     used: Mutex<HashMap<[Box<str>; 2], Arc<AtomicI64>>>,
     tunnels_active: IntGaugeVec,
@@ -200,7 +204,7 @@ impl Metrics {
         let denied = counters("ccpgate_denied_total", "Requests refused, by reason.", &["reason"]);
         let reported = counters(
             "ccpgate_reported_total",
-            "What mode = \"report\" let through and \"enforce\" would refuse, by reason.",
+            "What mode = \"report\" let through and \"enforce\" would refuse, by reason; outside_ranges by policy.ranges.",
             &["reason"],
         );
         let connections = int_gauges("ccpgate_client_connections", "Open client connections.", &["listener"]);
@@ -228,6 +232,7 @@ impl Metrics {
         let metrics = Self {
             findings: FindingMetrics::new(&registry),
             watch: WatchMetrics::new(&registry),
+            ranges: RangesMetrics::new(&registry),
             used: Mutex::default(),
             tunnels_active: int_gauges(
                 "ccpgate_tunnels_active",
@@ -322,6 +327,13 @@ impl Metrics {
         let ratios = vec![ratio.clone(), self.all.clone()];
         let shared = rule.breadth == Breadth::Shared;
         self.series(rule.pattern.as_str(), rule.category.as_str(), shared, category.clone(), ratios)
+    }
+
+    /// The handles of a service whose addresses `policy.ip_targets` lets through, named as in lists.
+    pub fn service(&self, set: Set) -> Arc<RuleSeries> {
+        let (category, ratio) = &self.categories[set.category() as usize];
+        let ratios = vec![ratio.clone(), self.all.clone()];
+        self.series(set.name(), set.category().as_str(), false, category.clone(), ratios)
     }
 
     /// The handles for what report mode lets through without a rule; outside the error ratio.

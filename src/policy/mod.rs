@@ -13,7 +13,7 @@ pub use nearest::Nearest;
 pub(crate) use nearest::is_region;
 pub(crate) use pattern::label_matches;
 pub use pattern::{Pattern, PatternError};
-pub use rule::{Breadth, Category, Generation, Mode, Protocol, Rule};
+pub use rule::{Breadth, Category, Generation, IpTargets, Mode, OutsideRanges, Protocol, Rule};
 
 use std::cmp::Reverse;
 

@@ -83,6 +83,29 @@ pub enum Mode {
     Report,
 }
 
+/// What becomes of a name of AWS's that resolves to an address which AWS doesn't publish:
+/// `policy.ranges`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr, Display)]
+#[strum(serialize_all = "lowercase", const_into_str)]
+pub enum OutsideRanges {
+    /// It isn't looked at.
+    Off,
+    /// It is dialled, and counted.
+    Warn,
+    /// It isn't dialled.
+    Enforce,
+}
+
+/// What a target that is an address may be: `policy.ip_targets`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr, Display)]
+#[strum(serialize_all = "lowercase", const_into_str)]
+pub enum IpTargets {
+    /// Nothing, unless a rule is exactly it.
+    Off,
+    /// One of the service in whose published ranges it lies.
+    Ranges,
+}
+
 /// One line of the allow list as resolved from the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::admission::Peer;
 use super::refusal::{Counted, Refusal};
-use super::snapshot::Snapshot;
+use super::snapshot::{Grant, Snapshot};
 use crate::cause::Cause;
 use crate::egress::Trace;
 use crate::journal::Journal;
@@ -14,8 +14,8 @@ use crate::journal::id::RequestId;
 use crate::journal::ledger::Seat;
 use crate::journal::metrics::RuleSeries;
 use crate::outcome::{EndedBy, Fault, Outcome, WouldDeny};
-use crate::policy::RuleId;
 use crate::target::Target;
+use crate::tunnel::hello::Verdict;
 use crate::tunnel::relay::{Meter, Moved};
 
 /// Lives as long as the tunnel, and keeps the policy alive under which it was opened. Boxed from the start,
@@ -31,8 +31,8 @@ pub(crate) struct Record {
     pub fault: Option<Fault>,
     certificate: Option<Arc<str>>,
     would_deny: Option<WouldDeny>,
-    /// Whether a rule allows it.
-    ruled: bool,
+    /// What lets it through.
+    grant: Grant,
     live: bool,
 }
 
@@ -42,10 +42,10 @@ impl Record {
         peer: &Peer,
         target: Target,
         snapshot: &Arc<Snapshot>,
-        rule: Option<RuleId>,
+        grant: Grant,
         started: Instant,
     ) -> Box<Self> {
-        let series = snapshot.series(rule).clone();
+        let series = snapshot.series(grant).clone();
         Box::new(Self {
             seat: Arc::new(Seat::new(id, peer.address, target, series, started)),
             snapshot: snapshot.clone(),
@@ -54,7 +54,7 @@ impl Record {
             detail: None,
             fault: None,
             certificate: peer.certificate.clone(),
-            ruled: rule.is_some(),
+            grant,
             live: false,
         })
     }
@@ -77,13 +77,43 @@ impl Record {
     pub(crate) fn report(&mut self, reason: WouldDeny, journal: &Journal) {
         journal.reported(&self.event(), reason);
         self.would_deny.get_or_insert(reason);
-        self.ruled = false;
-        let seat = Arc::new(self.seat.under(self.snapshot.series(None).clone()));
+        self.grant = Grant::Nothing;
+        let seat = Arc::new(self.seat.under(self.snapshot.series(Grant::Nothing).clone()));
         let old = std::mem::replace(&mut self.seat, seat);
         if self.live {
             journal.ledger.replaced(&old, &self.seat);
             old.series.active.dec();
             self.series().active.inc();
+        }
+    }
+
+    /// Whether it is allowed as one of AWS's own names.
+    pub(super) fn is_of_catalogue(&self) -> bool {
+        match self.grant {
+            Grant::Rule(rule) => !self.snapshot.policy.rules()[rule.index()].is_added(),
+            Grant::Service(_) | Grant::Nothing => false,
+        }
+    }
+
+    /// Counts a name of AWS's that was dialled outside AWS's ranges, where `policy.ranges` lets that pass.
+    /// It stays under its rule.
+    pub(super) fn judge_address(&mut self, journal: &Journal) {
+        let Some(address) = self.trace.address.filter(|_| self.is_of_catalogue()) else { return };
+        if self.snapshot.egress.strays(self.target(), address) {
+            journal.reported(&self.event(), WouldDeny::OutsideRanges);
+            self.would_deny.get_or_insert(WouldDeny::OutsideRanges);
+        }
+    }
+
+    /// A tunnel to an address of a service may lead to any name on the list.
+    pub(super) fn on_the_list(&self, verdict: Verdict) -> Verdict {
+        match (&verdict, self.grant) {
+            (Verdict::SniMismatch(Some(name)), Grant::Service(_))
+                if self.snapshot.lists(name, self.target().port) =>
+            {
+                Verdict::Pass
+            }
+            _ => verdict,
         }
     }
 
@@ -95,7 +125,8 @@ impl Record {
     fn event(&self) -> Event<'_> {
         let series = self.series();
         // A denied request has no rule; what report mode lets through has the rule `none`.
-        let named = self.ruled || self.would_deny.is_some();
+        let ruled = self.grant != Grant::Nothing;
+        let named = ruled || self.would_deny.is_some();
         Event {
             target: Some(Asked::Target(&self.seat.target)),
             domain: named.then_some(&*series.domain),
@@ -106,7 +137,7 @@ impl Record {
             connect_ms: self.trace.connect.map(Millis),
             would_deny: self.would_deny,
             detail: self.detail.as_deref(),
-            traffic: if self.ruled { series.category.traffic } else { None },
+            traffic: if ruled { series.category.traffic } else { None },
             series: Some(series),
             seat: Some(&self.seat),
             live: self.live,

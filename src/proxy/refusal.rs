@@ -13,7 +13,7 @@ use crate::cause::Cause;
 use crate::egress::dialer::DialError;
 use crate::egress::failure::{Failure, ParentError};
 use crate::egress::resolver::ResolveError;
-use crate::egress::{Circle, Lead, Loop, Unreached};
+use crate::egress::{Circle, Lead, Loop, Outside, Unreached};
 use crate::journal::id::RequestId;
 use crate::outcome::{Bound, Denial, Fault, Outcome};
 use crate::policy::Reason;
@@ -39,6 +39,8 @@ pub enum Refusal {
     },
     /// The name has no address that may be dialled.
     PrivateAddress(Barred),
+    /// The name has no address within AWS's published ranges.
+    OutsideRanges(Outside),
     /// The way to the target leads back to this proxy.
     Own(Loop),
     Malformed(String),
@@ -61,6 +63,7 @@ impl From<Unreached> for Refusal {
         match why {
             Unreached::Dns(error) => Self::Dns(error),
             Unreached::Barred(barred) => Self::PrivateAddress(barred),
+            Unreached::Outside(outside) => Self::OutsideRanges(outside),
             Unreached::Own(way) => Self::Own(way),
             Unreached::Circle(circle) => Self::Circle(circle),
             Unreached::Dial(error) => Self::Dial(error),
@@ -84,6 +87,7 @@ impl Refusal {
             Self::Client(_) | Self::Check(_) => Denial::Client,
             Self::Method { .. } => Denial::Method,
             Self::PrivateAddress(_) | Self::Own(_) => Denial::PrivateAddress,
+            Self::OutsideRanges(_) => Denial::OutsideRanges,
             Self::Malformed(_) | Self::ProxyHeader(_) => Denial::Malformed,
             Self::HeaderSize { .. } => Denial::HeaderSize,
             Self::HeaderTimeout => Denial::HeaderTimeout,
@@ -108,6 +112,7 @@ impl Refusal {
         };
         Some(match self {
             Self::PrivateAddress(_) => Cause::DnsPrivate.into(),
+            Self::OutsideRanges(_) => Cause::OutsideRanges.into(),
             Self::HeaderSize { .. } => Bound::RequestHeader.into(),
             Self::Overload(Limit::Connections(_)) => Bound::Connections.into(),
             Self::Overload(Limit::PerClient(_)) => Bound::ConnectionsPerClient.into(),
@@ -142,7 +147,9 @@ impl Refusal {
             Self::Policy { .. } | Self::Client(_) | Self::Check(_) | Self::Method { .. } => {
                 (403, "Forbidden", "http_request_denied")
             }
-            Self::PrivateAddress(_) | Self::Own(_) => (403, "Forbidden", "destination_ip_prohibited"),
+            Self::PrivateAddress(_) | Self::OutsideRanges(_) | Self::Own(_) => {
+                (403, "Forbidden", "destination_ip_prohibited")
+            }
             Self::Malformed(_) | Self::ProxyHeader(_) => (400, "Bad Request", "http_request_error"),
             Self::HeaderSize { .. } => (431, "Request Header Fields Too Large", "http_request_error"),
             Self::HeaderTimeout => (408, "Request Timeout", "http_request_error"),
@@ -221,6 +228,9 @@ impl Refusal {
                 format!("{method} of an absolute URL; this proxy only tunnels with CONNECT")
             }
             Self::PrivateAddress(barred) => format!("the name resolves to {barred}"),
+            Self::OutsideRanges(Outside { address, of }) => {
+                format!("the name resolves to {address}, which isn't AWS's by ip-ranges.json of {of}")
+            }
             Self::Own(Loop { address, by }) => format!(
                 "{} to {address}, this proxy itself",
                 match by {
@@ -328,6 +338,7 @@ impl Refusal {
             }
             // In the words of the table of causes, as everywhere.
             Self::PrivateAddress(_) => Cause::DnsPrivate.about().remedy.into(),
+            Self::OutsideRanges(_) => Cause::OutsideRanges.about().remedy.into(),
             Self::Dns(error) => error.cause().about().remedy.into(),
             Self::Dial(error) => error.cause().about().remedy.into(),
             Self::Parent(error) => error.remedy().into(),

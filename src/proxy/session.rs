@@ -21,14 +21,14 @@ use super::record::Record;
 use super::refusal::{Counted, Refusal};
 use super::shared::Shared;
 use super::shown;
-use super::snapshot::Snapshot;
+use super::snapshot::{Grant, Snapshot};
 use crate::cause::Cause;
 use crate::egress::Upstream;
 use crate::journal::Journal;
 use crate::journal::access::{Asked, Event};
 use crate::net::scratch;
 use crate::outcome::{EndedBy, Outcome, Stage, WouldDeny};
-use crate::policy::Decision;
+use crate::policy::{By, Decision, Reason};
 use crate::target::Target;
 use crate::tunnel::hello::{self, Check, MAX_HELLO, Verdict};
 use crate::tunnel::relay::{End, Moved, Relay, Side};
@@ -145,20 +145,35 @@ pub(crate) fn decide(
     target: Target,
 ) -> Result<Box<Record>, Refused> {
     let started = Instant::now();
-    let (rule, reported, refusal) = match snapshot.policy.decide(&target) {
-        Decision::Allowed(rule, _) => (Some(rule), None, None),
-        Decision::Denied { reason, .. } if snapshot.lets_through(reason, &target) => {
-            (None, Some(reason.into()), None)
-        }
-        Decision::Denied { reason, by } => {
-            (None, None, Some(Refusal::Policy { reason, rule: by.map(|by| by.pattern().to_string()) }))
-        }
+    let (grant, reported, refusal) = match snapshot.policy.decide(&target) {
+        Decision::Allowed(rule, _) => (Grant::Rule(rule), None, None),
+        Decision::Denied { reason: Reason::IpLiteral, by } => match snapshot.service_of(&target) {
+            Some(service) => (Grant::Service(service), None, None),
+            None => denied(snapshot, &target, Reason::IpLiteral, by),
+        },
+        Decision::Denied { reason, by } => denied(snapshot, &target, reason, by),
     };
-    let mut record = Record::new(journal.next_id(), peer, target, snapshot, rule, started);
+    let mut record = Record::new(journal.next_id(), peer, target, snapshot, grant, started);
     if let Some(reason) = reported {
         record.report(reason, journal);
     }
     if refusal.is_some() { Err(Refused { refusal, record }) } else { Ok(record) }
+}
+
+/// What report mode lets through, and what is refused.
+fn denied(
+    snapshot: &Snapshot,
+    target: &Target,
+    reason: Reason,
+    by: Option<By<'_>>,
+) -> (Grant, Option<WouldDeny>, Option<Refusal>) {
+    match snapshot.lets_through(reason, target) {
+        true => (Grant::Nothing, Some(reason.into()), None),
+        false => {
+            let rule = by.map(|by| by.pattern().to_string());
+            (Grant::Nothing, None, Some(Refusal::Policy { reason, rule }))
+        }
+    }
 }
 
 /// Connects to the target: resolve, judge, dial. `via` are the proxies that the request came
@@ -172,9 +187,11 @@ pub(crate) async fn reach(
     shared: &Shared,
     gone: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> Result<(Box<Record>, Upstream), Refused> {
+    let of_catalogue = record.is_of_catalogue();
     let (target, snapshot, trace) = record.way();
+    let within = snapshot.egress.ranges.within(of_catalogue);
     // A box of its own, gone before the answer: see `h1::negotiate`.
-    let reaching = Box::pin(snapshot.egress.reach(target, via, &shared.own, trace));
+    let reaching = Box::pin(snapshot.egress.reach(target, &within, via, &shared.own, trace));
     let reached = tokio::select! {
         biased;
         reached = reaching => reached.map_err(|why| Some(Refusal::from(why))),
@@ -185,7 +202,10 @@ pub(crate) async fn reach(
         shared.journal.metrics.dns.observe(took.as_secs_f64());
     }
     match reached {
-        Ok(upstream) => Ok((record, upstream)),
+        Ok(upstream) => {
+            record.judge_address(&shared.journal);
+            Ok((record, upstream))
+        }
         Err(refusal) => Err(Refused { refusal, record }),
     }
 }
@@ -246,9 +266,9 @@ fn hold<C: Wire, U: Wire>(
         let deadline = tokio::time::Instant::now() + snapshot.limits.header_timeout;
         let mut sent = 0;
         let mut judge = hello::Judge::default();
-        let mut verdict = judge.judge(&held, check, &record.target().host);
+        let mut verdict = record.on_the_list(judge.judge(&held, check, &record.target().host));
         while verdict == Verdict::Incomplete {
-            let host = &record.target().host;
+            let (known, host) = (&record, &record.target().host);
             let read = poll_fn(|cx| {
                 let mut sending = Context::from_waker(cx.waker());
                 scratch::poll_read(&mut client, cx, |bytes| {
@@ -257,10 +277,10 @@ fn hold<C: Wire, U: Wire>(
                     }
                     // A hello that comes whole is sent from this very buffer.
                     let verdict = match held.is_empty() {
-                        true => judge.judge(bytes, check, host),
+                        true => known.on_the_list(judge.judge(bytes, check, host)),
                         false => {
                             held.extend_from_slice(bytes);
-                            return Some(judge.judge(&held, check, host));
+                            return Some(known.on_the_list(judge.judge(&held, check, host)));
                         }
                     };
                     if verdict == Verdict::Pass {

@@ -14,6 +14,7 @@ use crate::journal::Journal;
 use crate::journal::access::AccessLog;
 use crate::journal::metrics::Metrics;
 use crate::journal::rate::Seldom;
+use crate::ranges::current::InForce;
 
 pub(crate) struct Shared {
     current: ArcSwap<Snapshot>,
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     pub generation: u32,
     /// Where the process listens, so that it never tunnels to itself.
     pub own: Own,
+    /// AWS's address ranges; none of them until there is a good version.
+    pub ranges: Arc<InForce>,
     pub(super) wrong_pac: Seldom,
 }
 
@@ -32,6 +35,7 @@ impl Shared {
         let journal = Journal::new(metrics.clone(), access);
         journal.configure(&snapshot.ledger);
         Arc::new(Self {
+            ranges: snapshot.egress.ranges.in_force.clone(),
             current: ArcSwap::new(snapshot),
             admission: Admission::new(metrics.client_connections.clone()),
             journal,
@@ -49,6 +53,7 @@ impl Shared {
 
     /// What fails now, and for how many.
     pub(crate) fn look(&self) -> Report {
+        self.journal.metrics.ranges.show(&self.ranges);
         self.journal.look(&self.current.load().connect)
     }
 

@@ -18,7 +18,9 @@ use crate::pac::proxies::Advertise;
 use crate::pac::rendezvous::Key;
 use crate::plan::{self, Plan};
 use crate::policy::replay::Coming;
-use crate::policy::{Category, Decision, Mode, Policy, Protocol, Reason, Rule, RuleId};
+use crate::policy::{Category, Decision, IpTargets, Mode, Policy, Protocol, Reason, Rule, RuleId};
+use crate::ranges::current::InForce;
+use crate::ranges::select::Set;
 use crate::target::{Host, Target};
 use crate::tunnel::hello::Check;
 use crate::tunnel::relay::Patience;
@@ -63,7 +65,19 @@ pub(crate) struct Snapshot {
     advertise: Advertise,
     /// By rule; none for UDP rules, which never pass this proxy: their series would stay at zero.
     series: Vec<Option<Arc<RuleSeries>>>,
+    /// The sets that an address may be of; none unless `policy.ip_targets` says so.
+    services: Vec<(Set, Arc<RuleSeries>)>,
     unlisted: Arc<RuleSeries>,
+}
+
+/// What lets a request through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Grant {
+    Rule(RuleId),
+    /// An address in the published ranges of a service.
+    Service(Set),
+    /// Nothing: it is refused, or report mode lets it through.
+    Nothing,
 }
 
 impl Snapshot {
@@ -75,10 +89,15 @@ impl Snapshot {
         advertise: Advertise,
         metrics: &Metrics,
         resolver: Resolver,
+        in_force: Arc<InForce>,
     ) -> Self {
         let tcp = |rule: &Rule| rule.protocol == Protocol::Tcp;
         let rules = plan.policy.rules().iter();
         let series = rules.map(|rule| tcp(rule).then(|| metrics.rule(rule))).collect();
+        let services = match config.policy.ip_targets {
+            IpTargets::Off => Vec::new(),
+            IpTargets::Ranges => Set::tcp().map(|set| (set, metrics.service(set))).collect(),
+        };
         Self {
             name: config.proxy.name.clone(),
             report: config.policy.mode == Mode::Report,
@@ -92,7 +111,7 @@ impl Snapshot {
                 header_timeout: config.limits.header_timeout,
             },
             patience: Patience { idle: config.limits.idle_timeout, half_closed: config.limits.half_closed },
-            egress: plan::egress(config, plan.connect_to, parent, resolver),
+            egress: plan::egress(config, plan.connect_to, parent, resolver, in_force),
             access: config.log.access,
             connect: config.connect.clone(),
             watch_every: config.watch.every,
@@ -107,14 +126,35 @@ impl Snapshot {
             },
             advertise,
             series,
+            services,
             unlisted: metrics.unlisted(),
             policy: plan.policy,
         }
     }
 
-    /// The metric handles of a rule, or of what report mode lets through without one.
-    pub(crate) fn series(&self, rule: Option<RuleId>) -> &Arc<RuleSeries> {
-        rule.and_then(|rule| self.series[rule.index()].as_ref()).unwrap_or(&self.unlisted)
+    /// The metric handles of what lets a request through, or of what report mode does without a rule.
+    pub(crate) fn series(&self, grant: Grant) -> &Arc<RuleSeries> {
+        let found = match grant {
+            Grant::Rule(rule) => self.series[rule.index()].as_ref(),
+            Grant::Service(set) => self.services.iter().find(|(of, _)| *of == set).map(|(_, series)| series),
+            Grant::Nothing => None,
+        };
+        found.unwrap_or(&self.unlisted)
+    }
+
+    /// The service that a target which is an address counts as, by `policy.ip_targets`.
+    pub(crate) fn service_of(&self, target: &Target) -> Option<Set> {
+        let Host::Ip(address) = target.host else { return None };
+        if self.services.is_empty() {
+            return None;
+        }
+        self.egress.ranges.in_force.load()?.service_of(address, target.port)
+    }
+
+    /// Whether a name that a ClientHello has is on the allow list.
+    pub(crate) fn lists(&self, name: &str, port: u16) -> bool {
+        let Ok(host) = Host::parse(name.as_bytes()) else { return false };
+        matches!(self.policy.decide(&Target { host, port }), Decision::Allowed(..))
     }
 
     /// The rules that this proxy carries, with their metric handles.

@@ -82,7 +82,12 @@ impl Diff {
     /// # Errors
     ///
     /// OLD is newer than NEW.
-    pub fn new(old: &Version, new: &Version, between: &[Version], today: Date) -> Result<Self, String> {
+    pub fn new<'a>(
+        old: &'a Version,
+        new: &'a Version,
+        between: impl IntoIterator<Item = &'a Version>,
+        today: Date,
+    ) -> Result<Self, String> {
         let age = |version: &Version| (version.ranges.created, version.ranges.sync_token);
         if age(old) > age(new) {
             return Err(format!(
@@ -90,7 +95,7 @@ impl Diff {
                 old.ranges.create_date, new.ranges.create_date
             ));
         }
-        let mut steps: Vec<&Version> = between.iter().collect();
+        let mut steps: Vec<&Version> = between.into_iter().collect();
         steps.retain(|version| age(old) < age(version) && age(version) < age(new));
         steps.sort_by_key(|version| age(version));
         steps.push(new);

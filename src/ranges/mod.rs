@@ -2,8 +2,11 @@
 //! proxy carries.
 //!
 //! Here: the file as data. `read` takes it strictly, `select` finds what a configuration needs of it,
-//! `diff` compares two versions, `table` looks addresses up. Pure, but for `keep`, which reads files.
+//! `diff` compares two versions, `table` looks addresses up, `admit` judges whether a version takes the
+//! place of the one in force, which is in `current`. Pure, but for `keep`, which reads and writes files.
 
+pub mod admit;
+pub mod current;
 pub mod diff;
 pub mod keep;
 pub mod read;

@@ -9,9 +9,10 @@ use ipnet::IpNet;
 use serde::Serialize;
 use strum::{IntoStaticStr, VariantArray};
 
+use super::table::Family;
 use super::{Entry, GLOBAL, Ranges, Table};
 use crate::catalogue::{Address, Choice, Feature, catalogue};
-use crate::policy::Protocol;
+use crate::policy::{Category, Protocol};
 
 /// A set of prefixes that a firewall lets through for one purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, VariantArray, IntoStaticStr)]
@@ -53,6 +54,22 @@ impl Set {
         catalogue().address(id).expect("the test `every_set_has_its_row` asks for each")
     }
 
+    /// Those that are reached over TCP.
+    pub fn tcp() -> impl Iterator<Item = Self> {
+        Self::VARIANTS.iter().copied().filter(|set| set.row().protocol == Protocol::Tcp)
+    }
+
+    /// What most of the traffic to it is.
+    #[must_use]
+    pub fn category(self) -> Category {
+        match self {
+            Self::Media | Self::Video => Category::Media,
+            Self::Ec2 => Category::Api,
+            Self::Cloudfront => Category::Static,
+            Self::S3 => Category::Attachments,
+        }
+    }
+
     /// Whether any AWS customer can be behind these addresses. Those of Connect are its own.
     #[must_use]
     pub fn is_open_to_strangers(self) -> bool {
@@ -66,24 +83,6 @@ impl Set {
     #[must_use]
     pub fn is_promised(self) -> bool {
         self == Self::Media
-    }
-}
-
-/// One of the two, as in JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, VariantArray, IntoStaticStr)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum Family {
-    Ipv4,
-    Ipv6,
-}
-
-impl Family {
-    fn of(net: &IpNet) -> Self {
-        match net {
-            IpNet::V4(_) => Self::Ipv4,
-            IpNet::V6(_) => Self::Ipv6,
-        }
     }
 }
 

@@ -4,6 +4,26 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
+use serde::Serialize;
+use strum::{IntoStaticStr, VariantArray};
+
+/// One of the two, as in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, VariantArray, IntoStaticStr)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+impl Family {
+    pub(super) fn of(net: &IpNet) -> Self {
+        match net {
+            IpNet::V4(_) => Self::Ipv4,
+            IpNet::V6(_) => Self::Ipv6,
+        }
+    }
+}
 
 /// A set of IPv4 and IPv6 addresses.
 ///
@@ -52,6 +72,15 @@ impl Table {
         self.without(other) != *self
     }
 
+    /// Whether an address of the prefix is in the set.
+    #[must_use]
+    pub fn touches(&self, prefix: &IpNet) -> bool {
+        match prefix {
+            IpNet::V4(net) => self.ipv4.touches(net.network().into(), net.broadcast().into()),
+            IpNet::V6(net) => self.ipv6.touches(net.network().into(), net.broadcast().into()),
+        }
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ipv4.0.is_empty() && self.ipv6.0.is_empty()
@@ -76,6 +105,24 @@ impl Table {
     #[must_use]
     pub fn ipv4_addresses(&self) -> u64 {
         self.ipv4.0.iter().map(|(first, last)| u64::from(last - first) + 1).sum()
+    }
+
+    /// The fewest prefixes of one family that hold its addresses, in order.
+    #[must_use]
+    pub fn prefixes(&self, family: Family) -> Vec<IpNet> {
+        match family {
+            Family::Ipv4 => self.ipv4().into_iter().map(IpNet::from).collect(),
+            Family::Ipv6 => self.ipv6().into_iter().map(IpNet::from).collect(),
+        }
+    }
+
+    /// About how many addresses of one family are in the set: exactly where they are few.
+    #[must_use]
+    pub fn addresses(&self, family: Family) -> f64 {
+        match family {
+            Family::Ipv4 => self.ipv4_addresses() as f64,
+            Family::Ipv6 => self.ipv6.0.iter().map(|(first, last)| (last - first) as f64 + 1.0).sum(),
+        }
     }
 
     /// The first and last address of each interval, in order: IPv4 first.
@@ -153,6 +200,12 @@ impl<N: Number> Intervals<N> {
     fn holds(&self, first: N, last: N) -> bool {
         let behind = self.0.partition_point(|(begin, _)| *begin <= first);
         behind.checked_sub(1).is_some_and(|at| last <= self.0[at].1)
+    }
+
+    /// Whether an interval has an address between the two, or one of them.
+    fn touches(&self, first: N, last: N) -> bool {
+        let behind = self.0.partition_point(|(begin, _)| *begin <= last);
+        behind.checked_sub(1).is_some_and(|at| first <= self.0[at].1)
     }
 
     fn with(&self, other: &Self) -> Self {

@@ -24,6 +24,8 @@ pub(crate) enum ServeError {
     /// Sockets that this process was given.
     #[error("{0}")]
     Passed(String),
+    #[error("{0}")]
+    Ranges(String),
     #[error("the TLS provider refuses the configuration: {0}")]
     Provider(#[from] rustls::Error),
     #[error("can't start: {0}")]
@@ -41,6 +43,7 @@ impl ServeError {
             | Self::Watch(_)
             | Self::Losses(_)
             | Self::Passed(_)
+            | Self::Ranges(_)
             | Self::Provider(_) => false,
             // No later start mends a missing permission, or an address that can't be listened on.
             Self::Bind { error, .. } => {

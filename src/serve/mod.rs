@@ -42,6 +42,7 @@ use crate::net::passed;
 use crate::plan::Plan;
 use crate::proxy::listener::Service;
 use crate::proxy::shared::Shared;
+use crate::ranges::current::InForce;
 
 /// How often the warnings about the TLS files are repeated: a process that runs for months must still say
 /// that its certificate nears its end.
@@ -81,6 +82,7 @@ async fn run(
     tokio::spawn(manager.clone().follow(server.shared.clone()));
     tokio::spawn(jobs::findings::run(server.shared.clone()));
     tokio::spawn(jobs::watch::run(server.shared.clone(), server.watch.subscribe()));
+    tokio::spawn(jobs::ranges::run(server.shared.clone(), server.ranges.subscribe()));
     let mut remind = tokio::time::interval_at(tokio::time::Instant::now() + REMIND, REMIND);
     let going_down = loop {
         tokio::select! {
@@ -133,6 +135,8 @@ struct Server {
     tls: Tls,
     /// What the watch works by.
     watch: watch::Sender<jobs::watch::Settings>,
+    /// What AWS's ranges are kept current by.
+    ranges: watch::Sender<jobs::ranges::Settings>,
     loads: Loads,
     started: Instant,
     reloads: Door,
@@ -148,8 +152,9 @@ impl Server {
     ) -> Result<Self, ServeError> {
         let passed = passed::from_manager().map_err(ServeError::Passed)?;
         let listeners = Listeners::new(workers::count(), passed);
-        let prepared = Prepared::new(loaded, &listeners, &metrics, prepare::resolver)?;
-        let Prepared { config, snapshot, warnings, tls, watch, change } = prepared;
+        let in_force = Arc::new(InForce::default());
+        let prepared = Prepared::new(loaded, &listeners, &metrics, prepare::resolver, in_force)?;
+        let Prepared { config, snapshot, warnings, tls, watch, ranges, change } = prepared;
         let access = AccessLog::new(sink.clone(), config.log.format);
         let shared = Shared::new(snapshot, metrics.clone(), access);
         let mut server = Self {
@@ -159,12 +164,14 @@ impl Server {
             listeners,
             tls: Tls::new(metrics),
             watch: watch::Sender::new(watch),
+            ranges: watch::Sender::new(ranges),
             loads: Loads { config: true, tls_files: true },
             started: Instant::now(),
             reloads,
         };
         server.shared.journal.metrics.configuration(&server.shared.snapshot().fingerprint);
         announce::starting(&server.config, &server.shared.snapshot(), &warnings, files);
+        server.ranges.borrow().first(&server.shared.ranges);
         server.tls.follow(tls, server.config.shift.sessions)?;
         server.change_listeners(change);
         announce::ready(&server.config, &server.listeners.addresses().collect::<Vec<_>>());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::error::ServeError;
+use super::jobs::ranges;
 use super::jobs::watch::Settings;
 use super::listeners::{Change, Listeners};
 use super::tls::Watched;
@@ -17,6 +18,7 @@ use crate::net::entrance::Entrance;
 use crate::pac::proxies::Advertise;
 use crate::plan::{self, Plan};
 use crate::proxy::snapshot::Snapshot;
+use crate::ranges::current::InForce;
 
 /// The configuration and what was resolved from it.
 pub(super) fn load(sources: &Sources) -> Result<(Config, Plan), ServeError> {
@@ -33,11 +35,13 @@ pub(super) struct Prepared {
     pub warnings: Vec<String>,
     pub tls: Option<Watched>,
     pub watch: Settings,
+    pub ranges: ranges::Settings,
     pub change: Change,
 }
 
 impl Prepared {
-    /// Reads the files that the configuration names, and binds the addresses that are new.
+    /// Reads the files that the configuration names, and binds the addresses that are new. `in_force` are
+    /// the ranges, which outlive every configuration.
     ///
     /// # Errors
     /// [`ServeError::Tls`] when the files of the TLS listener are unusable; they are checked first.
@@ -46,16 +50,18 @@ impl Prepared {
         listeners: &Listeners,
         metrics: &Metrics,
         resolver: impl FnOnce(&config::Dns) -> Resolver,
+        in_force: Arc<InForce>,
     ) -> Result<Self, ServeError> {
         let tls = Watched::read(&config)?;
         let parent = plan::parent(&config).map_err(ServeError::Parent)?;
         let watch = Settings::load(&config).map_err(ServeError::Watch)?;
+        let ranges = ranges::Settings::load(&config).map_err(ServeError::Ranges)?;
         let change = listeners.prepare(&config)?;
         let advertise = advertised(&config, &change.addresses());
         let warnings = plan.warnings.clone();
         let resolver = resolver(&config.dns);
-        let snapshot = Arc::new(Snapshot::new(&config, plan, parent, advertise, metrics, resolver));
-        Ok(Self { config, snapshot, warnings, tls, watch, change })
+        let snapshot = Arc::new(Snapshot::new(&config, plan, parent, advertise, metrics, resolver, in_force));
+        Ok(Self { config, snapshot, warnings, tls, watch, ranges, change })
     }
 }
 

@@ -103,10 +103,10 @@ impl Server {
             config: config == self.config,
             tls_files: config.tls != self.config.tls && self.loads.tls_files,
         };
-        let prepared = Prepared::new((config, plan), &self.listeners, &self.shared.journal.metrics, |dns| {
-            self.resolver(dns)
-        });
-        let Prepared { config, snapshot, warnings, tls, watch, change } =
+        let (metrics, in_force) = (&self.shared.journal.metrics, self.shared.ranges.clone());
+        let resolver = |dns: &config::Dns| self.resolver(dns);
+        let prepared = Prepared::new((config, plan), &self.listeners, metrics, resolver, in_force);
+        let Prepared { config, snapshot, warnings, tls, watch, ranges, change } =
             prepared.map_err(|error| match error {
                 ServeError::Tls(_) => (error, tls_failed),
                 _ => (error, failed),
@@ -124,6 +124,7 @@ impl Server {
         }
         self.shared.replace(snapshot.clone());
         self.watch.send_replace(watch);
+        self.ranges.send_replace(ranges);
         let differences = old.differences(&self.config);
         self.shared.journal.findings.changed(Change::Reloaded(differences.clone()));
         for Closed { kind, address, mut stopper } in self.change_listeners(change) {

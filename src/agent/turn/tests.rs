@@ -18,6 +18,7 @@ fn egress(source_address: Vec<IpAddr>) -> Egress {
         allow_private: Vec::new(),
         connect_to: std::iter::empty().collect(),
         parent: None,
+        ranges: crate::egress::within::Guard::off(),
     }
 }
 

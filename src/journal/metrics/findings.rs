@@ -13,7 +13,7 @@ use crate::policy::Category;
 
 /// What the running proxy can find by itself; their series exist from the start. Those of the watch's
 /// other causes come with the first such finding, and stay.
-const BY_CLIENTS: [Cause; 20] = [
+const BY_ITSELF: [Cause; 24] = [
     Cause::ProxyUnreachable,
     Cause::ProxyAuth,
     Cause::ProxyDenied,
@@ -22,6 +22,7 @@ const BY_CLIENTS: [Cause; 20] = [
     Cause::DnsServfail,
     Cause::DnsTimeout,
     Cause::DnsPrivate,
+    Cause::OutsideRanges,
     Cause::InstanceUnknown,
     Cause::TcpRefused,
     Cause::TcpTimeout,
@@ -34,6 +35,9 @@ const BY_CLIENTS: [Cause; 20] = [
     Cause::OneDesk,
     Cause::ForeignProtocol,
     Cause::Limit,
+    Cause::RangesStale,
+    Cause::RangesAside,
+    Cause::RangesDue,
 ];
 
 pub(crate) struct FindingMetrics {
@@ -67,7 +71,7 @@ impl FindingMetrics {
             finding,
             shown: Mutex::default(),
         };
-        for cause in BY_CLIENTS {
+        for cause in BY_ITSELF {
             made.series(cause, None);
             for category in Category::VARIANTS {
                 made.series(cause, Some(*category));

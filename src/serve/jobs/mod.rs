@@ -2,7 +2,9 @@
 //!
 //! - [`findings`]: looks once a second at what fails, so that findings are logged and metrics move
 //!   although nobody asks.
+//! - [`ranges`]: keeps AWS's address ranges current.
 //! - [`watch`]: a round of `check` now and then.
 
 pub(super) mod findings;
+pub(super) mod ranges;
 pub(super) mod watch;

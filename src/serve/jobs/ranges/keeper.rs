@@ -1,0 +1,477 @@
+//! What becomes of each version that comes: it is put in force, kept aside or refused; the folder is written
+//! first, so that what is in force is also what the next start begins with. Blocks on files.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::civil::Date;
+use jiff::{Timestamp, ToSpan};
+
+use super::Settings;
+use super::media::Stray;
+use crate::cause::Cause;
+use crate::egress::fetch::Fetched;
+use crate::findings::standing::Standing;
+use crate::net::watch::Watch;
+use crate::policy::Category;
+use crate::ranges::admit::{self, Verdict};
+use crate::ranges::current::{Aside, Current, InForce, Keeping, next_deadline};
+use crate::ranges::diff::Version;
+use crate::ranges::keep::{self, Contents, State};
+use crate::ranges::select::{Selection, Set, Wanted};
+use crate::ranges::{Ranges, day, read};
+
+/// A prefix becomes a finding so many days before AWS may use it.
+const DUE_DAYS: i64 = 7;
+/// How many targets a finding names.
+const TARGETS: usize = 3;
+
+/// Where a version came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    File,
+    Url,
+}
+
+/// What is wrong with each of them now.
+#[derive(Default)]
+struct Errors {
+    file: Option<String>,
+    url: Option<String>,
+    state: Option<String>,
+}
+
+/// What keeps the version in force.
+pub(super) struct Keeper {
+    file: Option<PathBuf>,
+    watch: Watch,
+    folder: Option<PathBuf>,
+    state: Option<State>,
+    wanted: Wanted,
+    max_age: Duration,
+    media: bool,
+    in_force: Arc<InForce>,
+    keeping: Keeping,
+    /// The version in force, as it came, where the folder couldn't be written: for when it can.
+    unkept: Option<(u64, Vec<u8>)>,
+    /// The day for which `keeping.pending` holds.
+    pending_on: Option<Date>,
+    errors: Errors,
+}
+
+impl Keeper {
+    /// Begins with what is on this machine: the newest good version of the folder, then the file. What was
+    /// in force before goes on being so where it is newer.
+    pub(super) fn begin(settings: &Settings, in_force: &Arc<InForce>) -> Self {
+        let file = settings.file.clone();
+        let sources = file.iter().map(|file| file.display().to_string());
+        let mut keeper = Self {
+            watch: Watch::new(file.iter().cloned().collect()),
+            folder: settings.state.clone(),
+            state: None,
+            wanted: settings.wanted.clone(),
+            max_age: settings.max_age,
+            media: settings.media,
+            in_force: in_force.clone(),
+            keeping: Keeping {
+                sources: sources.chain(settings.url.iter().map(ToString::to_string)).collect(),
+                state: settings.state.clone(),
+                ..Keeping::default()
+            },
+            unkept: None,
+            pending_on: None,
+            errors: Errors::default(),
+            file,
+        };
+        // A reload may want other prefixes of the same version; of earlier ones the folder has them.
+        match in_force.load() {
+            Some(before) if before.wanted != keeper.wanted => {
+                keeper.put(Current::new(before.version.ranges.clone(), Vec::new(), &settings.wanted));
+            }
+            _ => {}
+        }
+        keeper.open_state();
+        keeper.look_at_state();
+        keeper.read_file();
+        keeper.tell();
+        keeper
+    }
+
+    fn open_state(&mut self) {
+        let Some(folder) = self.folder.clone() else { return };
+        match State::open(folder) {
+            Ok(state) => {
+                state.tidy();
+                self.state = Some(state);
+                self.errors.state = None;
+            }
+            Err(why) => self.wrong_with_state(format!("ranges.state: {why}; no version is kept")),
+        }
+    }
+
+    fn current(&self) -> Option<Arc<Current>> {
+        self.in_force.load()
+    }
+
+    /// Reads the earlier versions of the folder: they tell when prefixes first appeared.
+    pub(super) fn recall(&mut self) {
+        let (Some(current), Some(contents)) = (self.current(), self.contents()) else { return };
+        let mut history: Vec<Arc<Version>> = Vec::new();
+        for kept in contents.versions.iter().filter(|kept| kept.sync_token < current.sync_token()) {
+            match keep::load(&kept.path) {
+                Ok(ranges) if ranges.sync_token == kept.sync_token => {
+                    let selection = Selection::new(&ranges, &self.wanted);
+                    history.push(Arc::new(Version { ranges, selection }.without_entries()));
+                }
+                Ok(_) => {}
+                Err(why) => tracing::warn!(event = "ranges_unreadable", "{why}; it is passed over"),
+            }
+        }
+        self.put(Current { history, ..(*current).clone() });
+        self.tell();
+    }
+
+    /// Looks whether the file has changed, or the folder has a newer version, and what day it is.
+    pub(super) fn look(&mut self) {
+        if self.state.is_none() {
+            self.open_state();
+        }
+        self.catch_up();
+        self.look_at_state();
+        if !self.watch.poll().is_empty() {
+            self.read_file();
+        }
+        self.tell();
+    }
+
+    fn contents(&mut self) -> Option<Contents> {
+        match self.state.as_ref()?.contents() {
+            Ok(contents) => Some(contents),
+            Err(why) => {
+                self.wrong_with_state(format!("ranges.state: {why}"));
+                None
+            }
+        }
+    }
+
+    /// Takes the newest version of the folder, where it is newer than the one in force: it was in force
+    /// before, another process has fetched it, or a person has accepted it.
+    fn look_at_state(&mut self) {
+        let Some(contents) = self.contents() else { return };
+        let in_force = self.current().map(|current| current.sync_token());
+        for kept in contents.versions.iter().rev() {
+            if in_force.is_some_and(|token| kept.sync_token <= token) {
+                break;
+            }
+            match keep::load(&kept.path) {
+                Ok(ranges) if ranges.sync_token == kept.sync_token => {
+                    self.take(ranges, &kept.path.display().to_string());
+                    break;
+                }
+                Ok(ranges) => {
+                    let token = ranges.sync_token;
+                    self.unreadable(&format!("{}: it has the syncToken {token}", kept.path.display()));
+                }
+                Err(why) => self.unreadable(&why),
+            }
+        }
+        self.note_aside(&contents);
+    }
+
+    /// A version of the folder that can't be used is passed over, and said once.
+    fn unreadable(&mut self, why: &str) {
+        self.wrong_with_state(format!("{why}; it is passed over, and may be removed"));
+    }
+
+    /// Knows of a version that was kept aside before this process began.
+    fn note_aside(&mut self, contents: &Contents) {
+        let in_force = self.current();
+        let waits = |token: u64| in_force.as_ref().is_none_or(|current| token > current.sync_token());
+        match contents.aside.last().filter(|kept| waits(kept.sync_token)) {
+            Some(kept)
+                if self.keeping.aside.as_ref().is_none_or(|aside| aside.sync_token < kept.sync_token) =>
+            {
+                let Ok(ranges) = keep::load(&kept.path) else { return };
+                let judged =
+                    admit::judge(in_force.as_deref(), ranges.clone(), &self.wanted, Timestamp::now());
+                let why = match judged {
+                    Verdict::Aside(why) => why,
+                    _ => "it took too much of the version before away".to_owned(),
+                };
+                self.keeping.aside = Some(Aside::of(&ranges, why));
+            }
+            Some(_) => {}
+            // What could not be written waits as well, until something newer is in force.
+            None => self.keeping.aside = self.keeping.aside.take().filter(|aside| waits(aside.sync_token)),
+        }
+    }
+
+    fn read_file(&mut self) {
+        let Some(file) = self.file.clone() else { return };
+        match keep::load_with_bytes(&file) {
+            Ok((ranges, bytes)) => {
+                self.offer(Origin::File, &file.display().to_string(), ranges, &bytes);
+            }
+            Err(why) => self.failed(Origin::File, format!("ranges.file: {why}")),
+        }
+    }
+
+    /// Takes in what an address said; whether what it gives is in force now.
+    pub(super) fn hear(&mut self, from: &str, said: Result<Fetched, String>) -> bool {
+        let good = match said {
+            Ok(Fetched::Unchanged) => {
+                self.fine(Origin::Url);
+                true
+            }
+            Ok(Fetched::File { bytes, .. }) => match read::read(&bytes) {
+                Ok(ranges) => self.offer(Origin::Url, from, ranges, &bytes),
+                Err(why) => {
+                    self.failed(Origin::Url, format!("{from}: {why}"));
+                    false
+                }
+            },
+            Err(why) => {
+                self.failed(Origin::Url, why);
+                false
+            }
+        };
+        self.tell();
+        good
+    }
+
+    /// Judges a version; whether it is in force now.
+    fn offer(&mut self, origin: Origin, from: &str, ranges: Ranges, bytes: &[u8]) -> bool {
+        let before = self.current();
+        match admit::judge(before.as_deref(), ranges.clone(), &self.wanted, Timestamp::now()) {
+            Verdict::Unchanged => self.fine(origin),
+            Verdict::Take(_) => {
+                let kept = self.keep(ranges.sync_token, bytes);
+                // What is in force stays what the next start begins with.
+                if kept.is_none() && self.state.is_some() && before.is_some() {
+                    return false;
+                }
+                let unkept = kept.is_none() && self.folder.is_some();
+                self.unkept = unkept.then(|| (ranges.sync_token, bytes.to_vec()));
+                self.take(ranges, from);
+                self.fine(origin);
+            }
+            // A file that was put here once is older than what was fetched since.
+            Verdict::Older(why) if origin == Origin::File => {
+                tracing::info!(event = "ranges_older", "{from}: {why}, which stays in force");
+                self.errors.file = None;
+            }
+            Verdict::Older(why) | Verdict::Refused(why) => {
+                self.failed(origin, format!("{from}: {why}"));
+                return false;
+            }
+            Verdict::Aside(why) => {
+                self.set_aside(from, &ranges, why, bytes);
+                self.fine(origin);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Writes a version into the folder; none where there is no folder, or it can't be written.
+    fn keep(&mut self, sync_token: u64, bytes: &[u8]) -> Option<()> {
+        let state = self.state.clone()?;
+        if let Err(why) = state.keep(sync_token, bytes) {
+            self.wrong_with_state(format!("ranges.state: {why}"));
+            return None;
+        }
+        self.errors.state = None;
+        if let Err(why) = state.prune(sync_token) {
+            tracing::warn!(event = "ranges_not_pruned", "ranges.state: {why}");
+        }
+        Some(())
+    }
+
+    /// Writes what was put in force while the folder couldn't be used.
+    fn catch_up(&mut self) {
+        if self.state.is_none() {
+            return;
+        }
+        let Some((token, bytes)) = self.unkept.take() else { return };
+        if self.keep(token, &bytes).is_none() {
+            self.unkept = Some((token, bytes));
+        }
+    }
+
+    fn set_aside(&mut self, from: &str, ranges: &Ranges, why: String, bytes: &[u8]) {
+        let token = ranges.sync_token;
+        if self.keeping.aside.as_ref().is_some_and(|aside| aside.sync_token == token) {
+            return;
+        }
+        let remedy = match &self.state {
+            Some(state) => match state.keep_aside(token, bytes) {
+                Ok(()) => format!("look at it, and run `ccpgate ranges accept {token}` if it is right"),
+                Err(why) => {
+                    self.wrong_with_state(format!("ranges.state: {why}"));
+                    "it could not be kept".to_owned()
+                }
+            },
+            None => "name a folder in ranges.state, so that it can be kept and accepted".to_owned(),
+        };
+        tracing::error!(
+            event = "ranges_aside",
+            sync_token = token,
+            create_date = ranges.create_date,
+            "{from}: the version of {} is not taken: {why}. {remedy}",
+            ranges.create_date
+        );
+        self.keeping.aside = Some(Aside::of(ranges, why));
+    }
+
+    /// Puts a version in force.
+    fn take(&mut self, ranges: Ranges, from: &str) {
+        let before = self.current();
+        let next = Current::after(before.as_deref(), ranges, &self.wanted);
+        let created = next.version.ranges.create_date.clone();
+        let token = next.sync_token();
+        self.put(next);
+        tracing::info!(
+            event = "ranges_taken",
+            sync_token = token,
+            create_date = created,
+            from,
+            pending = self.keeping.pending.len(),
+            "ip-ranges.json of {created} is in force"
+        );
+        self.warn_of(from);
+    }
+
+    /// What should be thought about a version that was taken all the same.
+    fn warn_of(&self, from: &str) {
+        let Some(current) = self.current() else { return };
+        let selection = &current.version.selection;
+        if !selection.unknown_regions.is_empty() && !self.wanted.all {
+            let unknown = selection.unknown_regions.join(", ");
+            tracing::warn!(
+                event = "ranges_warning",
+                "{from}: it has nothing of {unknown}, which connect.regions names"
+            );
+        }
+        if self.media && current.table(Set::Media).is_none_or(|table| table.is_empty()) {
+            tracing::warn!(
+                event = "ranges_warning",
+                "{from}: it has no prefix of AMAZON_CONNECT for the voice"
+            );
+        }
+    }
+
+    fn put(&mut self, current: Current) {
+        self.in_force.store(Some(Arc::new(current)));
+        self.pending_on = None;
+        self.count_pending();
+    }
+
+    /// What is pending changes with the version and with the day.
+    fn count_pending(&mut self) {
+        let today = day(Timestamp::now());
+        if self.pending_on != Some(today) {
+            self.keeping.pending = self.current().map_or_else(Vec::new, |current| current.pending(today));
+            self.pending_on = Some(today);
+        }
+    }
+
+    fn fine(&mut self, origin: Origin) {
+        self.keeping.checked = Some(Timestamp::now());
+        *self.errors.of(origin) = None;
+    }
+
+    /// Says what is wrong when it is another thing than before.
+    fn failed(&mut self, origin: Origin, why: String) {
+        let error = self.errors.of(origin);
+        if error.as_ref() == Some(&why) {
+            return;
+        }
+        let stays = match self.in_force.load() {
+            Some(current) => format!("the version of {} stays in force", current.version.ranges.create_date),
+            None => "no version is in force".to_owned(),
+        };
+        tracing::error!(event = "ranges_failed", "{why}; {stays}");
+        *error = Some(why);
+    }
+
+    fn wrong_with_state(&mut self, why: String) {
+        if self.errors.state.as_ref() != Some(&why) {
+            let stays = match self.in_force.load() {
+                Some(current) => {
+                    format!("the version of {} stays in force", current.version.ranges.create_date)
+                }
+                None => "no version is in force".to_owned(),
+            };
+            tracing::error!(event = "ranges_state", "{why}; {stays}");
+            self.errors.state = Some(why);
+        }
+    }
+
+    /// The media names that lead outside.
+    pub(super) fn stray(&mut self, strays: Vec<Stray>) {
+        for (name, address) in strays.iter().filter(|stray| !self.keeping.strays.contains(stray)) {
+            tracing::warn!(
+                event = "ranges_stray",
+                name,
+                %address,
+                "{name} resolves to {address}, which isn't in AWS's published media ranges: poisoned DNS, or AWS moved early"
+            );
+        }
+        self.keeping.strays = strays;
+        self.tell();
+    }
+
+    /// Shows how it goes, to all who ask.
+    fn tell(&mut self) {
+        self.count_pending();
+        let Errors { file, url, state } = &self.errors;
+        self.keeping.errors = [file, url, state].into_iter().flatten().cloned().collect();
+        if self.in_force.keeping().as_deref() != Some(&self.keeping) {
+            self.in_force.tell(Some(self.keeping.clone()));
+        }
+    }
+
+    /// What is a finding now.
+    pub(super) fn standings(&self, now: Timestamp) -> Vec<Standing> {
+        let mut all = Vec::new();
+        let mut add = |cause, category, targets: Vec<String>| all.push(Standing { cause, category, targets });
+        let media = Some(Category::Media);
+        let current = self.current();
+        match &current {
+            Some(current) if current.age(now) > self.max_age => {
+                add(Cause::RangesStale, None, vec![current.version.ranges.create_date.clone()]);
+            }
+            None if !self.keeping.errors.is_empty() => add(Cause::RangesStale, None, Vec::new()),
+            _ => {}
+        }
+        if let Some(aside) = &self.keeping.aside {
+            add(Cause::RangesAside, None, vec![aside.sync_token.to_string()]);
+        }
+        let soon = day(now).saturating_add(DUE_DAYS.days());
+        let due =
+            self.keeping.pending.iter().filter(|added| added.safe_deadline.is_some_and(|day| day <= soon));
+        let due: Vec<_> = due.cloned().collect();
+        if next_deadline(&due).is_some() {
+            add(
+                Cause::RangesDue,
+                media,
+                due.iter().take(TARGETS).map(|added| added.prefix.to_string()).collect(),
+            );
+        }
+        if !self.keeping.strays.is_empty() {
+            let strays = self.keeping.strays.iter().take(TARGETS);
+            add(Cause::OutsideRanges, media, strays.map(|(name, at)| format!("{name}={at}")).collect());
+        }
+        all
+    }
+}
+
+impl Errors {
+    fn of(&mut self, origin: Origin) -> &mut Option<String> {
+        match origin {
+            Origin::File => &mut self.file,
+            Origin::Url => &mut self.url,
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! AWS's address ranges, `[ranges]`, kept current beside the loop: from the state folder at the start, from
+//! the file when it changes, from the address now and then. It is no reload: nothing but the version in
+//! force changes, and neither the DNS cache nor a tunnel notices.
+
+mod keeper;
+mod media;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use self::keeper::Keeper;
+use self::media::Stray;
+use crate::config::Config;
+use crate::egress::fetch::{Authorities, Fetched, fetch};
+use crate::egress::url::Url;
+use crate::policy::OutsideRanges;
+use crate::proxy::shared::Shared;
+use crate::ranges::current::InForce;
+use crate::ranges::keep;
+use crate::ranges::read::LARGEST;
+use crate::ranges::select::Wanted;
+
+/// How often file and folder are looked at: `ccpgate ranges accept` takes effect this soon.
+const LOOK: Duration = Duration::from_secs(1);
+/// The first pause after a failure; each next one is twice as long, up to `ranges.refresh`.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// `[ranges]` in force.
+#[derive(Clone)]
+pub(in crate::serve) struct Settings {
+    file: Option<PathBuf>,
+    url: Option<Url>,
+    authorities: Option<Authorities>,
+    refresh: Duration,
+    max_age: Duration,
+    state: Option<PathBuf>,
+    wanted: Wanted,
+    media: bool,
+}
+
+impl Settings {
+    /// Reads what the section names, but for the ranges themselves: a process starts without them.
+    ///
+    /// # Errors
+    /// In words, with the key.
+    pub(in crate::serve) fn load(config: &Config) -> Result<Self, String> {
+        let ranges = &config.ranges;
+        let authorities = match ranges.url {
+            Some(_) => Some(Authorities::load("ranges.ca", ranges.ca.as_deref())?),
+            None => None,
+        };
+        Ok(Self {
+            file: ranges.file.clone(),
+            url: ranges.url.clone(),
+            authorities,
+            refresh: ranges.refresh,
+            max_age: ranges.max_age,
+            state: keep::folder(ranges.state.as_deref()),
+            wanted: Wanted::new(&config.connect, ranges.ec2_global),
+            media: config.connect.media,
+        })
+    }
+
+    /// Whether there are ranges at all.
+    fn is_on(&self) -> bool {
+        self.file.is_some() || self.url.is_some()
+    }
+
+    /// Puts the last good version in force that is on this machine, before anything is judged by it.
+    pub(in crate::serve) fn first(&self, in_force: &Arc<InForce>) {
+        if self.is_on() {
+            Keeper::begin(self, in_force);
+        }
+    }
+}
+
+/// Keeps the version in force current until the drain begins. A change of the settings begins anew.
+pub(in crate::serve) async fn run(shared: Arc<Shared>, settings: watch::Receiver<Settings>) {
+    tokio::select! {
+        () = shared.drain.begun() => {}
+        () = keep_current(&shared, settings) => {}
+    }
+}
+
+async fn keep_current(shared: &Arc<Shared>, mut changes: watch::Receiver<Settings>) {
+    loop {
+        let settings = changes.borrow_and_update().clone();
+        if !settings.is_on() {
+            shared.ranges.store(None);
+            shared.ranges.tell(None);
+            shared.journal.findings.stand(Vec::new());
+            if changes.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        tokio::select! {
+            changed = changes.changed() => match changed {
+                Ok(()) => {}
+                Err(_) => return,
+            },
+            () = follow(shared, &settings) => return,
+        }
+    }
+}
+
+/// Follows the sources of one configuration, for ever.
+async fn follow(shared: &Arc<Shared>, settings: &Settings) {
+    let (tell_fetched, fetched) = mpsc::channel(1);
+    let (tell_strays, strays) = mpsc::channel(1);
+    tokio::select! {
+        () = fetches(shared, settings, tell_fetched) => {}
+        () = media::run(shared, settings, tell_strays) => {}
+        () = take_in(shared, settings, fetched, strays) => {}
+    }
+}
+
+/// Takes in what the others bring, and looks at file and folder.
+async fn take_in(
+    shared: &Arc<Shared>,
+    settings: &Settings,
+    mut fetched: mpsc::Receiver<Answer>,
+    mut strays: mpsc::Receiver<Vec<Stray>>,
+) {
+    let (begun, in_force) = (settings.clone(), shared.ranges.clone());
+    let begin = move || {
+        let mut keeper = Keeper::begin(&begun, &in_force);
+        keeper.recall();
+        keeper
+    };
+    let Some(mut keeper) = aside(begin).await else { return };
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut enforced = true;
+    loop {
+        let next = tokio::select! {
+            _ = look.tick() => aside(move || { keeper.look(); keeper }).await,
+            Some(Answer { from, said, good }) = fetched.recv() => aside(move || {
+                // The one who fetched has gone only with this proxy.
+                let _ = good.send(keeper.hear(&from, said));
+                keeper
+            }).await,
+            Some(strays) = strays.recv() => {
+                keeper.stray(strays);
+                Some(keeper)
+            }
+        };
+        let Some(next) = next else { return };
+        keeper = next;
+        shared.journal.findings.stand(keeper.standings(Timestamp::now()));
+        tell_of_enforcement(shared, &mut enforced);
+    }
+}
+
+/// Runs what reads and writes files on a thread that may block; none while the runtime shuts down.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    spawn_blocking(work).await.ok()
+}
+
+/// What came of a fetch.
+struct Answer {
+    from: String,
+    said: Result<Fetched, String>,
+    /// Whether it was good: what it gave is in force.
+    good: oneshot::Sender<bool>,
+}
+
+/// Asks the address now and then, for ever.
+async fn fetches(shared: &Arc<Shared>, settings: &Settings, tell: mpsc::Sender<Answer>) {
+    let (Some(url), Some(authorities)) = (&settings.url, &settings.authorities) else {
+        return std::future::pending().await;
+    };
+    let mut tag: Option<String> = None;
+    let mut failures = 0_u32;
+    loop {
+        let snapshot = shared.snapshot();
+        let fetching = fetch(&snapshot.egress, &shared.own, authorities, url, LARGEST, tag.as_deref());
+        let said = Box::pin(fetching).await;
+        let new_tag = match &said {
+            Ok(Fetched::File { tag, .. }) => tag.clone(),
+            Ok(Fetched::Unchanged) => tag.clone(),
+            Err(_) => None,
+        };
+        let (good, heard) = oneshot::channel();
+        if tell.send(Answer { from: url.to_string(), said, good }).await.is_err() {
+            return;
+        }
+        let good = heard.await.unwrap_or(false);
+        // What wasn't taken is asked for whole again: it may have been mended behind its tag.
+        tag = new_tag.filter(|_| good);
+        failures = if good { 0 } else { failures.saturating_add(1) };
+        let pause = match failures {
+            0 => settings.refresh,
+            n => PAUSE.saturating_mul(1 << (n - 1).min(16)).min(settings.refresh),
+        };
+        sleep(pause).await;
+    }
+}
+
+/// Says loudly when `policy.ranges = "enforce"` begins to only warn, and when that is over.
+fn tell_of_enforcement(shared: &Shared, enforced: &mut bool) {
+    let snapshot = shared.snapshot();
+    let guard = &snapshot.egress.ranges;
+    let now = guard.mode == OutsideRanges::Off || guard.mode() == guard.mode;
+    if now == *enforced {
+        return;
+    }
+    *enforced = now;
+    if now {
+        tracing::info!(event = "ranges_enforced", "policy.ranges is in force again as it is configured");
+    } else {
+        tracing::error!(
+            event = "ranges_not_enforced",
+            "policy.ranges = \"enforce\" only warns: there is no ip-ranges.json that is younger than ranges.max_age"
+        );
+    }
+}

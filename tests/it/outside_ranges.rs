@@ -1,0 +1,232 @@
+//! `policy.ranges` and `policy.ip_targets`: addresses judged by AWS's published ranges.
+
+use std::path::PathBuf;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{
+    Dns, Proxy, Upstream, ccpgate, client_hello, client_hello_without_name, expect_refusal,
+    in_a_network_of_its_own,
+};
+
+/// A name of the catalogue, and one that the administrator adds.
+const LISTED: &str = "acme.my.connect.aws";
+const ADDED: &str = "login.idp.example";
+
+/// ip-ranges.json of so many days ago with these lines, in a folder that lives as long.
+fn file(days_ago: i64, lines: &[&str]) -> (TempDir, PathBuf) {
+    let made = Timestamp::now().checked_sub(SignedDuration::from_hours(24 * days_ago)).unwrap();
+    let entries: Vec<String> = lines
+        .iter()
+        .map(|line| {
+            let [region, service, prefix] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            format!(r#"{{"ip_prefix": "{prefix}", "region": "{region}", "service": "{service}"}}"#)
+        })
+        .collect();
+    let text = format!(
+        r#"{{"syncToken": "{}", "createDate": "{}", "prefixes": [{}], "ipv6_prefixes": []}}"#,
+        made.as_second(),
+        made.strftime("%Y-%m-%d-%H-%M-%S"),
+        entries.join(",")
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ip-ranges.json");
+    std::fs::write(&path, text).unwrap();
+    (folder, path)
+}
+
+/// 127.0.0.0/24 is AWS's and some of it Connect's, the rest of this machine is nobody's.
+const LINES: &[&str] =
+    &["us-west-2 AMAZON 127.0.0.0/24", "us-west-2 AMAZON_CONNECT 127.0.0.0/28", "us-west-2 EC2 127.0.0.0/25"];
+const INSIDE: &str = "127.0.0.5";
+const OUTSIDE: &str = "127.0.1.5";
+
+/// Every address of this machine answers on port 443; names resolve by this server.
+struct Site {
+    dns: Dns,
+    upstream: Upstream,
+    file: PathBuf,
+    _folder: TempDir,
+}
+
+impl Site {
+    fn new(days_ago: i64, lines: &[&str]) -> Self {
+        let (folder, file) = file(days_ago, lines);
+        let upstream = Upstream::serve_at(([0, 0, 0, 0], 443).into(), |mut stream| {
+            let mut buffer = [0; 16 * 1024];
+            while let Ok(count @ 1..) = std::io::Read::read(&mut stream, &mut buffer) {
+                if std::io::Write::write_all(&mut stream, &buffer[..count]).is_err() {
+                    return;
+                }
+            }
+        });
+        let dns = Dns::start();
+        for name in [LISTED, ADDED] {
+            dns.addresses(name, &[OUTSIDE]);
+        }
+        Self { dns, upstream, file, _folder: folder }
+    }
+
+    /// With these lines of `[policy]` and `[egress]`.
+    fn config(&self, policy: &str, egress: &str) -> String {
+        format!(
+            "[connect]\nregions = [\"us-west-2\"]\ninstances = [\"acme\"]\nmedia = false\n\
+             [policy]\n{policy}\n[ranges]\nfile = \"{}\"\n[[allow]]\npattern = \"{ADDED}\"\n\
+             [egress]\nallow_private = [\"127.0.0.0/8\"]\n{egress}\n{}",
+            self.file.display(),
+            self.dns.as_config()
+        )
+    }
+}
+
+/// A CONNECT that is refused because no address of the name is AWS's; its log line.
+#[track_caller]
+fn expect_outside(proxy: &Proxy, target: &str) -> Value {
+    let mut client = proxy.connect();
+    let answer = client.connect_target(target);
+    let line =
+        expect_refusal(proxy, &mut client, &answer, (403, "destination_ip_prohibited", "outside_ranges"));
+    let text = answer.text();
+    assert!(text.contains(&format!("the name resolves to {OUTSIDE}, which isn't AWS's")), "{text}");
+    line
+}
+
+#[track_caller]
+fn expect_tunnel(proxy: &Proxy, target: &str) -> Value {
+    let mut client = proxy.tunnel(target);
+    client.expect_echo(b"through");
+    client.finish();
+    client.expect_closed();
+    proxy.access_line("tunnel", target)
+}
+
+const REPORTED: &str = "ccpgate_reported_total{reason=\"outside_ranges\"}";
+const DENIED: &str = "ccpgate_denied_total{reason=\"outside_ranges\"}";
+
+#[test]
+fn a_name_of_aws_leads_into_its_ranges() {
+    in_a_network_of_its_own(&[], || {
+        let site = Site::new(1, LINES);
+        let listed = format!("{LISTED}:443");
+        let proxy = Proxy::start(&site.config("ranges = \"enforce\"", ""));
+        let line = expect_outside(&proxy, &listed);
+        assert_eq!((&line["cause"], &line["domain"]), (&"outside_ranges".into(), &LISTED.into()), "{line}");
+        assert_eq!(proxy.metric(DENIED), 1.0);
+        assert_eq!(site.upstream.accepted(), 0, "nothing was dialled");
+        // A name that the administrator adds isn't known to be AWS's.
+        expect_tunnel(&proxy, &format!("{ADDED}:443"));
+        // Of several addresses those inside are dialled.
+        let both = "acme.awsapps.com";
+        site.dns.addresses(both, &[OUTSIDE, INSIDE]);
+        let line = expect_tunnel(&proxy, &format!("{both}:443"));
+        assert_eq!(line["upstream"], format!("{INSIDE}:443"));
+        assert_eq!(proxy.metric(REPORTED), 0.0);
+        // What the administrator fixed is not judged.
+        let to = site.upstream.address().port();
+        let fixed = format!("connect_to = {{ \"{LISTED}:443\" = \"{OUTSIDE}:{to}\" }}");
+        proxy.reload(&site.config("ranges = \"enforce\"", &fixed), "ok");
+        expect_tunnel(&proxy, &listed);
+        let fixed = format!("[dns.hosts]\n\"{LISTED}\" = [\"{OUTSIDE}\"]\n");
+        proxy.reload(&format!("{}{fixed}", site.config("ranges = \"enforce\"", "")), "ok");
+        expect_tunnel(&proxy, &listed);
+        assert_eq!((proxy.metric(DENIED), proxy.metric(REPORTED)), (1.0, 0.0));
+    });
+}
+
+#[test]
+fn warn_lets_through_and_counts_and_off_does_neither() {
+    in_a_network_of_its_own(&[], || {
+        let site = Site::new(1, LINES);
+        let listed = format!("{LISTED}:443");
+        let proxy = Proxy::start(&site.config("ranges = \"warn\"", ""));
+        let line = expect_tunnel(&proxy, &listed);
+        assert_eq!((&line["would_deny"], &line["domain"]), (&"outside_ranges".into(), &LISTED.into()));
+        assert_eq!(proxy.metric(REPORTED), 1.0);
+        expect_tunnel(&proxy, &format!("{ADDED}:443"));
+        assert_eq!(proxy.metric(REPORTED), 1.0);
+        proxy.reload(&site.config("ranges = \"off\"", ""), "ok");
+        expect_tunnel(&proxy, &listed);
+        assert_eq!((proxy.metric(DENIED), proxy.metric(REPORTED)), (0.0, 1.0));
+    });
+}
+
+#[test]
+fn stale_ranges_refuse_nobody_and_say_so() {
+    in_a_network_of_its_own(&[], || {
+        for (days, lines) in [(31, LINES), (1, &LINES[1..])] {
+            let site = Site::new(days, lines);
+            let proxy = Proxy::start(&site.config("ranges = \"enforce\"", ""));
+            expect_tunnel(&proxy, &format!("{LISTED}:443"));
+            proxy.log_line("said loudly", |line| {
+                line["event"] == "ranges_not_enforced" && line["level"] == "error"
+            });
+            let status: Value = serde_json::from_slice(&proxy.get("/api/status").body).unwrap();
+            let policy = &status["ranges"]["policy"];
+            assert_eq!((&policy["configured"], &policy["in_force"]), (&"enforce".into(), &"warn".into()));
+            // Service AMAZON is missing in the second: there is nothing to count by either.
+            assert_eq!(proxy.metric(REPORTED), if days == 31 { 1.0 } else { 0.0 });
+        }
+    });
+}
+
+#[test]
+fn an_address_counts_as_its_service() {
+    in_a_network_of_its_own(&[], || {
+        let site = Site::new(1, LINES);
+        let inside = format!("{INSIDE}:443");
+        let proxy = Proxy::start(&site.config("ip_targets = \"ranges\"\ntls = \"sni\"", ""));
+        // A name on the list, and none.
+        for hello in [client_hello(LISTED), client_hello(ADDED), client_hello_without_name()] {
+            let mut client = proxy.tunnel(&inside);
+            client.expect_echo(&hello);
+            client.finish();
+            client.expect_closed();
+        }
+        let series = "domain=\"ec2_tcp_443\",category=\"api\",outcome=";
+        proxy.metric_eventually(&format!("ccpgate_tunnels_total{{{series}\"ok\"}}"), 3.0);
+        assert_eq!(proxy.access_line("tunnel", &inside)["domain"], "ec2_tcp_443");
+        // A name that isn't on it, and a name of another region.
+        for name in ["evil.example", "acme.my.connect.aws.evil.example"] {
+            let mut client = proxy.tunnel(&inside);
+            client.send(client_hello(name));
+            client.expect_reset();
+        }
+        proxy.metric_eventually(&format!("ccpgate_tunnels_total{{{series}\"sni_mismatch\"}}"), 2.0);
+        // Outside the sets for TCP, though inside AMAZON; outside all; another port; denied.
+        for target in ["127.0.0.200:443", "127.0.1.5:443", "127.0.0.5:8443"] {
+            let mut client = proxy.connect();
+            let answer = client.connect_target(target);
+            expect_refusal(&proxy, &mut client, &answer, (403, "http_request_denied", "ip_literal"));
+        }
+        let denied = format!("ip_targets = \"ranges\"\ndeny = [\"{INSIDE}\"]");
+        proxy.reload(&site.config(&denied, ""), "ok");
+        let answer = proxy.connect().connect_target(&inside);
+        assert!(answer.text().contains("deny_rule"), "{}", answer.text());
+        proxy.reload(&site.config("ip_targets = \"off\"", ""), "ok");
+        let answer = proxy.connect().connect_target(&inside);
+        assert!(answer.text().contains("ip_literal"), "{}", answer.text());
+    });
+}
+
+#[test]
+fn without_ranges_there_is_nothing_to_judge_by() {
+    for (policy, key) in
+        [("ranges = \"enforce\"", "policy.ranges"), ("ip_targets = \"ranges\"", "policy.ip_targets")]
+    {
+        let ran = ccpgate(Some(&format!("[policy]\n{policy}\n")), &["config", "check"]).expect(2);
+        for words in [key, "test.toml:2", "ranges.url = \"https://ip-ranges.amazonaws.com/ip-ranges.json\""] {
+            assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
+        }
+    }
+    for (ranges, words) in [
+        ("url = \"http://mirror.corp.example/x\"", "plain HTTP"),
+        ("url = \"https://me:S3cret@mirror.corp.example/x\"", "expected \"https://HOST/PATH\""),
+        ("url = \"ip-ranges.json\"", "expected \"https://HOST/PATH\""),
+        ("refresh = \"500ms\"", "at least 1s"),
+    ] {
+        let ran = ccpgate(Some(&format!("[ranges]\n{ranges}\n")), &["config", "check"]).expect(2);
+        assert!(ran.stderr.contains(words) && !ran.stderr.contains("S3cret"), "{}", ran.stderr);
+    }
+}

@@ -1,0 +1,393 @@
+//! ip-ranges.json kept current by the running proxy: fetched, judged, kept, accepted; and what happens when
+//! each of these goes wrong.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::support::{Dns, Proxy, Region, ccpgate, eventually};
+
+/// A mirror that gives what the test says.
+struct Mirror {
+    region: Region,
+    answer: Arc<Mutex<String>>,
+}
+
+impl Mirror {
+    fn start() -> Self {
+        let answer = Arc::new(Mutex::new(String::new()));
+        let given = answer.clone();
+        let region = Region::answering(move || given.lock().unwrap().clone());
+        Self { region, answer }
+    }
+
+    fn give(&self, file: &str) {
+        self.answer(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{file}", file.len()));
+    }
+
+    fn answer(&self, answer: &str) {
+        answer.clone_into(&mut self.answer.lock().unwrap());
+    }
+
+    /// Fetched every second, with more lines of `[ranges]`, then other sections.
+    fn config(&self, more: &str) -> String {
+        let (ca, to) = (self.region.ca(), self.region.upstream().for_targets(&["site.example:443"]));
+        format!(
+            "[ranges]\nurl = \"https://site.example/ip-ranges.json\"\nca = \"{ca}\"\nrefresh = \"1s\"\n{more}\n\
+             {to}\n[dns]\nservers = [\"127.0.0.1:1\"]\n"
+        )
+    }
+}
+
+const MEDIA: &str = "GLOBAL AMAZON_CONNECT 15.193.0.0/19";
+const BASE: &[&str] = &[
+    MEDIA,
+    "us-west-2 AMAZON_CONNECT 18.236.61.0/25",
+    "us-west-2 AMAZON_CONNECT 54.190.198.32/28",
+    "us-west-2 EC2 44.224.0.0/11",
+    "us-west-2 AMAZON 0.0.0.0/8",
+];
+
+/// A version that AWS made so many hours ago.
+fn version(hours_ago: i64, lines: &[&str]) -> (u64, String) {
+    let made = Timestamp::now().checked_sub(SignedDuration::from_hours(hours_ago)).unwrap();
+    let entries: Vec<String> = lines
+        .iter()
+        .map(|line| {
+            let [region, service, prefix] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            format!(r#"{{"ip_prefix": "{prefix}", "region": "{region}", "service": "{service}"}}"#)
+        })
+        .collect();
+    let token = u64::try_from(made.as_second()).unwrap();
+    let date = made.strftime("%Y-%m-%d-%H-%M-%S");
+    let text = format!(
+        r#"{{"syncToken": "{token}", "createDate": "{date}", "prefixes": [{}], "ipv6_prefixes": []}}"#,
+        entries.join(",")
+    );
+    (token, text)
+}
+
+fn ranges(proxy: &Proxy) -> Value {
+    let status: Value = serde_json::from_slice(&proxy.get("/api/status").body).unwrap();
+    status["ranges"].clone()
+}
+
+fn in_force(proxy: &Proxy, token: u64) {
+    proxy.metric_eventually("ccpgate_ranges_sync_token", token as f64);
+}
+
+/// Waits until the status names an error with these words.
+fn error(proxy: &Proxy, words: &str) -> String {
+    eventually(&format!("an error with {words:?}"), || {
+        ranges(proxy)["error"].as_str().filter(|error| error.contains(words)).map(str::to_owned)
+    })
+}
+
+fn tokens(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_newer_version_takes_effect_without_a_reload() {
+    let mirror = Mirror::start();
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let kept = format!("state = \"{}\"", state.display());
+    let (first, text) = version(72, BASE);
+    mirror.give(&text);
+    let proxy = Proxy::start(&mirror.config(&kept));
+    in_force(&proxy, first);
+    let shown = ranges(&proxy);
+    assert_eq!(
+        (&shown["stale"], &shown["error"], &shown["aside"]),
+        (&json!(false), &Value::Null, &Value::Null)
+    );
+    assert_eq!((&shown["pending"], &shown["next_deadline"]), (&json!([]), &Value::Null));
+    assert!(proxy.metric("ccpgate_ranges_age_seconds") >= 72.0 * 3600.0);
+    // A prefix more, of the two services that matter here.
+    let more = [BASE, &["us-west-2 AMAZON_CONNECT 99.77.186.0/26", "us-west-2 EC2 35.80.0.0/12"]].concat();
+    let (second, text) = version(1, &more);
+    mirror.give(&text);
+    in_force(&proxy, second);
+    proxy.metric_eventually("ccpgate_ranges_pending_prefixes", 1.0);
+    let shown = ranges(&proxy);
+    let pending = &shown["pending"][0];
+    assert_eq!((&pending["prefix"], &pending["promised"]), (&json!("99.77.186.0/26"), &json!(true)));
+    assert_eq!(shown["next_deadline"], pending["safe_deadline"]);
+    let due: Timestamp = format!("{}T00:00:00Z", shown["next_deadline"].as_str().unwrap()).parse().unwrap();
+    assert_eq!(proxy.metric("ccpgate_ranges_next_deadline_timestamp_seconds"), due.as_second() as f64);
+    let days = due.duration_since(Timestamp::now()).as_hours() as f64 / 24.0;
+    assert!((25.0..28.0).contains(&days), "30 days after the version of three days ago: {days}");
+    assert_eq!(shown["history"][0]["sync_token"], first.to_string());
+    assert_eq!(proxy.metric("ccpgate_reloads_total{result=\"ok\"}"), 0.0);
+    let names = [format!("ip-ranges-{first}.json"), format!("ip-ranges-{second}.json")];
+    assert_eq!(tokens(&state), names);
+    assert_eq!(std::fs::read_to_string(state.join(&names[1])).unwrap(), text, "as it came");
+    // The next one starts from there, without a network, and knows as much.
+    drop(proxy);
+    mirror.answer("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+    let proxy = Proxy::start(&mirror.config(&kept));
+    proxy.log_line("in force before it listens", |line| {
+        line["event"] == "ranges_taken" && line["sync_token"] == second
+    });
+    proxy.metric_eventually("ccpgate_ranges_pending_prefixes", 1.0);
+    error(&proxy, "https://site.example/ip-ranges.json answers 503");
+    in_force(&proxy, second);
+}
+
+#[test]
+fn what_is_not_a_newer_version_changes_nothing_and_says_why() {
+    let mirror = Mirror::start();
+    let (token, good) = version(48, BASE);
+    let (_, older) = version(72, BASE);
+    let (_, future) = version(-48, BASE);
+    let (_, other) = version(48, &BASE[1..]);
+    let other = other.replace(other.split('"').nth(3).unwrap(), &token.to_string());
+    // The token of a newer version with the date of an older one.
+    let (newer, _) = version(1, BASE);
+    let mixed = older.replace(older.split('"').nth(3).unwrap(), &newer.to_string());
+    mirror.give(&good);
+    let proxy = Proxy::start(&mirror.config(""));
+    in_force(&proxy, token);
+    let cut = |text: &str| text[..text.len() / 2].to_owned();
+    let ok = |body: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    for (answer, words) in [
+        (ok("<html><title>Blocked by policy</title></html>"), "a web page, \"Blocked by policy\""),
+        (ok(&cut(&good)), "ends in the middle, as after a download that was cut short"),
+        (ok("{}"), "missing field"),
+        (ok(""), "the file is empty"),
+        (ok(&older), "it is older"),
+        (ok(&future), "lies ahead of this machine's clock"),
+        (ok(&mixed), "two versions were mixed up"),
+        (ok(&other), "another content"),
+        ("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_owned(), "answers 403 in place of 200"),
+        (
+            "HTTP/1.1 302 Found\r\nLocation: http://site.example/x\r\nContent-Length: 0\r\n\r\n".to_owned(),
+            "redirects to plain HTTP",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n".to_owned(),
+            "it is compressed (gzip)",
+        ),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 40000000\r\n\r\n".to_owned(), "larger than 32 MiB"),
+        ("SSH-2.0-OpenSSH_9.6\r\n".to_owned(), "something else than HTTP"),
+    ] {
+        mirror.answer(&answer);
+        let told = error(&proxy, words);
+        assert!(told.starts_with("https://site.example/ip-ranges.json"), "{told}");
+        assert_eq!(proxy.metric("ccpgate_ranges_sync_token"), token as f64);
+        let line = proxy.log_line(words, |line| {
+            line["event"] == "ranges_failed" && line["message"].as_str().is_some_and(|m| m.contains(words))
+        });
+        assert!(line["message"].as_str().unwrap().ends_with("stays in force"), "{line}");
+        // It mends itself.
+        mirror.give(&good);
+        eventually("no error", || ranges(&proxy)["error"].is_null().then_some(()));
+    }
+    // Nobody who isn't known vouches for it.
+    let stranger = Mirror::start();
+    let config = mirror.config("").replace(mirror.region.ca(), stranger.region.ca());
+    proxy.reload(&config, "ok");
+    error(&proxy, "its certificate is from an authority that is unknown here");
+    in_force(&proxy, token);
+}
+
+#[test]
+fn a_version_that_loses_half_waits_for_a_person() {
+    let mirror = Mirror::start();
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().display().to_string();
+    let config = mirror.config(&format!("state = \"{state}\""));
+    let (first, text) = version(72, BASE);
+    mirror.give(&text);
+    let proxy = Proxy::start(&config);
+    in_force(&proxy, first);
+    let (half, text) = version(2, &[BASE[0], BASE[3], BASE[4]]);
+    mirror.give(&text);
+    let aside =
+        eventually("the version aside", || Some(ranges(&proxy)["aside"].clone()).filter(|a| !a.is_null()));
+    assert_eq!(aside["sync_token"], half.to_string());
+    assert!(
+        aside["why"].as_str().unwrap().contains("media_udp_3478 loses 2 of its 3 IPv4 prefixes"),
+        "{aside}"
+    );
+    let line = proxy.log_line("said loudly", |line| line["event"] == "ranges_aside");
+    assert!(line["message"].as_str().unwrap().contains(&format!("ccpgate ranges accept {half}")), "{line}");
+    proxy.metric_eventually("ccpgate_finding{cause=\"ranges_aside\",category=\"none\",owner=\"proxy\"}", 1.0);
+    let status: Value = serde_json::from_slice(&proxy.get("/api/status").body).unwrap();
+    assert_eq!(status["state"], "degraded");
+    let summary = status["summary"].as_str().unwrap();
+    assert!(summary.starts_with("AWS's address ranges want attention since"), "{summary}");
+    assert_eq!(proxy.metric("ccpgate_ranges_sync_token"), first as f64);
+    assert_eq!(
+        tokens(folder.path()),
+        [format!("ip-ranges-{first}.json"), format!("ip-ranges-{half}.json.aside")]
+    );
+    // Another token, no token, another folder.
+    let own = format!("[connect]\nregions = [\"us-west-2\"]\n{config}");
+    let accept = |more: &[&str]| ccpgate(Some(&own), &[&["ranges", "accept"], more].concat());
+    let ran = accept(&["17"]).expect(2);
+    assert!(
+        ran.stderr.contains(&format!(
+            "{state}: there is no version with the syncToken 17 aside; expected one of {half}"
+        )),
+        "{}",
+        ran.stderr
+    );
+    let ran = accept(&["half"]).expect(2);
+    assert!(ran.stderr.contains("half"), "{}", ran.stderr);
+    let ran = accept(&[&first.to_string()]).expect(2);
+    assert!(ran.stderr.contains("was taken already"), "{}", ran.stderr);
+    let ran = accept(&["17", "--state", "/nowhere"]).expect(2);
+    assert!(ran.stderr.contains("/nowhere: there is no such folder"), "{}", ran.stderr);
+    let ran = ccpgate(None, &["ranges", "accept", "17"]).expect(2);
+    assert!(ran.stderr.contains("--state"), "{}", ran.stderr);
+    // A person takes it, and the running proxy notices.
+    let ran = accept(&[&half.to_string()]).expect(0);
+    assert!(ran.stdout.contains("media_udp_3478 loses 2 of its 3"), "{}", ran.stdout);
+    in_force(&proxy, half);
+    proxy.metric_eventually("ccpgate_finding{cause=\"ranges_aside\",category=\"none\",owner=\"proxy\"}", 0.0);
+    assert_eq!(ranges(&proxy)["aside"], Value::Null);
+    // A restart goes on from there.
+    drop(proxy);
+    mirror.answer("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+    in_force(&Proxy::start(&config), half);
+}
+
+#[test]
+fn a_file_is_followed_and_never_leads_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, state) = (folder.path().join("ip-ranges.json"), folder.path().join("state"));
+    let config = format!(
+        "[ranges]\nfile = \"{}\"\nstate = \"{}\"\n[dns]\nservers = [\"127.0.0.1:1\"]\n",
+        file.display(),
+        state.display()
+    );
+    let replace = |text: &str| {
+        let next = folder.path().join("next");
+        std::fs::write(&next, text).unwrap();
+        std::fs::rename(next, &file).unwrap();
+    };
+    // Without the file it serves all the same, and says so.
+    let proxy = Proxy::start(&config);
+    error(&proxy, "ip-ranges.json: can't be read");
+    assert_eq!(proxy.metric("ccpgate_ranges_sync_token"), 0.0);
+    proxy.metric_eventually("ccpgate_finding{cause=\"ranges_stale\",category=\"none\",owner=\"proxy\"}", 1.0);
+    let ran = ccpgate(Some(&config), &["config", "check"]).expect(2);
+    assert!(ran.stderr.contains("ranges.file"), "{}", ran.stderr);
+    let (first, text) = version(48, BASE);
+    replace(&text);
+    in_force(&proxy, first);
+    assert_eq!(ranges(&proxy)["error"], Value::Null);
+    let (second, text) = version(24, &BASE[..4]);
+    replace(&text);
+    eventually("aside: service AMAZON is gone", || {
+        Some(ranges(&proxy)).filter(|r| r["aside"]["sync_token"].as_str() == Some(&*second.to_string()))
+    });
+    let (third, text) = version(12, BASE);
+    replace(&text);
+    in_force(&proxy, third);
+    assert_eq!(ranges(&proxy)["aside"], Value::Null, "what is newer is good again");
+    replace("<html>");
+    error(&proxy, "a web page");
+    in_force(&proxy, third);
+    // A restart with an older file goes on from the folder.
+    drop(proxy);
+    replace(&version(48, BASE).1);
+    let proxy = Proxy::start(&config);
+    in_force(&proxy, third);
+    assert_eq!(ranges(&proxy)["error"], Value::Null);
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_said_and_the_ranges_are_there() {
+    let mirror = Mirror::start();
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    std::fs::write(&state, "a file").unwrap();
+    let (token, text) = version(48, BASE);
+    mirror.give(&text);
+    let proxy = Proxy::start(&mirror.config(&format!("state = \"{}\"", state.display())));
+    in_force(&proxy, token);
+    error(&proxy, &format!("ranges.state: {}: can't be read", state.display()));
+    let line = proxy.log_line("said loudly", |line| line["event"] == "ranges_state");
+    assert!(line["message"].as_str().unwrap().contains("no version is kept"), "{line}");
+    // It is taken up as soon as it can be.
+    std::fs::remove_file(&state).unwrap();
+    let (next, text) = version(1, BASE);
+    mirror.give(&text);
+    in_force(&proxy, next);
+    eventually("no error", || ranges(&proxy)["error"].is_null().then_some(()));
+    eventually("kept", || tokens(&state).contains(&format!("ip-ranges-{next}.json")).then_some(()));
+}
+
+#[test]
+fn old_ranges_are_a_finding_and_due_prefixes_too() {
+    let mirror = Mirror::start();
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path();
+    // Known for 29 days: due tomorrow.
+    for (hours, lines) in [(30 * 24, &BASE[1..]), (29 * 24, BASE)] {
+        let (token, text) = version(hours, lines);
+        std::fs::write(state.join(format!("ip-ranges-{token}.json")), text).unwrap();
+    }
+    mirror.answer("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+    let more = format!("state = \"{}\"\nmax_age = \"20d\"", state.display());
+    let proxy = Proxy::start(&mirror.config(&more));
+    proxy.metric_eventually("ccpgate_finding{cause=\"ranges_stale\",category=\"none\",owner=\"proxy\"}", 1.0);
+    proxy.metric_eventually(
+        "ccpgate_finding{cause=\"ranges_due\",category=\"media\",owner=\"firewall\"}",
+        1.0,
+    );
+    proxy.metric_eventually("ccpgate_ranges_pending_prefixes", 1.0);
+    let shown = ranges(&proxy);
+    assert_eq!((&shown["stale"], &shown["pending"][0]["prefix"]), (&json!(true), &json!("15.193.0.0/19")));
+    proxy.log_line("said", |line| line["event"] == "finding" && line["cause"] == "ranges_due");
+}
+
+#[test]
+fn a_media_name_outside_the_list_is_a_finding() {
+    let mirror = Mirror::start();
+    let dns = Dns::start();
+    let (token, text) = version(48, BASE);
+    mirror.give(&text);
+    let turn = turn_names();
+    assert!(!turn.is_empty());
+    for name in &turn {
+        dns.addresses(name, &["15.193.3.4"]);
+    }
+    dns.addresses(&turn[0], &["15.193.3.4", "203.0.113.9"]);
+    let config = mirror.config("").replace("127.0.0.1:1", &dns.address().to_string());
+    let proxy = Proxy::start(&config);
+    in_force(&proxy, token);
+    let series = "ccpgate_finding{cause=\"outside_ranges\",category=\"media\",owner=\"network\"}";
+    proxy.metric_eventually(series, 1.0);
+    assert_eq!(ranges(&proxy)["strays"], json!([{"name": turn[0], "address": "203.0.113.9"}]));
+    let line = proxy.log_line("said", |line| line["event"] == "ranges_stray");
+    assert_eq!((&line["name"], &line["address"]), (&turn[0].as_str().into(), &"203.0.113.9".into()));
+}
+
+/// The TURN names of us-west-2.
+fn turn_names() -> Vec<String> {
+    let list = ccpgate(
+        Some("[connect]\nregions = [\"us-west-2\"]\ninstances = [\"acme\"]\n"),
+        &["allowlist", "--format", "json"],
+    );
+    let list = list.expect(0).json();
+    let media = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|rule| rule["protocol"] == "udp" && rule["category"] == "media");
+    media
+        .map(|rule| rule["pattern"].as_str().unwrap().to_owned())
+        .filter(|name| !name.contains('*'))
+        .collect()
+}
