@@ -1,7 +1,7 @@
 //! ccpgate: a forward HTTPS/CONNECT proxy for the egress of contact centres that run Amazon Connect.
 //!
 //! The pure core ([`target`], [`policy`], [`catalogue`], [`cause`], [`outcome`], [`pac`], [`address`], [`explain`],
-//! [`findings`], [`ranges`], [`export`]) does no I/O. [`proxy`] is the data path, accept → admit → decide → reach → guard → [`tunnel`] → record, on the
+//! [`findings`], [`ranges`], [`export`], [`desk`]) does no I/O. [`proxy`] is the data path, accept → admit → decide → reach → guard → [`tunnel`] → record, on the
 //! rooms that do its I/O: [`egress`], `net`, [`tunnel`]. [`journal`] is told what happens; [`config`] turns text into
 //! what is in force; `diagnose` tests the network as an agent's browser, `agent`, meets it; `serve` is the life of the process; [`cli`] is what an administrator types.
 
@@ -13,6 +13,7 @@ pub mod catalogue;
 pub mod cause;
 pub mod cli;
 pub mod config;
+pub mod desk;
 pub(crate) mod diagnose;
 pub mod egress;
 pub mod explain;

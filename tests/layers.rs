@@ -21,6 +21,7 @@ const PURE: &[&str] = &[
     "ranges",
     "export",
     "bundle",
+    "desk",
 ];
 
 /// Rooms with one means of I/O each. They import the pure rooms and `net`.

@@ -2,6 +2,7 @@
 //! anything but `reload`.
 
 mod denied;
+mod desks;
 mod events;
 mod http;
 mod learned;
@@ -56,7 +57,7 @@ struct Route {
 }
 
 /// All routes, in the order of the list that `/` shows.
-const ROUTES: [Route; 10] = [
+const ROUTES: [Route; 11] = [
     Route { path: "/", own_names: true, answer: |_, _| page() },
     Route { path: "/metrics", own_names: false, answer: |admin, _| metrics(admin) },
     Route { path: "/healthz", own_names: false, answer: |_, _| text(StatusCode::OK, "ok\n") },
@@ -67,6 +68,7 @@ const ROUTES: [Route; 10] = [
     Route { path: "/api/tunnels", own_names: true, answer: tunnels::answer },
     Route { path: "/api/denied", own_names: true, answer: |admin, _| denied::answer(admin) },
     Route { path: "/api/learned", own_names: true, answer: |admin, _| learned::answer(admin) },
+    Route { path: "/api/desks", own_names: true, answer: desks::answer },
 ];
 
 /// Serves until `stop`.

@@ -9,6 +9,7 @@ mod check;
 mod config;
 mod credentials;
 mod denied;
+mod desks;
 mod explain;
 mod firewall;
 mod generate;
@@ -91,6 +92,7 @@ enum Command {
     Tunnels(tunnels::Args),
     Denied(denied::Args),
     Learned(learned::Args),
+    Desks(desks::Args),
     Bundle(bundle::Args),
     Config(config::Args),
     Ranges(ranges::Args),
@@ -147,6 +149,7 @@ impl Command {
             Self::Tunnels(args) => args.run(sources),
             Self::Denied(args) => args.run(sources),
             Self::Learned(args) => args.run(sources),
+            Self::Desks(args) => args.run(sources),
             Self::Bundle(args) => args.run(sources),
             Self::Config(args) => args.run(sources),
             Self::Ranges(args) => args.run(sources),

@@ -32,8 +32,8 @@ pub use load::{Loaded, Sources, load, log_format};
 pub use problem::{ConfigErrors, Problem};
 pub use schema::schema;
 pub use sections::{
-    Admin, Allow, Dns, Egress, Ledger, Limits, Log, Pac, PolicyRules, Proxy, RangesSource, Shift, Tls,
-    WatchRounds,
+    Admin, Allow, DeskCheck, Dns, Egress, Ledger, Limits, Log, Pac, PolicyRules, Proxy, RangesSource, Shift,
+    Tls, WatchRounds,
 };
 pub use source::{Position, Provenance, Source};
 
@@ -104,6 +104,7 @@ config! {
     limits: Limits,
     admin: Admin,
     watch: WatchRounds,
+    desk: DeskCheck,
     ledger: Ledger,
     ranges: RangesSource,
     log: Log,

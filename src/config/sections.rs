@@ -301,6 +301,14 @@ section! {
 }
 
 section! {
+    /// The page on the proxy listeners that tests an agent's own desk.
+    "desk" DeskCheck {
+        /// Whether `/check` is there, for the clients of the proxy.
+        enabled: bool = Flag;
+    }
+}
+
+section! {
     /// What a running proxy remembers of tunnels, for `ccpgate tunnels` and its neighbours.
     "ledger" Ledger {
         /// How many ended tunnels are remembered; `0`: none.

@@ -93,6 +93,13 @@ impl Denials {
         entries.iter().map(shown).collect()
     }
 
+    /// Targets, with the reason, that this client may have been denied since then.
+    pub(crate) fn of(&self, client: IpAddr, since: Timestamp) -> Vec<(String, &'static str)> {
+        let entries = self.lock();
+        let lately = |(_, entry): &(&Key, &Entry)| entry.last >= since && entry.clients.may_have(client);
+        entries.iter().filter(lately).map(|(key, _)| (key.target.to_string(), key.reason)).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Recent<Key, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -39,6 +39,14 @@ impl Distinct {
         }
     }
 
+    /// Whether this client is one of them; of many that isn't known, and yes.
+    pub(super) fn may_have(&self, client: IpAddr) -> bool {
+        match self {
+            Self::Few(known) => known.contains(&client),
+            Self::Many(_) => true,
+        }
+    }
+
     /// Up to 64 exactly.
     pub(super) fn count(&self) -> u64 {
         match self {

@@ -211,6 +211,8 @@ struct Past {
 pub(crate) struct Ledger {
     shards: [Mutex<Shard>; SHARDS],
     past: Mutex<Past>,
+    /// There was no tunnel before.
+    begun: Timestamp,
     most: AtomicUsize,
     /// In seconds.
     keep: AtomicU64,
@@ -219,9 +221,11 @@ pub(crate) struct Ledger {
 impl Default for Ledger {
     /// Remembers nothing that ended until it is told how much.
     fn default() -> Self {
+        let begun = Timestamp::now();
         Self {
             shards: Default::default(),
-            past: Mutex::new(Past { ended: VecDeque::new(), complete_since: Timestamp::now() }),
+            past: Mutex::new(Past { ended: VecDeque::new(), complete_since: begun }),
+            begun,
             most: AtomicUsize::new(0),
             keep: AtomicU64::new(0),
         }
@@ -288,6 +292,12 @@ impl Ledger {
         let mut found = past.ended.iter().rev().filter(|end| wanted(&end.seat));
         let items = found.by_ref().take(most).cloned().collect();
         (Page { items, left_out: found.count() }, past.complete_since)
+    }
+
+    /// Whether no tunnel of this process that ended since then was forgotten.
+    pub(crate) fn is_whole(&self, since: Timestamp) -> bool {
+        let complete = lock(&self.past).complete_since;
+        complete <= since || complete == self.begun
     }
 
     fn forget(&self, past: &mut Past, now: Timestamp) {

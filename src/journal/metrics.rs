@@ -23,6 +23,7 @@ use self::findings::FindingMetrics;
 use self::ranges::RangesMetrics;
 use self::watch::WatchMetrics;
 use super::ratio::{Crossing, Ratio};
+use crate::desk::Verdict;
 use crate::findings::watch::Round;
 use crate::net::entrance::Entrance;
 use crate::outcome::{Denial, HandshakeFailure, Outcome, WouldDeny};
@@ -137,6 +138,7 @@ pub struct Metrics {
     pub tls_files_successful: IntGauge,
     pub draining: IntGauge,
     pub log_dropped: IntCounter,
+    desk_checks: Vec<IntCounter>,
 }
 
 /// A tunnel lasts from a moment to a shift and more.
@@ -222,6 +224,8 @@ impl Metrics {
             "TLS handshakes with clients that failed, by cause.",
             &["cause"],
         );
+        let desks =
+            counters("ccpgate_desk_checks_total", "Reports of desk checks, by verdict.", &["verdict"]);
         let reloads = counters("ccpgate_reloads_total", "Reloads of the configuration.", &["result"]);
         for result in ["ok", "error"] {
             reloads.with_label_values(&[result]);
@@ -314,6 +318,7 @@ impl Metrics {
                 "ccpgate_log_lines_dropped_total",
                 "Log lines lost because the log was stuck, or because libraries wrote too many.",
             ),
+            desk_checks: Verdict::VARIANTS.iter().map(|v| desks.with_label_values(&[v.as_str()])).collect(),
             registry,
         };
         metrics.reload_successful.set(1);
@@ -390,6 +395,10 @@ impl Metrics {
 
     pub fn denied(&self, denial: Denial) {
         self.denied[denial as usize].inc();
+    }
+
+    pub(super) fn desk_checked(&self, verdict: Verdict) {
+        self.desk_checks[verdict as usize].inc();
     }
 
     pub fn tls_failed(&self, cause: HandshakeFailure) {

@@ -5,6 +5,7 @@
 
 pub(crate) mod access;
 pub(crate) mod denied;
+pub(crate) mod desks;
 mod distinct;
 pub(crate) mod findings;
 pub(crate) mod id;
@@ -25,6 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use access::{AccessLog, Event};
 use denied::Denials;
+use desks::{Checked, Desk, Desks};
 use findings::Findings;
 use id::{Ids, RequestId};
 use learned::Hosts;
@@ -44,6 +46,7 @@ pub(crate) struct Journal {
     pub(crate) ledger: Ledger,
     pub(crate) denials: Denials,
     pub(crate) learned: Hosts,
+    pub(crate) desks: Desks,
     /// Client addresses are cut to their networks wherever they are shown.
     anonymise: AtomicBool,
     /// What fails now, for whom.
@@ -61,6 +64,7 @@ impl Journal {
             ledger: Ledger::default(),
             denials: Denials::default(),
             learned: Hosts::default(),
+            desks: Desks::default(),
             anonymise: AtomicBool::new(false),
             access,
             lines: Sampler::default(),
@@ -156,6 +160,25 @@ impl Journal {
     pub(crate) fn turned_away(&self, client: IpAddr, bound: Bound) {
         self.metrics.denied(Denial::Overload);
         self.findings.limited(client, bound.into());
+    }
+
+    /// A desk has told what came of its check. What is kept of it, with its code.
+    pub(crate) fn desk_checked(&self, checked: Checked) -> Arc<Desk> {
+        self.metrics.desk_checked(checked.judgement.verdict);
+        let desk = self.desks.keep(checked);
+        let Checked { client, browser, judgement, .. } = &desk.checked;
+        let (client, anonymise) = (*client, self.anonymises());
+        tracing::info!(
+            event = "desk_check",
+            client = %if anonymise { cut(client) } else { client },
+            network = %desks::network(client, anonymise),
+            code = &*desk.code,
+            verdict = judgement.verdict.as_str(),
+            sentence = judgement.sentence,
+            browser = &**browser,
+            "a desk check"
+        );
+        desk
     }
 
     /// What fails now; the gauges show it.

@@ -101,7 +101,7 @@ pub(super) fn bump(counter: &AtomicU64, now: u64) -> u32 {
 }
 
 /// A client that has one address of an IPv6 /64 has them all, so they count as one source.
-fn one_client(address: IpAddr) -> IpAddr {
+pub(super) fn one_client(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),

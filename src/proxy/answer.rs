@@ -30,7 +30,7 @@ pub(crate) struct Plain<'a> {
 }
 
 impl<'a> Plain<'a> {
-    fn text(status: u16, reason: &'a str, body: String) -> Self {
+    pub(super) fn text(status: u16, reason: &'a str, body: String) -> Self {
         let fields = vec![
             ("Content-Type", "text/plain; charset=utf-8".to_owned()),
             ("X-Content-Type-Options", "nosniff".to_owned()),
@@ -59,14 +59,15 @@ impl<'a> Plain<'a> {
     }
 
     pub(crate) fn not_found() -> Self {
-        let body = "ccpgate: only /proxy.pac, /wpad.dat and /readyz are here; the metrics are on the admin listener\n";
+        let body = "ccpgate: only /proxy.pac, /wpad.dat, /check and /readyz are here; the metrics are on the admin listener\n";
         Plain::text(404, "Not Found", body.into())
     }
 
-    pub(crate) fn not_allowed() -> Self {
-        let body = "ccpgate: only GET and HEAD are allowed here\n";
-        let mut answer = Plain::text(405, "Method Not Allowed", body.into());
-        answer.fields.push(("Allow", "GET, HEAD".into()));
+    /// To another method than these.
+    pub(crate) fn not_allowed(methods: &str) -> Self {
+        let body = format!("ccpgate: allowed here: {methods}\n");
+        let mut answer = Plain::text(405, "Method Not Allowed", body);
+        answer.fields.push(("Allow", methods.into()));
         answer
     }
 
@@ -74,7 +75,7 @@ impl<'a> Plain<'a> {
     /// method is not.
     pub(crate) fn options() -> Self {
         let body = "ccpgate: OPTIONS is not served; there is CONNECT to allowed hosts, and GET and HEAD of /proxy.pac, \
-                    /wpad.dat and /readyz, which is for health checks\n";
+                    /wpad.dat, /check and /readyz, which is for health checks\n";
         let mut answer = Plain::text(405, "Method Not Allowed", body.into());
         answer.fields.push(("Allow", "CONNECT, GET, HEAD".into()));
         answer

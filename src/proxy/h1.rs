@@ -1,5 +1,6 @@
 //! HTTP/1.1 on both listeners: requests one after the other until one becomes a tunnel.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +10,15 @@ use tokio::time::timeout_at;
 
 use super::admission::{Peer, Permit};
 use super::answer::{ESTABLISHED, Plain};
+use super::desk;
 use super::head::{Head, HeadError, Reader, Request};
 use super::refusal::Refusal;
-use super::routes;
+use super::routes::{self, Served};
 use super::session::{self, KEEP_ALIVE, Tunnel, admit, malformed};
 use super::shared::Shared;
 use super::shown;
 use super::snapshot::Snapshot;
+use crate::net::scratch;
 use crate::outcome::{EndedBy, Outcome};
 use crate::target::Target;
 use crate::tunnel::relay::Moved;
@@ -67,6 +70,15 @@ fn negotiate<C: Wire>(
                     return connect(client, &peer, &shared, snapshot, asked, early).await;
                 }
                 Next::Answer(answer) => *answer,
+                Next::Report(report) => {
+                    let limit = shared.limits().header_timeout;
+                    let (request, begun) = *report;
+                    let body =
+                        Box::pin(tokio::time::timeout(limit, body(&mut client, &request, begun))).await;
+                    let answer = desk::receive(body.ok().flatten(), &request, &peer, &shared, &snapshot);
+                    answer.send_last(&mut client, false).await;
+                    return None;
+                }
                 Next::Refusal { refusal, target, head_only } => {
                     let answer =
                         session::refuse(&peer, &shared.journal, &snapshot, target.as_deref(), &refusal);
@@ -96,6 +108,8 @@ enum Next {
     Tunnel((Target, Option<Box<str>>), Vec<u8>),
     /// Boxed: an answer is rare and large, everything else is small.
     Answer(Box<Answer>),
+    /// A report of a desk check, with what came of its body.
+    Report(Box<(Request, Vec<u8>)>),
     Refusal {
         refusal: Refusal,
         /// In a form that can be shown.
@@ -153,12 +167,31 @@ fn consider(
         };
     }
     match routes::serve(&request, admitted, peer, shared, snapshot) {
-        Ok(answer) => Next::Answer(Box::new(Answer { answer, request, rest })),
+        Ok(Served::Answer(answer)) => Next::Answer(Box::new(Answer { answer, request, rest })),
+        Ok(Served::Report) => Next::Report(Box::new((request, rest))),
         Err(refusal) => {
             let head_only = &*request.method == "HEAD";
             Next::Refusal { refusal, target: shown::target(&request.target), head_only }
         }
     }
+}
+
+/// The body of a request that announces its length, which was judged; none where the client leaves before its end.
+async fn body<C: Wire>(client: &mut C, request: &Request, mut begun: Vec<u8>) -> Option<Vec<u8>> {
+    let length = request.browser.as_ref().and_then(|browser| browser.length)?;
+    while begun.len() < length {
+        let read = poll_fn(|cx| {
+            scratch::poll_read(client, cx, |bytes| {
+                begun.extend_from_slice(bytes);
+                bytes.len()
+            })
+        });
+        if !matches!(read.await, Ok(1..)) {
+            return None;
+        }
+    }
+    begun.truncate(length);
+    Some(begun)
 }
 
 /// Opens what was asked for, answers, and reads the ClientHello.

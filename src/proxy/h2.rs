@@ -17,13 +17,15 @@ use tokio::time::MissedTickBehavior;
 
 use super::admission::{Peer, Permit};
 use super::answer::Plain;
+use super::desk;
 use super::head;
 use super::refusal::Refusal;
-use super::routes;
+use super::routes::{self, Served};
 use super::session::{self, KEEP_ALIVE, admit, carry, guard};
 use super::shared::Shared;
 use super::shown;
 use super::timer;
+use crate::desk::report::LARGEST;
 use crate::outcome::{EndedBy, Outcome};
 use crate::tunnel::relay::Moved;
 use crate::tunnel::wire::Wire;
@@ -135,7 +137,12 @@ async fn negotiate(
     if parts.method != Method::CONNECT {
         let asked = as_h1(&parts);
         match routes::serve(&asked, admitted, &peer, &shared, &snapshot) {
-            Ok(answer) => send(&mut respond, &answer, parts.method == Method::HEAD),
+            Ok(Served::Answer(answer)) => send(&mut respond, &answer, parts.method == Method::HEAD),
+            Ok(Served::Report) => {
+                let body = Box::pin(tokio::time::timeout(snapshot.limits.header_timeout, report(body))).await;
+                let answer = desk::receive(body.ok().flatten(), &asked, &peer, &shared, &snapshot);
+                send(&mut respond, &answer, false);
+            }
             Err(refusal) => {
                 let target = shown::target(&asked.target);
                 let answer = session::refuse(&peer, &shared.journal, &snapshot, target.as_deref(), &refusal);
@@ -181,6 +188,20 @@ async fn negotiate(
     guard(wire, upstream, record, shared, &snapshot, Vec::new(), busy).await
 }
 
+/// The body of a report, cut one byte beyond the largest; none where the client has left.
+async fn report(mut body: RecvStream) -> Option<Vec<u8>> {
+    let mut whole = Vec::new();
+    while let Some(data) = body.data().await {
+        let data = data.ok()?;
+        let _ = body.flow_control().release_capacity(data.len());
+        whole.extend_from_slice(&data[..data.len().min(LARGEST + 1 - whole.len())]);
+        if whole.len() > LARGEST {
+            break;
+        }
+    }
+    Some(whole)
+}
+
 /// The size of a header as RFC 9113 §6.5.2 counts it; what `:authority` and `:path` hold is in the URI.
 fn header_list(parts: &http::request::Parts) -> usize {
     let uri = parts.uri.authority().map_or(0, |a| a.as_str().len())
@@ -207,11 +228,13 @@ fn as_h1(parts: &http::request::Parts) -> head::Request {
         Some(path) if own => path.as_str().to_owned(),
         _ => parts.uri.to_string(),
     };
+    let field = |name: &str| parts.headers.get(name).map(http::HeaderValue::as_bytes);
     head::Request {
         method: parts.method.as_str().into(),
+        browser: head::Browser::of(&target, field),
         target: target.into(),
         host: parts.uri.authority().map(|a| a.as_str().into()),
-        via: None,
+        via: via(&parts.headers).map(Into::into),
         body: false,
         close: false,
     }

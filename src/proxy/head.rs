@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncRead;
 
 use super::recognise::{Spoken, recognise};
+use crate::desk;
 use crate::net::entrance::Entrance;
 use crate::net::scratch;
 
@@ -33,6 +34,38 @@ pub struct Request {
     pub body: bool,
     /// The client wants the connection closed after the answer.
     pub close: bool,
+    /// What a browser says with a request for the desk check; none with any other.
+    pub browser: Option<Box<Browser>>,
+}
+
+/// The fields by which the desk check tells its own page from others.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Browser {
+    pub content_type: Option<Box<str>>,
+    /// The site that makes the request.
+    pub origin: Option<Box<str>>,
+    /// How near it is, in the browser's word; only over TLS and to loopback.
+    pub fetch_site: Option<Box<str>>,
+    /// The length of the body, in bytes.
+    pub length: Option<usize>,
+}
+
+impl Browser {
+    /// Reads them where the target may be of the desk check. `field` gives the first value of a field.
+    pub(super) fn of<'a>(target: &str, field: impl Fn(&str) -> Option<&'a [u8]>) -> Option<Box<Self>> {
+        if !target.contains(desk::PAGE) {
+            return None;
+        }
+        let text = |name| field(name).map(|value| String::from_utf8_lossy(value).into());
+        let length = field("content-length").and_then(|value| std::str::from_utf8(value).ok());
+        Some(Box::new(Self {
+            content_type: text("content-type"),
+            origin: text("origin"),
+            fetch_site: text("sec-fetch-site"),
+            // A number that no machine counts to is too large, not none.
+            length: length.map(|digits| digits.parse().unwrap_or(usize::MAX)),
+        }))
+    }
 }
 
 /// What can be wrong with a head.
@@ -159,6 +192,7 @@ fn in_parts(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<Request,
         via: None,
         body: false,
         close: request.version == Some(0),
+        browser: None,
     };
     let mut lengths = 0;
     for field in request.headers.iter() {
@@ -185,6 +219,10 @@ fn in_parts(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<Request,
     }
     if lengths > 0 && request.headers.iter().any(|f| f.name.eq_ignore_ascii_case("transfer-encoding")) {
         return Err("Content-Length and Transfer-Encoding in one request".into());
+    }
+    if &*understood.method != "CONNECT" {
+        let field = |name: &str| request.headers.iter().find(|f| f.name.eq_ignore_ascii_case(name));
+        understood.browser = Browser::of(target, |name| field(name).map(|field| field.value));
     }
     Ok(understood)
 }

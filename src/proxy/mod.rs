@@ -3,6 +3,7 @@
 pub mod admission;
 pub(crate) mod answer;
 mod balanced;
+mod desk;
 pub(crate) mod drain;
 mod h1;
 pub(crate) mod h2;

@@ -384,7 +384,7 @@ pub fn escaped(raw: &str) -> String {
 }
 
 /// A structured-field item (RFC 8941 §3.3): a token where the name is one, else a string.
-fn item(name: &str) -> String {
+pub(super) fn item(name: &str) -> String {
     let token_byte = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&b);
     let starts = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'*');
     if starts && name.bytes().all(token_byte) {

@@ -1,8 +1,9 @@
-//! What the proxy listeners serve by path, over HTTP/1.1 and HTTP/2: the PAC file, and whether this proxy
-//! takes new work. Nothing here opens a tunnel, and the client is admitted before.
+//! What the proxy listeners serve by path, over HTTP/1.1 and HTTP/2: the PAC file, the desk check, and whether
+//! this proxy takes new work. Nothing here opens a tunnel, and the client is admitted before.
 
 use super::admission::Peer;
 use super::answer::Plain;
+use super::desk;
 use super::head::Request;
 use super::refusal::{Refusal, escaped};
 use super::shared::Shared;
@@ -12,7 +13,14 @@ use crate::target::{self, Form};
 
 const NO_FORM: &str = "the request target is neither a path, nor a URL, nor host:port, nor *";
 
-/// The answer to what is not a CONNECT. A load balancer that speaks for itself isn't admitted, and learns
+/// What becomes of a request that is not a CONNECT.
+pub(super) enum Served {
+    Answer(Plain<'static>),
+    /// The report of a desk check: its body is to be read and handed to [`desk::receive`].
+    Report,
+}
+
+/// Answers what is not a CONNECT. A load balancer that speaks for itself isn't admitted, and learns
 /// whether this proxy is ready.
 ///
 /// # Errors
@@ -23,12 +31,24 @@ pub(super) fn serve(
     peer: &Peer,
     shared: &Shared,
     snapshot: &Snapshot,
-) -> Result<Plain<'static>, Refusal> {
+) -> Result<Served, Refusal> {
     let probe = Form::of(&request.target) == Form::Origin && target::path(&request.target) == "/readyz";
     match admitted {
         Err(Refusal::Check(_)) if probe => {}
         admitted => admitted?,
     }
+    if let Some(part) = desk::part(request, peer, shared, snapshot) {
+        return Ok(desk::serve(part, request, peer, shared, snapshot).map_or(Served::Report, Served::Answer));
+    }
+    answer(request, peer, shared, snapshot).map(Served::Answer)
+}
+
+fn answer(
+    request: &Request,
+    peer: &Peer,
+    shared: &Shared,
+    snapshot: &Snapshot,
+) -> Result<Plain<'static>, Refusal> {
     match Form::of(&request.target) {
         Form::Origin => {}
         Form::Asterisk if &*request.method == "OPTIONS" => return Ok(Plain::options()),
@@ -37,7 +57,7 @@ pub(super) fn serve(
     }
     let get = matches!(&*request.method, "GET" | "HEAD");
     Ok(match target::path(&request.target) {
-        "/proxy.pac" | "/wpad.dat" | "/readyz" if !get => Plain::not_allowed(),
+        "/proxy.pac" | "/wpad.dat" | "/readyz" if !get => Plain::not_allowed("GET, HEAD"),
         "/proxy.pac" | "/wpad.dat" => {
             let query = request.target.split_once('?').map(|(_, query)| query);
             let key = query.and_then(Key::of_query).unwrap_or_else(|| Key::of_client(peer.address.ip()));

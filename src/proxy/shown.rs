@@ -2,10 +2,11 @@
 //! information, path, query, fragment) is where people and programs put their secrets, and requests that
 //! are refused bring it here every day. What is no host is not shown at all: it could be a secret. No I/O.
 
+use crate::desk;
 use crate::target::is_scheme;
 
 /// Paths that this proxy has itself; no other path is shown.
-const PATHS: [&str; 3] = ["/proxy.pac", "/wpad.dat", "/readyz"];
+const PATHS: [&str; 5] = ["/proxy.pac", "/wpad.dat", "/readyz", desk::PAGE, desk::REPORT];
 /// Longest host that is shown whole; no name is longer than 253.
 const LONGEST: usize = 253;
 

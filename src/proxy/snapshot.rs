@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use crate::catalogue::Choice;
 use crate::config::Config;
+use crate::desk;
 use crate::egress::Egress;
 use crate::egress::parent::Parent;
 use crate::egress::resolver::Resolver;
@@ -62,6 +63,8 @@ pub(crate) struct Snapshot {
     /// What the configuration chose of the catalogue.
     pub choice: Choice,
     pub ledger: Settings,
+    /// What desks are asked to try; none where the desk check is switched off.
+    pub desk: Option<desk::plan::Plan>,
     advertise: Advertise,
     /// By rule; none for UDP rules, which never pass this proxy: their series would stay at zero.
     series: Vec<Option<Arc<RuleSeries>>>,
@@ -124,6 +127,7 @@ impl Snapshot {
                 keep: config.ledger.keep,
                 anonymise: config.ledger.anonymise,
             },
+            desk: config.desk.enabled.then(|| desk::plan::Plan::new(&plan.policy, &advertise.direct)),
             advertise,
             series,
             services,
@@ -186,6 +190,18 @@ impl Snapshot {
     /// The PAC file as fetched from a proxy listener, for the client with this key.
     pub(crate) fn pac_for(&self, host: Option<&str>, local: SocketAddr, key: Key) -> String {
         self.advertise.as_fetched(&self.policy, host, local, key)
+    }
+
+    /// Whether a host may be a name of this proxy: `proxy.advertise` has it, or has no name at all, so that
+    /// browsers use whichever leads here.
+    pub(super) fn may_be_called(&self, host: &str) -> bool {
+        let given = &self.advertise.given;
+        given.is_empty() || given.iter().any(|own| own.host.eq_ignore_ascii_case(host))
+    }
+
+    /// Whether `proxy.advertise` has this very host and port.
+    pub(super) fn advertises(&self, host: &str, port: u16) -> bool {
+        self.advertise.given.iter().any(|own| own.port == port && own.host.eq_ignore_ascii_case(host))
     }
 
     /// The PAC file as the admin listener gives it, for the client with this key.

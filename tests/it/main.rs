@@ -17,6 +17,8 @@ mod check_media;
 mod check_pac;
 mod cli;
 mod client_certificates;
+mod desk;
+mod desk_browser;
 mod dialling;
 mod direct;
 mod dns_yardstick;

@@ -334,6 +334,7 @@ fn any_head() -> impl Strategy<Value = (Vec<u8>, Request)> {
                 target: target.into(),
                 host: host.map(Into::into),
                 via: None,
+                browser: None,
                 body: false,
                 close: minor == 0,
             };

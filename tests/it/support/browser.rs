@@ -20,6 +20,10 @@ pub(crate) const PAGE: &str = "acme.my.connect.aws";
 /// The one host beside those behind the proxy that has an address, and is reached past it.
 pub(crate) const OFF_LIST: &str = "off-list.example";
 
+fn page() -> String {
+    format!("https://{PAGE}/ccp-v2")
+}
+
 /// Percent-decoding of what a script reports.
 pub(crate) fn decode(text: &str) -> String {
     let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
@@ -55,6 +59,20 @@ impl Browser {
     /// The same with the PAC file under this path.
     pub(crate) fn start_with(pac: &str, proxy: &Proxy, site: &Upstream, pins: &[&[u8]]) -> Self {
         let pins: Vec<String> = pins.iter().map(|pin| BASE64.encode(pin)).collect();
+        let arguments = [
+            format!("--proxy-pac-url=http://{}{pac}", proxy.http()),
+            // Only the off-list host has an address; names behind the proxy aren't resolved here.
+            format!(
+                "--host-resolver-rules=MAP {OFF_LIST} {}, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+                site.address()
+            ),
+            format!("--ignore-certificate-errors-spki-list={}", pins.join(",")),
+        ];
+        Self::chromium(&page(), &arguments, "{}")
+    }
+
+    /// Chromium with these arguments and preferences besides what keeps it quiet.
+    pub(crate) fn chromium(url: &str, arguments: &[String], preferences: &str) -> Self {
         let profile = tempfile::tempdir().unwrap();
         // The limit of tunnels to one proxy, as the policies MaxConnectionsPerProxy and
         // MaxConnectionsPerProxyForWebSocket set it: newer versions hold 128.
@@ -63,6 +81,8 @@ impl Browser {
             Self::TUNNELS_PER_PROXY
         );
         std::fs::write(profile.path().join("Local State"), limits).unwrap();
+        std::fs::create_dir(profile.path().join("Default")).unwrap();
+        std::fs::write(profile.path().join("Default/Preferences"), preferences).unwrap();
         let mut chromium = Command::new("chromium");
         chromium
             .args([
@@ -84,19 +104,23 @@ impl Browser {
                 // proxy is one number, not one that is drawn.
                 "--disable-features=LocalNetworkAccessChecks,OptimizationHints,MediaRouter,TcpSocketPoolLimitRandomization",
             ])
-            .arg(format!("--proxy-pac-url=http://{}{pac}", proxy.http()))
-            // Only the off-list host has an address; names behind the proxy aren't resolved here.
-            .arg(format!(
-                "--host-resolver-rules=MAP {OFF_LIST} {}, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-                site.address()
-            ))
-            .arg(format!("--ignore-certificate-errors-spki-list={}", pins.join(",")))
+            .args(arguments)
             .arg(format!("--user-data-dir={}", profile.path().display()));
-        Self::open(chromium, profile)
+        Self::open(chromium, profile, url)
     }
 
     /// Firefox, whose profile trusts this CA alone beside its own.
     pub(crate) fn firefox(proxy: &Proxy, ca: &Path) -> Self {
+        let proxies = format!(
+            "user_pref(\"network.proxy.type\", 2);\n\
+             user_pref(\"network.proxy.autoconfig_url\", \"http://{}/proxy.pac\");\n",
+            proxy.http()
+        );
+        Self::firefox_at(&page(), &proxies, ca)
+    }
+
+    /// The same with these preferences, at this page.
+    pub(crate) fn firefox_at(url: &str, preferences: &str, ca: &Path) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let database = format!("sql:{}", profile.path().display());
         for arguments in
@@ -105,12 +129,7 @@ impl Browser {
             let ran = Command::new("certutil").arg("-d").arg(&database).args(arguments).output().unwrap();
             assert!(ran.status.success(), "certutil: {}", String::from_utf8_lossy(&ran.stderr));
         }
-        let mut preferences = format!(
-            "user_pref(\"network.proxy.type\", 2);\n\
-             user_pref(\"network.proxy.autoconfig_url\", \"http://{}/proxy.pac\");\n\
-             user_pref(\"services.settings.server\", \"data:,\");\n",
-            proxy.http()
-        );
+        let mut preferences = format!("{preferences}user_pref(\"services.settings.server\", \"data:,\");\n");
         // It would call home; nothing here may leave the machine, past the proxy or without one.
         for quiet in [
             "network.proxy.allow_bypass",
@@ -135,14 +154,13 @@ impl Browser {
             .args(["--headless", "--no-remote", "--profile"])
             .arg(profile.path())
             .env("MOZ_CRASHREPORTER_DISABLE", "1");
-        Self::open(firefox, profile)
+        Self::open(firefox, profile, url)
     }
 
-    /// Opens the page.
-    fn open(mut browser: Command, profile: TempDir) -> Self {
+    fn open(mut browser: Command, profile: TempDir, url: &str) -> Self {
         let log = std::fs::File::create(profile.path().join("stderr")).unwrap();
         let child = browser
-            .arg(format!("https://{PAGE}/ccp-v2"))
+            .arg(url)
             .env("HOME", profile.path())
             .process_group(0)
             .stdin(Stdio::null())

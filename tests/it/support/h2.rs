@@ -78,6 +78,11 @@ impl H2 {
         Ok((parts, H2Tunnel { send, receive, rest: Bytes::new() }))
     }
 
+    /// What sends requests with a body of their own.
+    pub(crate) async fn sender(&self) -> SendRequest<Bytes> {
+        soon("room for a stream", self.requests.clone().ready()).await.unwrap()
+    }
+
     /// Asks for a tunnel.
     ///
     /// # Errors

@@ -1,0 +1,275 @@
+//! The desk check in real browsers, Chromium and Firefox, each verdict with what brings it about: media
+//! endpoints on loopback that answer, are silent or have no name, a policy of the browser, a PAC file that
+//! isn't the proxy's, a host that can't be reached.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use data_encoding::BASE64;
+use serde_json::Value;
+
+use crate::support::turn::{Answers, Turn, open, own_loopback, silent};
+use crate::support::{
+    Browser, PATIENCE, Proxy, Refusing, Region, have, in_a_network_of_its_own, read_request,
+};
+
+/// A region with its voice servers, and a proxy before it.
+struct Office {
+    region: Region,
+    turn: Turn,
+    proxy: Proxy,
+}
+
+impl Office {
+    /// `more` goes at the end of the configuration, below `[egress.connect_to]`.
+    fn new(address: IpAddr, answers: Answers, region: Region, more: &str) -> Self {
+        let turn = Turn::start_at((address, 3478).into(), answers);
+        let config = region.config().replace("media = false", "media = true");
+        let proxy = Proxy::start(&format!("{config}\n{more}"));
+        Self { region, turn, proxy }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/check", self.proxy.http())
+    }
+
+    /// The names of the voice servers lead here, all others nowhere.
+    fn rules(&self) -> String {
+        format!(
+            "--host-resolver-rules=MAP turnnlb-* {}, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+            self.turn.address().ip()
+        )
+    }
+
+    fn pac(&self) -> String {
+        format!("--proxy-pac-url=http://{}/proxy.pac", self.proxy.http())
+    }
+
+    fn chromium(&self, arguments: &[String]) -> Browser {
+        self.chromium_with(arguments, "{}")
+    }
+
+    fn chromium_with(&self, arguments: &[String], preferences: &str) -> Browser {
+        // What is tested is the way, not the certificate.
+        let arguments = [arguments, &["--ignore-certificate-errors".to_owned()]].concat();
+        Browser::chromium(&self.url(), &arguments, preferences)
+    }
+
+    /// Firefox, to which the names of all hosts in `names` are loopback.
+    fn firefox(&self, names: &[String], more: &str) -> Browser {
+        let preferences = format!(
+            "user_pref(\"network.proxy.type\", 2);\n\
+             user_pref(\"network.proxy.autoconfig_url\", \"http://{}/proxy.pac\");\n\
+             user_pref(\"network.dns.localDomains\", \"{}\");\n\
+             user_pref(\"media.peerconnection.ice.loopback\", true);\n{more}",
+            self.proxy.http(),
+            names.join(",")
+        );
+        Browser::firefox_at(&self.url(), &preferences, Path::new(self.region.ca()))
+    }
+
+    /// What the browser's check told.
+    #[track_caller]
+    fn checked(&self, browser: &Browser) -> Value {
+        let until = Instant::now() + 6 * PATIENCE;
+        loop {
+            let desks: Value = serde_json::from_str(&self.proxy.get("/api/desks").text()).unwrap();
+            if let Some(desk) = desks.get(0) {
+                return desk.clone();
+            }
+            assert!(Instant::now() < until, "no report; the browser's log:\n{}", browser.log());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
+    /// The names of the voice servers, by the page.
+    fn voice(&self) -> Vec<String> {
+        let page =
+            self.proxy.ask("GET /check HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").text();
+        let data = page.split("id=\"data\">").nth(1).unwrap().split("</script>").next().unwrap();
+        let data: Value = serde_json::from_str(data).unwrap();
+        data["media"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+    }
+}
+
+#[track_caller]
+fn expect(desk: &Value, verdict: &str, says: &str) {
+    assert_eq!(desk["verdict"], verdict, "{desk:#}");
+    let sentence = desk["sentence"].as_str().unwrap();
+    assert!(sentence.contains(says), "{sentence}");
+}
+
+fn every(desk: &Value, status: &str) -> bool {
+    desk["media"]
+        .as_array()
+        .is_some_and(|all| all.len() == 5 && all.iter().all(|one| one["status"] == status))
+}
+
+#[test]
+fn a_desk_from_which_all_is_reached_is_ok_in_chromium() {
+    if !have("chromium") {
+        return;
+    }
+    let office = Office::new(own_loopback(), open(), Region::healthy(), "");
+    let browser = office.chromium(&[office.pac(), office.rules()]);
+    let desk = office.checked(&browser);
+    expect(&desk, "ok", "can reach everything");
+    assert!(every(&desk, "open"), "{desk:#}");
+    assert_eq!(desk["categories"]["login"]["status"], "ok");
+    assert_eq!(desk["categories"]["signalling"]["status"], "untested");
+    assert!(desk["seen"].as_array().unwrap().iter().any(|seen| seen["target"] == "acme.my.connect.aws:443"));
+    assert!(desk["browser"].as_str().unwrap().contains("Chrome/"), "{desk:#}");
+}
+
+#[test]
+fn silence_of_the_voice_servers_is_udp_that_is_blocked_in_chromium() {
+    if !have("chromium") {
+        return;
+    }
+    let office = Office::new(own_loopback(), silent(), Region::healthy(), "");
+    let browser = office.chromium(&[office.pac(), office.rules()]);
+    let desk = office.checked(&browser);
+    expect(&desk, "udp_blocked", "UDP 3478 is blocked on this network");
+    assert!(every(&desk, "udp_blocked"), "{desk:#}");
+    assert!(!office.turn.heard().is_empty(), "the browser did ask");
+}
+
+#[test]
+fn names_that_a_desk_cannot_look_up_are_told_in_chromium() {
+    if !have("chromium") {
+        return;
+    }
+    let office = Office::new(own_loopback(), open(), Region::healthy(), "");
+    let rules = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1".to_owned();
+    let browser = office.chromium(&[office.pac(), rules]);
+    let desk = office.checked(&browser);
+    expect(&desk, "turn_dns", "can't look up the names");
+    assert!(every(&desk, "turn_dns"), "{desk:#}");
+}
+
+#[test]
+fn a_policy_against_udp_is_told_in_chromium() {
+    if !have("chromium") {
+        return;
+    }
+    let office = Office::new(own_loopback(), open(), Region::healthy(), "");
+    let preferences = r#"{"webrtc":{"ip_handling_policy":"disable_non_proxied_udp"}}"#;
+    let browser = office.chromium_with(&[office.pac(), office.rules()], preferences);
+    let desk = office.checked(&browser);
+    expect(&desk, "browser_policy", "setting");
+    assert!(every(&desk, "browser_policy"), "{desk:#}");
+    assert!(office.turn.heard().is_empty());
+}
+
+#[test]
+fn a_browser_without_the_pac_file_is_not_through_the_proxy() {
+    if !have("chromium") {
+        return;
+    }
+    let office = Office::new(own_loopback(), open(), Region::healthy(), "");
+    let browser = office.chromium(&["--no-proxy-server".to_owned(), office.rules()]);
+    let desk = office.checked(&browser);
+    expect(&desk, "not_through_proxy", "does not use this proxy");
+    assert_eq!(desk["seen"], serde_json::json!([]));
+}
+
+#[test]
+fn a_listed_host_that_the_pac_file_sends_elsewhere_is_named() {
+    if !have("chromium") {
+        return;
+    }
+    let office = Office::new(own_loopback(), open(), Region::healthy(), "");
+    // Where it goes instead it is even reached: that the page can't tell.
+    let direct = format!("MAP tools.connect.aws {}", office.region.upstream().address());
+    let pac = format!(
+        "function FindProxyForURL(url, host) {{ return host == 'tools.connect.aws' || host == '127.0.0.1' ? 'DIRECT' : 'PROXY {}'; }}",
+        office.proxy.http()
+    );
+    let pac = format!(
+        "--proxy-pac-url=data:application/x-ns-proxy-autoconfig;base64,{}",
+        BASE64.encode(pac.as_bytes())
+    );
+    let rules = office.rules().replace("MAP * ~", &format!("{direct}, MAP * ~"));
+    let browser = office.chromium(&[pac, rules]);
+    let desk = office.checked(&browser);
+    expect(&desk, "not_through_proxy", "past the proxy to tools.connect.aws.");
+    assert_eq!(desk["categories"]["login"]["status"], "ok", "{desk:#}");
+}
+
+#[test]
+fn a_host_behind_the_proxy_that_is_not_reached_is_named_with_its_category() {
+    if !have("chromium") {
+        return;
+    }
+    let refusing = Refusing::new();
+    let more = format!("\"participant.connect.us-west-2.amazonaws.com:443\" = \"{}\"\n", refusing.address());
+    let office = Office::new(own_loopback(), open(), Region::healthy(), &more);
+    let browser = office.chromium(&[office.pac(), office.rules()]);
+    let desk = office.checked(&browser);
+    expect(&desk, "category_unreachable", "for chat: participant.connect.us-west-2.amazonaws.com.");
+    assert_eq!(desk["categories"]["chat"]["hosts"][0]["because"], "connect", "{desk:#}");
+    assert_eq!(desk["categories"]["login"]["status"], "ok");
+}
+
+/// A network of the test's own with an interface beside loopback: without one browsers ask no voice server.
+fn in_an_office_network(tools: &[&str], work: impl FnOnce() + Send + 'static) {
+    in_a_network_of_its_own(tools, || {
+        let commands = "ip link add desk type veth peer name wall; ip link set desk up; ip link set wall up; \
+                        ip addr add 10.77.0.2/24 dev desk; ip route add default via 10.77.0.1";
+        assert!(Command::new("sh").args(["-ec", commands]).status().unwrap().success());
+        work();
+    });
+}
+
+/// Sign-in pages lead elsewhere; the page mustn't follow, and an answer it is.
+#[test]
+fn a_host_that_leads_elsewhere_has_answered_in_both_browsers() {
+    in_an_office_network(&["chromium", "firefox-esr", "certutil"], || {
+        let redirecting = || {
+            Region::serving(|mut tls| {
+                while read_request(&mut tls).is_some() {
+                    let answer =
+                        "HTTP/1.1 302 Found\r\nLocation: https://idp.example/\r\nContent-Length: 0\r\n\r\n";
+                    if tls.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            })
+        };
+        let office = Office::new([127, 0, 0, 1].into(), open(), redirecting(), "");
+        let browser = office.chromium(&[office.pac(), office.rules()]);
+        expect(&office.checked(&browser), "ok", "");
+        drop(office);
+        let office = Office::new([127, 0, 0, 1].into(), open(), redirecting(), "");
+        let browser = office.firefox(&office.voice(), "");
+        expect(&office.checked(&browser), "ok", "");
+    });
+}
+
+/// All that Firefox tells apart: each in a network of its own, for its names of voice servers lead to loopback alone.
+#[test]
+fn firefox_gets_the_same_verdicts() {
+    in_an_office_network(&["firefox-esr", "certutil"], || {
+        let policy = "user_pref(\"media.peerconnection.ice.proxy_only\", true);\n";
+        let off = "user_pref(\"media.peerconnection.enabled\", false);\n";
+        let past = "user_pref(\"network.proxy.type\", 0);\n";
+        for (answers, resolves, more, verdict, says) in [
+            (open(), true, "", "ok", "can reach everything"),
+            (silent(), true, "", "udp_blocked", "UDP 3478"),
+            (open(), false, "", "turn_dns", "look up"),
+            (open(), true, policy, "browser_policy", "setting"),
+            (open(), true, off, "browser_policy", "setting"),
+            (open(), true, past, "not_through_proxy", "does not use this proxy"),
+        ] {
+            let office = Office::new([127, 0, 0, 1].into(), answers, Region::healthy(), "");
+            let names = if resolves { office.voice() } else { Vec::new() };
+            let browser = office.firefox(&names, more);
+            let desk = office.checked(&browser);
+            expect(&desk, verdict, says);
+            assert!(desk["browser"].as_str().unwrap().contains("Firefox/"), "{desk:#}");
+        }
+    });
+}
