@@ -4,24 +4,22 @@
 use serde::Serialize;
 
 use super::Admin;
+use super::explained::Explained;
 use super::http::{Answer, json, time};
-use crate::catalogue::find_elsewhere_given;
 use crate::journal::denied::Denied;
-use crate::policy::{Decision, Nearest, Reason};
-use crate::proxy::snapshot::Snapshot;
-use crate::target::{Host, Target};
+use crate::policy::Nearest;
 
 #[derive(Serialize)]
-struct Row {
-    target: String,
+struct Row<'a> {
+    target: &'a str,
     reason: &'static str,
     count: u64,
     clients: u64,
     first: String,
     last: String,
     /// As in `explain --json`.
-    nearest: Option<Nearest>,
-    elsewhere: Option<String>,
+    nearest: Option<&'a Nearest>,
+    elsewhere: Option<&'a str>,
     /// Report mode let it through.
     let_through: bool,
     /// By the rules that are in force by now.
@@ -32,33 +30,55 @@ pub(super) fn answer(admin: &Admin) -> Answer {
     let snapshot = admin.shared.snapshot();
     // A thousand targets are held against every rule and the catalogue: DNS shares this thread.
     tokio::task::block_in_place(|| {
-        let rows = admin.shared.journal.denials.all().into_iter().map(|denied| row(&snapshot, denied));
-        json(&rows.collect::<Vec<_>>())
+        let all = admin.shared.journal.denials.all();
+        let asked = all.iter().map(|denied| (denied.target.as_str(), denied.reason));
+        let explained = admin.explanations.of(&snapshot, asked);
+        json(&all.iter().zip(&explained).map(|(denied, why)| row(denied, why)).collect::<Vec<_>>())
     })
 }
 
-fn row(snapshot: &Snapshot, denied: Denied) -> Row {
-    // For all else the target isn't what was wrong.
-    let by_policy = Reason::is_word(denied.reason);
-    let target = Target::parse_authority(denied.target.as_bytes()).ok().filter(|_| by_policy);
-    let decided = target.as_ref().map(|target| snapshot.policy.decide(target));
-    let allowed_now = matches!(decided, Some(Decision::Allowed(..)));
-    let lacking = target.filter(|_| !allowed_now);
-    let elsewhere = lacking.as_ref().and_then(|target| match &target.host {
-        Host::Name(name) => find_elsewhere_given(name, &snapshot.choice),
-        Host::Ip(_) => None,
-    });
-    let Denied { target, reason, count, clients, first, last, let_through } = denied;
+fn row<'a>(denied: &'a Denied, why: &'a Explained) -> Row<'a> {
     Row {
-        target,
-        reason,
-        count,
-        clients,
-        first: time(first),
-        last: time(last),
-        nearest: lacking.and_then(|target| snapshot.policy.nearest(&target)),
-        elsewhere: elsewhere.map(|found| found.to_string()),
-        let_through,
-        allowed_now,
+        target: &denied.target,
+        reason: denied.reason,
+        count: denied.count,
+        clients: denied.clients,
+        first: time(denied.first),
+        last: time(denied.last),
+        nearest: why.nearest.as_ref(),
+        elsewhere: why.elsewhere.as_deref(),
+        let_through: denied.let_through,
+        allowed_now: why.allowed_now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_array_is_the_one_that_programs_rely_on() {
+        let at = |second: i64| jiff::Timestamp::from_second(1_795_770_000 + second).unwrap();
+        let denied = Denied {
+            target: "participant.connect.eu-west-2.amazonaws.com:443".to_owned(),
+            reason: "no_rule",
+            count: 12,
+            clients: 3,
+            first: at(0),
+            last: at(61),
+            let_through: false,
+        };
+        let nearest = Nearest {
+            rule: "participant.connect.us-west-2.amazonaws.com".to_owned(),
+            why: "it is the same host of another Region".to_owned(),
+            same: None,
+        };
+        let why =
+            Explained { nearest: Some(nearest), elsewhere: Some("of eu-west-2".into()), allowed_now: false };
+        let mended = Denied { target: "crm.example:443".to_owned(), let_through: true, ..denied.clone() };
+        let now = Explained { allowed_now: true, ..Explained::default() };
+        let rows = [row(&denied, &why), row(&mended, &now)];
+        let json = serde_json::to_string_pretty(&rows).unwrap() + "\n";
+        assert!(json == include_str!("testdata/denied.json"), "testdata/denied.json differs from:\n{json}");
     }
 }

@@ -10,13 +10,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep_until};
 
+use super::Admin;
 use super::http::{Answer, stream, text};
-use super::{Admin, status};
 
 /// Streams at once; a page beyond them asks for `/api/status` again and again.
 pub(super) const STREAMS: usize = 64;
 /// Also when nothing is new: counters move all the time.
-const REGULARLY: Duration = Duration::from_secs(5);
+const REGULARLY: Duration = Duration::from_secs(2);
 /// What nobody writes on for longer, balancers and browsers take for dead.
 const COMMENT: Duration = Duration::from_secs(15);
 
@@ -47,12 +47,12 @@ fn follow(admin: Admin, place: OwnedSemaphorePermit) -> impl futures_util::Strea
     let following = Following { admin, news, status: now, comment: now + COMMENT, _place: place };
     stream::unfold(following, |mut following| async move {
         let Following { admin, news, status, comment, .. } = &mut following;
-        let text = tokio::select! {
+        let event = tokio::select! {
             biased;
             () = admin.shared.drain.begun() => return None,
             () = sleep_until(*comment) => {
                 *comment = Instant::now() + COMMENT;
-                ": here\n\n".to_owned()
+                Bytes::from_static(b": here\n\n")
             }
             changed = news.changed() => {
                 changed.ok()?;
@@ -60,11 +60,11 @@ fn follow(admin: Admin, place: OwnedSemaphorePermit) -> impl futures_util::Strea
             }
             () = sleep_until(*status) => event(admin, status),
         };
-        Some((Bytes::from(text), following))
+        Some((event, following))
     })
 }
 
-fn event(admin: &Admin, next: &mut Instant) -> String {
+fn event(admin: &Admin, next: &mut Instant) -> Bytes {
     *next = Instant::now() + REGULARLY;
-    format!("event: status\ndata: {}\n\n", status::json(admin))
+    admin.latest.event(admin)
 }

@@ -1,18 +1,20 @@
 //! A listener for people, probes and scrapers, served by hyper: its places, its time-outs, the form of its
 //! answers. The caller answers the requests.
 //!
-//! A connection holds one of the places for as long as it lives. A stream (server-sent events) lives
-//! for hours: it has a quota of its own and gives its place back, so that a scrape always finds one.
+//! A connection holds one of the places until it ends or has to give way. A stream (server-sent events)
+//! lives for hours: it has a quota of its own and gives its place back, so that a scrape always finds one.
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -20,14 +22,16 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
+use super::places::{Answering, Place, Places};
 use crate::net::accept::Setbacks;
+use crate::net::sockopt;
 use crate::proxy::listener::Stop;
 
-/// Enough for scrapers, probes and a few people; a flood must not take descriptors from tunnels.
-const PLACES: usize = 64;
+/// A reader that takes nothing for so long is gone: a laptop that sleeps must not hold a stream.
+const READER_TIMEOUT: Duration = Duration::from_secs(30);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -63,17 +67,12 @@ pub(super) async fn serve(
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "can't watch the {name} listener"),
     };
-    let places = Arc::new(Semaphore::new(PLACES));
+    let places = Arc::new(Places::default());
     let mut setbacks = Setbacks::default();
     loop {
-        // While all places are taken, further connections wait in the kernel's queue.
-        let next = async {
-            let place = places.clone().acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             () = stop.told() => return,
-            next = next => next,
+            accepted = listener.accept() => accepted,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -84,28 +83,72 @@ pub(super) async fn serve(
             }
         };
         setbacks.over();
-        let answer = answer.clone();
         let Ok(local) = stream.local_addr() else { continue };
-        tokio::spawn(async move {
-            let place = Arc::new(Mutex::new(Some(place)));
-            let held = place.clone();
-            let service = service_fn(move |mut request| {
-                request.extensions_mut().insert(Ends { peer, local });
-                let answer = answer(&request);
-                if answer.extensions().get::<Endless>().is_some() {
-                    held.lock().unwrap_or_else(PoisonError::into_inner).take();
-                }
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            // An error means that the client has gone.
-            let _ = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .max_buf_size(32 * 1024)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            drop(place);
-        });
+        // Without it a vanished reader is noticed later.
+        let _ = sockopt::give_up_after(&stream, READER_TIMEOUT);
+        // Further connections wait in the kernel's queue meanwhile.
+        let (place, needed) = tokio::select! {
+            () = stop.told() => return,
+            place = places.take() => place,
+        };
+        tokio::spawn(connection(stream, Ends { peer, local }, place, needed, answer.clone()));
+    }
+}
+
+/// Serves one connection until it ends, or until its place is needed for somebody who asks something.
+async fn connection(
+    stream: TcpStream,
+    ends: Ends,
+    place: Place,
+    needed: oneshot::Receiver<()>,
+    answer: impl Fn(&Request<Incoming>) -> Answer,
+) {
+    let place = Arc::new(place);
+    let service = service_fn(move |mut request| {
+        request.extensions_mut().insert(ends);
+        let answering = place.answering();
+        let answer = answer(&request);
+        if answer.extensions().get::<Endless>().is_some() {
+            place.give_back();
+        }
+        let answer = answer.map(|body| Held { body, _answering: answering });
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(32 * 1024)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        // An error means that the client has gone.
+        _ = connection => {}
+        Ok(()) = needed => {}
+    }
+}
+
+/// An answer's body, whose connection keeps its place until it is handed over.
+struct Held {
+    body: UnsyncBoxBody<Bytes, Infallible>,
+    _answering: Answering,
+}
+
+impl Body for Held {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -23,11 +23,35 @@ struct Row {
 pub(super) fn answer(admin: &Admin) -> Answer {
     let journal = &admin.shared.journal;
     tokio::task::block_in_place(|| {
-        let rows = journal.learned.all(&journal.ledger).into_iter().map(|learned| {
-            let Learned { host, rule, category, ports, clients, first, last, sent, received } = learned;
-            let (first, last) = (time(first), time(last));
-            Row { host, rule, category, ports, clients, first, last, sent, received }
-        });
-        json(&rows.collect::<Vec<_>>())
+        json(&journal.learned.all(&journal.ledger).into_iter().map(row).collect::<Vec<_>>())
     })
+}
+
+fn row(learned: Learned) -> Row {
+    let Learned { host, rule, category, ports, clients, first, last, sent, received } = learned;
+    let (first, last) = (time(first), time(last));
+    Row { host, rule, category, ports, clients, first, last, sent, received }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_array_is_the_one_that_programs_rely_on() {
+        let at = |second: i64| jiff::Timestamp::from_second(1_795_770_000 + second).unwrap();
+        let rows = [row(Learned {
+            host: "d2m5ev6u38s7fd.cloudfront.net".to_owned(),
+            rule: "*.cloudfront.net".to_owned(),
+            category: "static",
+            ports: vec![443],
+            clients: 212,
+            first: at(0),
+            last: at(86_461),
+            sent: 10_240,
+            received: 4_096_000,
+        })];
+        let json = serde_json::to_string_pretty(&rows).unwrap() + "\n";
+        assert!(json == include_str!("testdata/learned.json"), "testdata/learned.json differs from:\n{json}");
+    }
 }

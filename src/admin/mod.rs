@@ -4,12 +4,19 @@
 mod denied;
 mod desks;
 mod events;
+mod explained;
+mod failures;
+mod history;
 mod http;
+mod latest;
 mod learned;
+mod page;
+mod places;
 mod query;
 mod ranges;
 pub(crate) mod reload;
 mod status;
+mod tls;
 mod tunnels;
 
 use std::net::TcpListener as StdListener;
@@ -21,7 +28,9 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use tokio::sync::Semaphore;
 
+use self::explained::Explanations;
 use self::http::{Answer, text, typed};
+use self::latest::Latest;
 use self::query::Query;
 use crate::net::entrance::Entrance;
 use crate::pac::rendezvous::Key;
@@ -38,12 +47,22 @@ pub(crate) struct Admin {
     pub started: Instant,
     /// Places for streams of events.
     streams: Arc<Semaphore>,
+    /// The last status, for all streams together.
+    latest: Arc<Latest>,
+    explanations: Arc<Explanations>,
     reloads: reload::Door,
 }
 
 impl Admin {
     pub(crate) fn new(shared: Arc<Shared>, started: Instant, reloads: reload::Door) -> Self {
-        Self { shared, started, streams: Arc::new(Semaphore::new(events::STREAMS)), reloads }
+        Self {
+            shared,
+            started,
+            streams: Arc::new(Semaphore::new(events::STREAMS)),
+            latest: Arc::default(),
+            explanations: Arc::default(),
+            reloads,
+        }
     }
 }
 
@@ -56,9 +75,9 @@ struct Route {
     answer: fn(&Admin, Query<'_>) -> Answer,
 }
 
-/// All routes, in the order of the list that `/` shows.
-const ROUTES: [Route; 11] = [
-    Route { path: "/", own_names: true, answer: |_, _| page() },
+/// All routes, in the order in which a wrong path is told of them.
+const ROUTES: [Route; 13] = [
+    Route { path: "/", own_names: true, answer: |_, _| page::answer() },
     Route { path: "/metrics", own_names: false, answer: |admin, _| metrics(admin) },
     Route { path: "/healthz", own_names: false, answer: |_, _| text(StatusCode::OK, "ok\n") },
     Route { path: "/readyz", own_names: false, answer: |admin, _| readiness(admin) },
@@ -67,6 +86,8 @@ const ROUTES: [Route; 11] = [
     Route { path: "/api/events", own_names: true, answer: |admin, _| events::answer(admin) },
     Route { path: "/api/tunnels", own_names: true, answer: tunnels::answer },
     Route { path: "/api/denied", own_names: true, answer: |admin, _| denied::answer(admin) },
+    Route { path: "/api/failures", own_names: true, answer: failures::answer },
+    Route { path: "/api/history", own_names: true, answer: history::answer },
     Route { path: "/api/learned", own_names: true, answer: |admin, _| learned::answer(admin) },
     Route { path: "/api/desks", own_names: true, answer: desks::answer },
 ];
@@ -104,6 +125,11 @@ impl Admin {
             let why = "ccpgate: this page answers for IP addresses, localhost and admin.hosts only\n";
             return text(StatusCode::FORBIDDEN, why);
         }
+        if route.own_names && is_foreign(request) {
+            let why =
+                "ccpgate: this is for the page of this listener and for programs, not for other pages\n";
+            return text(StatusCode::FORBIDDEN, why);
+        }
         (route.answer)(self, Query(request.uri().query().unwrap_or_default()))
     }
 
@@ -120,6 +146,19 @@ impl Admin {
     }
 }
 
+/// Whether a script of another page asks. It could not read the answer, but hold a stream for hours.
+/// Somebody who follows a link is welcome.
+fn is_foreign(request: &Request<Incoming>) -> bool {
+    let field = |name: &str| request.headers().get(name).map(HeaderValue::as_bytes);
+    let own = |origin: &[u8]| {
+        let host = field("host").unwrap_or_default();
+        origin.strip_prefix(b"http://").is_some_and(|origin| origin.eq_ignore_ascii_case(host))
+    };
+    let elsewhere = matches!(field("sec-fetch-site"), Some(b"cross-site" | b"same-site"));
+    field("origin").is_some_and(|origin| !own(origin))
+        || elsewhere && field("sec-fetch-mode") != Some(b"navigate")
+}
+
 fn metrics(admin: &Admin) -> Answer {
     typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", admin.shared.journal.metrics.render())
 }
@@ -134,19 +173,4 @@ fn pac(admin: &Admin, Query(query): Query<'_>) -> Answer {
         Ok(pac) => typed(StatusCode::OK, PAC_TYPE, pac),
         Err(why) => text(StatusCode::CONFLICT, format!("ccpgate: {why}\n")),
     }
-}
-
-/// The list of all routes.
-fn page() -> Answer {
-    let others = ROUTES.iter().map(|route| route.path).filter(|path| *path != "/");
-    let links: String = others.map(|to| format!("<li><a href=\"{to}\">{to}</a></li>")).collect();
-    let page = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>ccpgate</title>\
-         <h1>ccpgate {}</h1><ul>{links}</ul></html>\n",
-        crate::VERSION
-    );
-    let mut answer = typed(StatusCode::OK, "text/html; charset=utf-8", page);
-    let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
-    answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-    answer
 }

@@ -11,18 +11,22 @@ use serde::{Serialize, Serializer};
 use super::Admin;
 use super::http::{Answer, typed};
 use super::ranges;
+use super::tls::{self, Tls};
 use crate::cause::{Cause, Owner};
 use crate::findings::judge::Report;
 use crate::findings::watch::{Probe, Standing, Watch};
 use crate::findings::words::{self, Told};
 use crate::findings::{Finding, Second, State, networks};
 use crate::journal::findings::Findings;
+use crate::journal::history::Key;
 use crate::policy::Protocol;
 use crate::proxy::shared::Shared;
 use crate::proxy::snapshot::Snapshot;
 
 /// The version of the object's form.
 const SCHEMA_VERSION: u32 = 1;
+/// Minutes that a rule's `lately` looks back.
+const LATELY: Second = 10;
 
 /// The object; every key is there, null without a value.
 #[derive(Serialize)]
@@ -37,6 +41,9 @@ struct Status<'a> {
     watch: Option<Watched>,
     ranges: Option<ranges::Shown>,
     generations: Vec<Generation>,
+    tls: Option<Tls>,
+    /// Denials and failed tunnels so far: whether `/api/failures` has something new.
+    failures: u64,
     #[serde(flatten)]
     process: Process,
 }
@@ -160,10 +167,18 @@ struct Rule {
     total: u64,
     /// Those that failed by the network.
     failed: u64,
+    lately: Lately,
     sent: u64,
     received: u64,
     #[serde(serialize_with = "display_some")]
     last_used: Option<Timestamp>,
+}
+
+/// Of the last ten minutes.
+#[derive(Serialize)]
+struct Lately {
+    ended: u64,
+    failed: u64,
 }
 
 /// A process that has tunnels.
@@ -216,6 +231,8 @@ pub(super) fn json(admin: &Admin) -> String {
         watch: findings.with_watch(|watch| Watched::of(watch, &snapshot, findings)),
         ranges: ranges::shown(shared),
         generations: vec![generation(admin)],
+        tls: tls::of(&shared.journal),
+        failures: shared.journal.failures.noted(),
         process: process(admin),
         ..Status::of(&report, &told)
     };
@@ -251,6 +268,8 @@ impl<'a> Status<'a> {
             watch: None,
             ranges: None,
             generations: Vec::new(),
+            tls: None,
+            failures: 0,
             process: Process::default(),
         }
     }
@@ -278,18 +297,23 @@ impl<'a> Found<'a> {
 
 /// Every domain and category once: rules that share both share their counters.
 fn rules(shared: &Shared) -> Vec<Rule> {
-    let snapshot = shared.snapshot();
+    shared.remember();
+    let (snapshot, journal) = (shared.snapshot(), &shared.journal);
+    let lately = journal.history.lately(journal.findings.now(), LATELY);
     let mut all = BTreeMap::new();
     for (rule, series) in snapshot.rules() {
         let (ended, failed) = series.totals();
         let active = u64::try_from(series.active.get()).unwrap_or_default();
         let last_used = if active > 0 { Some(Timestamp::now().as_second()) } else { series.last_used() };
+        let key = Key { category: series.category_name, domain: (*series.domain).into() };
+        let of_late = lately.get(&key).copied().unwrap_or_default();
         let shown = Rule {
             domain: rule.pattern.to_string(),
             category: rule.category.as_str(),
             active,
             total: ended + active,
             failed,
+            lately: Lately { ended: of_late.all, failed: of_late.of_them },
             sent: series.sent.get(),
             received: series.received.get(),
             last_used: last_used.and_then(|at| Timestamp::from_second(at).ok()),
@@ -409,6 +433,7 @@ mod tests {
                 active: 3,
                 total: 10,
                 failed: 2,
+                lately: Lately { ended: 4, failed: 1 },
                 sent: 1024,
                 received: 4096,
                 last_used: at(299),
@@ -423,6 +448,19 @@ mod tests {
                 rss_bytes: Some(20_000_000),
                 predicted_end: None,
             }],
+            tls: Some(Tls {
+                certificate: tls::Certificate {
+                    file: "certs/proxy.pem".to_owned(),
+                    not_before: at(0).map(|at| at.to_string()),
+                    not_after: at(86400).map(|at| at.to_string()),
+                },
+                full: 310,
+                resumed: 1200,
+                lately: tls::Lately { handshakes: 40, resumed: 38 },
+                sessions: 300,
+                failed: BTreeMap::from([("unknown_ca", 3)]),
+            }),
+            failures: 250,
             process: Process { version: "1.0.0", commit: "0123456", time: time(300), ..Process::default() },
             ..Status::of(&report, &told)
         };

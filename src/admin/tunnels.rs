@@ -103,7 +103,7 @@ impl Wanted {
 
 /// The network that is looked for. Where clients are shown by their networks alone nobody can ask for
 /// less than that, or the answer would tell what is hidden.
-fn known(net: IpNet, journal: &Journal) -> IpNet {
+pub(super) fn known(net: IpNet, journal: &Journal) -> IpNet {
     let address = net.addr().to_canonical();
     let (bits, most) = match (net.addr(), address) {
         (IpAddr::V6(_), IpAddr::V4(_)) => (net.prefix_len().saturating_sub(96), 24),
@@ -169,5 +169,41 @@ fn tunnel<'a>(admin: &Admin, seat: &'a Seat, since: Timestamp, idle_s: u32) -> T
         received,
         upstream: seat.upstream().map(|address| address.to_string()),
         generation: admin.shared.generation.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_object_is_the_one_that_programs_rely_on() {
+        let at = |second: i64| time(Timestamp::from_second(1_795_770_000 + second).unwrap());
+        let tunnel = || Tunnel {
+            id: "538454127b09".to_owned(),
+            client: "10.4.1.7".parse().unwrap(),
+            target: "a.transport.connect.us-west-2.amazonaws.com:443".to_owned(),
+            domain: "*.transport.connect.us-west-2.amazonaws.com",
+            category: "signalling",
+            since: at(0),
+            idle_s: 12,
+            sent: 1024,
+            received: 4096,
+            upstream: Some("192.0.2.7:443".to_owned()),
+            generation: "1".to_owned(),
+        };
+        let ended_by = crate::outcome::EndedBy::Upstream.into_str();
+        let object = Tunnels {
+            schema_version: 1,
+            time: at(300),
+            live: vec![tunnel()],
+            live_left_out: 0,
+            ended: vec![Gone { tunnel: tunnel(), outcome: "upstream_reset", ended_by, ended: at(61) }],
+            ended_left_out: 3,
+            complete_since: at(-3600),
+            clients_are_networks: false,
+        };
+        let json = serde_json::to_string_pretty(&object).unwrap() + "\n";
+        assert!(json == include_str!("testdata/tunnels.json"), "testdata/tunnels.json differs from:\n{json}");
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use super::Second;
 
 /// Changes that are remembered.
-const KEPT: usize = 64;
+const KEPT: usize = 256;
 
 /// How long before a failure a change is still named beside it.
 pub const JUST_BEFORE: Second = 900;
@@ -35,6 +35,21 @@ pub enum Change {
 }
 
 impl Change {
+    /// What kind of change it is, for programs.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Started(_) => "started",
+            Self::Reloaded(_) => "reload",
+            Self::ReloadRefused => "reload_refused",
+            Self::Certificate => "certificate",
+            Self::Resolver => "resolver",
+            Self::Answers { .. } => "dns_answer",
+            Self::Issuer { .. } => "issuer",
+            Self::RoundTrip { .. } => "round_trip",
+            Self::Ranges(_) => "ranges",
+        }
+    }
+
     /// Whether it is noticed by a round of the watch, and not when it happens.
     const fn is_seen_later(&self) -> bool {
         matches!(self, Self::Answers { .. } | Self::Issuer { .. } | Self::RoundTrip { .. })

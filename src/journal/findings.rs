@@ -270,6 +270,13 @@ impl Findings {
         self.news.subscribe()
     }
 
+    /// What changed since a moment: when, what kind of change, and in words; oldest first.
+    pub(crate) fn changes_since(&self, since: Second) -> Vec<(Timestamp, &'static str, String)> {
+        let changes = lock(&self.changes);
+        let told = |(at, change): &(Second, Change)| (self.time(*at), change.kind(), change.to_string());
+        changes.all().filter(|(at, _)| *at >= since).map(told).collect()
+    }
+
     /// What changed just before a moment, in words, oldest first.
     pub(crate) fn just_before(&self, since: Second) -> Vec<String> {
         let changes = lock(&self.changes);

@@ -11,6 +11,11 @@ use serde::{Serialize, Serializer};
 pub(crate) struct RequestId(pub(super) u64);
 
 impl RequestId {
+    #[cfg(test)]
+    pub(crate) const fn for_tests(number: u64) -> Self {
+        Self(number)
+    }
+
     /// Counts up by one with each request.
     pub(super) const fn number(self) -> u64 {
         self.0

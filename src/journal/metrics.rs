@@ -434,6 +434,23 @@ impl Metrics {
         }
     }
 
+    /// The file of the certificate in use, from when until when it is valid, in seconds since 1970.
+    pub(crate) fn certificate_in_use(&self) -> Option<(String, f64, f64)> {
+        let value = |gauges: &GaugeVec| {
+            let families = gauges.collect();
+            let metric = families.first()?.get_metric().first()?;
+            Some((metric.get_label().first()?.value().to_owned(), metric.get_gauge().get_value()))
+        };
+        let (file, ends) = value(&self.certificate_expiry)?;
+        Some((file, value(&self.certificate_not_before)?.1, ends))
+    }
+
+    /// Handshakes with clients that failed, by cause.
+    pub(crate) fn tls_failures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counters = HandshakeFailure::VARIANTS.iter().zip(&self.tls_failures);
+        counters.map(|(cause, counter)| (cause.into_str(), counter.get()))
+    }
+
     /// Everything in Prometheus's text format.
     pub fn render(&self) -> Vec<u8> {
         let mut text = Vec::with_capacity(64 * 1024);

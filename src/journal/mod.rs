@@ -7,7 +7,9 @@ pub(crate) mod access;
 pub(crate) mod denied;
 pub(crate) mod desks;
 mod distinct;
+pub(crate) mod failures;
 pub(crate) mod findings;
+pub(crate) mod history;
 pub(crate) mod id;
 pub(crate) mod journald;
 pub(crate) mod last;
@@ -27,11 +29,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use access::{AccessLog, Event};
 use denied::Denials;
 use desks::{Checked, Desk, Desks};
+use failures::Failures;
 use findings::Findings;
+use history::History;
 use id::{Ids, RequestId};
 use learned::Hosts;
 use ledger::{Ended, Ledger, Settings};
-use metrics::Metrics;
+use metrics::{Metrics, RuleSeries};
 use ratio::Crossing;
 use sample::{Sampler, Verdict};
 
@@ -45,6 +49,9 @@ pub(crate) struct Journal {
     pub metrics: Arc<Metrics>,
     pub(crate) ledger: Ledger,
     pub(crate) denials: Denials,
+    /// The same and failed tunnels, by client.
+    pub(crate) failures: Failures,
+    pub(crate) history: History,
     pub(crate) learned: Hosts,
     pub(crate) desks: Desks,
     /// Client addresses are cut to their networks wherever they are shown.
@@ -63,6 +70,8 @@ impl Journal {
             findings: Findings::default(),
             ledger: Ledger::default(),
             denials: Denials::default(),
+            failures: Failures::default(),
+            history: History::default(),
             learned: Hosts::default(),
             desks: Desks::default(),
             anonymise: AtomicBool::new(false),
@@ -101,6 +110,7 @@ impl Journal {
         // What a first byte breaks is a tunnel's end, which the ledger has.
         if !matches!(reason, WouldDeny::NotTls | WouldDeny::SniMismatch) {
             self.denials.note(event.target, reason.into_str(), event.client.ip(), event.time, true);
+            self.failures.reported(event, reason);
         }
     }
 
@@ -119,6 +129,7 @@ impl Journal {
             self.ledger.ends(Ended { seat: seat.clone(), at: event.time, outcome, by, lived, idle });
         }
         self.findings.ended(event);
+        self.failures.ended(event);
         if event.logged {
             self.write(event);
         }
@@ -131,6 +142,7 @@ impl Journal {
             self.denials.note(event.target, denial.into_str(), event.client.ip(), event.time, false);
         }
         self.findings.denied(event);
+        self.failures.denied(event);
         if event.logged && self.takes_line_about(event.client.ip()) {
             self.write(event);
         }
@@ -179,6 +191,12 @@ impl Journal {
             "a desk check"
         );
         desk
+    }
+
+    /// Reads the counters of these rules into the history.
+    pub(crate) fn remember<'a>(&self, rules: impl Iterator<Item = &'a RuleSeries>) {
+        let (full, resumed) = (self.metrics.tls_full.get(), self.metrics.tls_resumed.get());
+        self.history.look(self.findings.now(), rules, [full + resumed, resumed]);
     }
 
     /// What fails now; the gauges show it.

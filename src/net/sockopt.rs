@@ -45,6 +45,15 @@ pub(crate) fn prepare(socket: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Ends a connection whose other side takes nothing for so long: it is gone, or there and doesn't read.
+///
+/// # Errors
+/// When the kernel refuses the option; the socket works without it.
+pub(crate) fn give_up_after(socket: impl AsFd, time: Duration) -> io::Result<()> {
+    let milliseconds = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+    Ok(sockopt::set_tcp_user_timeout(socket.as_fd(), milliseconds)?)
+}
+
 /// Lets `connect` choose the local port, so that a bound source address has 28,232 ports for each
 /// destination instead of for all of them together.
 ///

@@ -57,6 +57,11 @@ impl Shared {
         self.journal.look(&self.current.load().connect)
     }
 
+    /// Reads the counters into the history.
+    pub(crate) fn remember(&self) {
+        self.journal.remember(self.current.load().rules().map(|(_, series)| series));
+    }
+
     /// The limits in force, for a single check.
     pub(crate) fn limits(&self) -> Limits {
         self.current.load().limits

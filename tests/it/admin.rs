@@ -211,6 +211,136 @@ fn the_page_and_the_api_are_closed_to_names_that_a_browser_may_be_led_to_us_by()
 }
 
 #[test]
+fn scripts_of_other_pages_get_nothing_and_hold_no_stream() {
+    let proxy = Proxy::start(POLICY);
+    let own = format!("http://{}", proxy.admin());
+    let ask = |path: &str, fields: &str| {
+        let mut client = Raw::connect(proxy.admin());
+        client.send(format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\n{fields}Connection: close\r\n\r\n",
+            proxy.admin()
+        ));
+        client.read_head().status
+    };
+    for path in ["/", "/api/status", "/api/events", "/api/tunnels", "/api/history"] {
+        for foreign in [
+            "Origin: http://evil.example\r\n",
+            "Origin: null\r\n",
+            "Origin: https://127.0.0.1\r\n",
+            "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n",
+            "Sec-Fetch-Site: same-site\r\nSec-Fetch-Mode: cors\r\n",
+        ] {
+            assert_eq!(ask(path, foreign), 403, "{path} {foreign}");
+        }
+        for welcome in [
+            "",
+            &format!("Origin: {own}\r\nSec-Fetch-Site: same-origin\r\n"),
+            "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n",
+            "Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\n",
+        ] {
+            assert_eq!(ask(path, welcome), 200, "{path} {welcome}");
+        }
+    }
+    assert_eq!(
+        ask("/metrics", "Origin: http://grafana.example\r\n"),
+        200,
+        "probes and metrics answer anybody"
+    );
+}
+
+#[test]
+fn silent_and_slow_connections_give_way_to_a_scrape() {
+    let proxy = Proxy::start(POLICY);
+    let mut held = Vec::new();
+    for at in 0..300 {
+        let mut client = Raw::connect(proxy.admin());
+        match at % 4 {
+            0 => client.send("GET /metr"),
+            // Answered once, and kept alive.
+            1 => client.send("GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"),
+            // Asks, and reads nothing.
+            2 => client.send("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"),
+            _ => {}
+        }
+        held.push(client);
+    }
+    let begun = std::time::Instant::now();
+    for _ in 0..5 {
+        assert_eq!(proxy.get("/metrics").status, 200);
+    }
+    let took = begun.elapsed();
+    assert!(took < std::time::Duration::from_secs(9), "{took:?}: ten seconds is what silence may last");
+}
+
+#[test]
+fn a_thousand_denied_targets_are_explained_at_once() {
+    let proxy = Proxy::start("");
+    let mut client = proxy.connect();
+    for at in 0..1000 {
+        let host = if at % 2 == 0 { "participant.connect.eu-west-2.amazonaws.com" } else { "crm.example" };
+        client.send(format!("CONNECT h{at}.{host}:443 HTTP/1.1\r\n\r\n"));
+        if client.read_answer().field("connection").is_some_and(|field| field == "close") {
+            client = proxy.connect();
+        }
+    }
+    let ask = || {
+        let begun = std::time::Instant::now();
+        let answer = proxy.get("/api/denied");
+        let rows: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(rows.as_array().unwrap().len(), 1000);
+        begun.elapsed()
+    };
+    let (first, second) = (ask(), ask());
+    println!("{first:?}, then {second:?}");
+}
+
+#[test]
+fn what_failed_and_when_is_told_to_programs() {
+    let upstream = Upstream::resetter();
+    let proxy = Proxy::start(&format!("{POLICY}{}", upstream.for_targets(&["good.example:443"])));
+    let json = |path: &str| -> serde_json::Value {
+        let answer = proxy.get(path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        serde_json::from_slice(&answer.body).unwrap()
+    };
+    for _ in 0..3 {
+        let mut client = proxy.tunnel("good.example:443");
+        client.send("x");
+        client.expect_gone();
+        proxy.connect().connect_target("evil.example:443");
+    }
+    proxy.metric_eventually("ccpgate_error_ratio{category=\"all\"}", 1.0);
+    let failures = json("/api/failures?client=127.0.0.0/8&host=good");
+    assert_eq!(failures["failures"].as_array().unwrap().len(), 1, "{failures}");
+    let reset = &failures["failures"][0];
+    assert_eq!(
+        (&reset["reason"], &reset["count"], &reset["kind"]),
+        (&"upstream_reset".into(), &3.into(), &"failed".into())
+    );
+    assert_eq!(failures["reasons"], serde_json::json!(["no_rule", "upstream_reset"]));
+    let denied = json("/api/failures?reason=no_rule&host=*.example&client=127.");
+    assert_eq!(denied["failures"][0]["target"], "evil.example:443", "{denied}");
+    for wrong in ["client=nobody", "host=**.x", "limit=0", "limit=x"] {
+        assert_eq!(proxy.get(&format!("/api/failures?{wrong}")).status, 400, "{wrong}");
+    }
+    let history = json("/api/history?minutes=60");
+    let [_, ended, failed] = &history["categories"]["extra"][0].as_array().unwrap()[..] else {
+        panic!("{history}")
+    };
+    assert_eq!((ended, failed), (&3.into(), &3.into()), "{history}");
+    assert_eq!(history["changes"][0]["kind"], "started", "{history}");
+    assert!(json("/api/history?domain=*.wild.example")["categories"].as_object().unwrap().is_empty());
+    for wrong in ["minutes=0", "minutes=1441", "minutes=x"] {
+        assert_eq!(proxy.get(&format!("/api/history?{wrong}")).status, 400, "{wrong}");
+    }
+    let status = json("/api/status");
+    assert_eq!(status["failures"], 6, "{status}");
+    let rule =
+        status["rules"].as_array().unwrap().iter().find(|rule| rule["domain"] == "good.example").unwrap();
+    assert_eq!(rule["lately"], serde_json::json!({ "ended": 3, "failed": 3 }));
+}
+
+#[test]
 fn the_error_ratio_is_the_share_of_the_last_ended_tunnels() {
     let upstream = Upstream::echo();
     let refusing = crate::support::Refusing::new();

@@ -42,6 +42,7 @@ mod manager;
 mod origins;
 mod outside_ranges;
 mod pac;
+mod page;
 mod parent;
 mod proxy_protocol;
 mod ranges;

@@ -1,4 +1,4 @@
-//! Looks at what fails now, for the log and the metrics. Ends with the process: also while it drains
+//! Looks at what fails now, for the log and the metrics, and at the counters, for the history. Ends with the process: also while it drains
 //! its tunnels can fail.
 
 use std::sync::Arc;
@@ -25,5 +25,8 @@ pub(in crate::serve) async fn run(shared: Arc<Shared>) {
         }
         resolver = changes;
         shared.look();
+        if shared.journal.history.is_due(shared.journal.findings.now()) {
+            shared.remember();
+        }
     }
 }

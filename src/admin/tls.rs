@@ -1,0 +1,54 @@
+//! What `/api/status` says of the TLS listener.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::journal::Journal;
+use crate::journal::history::Count;
+
+/// Minutes that `lately` looks back.
+const LATELY: u32 = 10;
+
+#[derive(Serialize)]
+pub(super) struct Tls {
+    pub certificate: Certificate,
+    /// Handshakes that resumed nothing, since the start.
+    pub full: u64,
+    pub resumed: u64,
+    pub lately: Lately,
+    pub sessions: i64,
+    /// Failed handshakes by cause, since the start; causes without one are left out.
+    pub failed: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Certificate {
+    pub file: String,
+    pub not_before: Option<String>,
+    pub not_after: Option<String>,
+}
+
+/// Of the last ten minutes.
+#[derive(Serialize)]
+pub(super) struct Lately {
+    pub handshakes: u64,
+    pub resumed: u64,
+}
+
+/// None without a TLS listener.
+pub(super) fn of(journal: &Journal) -> Option<Tls> {
+    let metrics = &journal.metrics;
+    let (file, begins, ends) = metrics.certificate_in_use()?;
+    let Count { all, of_them } = journal.history.handshakes(journal.findings.now(), LATELY);
+    let time = |second: f64| Timestamp::from_second(second as i64).ok().map(|time| time.to_string());
+    Some(Tls {
+        certificate: Certificate { file, not_before: time(begins), not_after: time(ends) },
+        full: metrics.tls_full.get(),
+        resumed: metrics.tls_resumed.get(),
+        lately: Lately { handshakes: all, resumed: of_them },
+        sessions: metrics.tls_sessions.get(),
+        failed: metrics.tls_failures().filter(|(_, count)| *count > 0).collect(),
+    })
+}

@@ -1,0 +1,280 @@
+//! How it went, minute by minute: tunnels that ended and those of them that the network made fail, by rule,
+//! and TLS handshakes. The data path only counts; this reads the counters now and then.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::metrics::RuleSeries;
+use crate::findings::Second;
+
+const MINUTE: Second = 60;
+/// A day.
+const MINUTES: usize = 1440;
+/// Rules that had an end in a minute, of all minutes together; the oldest minutes go. 1.2 MB.
+const ROWS: usize = 100_000;
+/// The counters are read so often, and whenever somebody asks.
+pub(crate) const EVERY: Second = 5;
+
+/// Ended tunnels, and those of them that failed by the network; or handshakes, and those that were resumed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub all: u64,
+    pub of_them: u64,
+}
+
+impl Count {
+    fn since(self, before: Self) -> Self {
+        Self {
+            all: self.all.saturating_sub(before.all),
+            of_them: self.of_them.saturating_sub(before.of_them),
+        }
+    }
+
+    fn add(&mut self, more: Self) {
+        self.all += more.all;
+        self.of_them += more.of_them;
+    }
+}
+
+/// What a rule's counters are known by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub category: &'static str,
+    pub domain: Arc<str>,
+}
+
+struct Row {
+    rule: usize,
+    count: Count,
+}
+
+#[derive(Default)]
+struct Minute {
+    number: Second,
+    handshakes: Count,
+    /// Rules without an end have none.
+    rows: Vec<Row>,
+}
+
+#[derive(Default)]
+struct Kept {
+    looked: Option<Second>,
+    numbers: HashMap<Key, usize>,
+    /// Their counters at the last look.
+    rules: Vec<(Key, Count)>,
+    handshakes: Count,
+    /// Oldest first; minutes in which nothing ended are left out.
+    minutes: VecDeque<Minute>,
+    rows: usize,
+}
+
+/// The last day, as far as this process has lived through it.
+#[derive(Default)]
+pub(crate) struct History(Mutex<Kept>);
+
+/// Counts of one category, by the second at which a step begins.
+pub(crate) type Steps = BTreeMap<Second, Count>;
+
+/// What happened within a time, in steps.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Past {
+    pub by_category: BTreeMap<&'static str, Steps>,
+    pub handshakes: Steps,
+}
+
+impl History {
+    /// Whether it is time to read the counters.
+    pub(crate) fn is_due(&self, now: Second) -> bool {
+        self.lock().looked.is_none_or(|looked| now >= looked + EVERY)
+    }
+
+    /// Reads the counters of all rules, and those of handshakes: all, and the resumed ones.
+    pub(crate) fn look<'a>(
+        &self,
+        now: Second,
+        rules: impl Iterator<Item = &'a RuleSeries>,
+        handshakes: [u64; 2],
+    ) {
+        let counted = rules.map(|series| {
+            let (all, of_them) = series.totals();
+            (series.category_name, &*series.domain, Count { all, of_them })
+        });
+        self.take(now, counted, Count { all: handshakes[0], of_them: handshakes[1] });
+    }
+
+    fn take<'a>(
+        &self,
+        now: Second,
+        rules: impl Iterator<Item = (&'static str, &'a str, Count)>,
+        handshakes: Count,
+    ) {
+        let kept = &mut *self.lock();
+        kept.looked = Some(now);
+        for (category, domain, count) in rules {
+            let number = kept.number(category, domain);
+            let before = std::mem::replace(&mut kept.rules[number].1, count);
+            let new = count.since(before);
+            if new != Count::default() {
+                kept.minute(now).add(number, new);
+            }
+        }
+        let new = handshakes.since(std::mem::replace(&mut kept.handshakes, handshakes));
+        if new != Count::default() {
+            kept.minute(now).handshakes.add(new);
+        }
+        kept.forget(now);
+    }
+
+    /// What ended by rule in the `minutes` before `now`, the running one included.
+    pub(crate) fn lately(&self, now: Second, minutes: Second) -> HashMap<Key, Count> {
+        let kept = self.lock();
+        let mut all = HashMap::new();
+        for row in kept.minutes_since(now, minutes).flat_map(|minute| &minute.rows) {
+            all.entry(kept.rules[row.rule].0.clone()).or_insert_with(Count::default).add(row.count);
+        }
+        all
+    }
+
+    /// Handshakes in the `minutes` before `now`.
+    pub(crate) fn handshakes(&self, now: Second, minutes: Second) -> Count {
+        let kept = self.lock();
+        let mut all = Count::default();
+        kept.minutes_since(now, minutes).for_each(|minute| all.add(minute.handshakes));
+        all
+    }
+
+    /// The `minutes` before `now` in steps of so many minutes; of `domain` alone where one is named.
+    pub(crate) fn past(&self, now: Second, minutes: Second, step: Second, domain: Option<&str>) -> Past {
+        let kept = self.lock();
+        let mut past = Past::default();
+        for minute in kept.minutes_since(now, minutes) {
+            let at = minute.number / step * step * MINUTE;
+            for row in &minute.rows {
+                let (key, _) = &kept.rules[row.rule];
+                if domain.is_none_or(|domain| *key.domain == *domain) {
+                    let steps = past.by_category.entry(key.category).or_default();
+                    steps.entry(at).or_default().add(row.count);
+                }
+            }
+            if minute.handshakes != Count::default() {
+                past.handshakes.entry(at).or_default().add(minute.handshakes);
+            }
+        }
+        past
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Minute {
+    fn add(&mut self, rule: usize, count: Count) {
+        match self.rows.iter_mut().find(|row| row.rule == rule) {
+            Some(row) => row.count.add(count),
+            None => self.rows.push(Row { rule, count }),
+        }
+    }
+}
+
+impl Kept {
+    fn number(&mut self, category: &'static str, domain: &str) -> usize {
+        let key = Key { category, domain: domain.into() };
+        let next = self.rules.len();
+        *self.numbers.entry(key).or_insert_with_key(|key| {
+            // What a rule counted before it is seen first belongs to no minute that is known.
+            self.rules.push((key.clone(), Count::default()));
+            next
+        })
+    }
+
+    fn minute(&mut self, now: Second) -> &mut Minute {
+        let number = now / MINUTE;
+        if self.minutes.back().is_none_or(|last| last.number < number) {
+            self.rows += self.minutes.back().map_or(0, |last| last.rows.len());
+            self.minutes.push_back(Minute { number, ..Minute::default() });
+        }
+        let last = self.minutes.len() - 1;
+        &mut self.minutes[last]
+    }
+
+    fn forget(&mut self, now: Second) {
+        let oldest = (now / MINUTE + 1).saturating_sub(MINUTES as Second);
+        while self.minutes.len() > 1
+            && self.minutes.front().is_some_and(|first| first.number < oldest || self.rows > ROWS)
+        {
+            let gone = self.minutes.pop_front().map_or(0, |minute| minute.rows.len());
+            self.rows = self.rows.saturating_sub(gone);
+        }
+    }
+
+    fn minutes_since(&self, now: Second, minutes: Second) -> impl Iterator<Item = &Minute> {
+        let first = (now / MINUTE + 1).saturating_sub(minutes);
+        let from = self.minutes.partition_point(|minute| minute.number < first);
+        self.minutes.range(from..)
+    }
+}
+
+impl fmt::Debug for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("History")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(all: u64, of_them: u64) -> Count {
+        Count { all, of_them }
+    }
+
+    #[test]
+    fn minutes_hold_what_ended_in_them() {
+        let history = History::default();
+        let look = |now, api: (u64, u64), telecom: (u64, u64), handshakes: (u64, u64)| {
+            let rules = [
+                ("api", "a.example", count(api.0, api.1)),
+                ("telecom", "*.t.example", count(telecom.0, telecom.1)),
+            ];
+            history.take(now, rules.into_iter(), count(handshakes.0, handshakes.1));
+        };
+        look(5, (1, 0), (0, 0), (3, 1));
+        look(10, (3, 1), (0, 0), (3, 1));
+        look(65, (3, 1), (0, 0), (4, 2));
+        look(601, (3, 1), (10, 10), (4, 2));
+        let past = history.past(601, 1440, 1, None);
+        assert_eq!(past.by_category["api"], Steps::from([(0, count(3, 1))]));
+        assert_eq!(past.by_category["telecom"], Steps::from([(600, count(10, 10))]));
+        assert_eq!(past.handshakes, Steps::from([(0, count(3, 1)), (60, count(1, 1))]));
+        let coarse = history.past(601, 1440, 10, Some("a.example"));
+        assert_eq!(coarse.by_category.len(), 1);
+        assert_eq!(coarse.handshakes, Steps::from([(0, count(4, 2))]));
+
+        let key = |category, domain: &str| Key { category, domain: domain.into() };
+        assert_eq!(history.lately(601, 10).get(&key("api", "a.example")), None, "eleven minutes ago");
+        assert_eq!(history.lately(601, 11).get(&key("api", "a.example")), Some(&count(3, 1)));
+        assert_eq!(history.lately(601, 1).get(&key("telecom", "*.t.example")), Some(&count(10, 10)));
+        assert_eq!(history.handshakes(601, 10), count(1, 1));
+        assert!(!history.is_due(605) && history.is_due(606));
+    }
+
+    #[test]
+    fn a_day_is_kept_and_a_flood_of_rules_is_bounded() {
+        let history = History::default();
+        for minute in 0..2000 {
+            let rules = [("api", "a.example", count(u64::from(minute), 0))];
+            history.take(minute * MINUTE, rules.into_iter(), Count::default());
+        }
+        let past = history.past(1999 * MINUTE, 9999, 1, None);
+        assert_eq!(past.by_category["api"].len(), MINUTES);
+        let names: Vec<String> = (0..2000).map(|number| format!("{number}.example")).collect();
+        for minute in 2000..2200_u32 {
+            let rules = names.iter().map(|name| ("extra", name.as_str(), count(u64::from(minute), 0)));
+            history.take(minute * MINUTE, rules, Count::default());
+        }
+        let rows: usize = history.lock().minutes.iter().map(|minute| minute.rows.len()).sum();
+        assert!((ROWS / 2..=ROWS + 2 * names.len()).contains(&rows), "{rows}");
+    }
+}
