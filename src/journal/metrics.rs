@@ -123,6 +123,8 @@ pub struct Metrics {
     reported: Vec<IntCounter>,
     /// Of the proxy listeners.
     pub client_connections: [IntGauge; 2],
+    /// `limits.connections`.
+    pub(crate) connections_limit: IntGauge,
     pub accept_errors: [IntCounter; 3],
     pub(crate) proxy_headers: ProxyHeaders,
     pub tls_full: IntCounter,
@@ -270,6 +272,10 @@ impl Metrics {
                 .collect(),
             client_connections: [Entrance::Http, Entrance::Https]
                 .map(|e| connections.with_label_values(&[e.into_str()])),
+            connections_limit: gauge(
+                "ccpgate_client_connections_limit",
+                "Client connections that limits.connections allows.",
+            ),
             accept_errors: [Entrance::Http, Entrance::Https, Entrance::Admin]
                 .map(|e| accept_errors.with_label_values(&[e.into_str()])),
             proxy_headers: ProxyHeaders {

@@ -33,7 +33,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(snapshot: Arc<Snapshot>, metrics: Arc<Metrics>, access: AccessLog) -> Arc<Self> {
         let journal = Journal::new(metrics.clone(), access);
-        journal.configure(&snapshot.ledger);
+        configure(&journal, &snapshot);
         Arc::new(Self {
             ranges: snapshot.egress.ranges.in_force.clone(),
             current: ArcSwap::new(snapshot),
@@ -76,7 +76,13 @@ impl Shared {
 
     /// Puts a new configuration in force for new requests; live tunnels keep theirs.
     pub(crate) fn replace(&self, snapshot: Arc<Snapshot>) {
-        self.journal.configure(&snapshot.ledger);
+        configure(&self.journal, &snapshot);
         self.current.store(snapshot);
     }
+}
+
+/// Tells the journal what it needs of a configuration.
+fn configure(journal: &Journal, snapshot: &Snapshot) {
+    journal.configure(&snapshot.ledger);
+    journal.metrics.connections_limit.set(i64::try_from(snapshot.limits.connections).unwrap_or(i64::MAX));
 }

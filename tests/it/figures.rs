@@ -4,6 +4,7 @@
 
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::KeySize;
@@ -12,6 +13,7 @@ use rustls::client::Resumption;
 use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
     Agent, NAME, Port, Proxy, Raw, Secured, Upstream, behind_a_balancer, fleet, have, stall,
@@ -164,7 +166,7 @@ fn memory(process: u32, count: usize, mut open: impl FnMut() -> Raw) -> f64 {
     for _ in 0..count {
         tunnels.push(open());
     }
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(1));
     (private_kib(process) - before) / count as f64
 }
 
@@ -248,4 +250,82 @@ fn memory_of_an_idle_tunnel_in_squid() {
         client
     });
     println!("idle tunnel over TLS in Squid: {kib:.1} KiB");
+}
+
+/// What ten status pages cost beside 4,000 tunnels with a message every half minute each: 60 s without and
+/// with them, in turn. A viewer is what the page does: a stream, and the history every half minute.
+#[test]
+#[ignore = "a figure: needs a quiet machine and an optimised build"]
+fn ten_viewers_of_the_page() {
+    const TUNNELS: usize = 4000;
+    const VIEWERS: usize = 10;
+    const ROUND: Duration = Duration::from_secs(60);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let upstream = listener.local_addr().unwrap();
+    runtime.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = stream.split();
+                tokio::io::copy(&mut from, &mut to).await
+            });
+        }
+    });
+    let target = "acme.my.connect.aws:443";
+    let proxy = Proxy::start(&format!("[egress.connect_to]\n\"{target}\" = \"{upstream}\"\n"));
+    let (http, admin) = (proxy.http(), proxy.admin());
+    for number in 0..TUNNELS {
+        let opened = runtime.block_on(async {
+            // As many desks as a floor has, so that findings have something to look at.
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket
+                .bind(format!("127.0.{}.{}:0", number / 8 / 250 + 1, number / 8 % 250 + 1).parse().unwrap())
+                .unwrap();
+            let mut stream = socket.connect(http).await.unwrap();
+            stream.write_all(format!("CONNECT {target} HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
+            let mut head = [0; 1024];
+            let count = stream.read(&mut head).await.unwrap();
+            assert!(head[..count].starts_with(b"HTTP/1.1 200"));
+            stream
+        });
+        runtime.spawn(async move {
+            let (mut opened, mut heard) = (opened, [0; 200]);
+            tokio::time::sleep(Duration::from_millis(number as u64 * 30_000 / TUNNELS as u64)).await;
+            loop {
+                opened.write_all(&[b'x'; 200]).await.unwrap();
+                opened.read_exact(&mut heard).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(30)).await;
+            }
+        });
+    }
+    let ask = move |path: &'static str| async move {
+        let mut stream = tokio::net::TcpStream::connect(admin).await.unwrap();
+        let asked = format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+        stream.write_all(asked.as_bytes()).await.unwrap();
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    let mut shares = [Vec::new(), Vec::new()];
+    for round in 0..6 {
+        let viewers: Vec<_> = (0..VIEWERS * (round % 2))
+            .flat_map(|_| {
+                let stream = runtime.spawn(async move { _ = ask("/api/events").await });
+                let history = runtime.spawn(async move {
+                    loop {
+                        ask("/api/history?minutes=180").await.unwrap();
+                        tokio::time::sleep(Duration::from_secs(30)).await;
+                    }
+                });
+                [stream, history]
+            })
+            .collect();
+        let (begun, before) = (Instant::now(), cpu_micros(process(&proxy)));
+        std::thread::sleep(ROUND);
+        let share = (cpu_micros(process(&proxy)) - before) / begun.elapsed().as_micros() as f64;
+        println!("{} viewers: {:.2} % of a core", VIEWERS * (round % 2), share * 100.0);
+        shares[round % 2].push(share);
+        viewers.iter().for_each(|viewer| viewer.abort());
+    }
+    let [without, with] = shares.map(median);
+    println!("ten viewers cost {:.2} % of a core (below 1)", (with - without) * 100.0);
+    drop(runtime);
 }

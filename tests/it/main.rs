@@ -17,6 +17,7 @@ mod check_media;
 mod check_pac;
 mod cli;
 mod client_certificates;
+mod dashboard;
 mod desk;
 mod desk_browser;
 mod dialling;
