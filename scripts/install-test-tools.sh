@@ -27,11 +27,14 @@ wanted=(
     "ipset ipset"             # with its sets
     "useradd passwd"          # and the user of deploy/README.md
     "groff groff-base"        # reads the man pages
+    "lintian lintian"         # judges the package,
+    "dpkg-shlibdeps dpkg-dev" # whose libraries this finds
     "shellcheck shellcheck"   # reads the scripts
     "g++ g++"                 # libFuzzer, for the fuzz targets
 )
-# Not in Debian: cargo builds it, a minute on two cores.
+# Not in Debian: cargo builds them, a minute each on two cores.
 cargo_deny=0.20.2
+cargo_deb=3.8.0
 
 missing=()
 for pair in "${wanted[@]}"; do
@@ -42,6 +45,10 @@ if ! command -v cargo-deny >/dev/null; then
     echo "install-test-tools: building cargo-deny"
     # Without git and without optimisation: it reads a lock file, and is built anew on each new machine.
     cargo install --quiet --locked --debug --no-default-features cargo-deny@"$cargo_deny"
+fi
+if ! command -v cargo-deb >/dev/null; then
+    echo "install-test-tools: building cargo-deb"
+    cargo install --quiet --locked --debug cargo-deb@"$cargo_deb"
 fi
 if [ "${#missing[@]}" -eq 0 ]; then
     echo "install-test-tools: everything is there"

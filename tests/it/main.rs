@@ -44,6 +44,7 @@ mod origins;
 mod outside_ranges;
 mod pac;
 mod page;
+mod package;
 mod parent;
 mod proxy_protocol;
 mod ranges;

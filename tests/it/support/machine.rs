@@ -38,6 +38,26 @@ impl Machine {
     /// Boots; none, with a notice, where the tools are missing (a failure in CI) or where this
     /// machine doesn't let us: without root, or in a sandbox that forbids it.
     pub(crate) fn boot() -> Option<Self> {
+        Self::boot_with(&[], |programs, _| format!("--bind-ro={programs}"))
+    }
+
+    /// Boots one on which packages can be installed: its programs are this machine's until something is
+    /// written over them, and so is the list of packages.
+    pub(crate) fn boot_with_packages() -> Option<Self> {
+        Self::boot_with(&["dpkg-deb", "apt-get"], |programs, folder| {
+            let name = programs.trim_start_matches('/').replace('/', "-");
+            let over = folder.join("over").join(name);
+            fs::create_dir_all(&over).unwrap();
+            format!("--overlay={programs}:{}:{programs}", over.display())
+        })
+    }
+
+    /// `mount` is the option that gives it a folder of programs; it may put things into a folder beside
+    /// the root.
+    fn boot_with(tools: &[&str], mount: impl Fn(&str, &Path) -> String) -> Option<Self> {
+        if !tools.iter().all(|tool| have(tool)) {
+            return None;
+        }
         if !["systemd-nspawn", "nsenter", "systemctl", "ip", "curl", "useradd"].into_iter().all(have) {
             return None;
         }
@@ -54,7 +74,7 @@ impl Machine {
         command.args(["--quiet", "--register=no", "--keep-unit", "--boot", "--private-network"]);
         command.args(["--console=pipe", "--machine=ccpgate-test"]).arg("--directory").arg(&root);
         for programs in PROGRAMS.iter().filter(|p| Path::new("/").join(p).is_dir()) {
-            command.arg(format!("--bind-ro=/{programs}"));
+            command.arg(mount(&format!("/{programs}"), folder.path()));
         }
         let nspawn =
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
