@@ -86,7 +86,7 @@ async fn morning(plan: Plan, connect: &Choice) -> Result<Report, Failure> {
     let resolver = Resolver::new(plan::dns(&loaded.config.dns), Handle::current());
     let office = Arc::new(Office {
         plan,
-        egress: plan::egress(&loaded.config, resolved.connect_to, None, resolver),
+        egress: plan::egress(&loaded.config, resolved.connect_to, None, resolver, Arc::default()),
         own: Own::default(),
         trust: Arc::new(trust),
         authorities,

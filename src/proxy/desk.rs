@@ -143,7 +143,7 @@ enum No {
     /// Another site's script.
     Foreign,
     Type,
-    NoLength,
+    Length,
     TooLarge,
     TooMany {
         seconds: u64,
@@ -172,7 +172,7 @@ impl No {
             Self::Type => {
                 (415, "Unsupported Media Type", WRONG, "malformed", "a report is application/json".to_owned())
             }
-            Self::NoLength => {
+            Self::Length => {
                 (411, "Length Required", WRONG, "malformed", "a report has a Content-Length".to_owned())
             }
             Self::TooLarge => {
@@ -247,7 +247,7 @@ fn welcome(request: &Request, peer: &Peer, shared: &Shared, snapshot: &Snapshot)
     }
     match browser.length {
         // Over HTTP/2 the end of the stream is the end of the body.
-        None if request.body => return Err(No::NoLength),
+        None if request.body => return Err(No::Length),
         Some(length) if length > LARGEST => return Err(No::TooLarge),
         _ => {}
     }

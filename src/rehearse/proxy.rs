@@ -18,8 +18,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::report::Cost;
-use crate::agent::fetch::{self, Url};
+use crate::agent::fetch;
 use crate::agent::tls::Trust;
+use crate::egress::url::Url;
 use crate::egress::{Egress, printable};
 
 /// A start takes a tenth of it, on a busy machine as well.
