@@ -1,4 +1,4 @@
-//! The configurations that the pages print, and what the README says is missing.
+//! The configurations that the pages print.
 
 use super::*;
 
@@ -50,19 +50,4 @@ fn the_readmes_configuration_names_the_https_proxy_first() {
     let (pac, said) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(pac.contains("var LISTED = \"HTTPS proxy1.corp.example:3129; "), "{pac}\n{said}");
     assert!(!said.contains("advertise"), "{said}");
-}
-
-#[test]
-fn what_the_readme_says_is_missing_is_missing() {
-    let readme = read("README.md");
-    let told = section(&readme, "## What isn't there yet").join("\n");
-    let folder = tempfile::tempdir().unwrap();
-    let mut commands = 0;
-    for command in told.split("`ccpgate ").skip(1).filter_map(|rest| Some(rest.split_once('`')?.0)) {
-        commands += 1;
-        let (code, said) = ccpgate(folder.path(), &[command]);
-        assert_eq!(code, Some(2), "the README says that there is no `ccpgate {command}`: {said}");
-    }
-    assert!(commands > 0, "drop this test and the section when nothing is missing any more");
-    assert_eq!(ccpgate(folder.path(), &["version"]).0, Some(0));
 }
