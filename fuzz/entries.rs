@@ -9,6 +9,9 @@ use ccpgate::agent::stun::{self, Ask, Request};
 use ccpgate::bundle;
 use ccpgate::catalogue::Choice;
 use ccpgate::config::{Sources, load};
+use ccpgate::desk::judge::{Traces, judge};
+use ccpgate::desk::plan::{Listed, Plan as DeskPlan};
+use ccpgate::desk::report::Report;
 use ccpgate::egress::dns::answer::{self, Family, MAX_ADDRESSES, Question, Said};
 use ccpgate::explain::agent_log;
 use ccpgate::export::audit::Audit;
@@ -45,6 +48,7 @@ pub(crate) const ALL: &[(&str, Entry)] = &[
     ("bundle", bundle),
     ("foreign_list", foreign_list),
     ("proxy_header", proxy_header),
+    ("desk_report", desk_report),
 ];
 
 /// The guard names the host that rustls, in the place of the server behind the tunnel, would see,
@@ -245,6 +249,29 @@ pub(crate) fn agent_log(data: &[u8]) {
             assert!(lines <= read);
             assert!(!report.to_string().is_empty() && serde_json::to_string(&report).is_ok());
         }
+    }
+}
+
+/// A desk's report is refused in one clean line, or judged by what it says of the plan alone: nothing else
+/// of it but the browser's name, on one line, is ever shown.
+pub(crate) fn desk_report(data: &[u8]) {
+    let clean = |text: &str| !text.contains(char::is_control) && text.chars().count() <= 200;
+    let report = match Report::read(data) {
+        Ok(report) => report,
+        Err(why) => return assert!(clean(&why), "{why:?}"),
+    };
+    assert!(clean(&report.browser()));
+    let listed = |host: &str, category| Listed { host: host.into(), category };
+    let hosts = vec![listed("a.example", Category::Login), listed("b.example", Category::Chat)];
+    let media = vec!["t.example".into(), "u.example".into()];
+    let plan = DeskPlan { hosts, media, untested: vec![Category::Telecom], left_out: 0 };
+    for complete in [false, true] {
+        let traces = Traces { hosts: [("a.example".into(), None)].into(), complete };
+        let Some(judged) = judge(&plan, &report, &traces) else { continue };
+        assert!(clean(&judged.sentence), "{}", judged.sentence);
+        let names = ["a.example", "b.example", "t.example", "u.example"];
+        let shown = judged.categories.values().flat_map(|c| c.hosts.iter().map(|one| &*one.host));
+        assert!(shown.chain(judged.media.iter().map(|one| &*one.host)).all(|host| names.contains(&host)));
     }
 }
 

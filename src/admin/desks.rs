@@ -1,4 +1,4 @@
-//! `/api/desks?code=&client=`: what desk checks told lately, the last one first, each beside what the proxy
+//! `/api/desks?code=&client=&limit=`: what desk checks told lately, the last one first, each beside what the proxy
 //! saw of that desk. Texts from desks are texts here: JSON, for whoever shows them to escape.
 
 use std::collections::BTreeMap;
@@ -56,6 +56,13 @@ pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
             return text(StatusCode::BAD_REQUEST, why);
         }
     };
+    let limit = match query.get("limit").map(|text| text.parse::<usize>().map_err(|_| text)) {
+        None => usize::MAX,
+        Some(Ok(limit)) => limit,
+        Some(Err(wrong)) => {
+            return text(StatusCode::BAD_REQUEST, format!("ccpgate: limit={wrong:?} is no number\n"));
+        }
+    };
     let code = query.get("code");
     let is_wanted = |desk: &Desk| {
         let client = desk.checked.client;
@@ -65,7 +72,7 @@ pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
             && code.as_deref().is_none_or(|code| code.trim().eq_ignore_ascii_case(&desk.code))
     };
     let desks = journal.desks.all();
-    let rows = desks.iter().filter(|desk| is_wanted(desk)).map(|desk| row(desk, anonymise));
+    let rows = desks.iter().filter(|desk| is_wanted(desk)).take(limit).map(|desk| row(desk, anonymise));
     json(&rows.collect::<Vec<_>>())
 }
 

@@ -271,7 +271,10 @@ fn a_report_is_judged_joined_and_shown_everywhere() {
     assert_eq!(run(&["--json", "--client", "127.1.2.4"]).expect(0).json(), json!([]));
     assert!(run(&["QQQQQ"]).expect(1).stdout.contains("no check with the code QQQQQ"));
     assert!(run(&["--client", "desk7"]).expect(2).stderr.contains("IP address"));
-    assert_eq!(proxy.get("/api/desks?client=desk7").status, 400);
+    for wrong in ["client=desk7", "limit=few"] {
+        assert_eq!(proxy.get(&format!("/api/desks?{wrong}")).status, 400);
+    }
+    assert_eq!(proxy.get("/api/desks?limit=0").text(), "[]");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::support::turn::{Answers, Turn, open, own_loopback, silent};
 use crate::support::{
-    Browser, PATIENCE, Proxy, Refusing, Region, have, in_a_network_of_its_own, read_request,
+    Blackhole, Browser, PATIENCE, Proxy, Refusing, Region, have, in_a_network_of_its_own, read_request,
 };
 
 /// A region with its voice servers, and a proxy before it.
@@ -212,6 +212,24 @@ fn a_host_behind_the_proxy_that_is_not_reached_is_named_with_its_category() {
     expect(&desk, "category_unreachable", "for chat: participant.connect.us-west-2.amazonaws.com.");
     assert_eq!(desk["categories"]["chat"]["hosts"][0]["because"], "connect", "{desk:#}");
     assert_eq!(desk["categories"]["login"]["status"], "ok");
+}
+
+/// The proxy still dials when the page's time is over.
+#[test]
+fn a_host_that_hangs_behind_the_proxy_went_through_it() {
+    if !have("chromium") {
+        return;
+    }
+    let hole = Blackhole::new();
+    let more = format!(
+        "\"participant.connect.us-west-2.amazonaws.com:443\" = \"{}\"\n[egress]\nconnect_timeout = \"60s\"\n",
+        hole.address()
+    );
+    let office = Office::new(own_loopback(), open(), Region::healthy(), &more);
+    let browser = office.chromium(&[office.pac(), office.rules()]);
+    let desk = office.checked(&browser);
+    expect(&desk, "category_unreachable", "for chat: participant.connect.us-west-2.amazonaws.com.");
+    assert_eq!(desk["categories"]["chat"]["hosts"][0]["because"], "client_reset", "{desk:#}");
 }
 
 /// A network of the test's own with an interface beside loopback: without one browsers ask no voice server.
