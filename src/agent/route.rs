@@ -11,7 +11,7 @@ use crate::egress::connect_to::ConnectTo;
 use crate::egress::own::Own;
 use crate::egress::parent::Parent;
 use crate::egress::resolver::ResolveError;
-use crate::egress::within::{Guard, Within};
+use crate::egress::within::Guard;
 use crate::egress::{Egress, Lead, Trace, Unreached, Upstream};
 use crate::target::{Host, Target};
 
@@ -65,8 +65,22 @@ impl<'a> Route<'a> {
     /// # Errors
     /// See [`Unreached`].
     pub(crate) async fn open(&self, target: &Target, trace: &mut Trace) -> Result<Box<dyn Io>, Unreached> {
+        self.open_as(target, false, trace).await
+    }
+
+    /// The same; `of_catalogue`: as one of AWS's own names, whose addresses `policy.ranges` judges.
+    ///
+    /// # Errors
+    /// See [`Unreached`].
+    pub(crate) async fn open_as(
+        &self,
+        target: &Target,
+        of_catalogue: bool,
+        trace: &mut Trace,
+    ) -> Result<Box<dyn Io>, Unreached> {
         let way = self.via.unwrap_or(self.egress);
-        Ok(match Box::pin(way.reach(target, &Within::Public, None, self.own, trace)).await? {
+        let within = way.ranges.within(of_catalogue);
+        Ok(match Box::pin(way.reach(target, &within, None, self.own, trace)).await? {
             Upstream::Tcp(stream) => Box::new(stream),
             Upstream::Tls(stream) => Box::new(stream),
         })

@@ -12,7 +12,7 @@ use super::out::{say, say_json, say_styled};
 use super::pac_source::PacSource;
 use super::progress::bar;
 use super::via::Via;
-use super::{Failure, load};
+use super::{Failure, load, ranges};
 use crate::agent::route::{self, Route};
 use crate::agent::tls::Trust;
 use crate::config::{Config, Sources};
@@ -115,9 +115,10 @@ impl Args {
         };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::Output)?;
         let offset = self.clock_offset.unwrap_or_default();
+        let in_force = ranges::in_force(config);
         let report = runtime.block_on(async {
             let resolver = Resolver::new(plan::dns(&config.dns), Handle::current());
-            let egress = plan::egress(config, plan.connect_to, parent, resolver, Arc::default());
+            let egress = plan::egress(config, plan.connect_to, parent, resolver, in_force);
             let proxy = proxy.map(|proxy| route::through(&egress, proxy));
             let own = Own::default();
             let trust = Arc::new(trust);

@@ -10,10 +10,11 @@ use super::seen::{Tunnel, Tunnels};
 use super::{Failure, credentials, load, tunnels};
 use crate::agent::tls::Trust;
 use crate::config::{self, Config, Loaded, Sources};
+use crate::egress::fetch::Authorities;
 use crate::plan::{self, Plan};
 use crate::policy::Protocol;
 use crate::policy::replay::{Losses, Use};
-use crate::ranges::keep;
+use crate::ranges::keep::{self, State};
 use crate::target::Target;
 use crate::tls::material::TlsFiles;
 
@@ -120,7 +121,7 @@ type Read = fn(&Config) -> Result<(), Vec<String>>;
 
 /// The sections that name files.
 const FILES: [(&str, Read); 4] =
-    [("tls", tls_files), ("egress", parent_files), ("ranges", ranges_file), ("watch", watch_file)];
+    [("tls", tls_files), ("egress", parent_files), ("ranges", ranges_files), ("watch", watch_file)];
 
 /// Loads the configuration and reads the files that it names, and reports the problems of both at once.
 fn load_with_files(sources: &Sources) -> Result<Loaded, Failure> {
@@ -160,10 +161,18 @@ fn tls_files(config: &Config) -> Result<(), Vec<String>> {
     Ok(())
 }
 
-/// Reads ip-ranges.json, which `ranges` and `firewall` would.
-fn ranges_file(config: &Config) -> Result<(), Vec<String>> {
-    let Some(file) = &config.ranges.file else { return Ok(()) };
-    keep::load(file).map(drop).map_err(|why| vec![format!("ranges.file: {why}")])
+/// Reads ip-ranges.json, and what else the running proxy needs to keep it current.
+fn ranges_files(config: &Config) -> Result<(), Vec<String>> {
+    let ranges = &config.ranges;
+    let mut problems = Vec::new();
+    if let Some(file) = &ranges.file {
+        problems.extend(keep::load(file).err().map(|why| format!("ranges.file: {why}")));
+    }
+    problems.extend(Authorities::load("ranges.ca", ranges.ca.as_deref()).err());
+    if let Some(folder) = &ranges.state {
+        problems.extend(State::check(folder).err().map(|why| format!("ranges.state: {why}")));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 /// Reads the authority that the watch would count as public.

@@ -41,7 +41,7 @@ pub(super) struct Args {
     /// minutes; a name that doesn't resolve changes nothing.
     #[arg(long)]
     by_name: bool,
-    /// ip-ranges.json; else that of `ranges.file`.
+    /// ip-ranges.json; else the newest of `ranges.file` and of what the running proxy keeps.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
 }

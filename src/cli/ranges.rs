@@ -3,6 +3,7 @@
 mod accept;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -10,7 +11,8 @@ use super::out::{say, say_json, tell, warn};
 use super::{Failure, load};
 use crate::config::{Config, Sources};
 use crate::plan::Plan;
-use crate::policy::Protocol;
+use crate::policy::{OutsideRanges, Protocol};
+use crate::ranges::current::{Current as InUse, InForce};
 use crate::ranges::diff::{Diff, Version};
 use crate::ranges::read::ADDRESS;
 use crate::ranges::select::{Selection, Set, Wanted};
@@ -29,7 +31,7 @@ pub(super) struct Args {
 enum Command {
     /// The prefixes that this configuration needs, aggregated, and how much they open.
     Show {
-        /// The file; else that of `ranges.file`.
+        /// The file; else the newest of `ranges.file` and of what the running proxy keeps.
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
         /// As an object.
@@ -94,12 +96,12 @@ pub(super) struct Current {
 }
 
 impl Current {
-    /// Reads `--file`, or `ranges.file`, and says what should be thought about.
+    /// Reads `--file`, or the newest of `ranges.file` and of what the running proxy keeps, and says what
+    /// should be thought about.
     pub(super) fn load(file: Option<&Path>, config: &Config, plan: &Plan) -> Result<Self, Failure> {
-        let Some(file) = file.or(config.ranges.file.as_deref()) else {
-            return Err(Failure::Usage(format!(
-                "no ip-ranges.json is named; name one with --file or in ranges.file, fetched from {ADDRESS}"
-            )));
+        let file = &match file {
+            Some(file) => file.to_owned(),
+            None => newest(config)?,
         };
         let version = version(file, config)?;
         let selection = &version.selection;
@@ -122,6 +124,35 @@ impl Current {
         let names = plan.policy.rules().iter().filter(|rule| rule.protocol == Protocol::Tcp).count();
         Ok(Self { version, names })
     }
+}
+
+/// The newest version on this machine.
+fn newest(config: &Config) -> Result<PathBuf, Failure> {
+    let folder = keep::folder(config.ranges.state.as_deref());
+    let (found, passed_over) = keep::newest(config.ranges.file.as_deref(), folder.as_deref());
+    match found {
+        Some((file, _)) => {
+            passed_over.iter().for_each(warn);
+            Ok(file)
+        }
+        None if passed_over.is_empty() => Err(Failure::Usage(format!(
+            "no ip-ranges.json is named; name one with --file or in ranges.file, fetched from {ADDRESS}"
+        ))),
+        None => Err(Failure::Usage(passed_over.join("\nccpgate: "))),
+    }
+}
+
+/// The ranges that a proxy with this configuration would judge by, where it judges.
+pub(super) fn in_force(config: &Config) -> Arc<InForce> {
+    let in_force = InForce::default();
+    if config.policy.ranges != OutsideRanges::Off {
+        let folder = keep::folder(config.ranges.state.as_deref());
+        let (found, passed_over) = keep::newest(config.ranges.file.as_deref(), folder.as_deref());
+        passed_over.iter().for_each(warn);
+        let wanted = Wanted::new(&config.connect, config.ranges.ec2_global);
+        in_force.store(found.map(|(_, ranges)| Arc::new(InUse::new(ranges, Vec::new(), &wanted))));
+    }
+    Arc::new(in_force)
 }
 
 /// A version, and what the configuration needs of it.

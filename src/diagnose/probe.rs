@@ -140,7 +140,7 @@ impl Probe<'_> {
     async fn walk(&self, target: &Target, endpoint: &Endpoint, ask: Ask<'_>, seen: &mut Seen) -> End {
         seen.by_proxy = self.route.by_proxy(target);
         let opening = Instant::now();
-        let opened = self.route.open(target, &mut seen.trace).await;
+        let opened = self.route.open_as(target, !endpoint.added, &mut seen.trace).await;
         seen.found = self.route.found(target);
         let stream = match opened {
             Ok(stream) => stream,

@@ -91,7 +91,8 @@ pub(crate) async fn fetch(
     let fetching = async {
         let mut url = url.clone();
         for _ in 0..=REDIRECTS {
-            let at = |why: String| format!("{url}: {why}");
+            let shown = printable(&url.shown(), WORDS);
+            let at = |why: String| format!("{shown}: {why}");
             let opening = timeout(OPEN, Box::pin(open(egress, own, authorities, &url, tag))).await;
             let answer = opening.unwrap_or_else(|_| Err(format!("no answer within {OPEN:?}"))).map_err(at)?;
             let location = answer.headers().get(LOCATION).and_then(|to| to.to_str().ok());
@@ -99,19 +100,20 @@ pub(crate) async fn fetch(
                 (200, _) => return body(answer, largest).await.map_err(at),
                 (304, _) if tag.is_some() => return Ok(Fetched::Unchanged),
                 (301 | 302 | 303 | 307 | 308, Some(to)) => {
-                    let next = url.join(to).map_err(|why| format!("{url} redirects: {why}"))?;
+                    let next = url.join(to).map_err(|why| format!("{shown} redirects: {why}"))?;
                     if !next.https {
-                        let shown = printable(&next.to_string(), WORDS);
-                        return Err(format!("{url} redirects to plain HTTP, {shown}: not followed"));
+                        let next = printable(&next.shown(), WORDS);
+                        return Err(format!("{shown} redirects to plain HTTP, {next}: not followed"));
                     }
                     url = next;
                 }
-                (status, _) => return Err(format!("{url} answers {status} in place of 200")),
+                (status, _) => return Err(format!("{shown} answers {status} in place of 200")),
             }
         }
-        Err(format!("{url}: more than {REDIRECTS} redirects"))
+        Err(format!("{}: more than {REDIRECTS} redirects", url.shown()))
     };
-    timeout(WHOLE, fetching).await.unwrap_or_else(|_| Err(format!("{url}: no whole answer within {WHOLE:?}")))
+    let late = || format!("{}: no whole answer within {WHOLE:?}", url.shown());
+    timeout(WHOLE, fetching).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Sends the request; the head of the answer.

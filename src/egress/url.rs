@@ -112,6 +112,12 @@ impl Url {
         }
     }
 
+    /// The address as it may be shown to anybody: without its query, which may be a secret.
+    pub(crate) fn shown(&self) -> String {
+        let path = self.path.split('?').next().unwrap_or_default();
+        Self { path: path.to_owned(), ..self.clone() }.to_string()
+    }
+
     /// Where a redirect leads to.
     ///
     /// # Errors

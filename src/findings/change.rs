@@ -30,7 +30,7 @@ pub enum Change {
     Issuer { host: String, from: String, to: String },
     /// The round trip to a host, in milliseconds.
     RoundTrip { host: String, from: u64, to: u64 },
-    /// ip-ranges.json, by its sync token.
+    /// Another ip-ranges.json is in force, by its `createDate`.
     Ranges(String),
 }
 
@@ -72,7 +72,7 @@ impl fmt::Display for Change {
             Self::RoundTrip { host, from, to } => {
                 write!(f, "the round trip to {host}: {from} ms → {to} ms")
             }
-            Self::Ranges(token) => write!(f, "ip-ranges.json {token}"),
+            Self::Ranges(date) => write!(f, "ip-ranges.json of {date} took effect"),
         }
     }
 }

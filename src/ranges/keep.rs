@@ -75,6 +75,40 @@ pub fn folder(configured: Option<&Path>) -> Option<PathBuf> {
     })
 }
 
+/// The newest version on this machine that can be used: that of the file, or of the folder. With it, what
+/// was passed over, each in one line that begins with its path.
+#[must_use]
+pub fn newest(file: Option<&Path>, folder: Option<&Path>) -> (Option<(PathBuf, Ranges)>, Vec<String>) {
+    let mut passed_over = Vec::new();
+    let mut found: Option<(PathBuf, Ranges)> = None;
+    let kept = folder.filter(|folder| folder.is_dir()).map(|folder| State(folder.to_owned()).contents());
+    let kept = match kept {
+        Some(Ok(contents)) => contents.versions,
+        Some(Err(why)) => {
+            passed_over.push(why);
+            Vec::new()
+        }
+        None => Vec::new(),
+    };
+    for kept in kept.into_iter().rev() {
+        match load(&kept.path) {
+            Ok(ranges) => {
+                found = Some((kept.path, ranges));
+                break;
+            }
+            Err(why) => passed_over.push(why),
+        }
+    }
+    match file.map(|file| (file, load(file))) {
+        Some((file, Ok(ranges))) if found.as_ref().is_none_or(|(_, f)| f.sync_token <= ranges.sync_token) => {
+            found = Some((file.to_owned(), ranges));
+        }
+        Some((_, Err(why))) => passed_over.push(why),
+        _ => {}
+    }
+    (found, passed_over)
+}
+
 /// A folder of versions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State(PathBuf);
@@ -109,6 +143,24 @@ impl State {
         let state = Self(folder);
         state.contents()?;
         Ok(state)
+    }
+
+    /// Whether a folder can be read, or made; nothing is.
+    ///
+    /// # Errors
+    ///
+    /// In one line, with the path.
+    pub fn check(folder: &Path) -> Result<(), String> {
+        let parent = match folder.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) => parent,
+            None => folder,
+        };
+        match fs::read_dir(folder) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && parent.is_dir() => Ok(()),
+            Err(error) => Err(format!("{}: can't be read: {error}", folder.display())),
+        }
     }
 
     /// The folder.

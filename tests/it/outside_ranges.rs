@@ -132,6 +132,12 @@ fn a_name_of_aws_leads_into_its_ranges() {
         proxy.reload(&format!("{}{fixed}", site.config("ranges = \"enforce\"", "")), "ok");
         expect_tunnel(&proxy, &listed);
         assert_eq!((proxy.metric(DENIED), proxy.metric(REPORTED)), (1.0, 0.0));
+        // A check goes the same way.
+        let config = site.config("ranges = \"enforce\"", "");
+        let report = ccpgate(Some(&config), &["check", "--category", "login", "--json"]).expect(1).json();
+        let endpoints = report["endpoints"].as_array().unwrap();
+        let endpoint = endpoints.iter().find(|endpoint| endpoint["host"] == LISTED).unwrap();
+        assert_eq!(endpoint["cause"], "outside_ranges", "{endpoint}");
     });
 }
 

@@ -1,13 +1,17 @@
 //! ip-ranges.json kept current by the running proxy: fetched, judged, kept, accepted; and what happens when
 //! each of these goes wrong.
 
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
+use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
-use crate::support::{Dns, Proxy, Region, ccpgate, eventually};
+use crate::support::{Dns, Proxy, Region, Upstream, ccpgate, eventually, have, read_request};
 
 /// A mirror that gives what the test says.
 struct Mirror {
@@ -326,6 +330,122 @@ fn a_folder_that_cannot_be_used_is_said_and_the_ranges_are_there() {
     in_force(&proxy, next);
     eventually("no error", || ranges(&proxy)["error"].is_null().then_some(()));
     eventually("kept", || tokens(&state).contains(&format!("ip-ranges-{next}.json")).then_some(()));
+}
+
+#[test]
+fn a_full_disk_leaves_what_was_there_and_nothing_else() {
+    if !have("mount") {
+        return;
+    }
+    // A mount of the test's own: threads keep the namespace they are made in, and so do their children.
+    let ended = std::thread::spawn(|| {
+        if let Err(error) = unshare(CloneFlags::CLONE_NEWNS) {
+            eprintln!("skipped: no mount namespace: {error}");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let mount = |options: &[&str]| {
+            let at = folder.path().to_str().unwrap();
+            assert!(Command::new("mount").args(options).arg(at).status().unwrap().success(), "{options:?}");
+        };
+        let private = Command::new("mount").args(["--make-rprivate", "/"]).status().unwrap();
+        assert!(private.success());
+        mount(&["-t", "tmpfs", "-o", "size=16k", "tmpfs"]);
+        let mirror = Mirror::start();
+        let (first, text) = version(48, BASE);
+        mirror.give(&text);
+        let config = mirror.config(&format!("state = \"{}\"", folder.path().display()));
+        let proxy = Proxy::start(&config);
+        in_force(&proxy, first);
+        let (second, text) = version(1, BASE);
+        mirror.give(&format!("{text}{}", " ".repeat(32 << 10)));
+        let told = error(&proxy, "No space left on device");
+        assert!(told.contains(&format!("ip-ranges-{second}.json: can't be written")), "{told}");
+        let line = proxy.log_line("said loudly", |line| line["event"] == "ranges_state");
+        assert!(line["message"].as_str().unwrap().ends_with("stays in force"), "{line}");
+        assert_eq!(proxy.metric("ccpgate_ranges_sync_token"), first as f64);
+        assert_eq!(tokens(folder.path()), [format!("ip-ranges-{first}.json")]);
+        // A larger disk.
+        mount(&["-o", "remount,size=1m"]);
+        in_force(&proxy, second);
+        eventually("no error", || ranges(&proxy)["error"].is_null().then_some(()));
+        drop(proxy);
+        assert!(Command::new("umount").arg(folder.path()).status().unwrap().success());
+    });
+    ended.join().unwrap();
+}
+
+/// A parent proxy that leads every tunnel to one place; what it was asked for.
+fn parent(to: SocketAddr) -> (Upstream, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let kept = asked.clone();
+    let parent = Upstream::serve(move |mut client| {
+        let Some(head) = read_request(&mut client) else { return };
+        kept.lock().unwrap().push(head);
+        let mut server = TcpStream::connect(to).unwrap();
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let (mut from, mut back) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        let up = std::thread::spawn(move || {
+            // It ends with either side.
+            let _ = std::io::copy(&mut from, &mut back);
+            let _ = back.shutdown(Shutdown::Write);
+        });
+        let _ = std::io::copy(&mut server, &mut client);
+        let _ = client.shutdown(Shutdown::Both);
+        up.join().unwrap();
+    });
+    (parent, asked)
+}
+
+#[test]
+fn it_is_fetched_through_the_parent_proxy() {
+    let mirror = Mirror::start();
+    let (token, text) = version(48, BASE);
+    mirror.give(&text);
+    let (parent, asked) = parent(mirror.region.upstream().address());
+    let ca = mirror.region.ca();
+    let proxy = Proxy::start(&format!(
+        "[ranges]\nurl = \"https://site.example/ip-ranges.json?key=S3cret\"\nca = \"{ca}\"\n\
+         [egress]\nproxy = \"http://{}\"\n[dns]\nservers = [\"127.0.0.1:1\"]\n",
+        parent.address()
+    ));
+    in_force(&proxy, token);
+    assert!(asked.lock().unwrap()[0].starts_with("CONNECT site.example:443 HTTP/1.1\r\n"));
+    // What follows the path of an address may be a secret.
+    assert_eq!(ranges(&proxy)["sources"], json!(["https://site.example/ip-ranges.json"]));
+    assert!(proxy.log_so_far().iter().all(|line| !line.to_string().contains("S3cret")));
+}
+
+#[test]
+fn commands_work_with_what_the_proxy_keeps() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, text) = version(48, BASE);
+    std::fs::write(folder.path().join(format!("ip-ranges-{old}.json")), text).unwrap();
+    let (new, text) = version(24, BASE);
+    std::fs::write(folder.path().join(format!("ip-ranges-{new}.json")), text).unwrap();
+    std::fs::write(folder.path().join(format!("ip-ranges-{}.json", new + 1)), "{").unwrap();
+    let config = format!(
+        "[connect]\nregions = [\"us-west-2\"]\ninstances = [\"acme\"]\n[ranges]\nstate = \"{}\"\n\
+         url = \"https://ip-ranges.amazonaws.com/ip-ranges.json\"\n",
+        folder.path().display()
+    );
+    let ran = ccpgate(Some(&config), &["ranges", "show", "--json"]).expect(0);
+    assert_eq!(ran.json()["sync_token"], new.to_string());
+    assert!(ran.stderr.contains("cut short"), "{}", ran.stderr);
+    ccpgate(Some(&config), &["firewall"]).expect(0);
+    ccpgate(Some(&config), &["config", "check"]).expect(0);
+    let (file, none) = (folder.path().join("file"), folder.path().join("none"));
+    std::fs::write(&file, "").unwrap();
+    let at = |what: &str, path: &Path| format!("{config}{what} = \"{}\"\n", path.display());
+    for (config, words) in [
+        (at("ca", &none), "ranges.ca: "),
+        (at("ca", &file), "ranges.ca: "),
+        (config.replace(&folder.path().display().to_string(), &file.display().to_string()), "ranges.state: "),
+        (config.replace(&folder.path().display().to_string(), "/nowhere/at/all"), "ranges.state: /nowhere"),
+    ] {
+        let ran = ccpgate(Some(&config), &["config", "check"]).expect(2);
+        assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::Settings;
 use super::media::Stray;
 use crate::cause::Cause;
 use crate::egress::fetch::Fetched;
+use crate::egress::url::Url;
 use crate::findings::standing::Standing;
 use crate::net::watch::Watch;
 use crate::policy::Category;
@@ -75,7 +76,7 @@ impl Keeper {
             media: settings.media,
             in_force: in_force.clone(),
             keeping: Keeping {
-                sources: sources.chain(settings.url.iter().map(ToString::to_string)).collect(),
+                sources: sources.chain(settings.url.iter().map(Url::shown)).collect(),
                 state: settings.state.clone(),
                 ..Keeping::default()
             },

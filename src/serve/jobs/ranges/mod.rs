@@ -19,6 +19,7 @@ use self::media::Stray;
 use crate::config::Config;
 use crate::egress::fetch::{Authorities, Fetched, fetch};
 use crate::egress::url::Url;
+use crate::findings::change::Change;
 use crate::policy::OutsideRanges;
 use crate::proxy::shared::Shared;
 use crate::ranges::current::InForce;
@@ -138,6 +139,7 @@ async fn take_in(
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut enforced = true;
+    let mut known = shared.ranges.load();
     loop {
         let next = tokio::select! {
             _ = look.tick() => aside(move || { keeper.look(); keeper }).await,
@@ -154,6 +156,14 @@ async fn take_in(
         let Some(next) = next else { return };
         keeper = next;
         shared.journal.findings.stand(keeper.standings(Timestamp::now()));
+        let now = shared.ranges.load();
+        if let Some(current) = &now
+            && known.as_ref().is_some_and(|known| known.sync_token() != current.sync_token())
+        {
+            let date = current.version.ranges.create_date.clone();
+            shared.journal.findings.changed(Change::Ranges(date));
+        }
+        known = now;
         tell_of_enforcement(shared, &mut enforced);
     }
 }
@@ -188,7 +198,7 @@ async fn fetches(shared: &Arc<Shared>, settings: &Settings, tell: mpsc::Sender<A
             Err(_) => None,
         };
         let (good, heard) = oneshot::channel();
-        if tell.send(Answer { from: url.to_string(), said, good }).await.is_err() {
+        if tell.send(Answer { from: url.shown(), said, good }).await.is_err() {
             return;
         }
         let good = heard.await.unwrap_or(false);
