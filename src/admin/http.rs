@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -24,6 +24,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::places::{Answering, Place, Places};
 use crate::net::accept::Setbacks;
@@ -91,7 +92,8 @@ pub(super) async fn serve(
             () = stop.told() => return,
             place = places.take() => place,
         };
-        tokio::spawn(connection(stream, Ends { peer, local }, place, needed, answer.clone()));
+        let ends = Ends { peer, local };
+        tokio::spawn(connection(stream, ends, place, needed, stop.ending(), answer.clone()));
     }
 }
 
@@ -101,6 +103,7 @@ async fn connection(
     ends: Ends,
     place: Place,
     needed: oneshot::Receiver<()>,
+    ending: CancellationToken,
     answer: impl Fn(&Request<Incoming>) -> Answer,
 ) {
     let place = Arc::new(place);
@@ -119,9 +122,20 @@ async fn connection(
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(32 * 1024)
         .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let ends = async {
+        tokio::select! {
+            // An error means that the client has gone.
+            _ = connection.as_mut() => {}
+            // Whoever keeps a connection to a listener that is gone would see another process's figures.
+            () = ending.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
+        }
+    };
     tokio::select! {
-        // An error means that the client has gone.
-        _ = connection => {}
+        () = ends => {}
         Ok(()) = needed => {}
     }
 }

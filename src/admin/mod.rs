@@ -6,6 +6,7 @@ mod desks;
 mod events;
 mod explained;
 mod failures;
+pub(crate) mod generations;
 mod history;
 mod http;
 mod latest;
@@ -29,6 +30,7 @@ use hyper::{Method, Request, StatusCode};
 use tokio::sync::Semaphore;
 
 use self::explained::Explanations;
+use self::generations::Generations;
 use self::http::{Answer, text, typed};
 use self::latest::Latest;
 use self::query::Query;
@@ -50,7 +52,9 @@ pub(crate) struct Admin {
     /// The last status, for all streams together.
     latest: Arc<Latest>,
     explanations: Arc<Explanations>,
-    reloads: reload::Door,
+    pub reloads: reload::Door,
+    /// The processes before this one.
+    pub generations: Arc<Generations>,
 }
 
 impl Admin {
@@ -62,6 +66,7 @@ impl Admin {
             latest: Arc::default(),
             explanations: Arc::default(),
             reloads,
+            generations: Arc::default(),
         }
     }
 }
@@ -160,7 +165,9 @@ fn is_foreign(request: &Request<Incoming>) -> bool {
 }
 
 fn metrics(admin: &Admin) -> Answer {
-    typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", admin.shared.journal.metrics.render())
+    // Older processes may be asked: DNS shares this thread.
+    let text = tokio::task::block_in_place(|| admin.metrics());
+    typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 
 fn readiness(admin: &Admin) -> Answer {

@@ -48,6 +48,11 @@ impl Verdict {
         Self { schema_version: 1, reloaded: true, reason: None, by_yes: false, changed }
     }
 
+    /// Of a process that takes no reload.
+    pub(crate) fn none() -> Self {
+        Self::refused("this proxy takes no reload: it is draining, or too many wait".to_owned(), false)
+    }
+
     /// `by_yes`: somebody may take it all the same.
     pub(crate) fn refused(reason: String, by_yes: bool) -> Self {
         Self { schema_version: 1, reloaded: false, reason: Some(reason), by_yes, changed: Vec::new() }
@@ -81,10 +86,7 @@ pub(super) fn answer(admin: &Admin, request: &Request<Incoming>) -> Answer {
     let (status, verdict) = match verdict {
         Some(verdict) if verdict.reloaded => (StatusCode::OK, verdict),
         Some(verdict) => (StatusCode::CONFLICT, verdict),
-        None => {
-            let why = "this proxy takes no reload: it is draining, or too many wait";
-            (StatusCode::SERVICE_UNAVAILABLE, Verdict::refused(why.to_owned(), false))
-        }
+        None => (StatusCode::SERVICE_UNAVAILABLE, Verdict::none()),
     };
     let mut answer = json(&verdict);
     *answer.status_mut() = status;

@@ -215,8 +215,14 @@ pub(super) fn answer(admin: &Admin) -> Answer {
     typed(StatusCode::OK, "application/json", json(admin))
 }
 
-/// The object as text.
+/// The object as text, over all processes that have tunnels.
 pub(super) fn json(admin: &Admin) -> String {
+    // Older processes may be asked: DNS shares this thread.
+    tokio::task::block_in_place(|| admin.status())
+}
+
+/// The object of this process alone.
+pub(super) fn own(admin: &Admin) -> String {
     let (shared, snapshot) = (&admin.shared, admin.shared.snapshot());
     let report = shared.look();
     let findings = &shared.journal.findings;
@@ -370,7 +376,7 @@ fn generation(admin: &Admin) -> Generation {
         draining: shared.drain.is_draining(),
         tunnels: shared.journal.metrics.live(),
         rss_bytes: resident(),
-        predicted_end: None,
+        predicted_end: shared.predicted_end(),
     }
 }
 

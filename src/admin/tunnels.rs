@@ -6,14 +6,16 @@ use hyper::StatusCode;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::Admin;
-use super::http::{Answer, json, text, time};
+use super::http::{Answer, text, time, typed};
 use super::query::Query;
 use crate::address::cut;
 use crate::journal::Journal;
 use crate::journal::ledger::{Ended, Seat};
 use crate::policy::Pattern;
+use crate::target::Target;
 
 /// So many of each are told where nobody says how many: the answer stays below a megabyte.
 const LIMIT: usize = 1000;
@@ -99,6 +101,14 @@ impl Wanted {
         self.clients.is_none_or(|net| net.contains(&seat.client.ip().to_canonical()))
             && self.hosts.as_ref().is_none_or(|pattern| pattern.matches(&seat.target.host))
     }
+
+    /// The same of a tunnel as another process shows it.
+    fn has_shown(&self, tunnel: &Value) -> bool {
+        let client = || tunnel["client"].as_str()?.parse::<IpAddr>().ok();
+        let target = || Target::parse_authority(tunnel["target"].as_str()?.as_bytes()).ok();
+        self.clients.is_none_or(|net| client().is_some_and(|client| net.contains(&client)))
+            && self.hosts.as_ref().is_none_or(|p| target().is_some_and(|target| p.matches(&target.host)))
+    }
 }
 
 /// The network that is looked for. Where clients are shown by their networks alone nobody can ask for
@@ -115,30 +125,48 @@ pub(super) fn known(net: IpNet, journal: &Journal) -> IpNet {
 }
 
 pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
-    let journal = &admin.shared.journal;
-    let wanted = match Wanted::read(query, journal) {
-        Ok(wanted) => wanted,
-        Err(why) => {
-            let why = why.replace(char::is_control, "?");
-            return text(StatusCode::BAD_REQUEST, format!("ccpgate: {why}\n"));
-        }
-    };
     // Of all tunnels it is megabytes: DNS shares this thread.
-    tokio::task::block_in_place(|| {
-        let live = journal.ledger.live(|seat| wanted.has(seat), wanted.limit);
-        let (ended, complete_since) = journal.ledger.ended(|seat| wanted.has(seat), wanted.limit);
-        let now = Timestamp::now();
-        json(&Tunnels {
-            schema_version: 1,
-            time: time(now),
-            live: live.items.iter().map(|seat| alive(admin, seat, now)).collect(),
-            live_left_out: live.left_out,
-            ended: ended.items.iter().map(|end| gone(admin, end)).collect(),
-            ended_left_out: ended.left_out,
-            complete_since: time(complete_since),
-            clients_are_networks: journal.anonymises(),
-        })
-    })
+    let all: Result<String, String> = tokio::task::block_in_place(|| {
+        let wanted = Wanted::read(query, &admin.shared.journal)?;
+        let own = found(admin, &wanted);
+        Ok(admin.all_tunnels(own, query.0, wanted.limit, |tunnel| wanted.has_shown(tunnel)))
+    });
+    match all {
+        Ok(all) => typed(StatusCode::OK, "application/json", all),
+        Err(why) => bad(&why),
+    }
+}
+
+fn bad(why: &str) -> Answer {
+    let why = why.replace(char::is_control, "?");
+    text(StatusCode::BAD_REQUEST, format!("ccpgate: {why}\n"))
+}
+
+/// The tunnels of this process alone, as JSON.
+///
+/// # Errors
+/// In words, when the query makes no sense.
+pub(super) fn own(admin: &Admin, query: &str) -> Result<String, String> {
+    Ok(found(admin, &Wanted::read(Query(query), &admin.shared.journal)?))
+}
+
+fn found(admin: &Admin, wanted: &Wanted) -> String {
+    let journal = &admin.shared.journal;
+    let live = journal.ledger.live(|seat| wanted.has(seat), wanted.limit);
+    let (ended, complete_since) = journal.ledger.ended(|seat| wanted.has(seat), wanted.limit);
+    let now = Timestamp::now();
+    let tunnels = Tunnels {
+        schema_version: 1,
+        time: time(now),
+        live: live.items.iter().map(|seat| alive(admin, seat, now)).collect(),
+        live_left_out: live.left_out,
+        ended: ended.items.iter().map(|end| gone(admin, end)).collect(),
+        ended_left_out: ended.left_out,
+        complete_since: time(complete_since),
+        clients_are_networks: journal.anonymises(),
+    };
+    // Plain data into memory does not fail.
+    serde_json::to_string(&tunnels).unwrap_or_default()
 }
 
 fn alive<'a>(admin: &Admin, seat: &'a Seat, now: Timestamp) -> Tunnel<'a> {

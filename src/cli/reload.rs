@@ -1,11 +1,19 @@
 //! `ccpgate reload`.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::Failure;
 use super::out::{say, say_json};
 use super::running::{AdminArg, clean};
+use crate::admin::generations::Question;
 use crate::config::{self, Sources};
+use crate::net::control::Line;
+use crate::serve::control;
+
+/// A reload reads files and waits for workers.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Make the running proxy reload its configuration, and say its verdict.
 ///
@@ -36,10 +44,14 @@ struct Verdict {
 
 impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
-        // The file may well be broken: the proxy is the one to say so.
-        let running = self.admin.running_at(config::admin_listen(sources))?;
-        let path = if self.yes { "/api/reload?yes=1" } else { "/api/reload" };
-        let verdict: Verdict = running.order(path)?;
+        let verdict = match self.beside() {
+            Some(verdict) => verdict,
+            None => {
+                // The file may well be broken: the proxy is the one to say so.
+                let running = self.admin.running_at(config::admin_listen(sources))?;
+                running.order(if self.yes { "/api/reload?yes=1" } else { "/api/reload" })?
+            }
+        };
         let reloaded = verdict.reloaded;
         if self.json {
             say_json(&verdict)?
@@ -47,6 +59,16 @@ impl Args {
             say(&words(verdict))?
         }
         if reloaded { Ok(()) } else { Err(Failure::Negative) }
+    }
+
+    /// The verdict of the process that shares this one's folder, as `ExecReload=` of a unit does: it is found
+    /// also when the file moves the admin listener.
+    fn beside(&self) -> Option<Verdict> {
+        let folder = control::folder().filter(|_| !self.admin.is_given())?;
+        let (_, socket) = control::living(&folder).into_iter().find(|(who, _)| who.serves)?;
+        let mut line = Line::connect(&socket, PATIENCE).ok()?;
+        line.say(&Question::Reload { yes: self.yes }).ok()?;
+        line.hear().ok()
     }
 }
 

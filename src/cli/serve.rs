@@ -22,6 +22,12 @@ const TRY_AGAIN: u8 = 75;
 /// limits.reboot_drain.
 #[derive(clap::Args)]
 pub(super) struct Args {
+    /// Take over from the process that serves already, without a refused connection.
+    ///
+    /// It is found by its Unix socket in $RUNTIME_DIRECTORY, hands its listening sockets over once this one is
+    /// ready, and keeps its live tunnels until they end. Where none serves, this one starts as usual.
+    #[arg(long)]
+    takeover: bool,
     /// Ends when the process that started it, which has this id, has ended, however that was: for a
     /// rehearsal's own proxy.
     #[arg(long, value_name = "ID", hide = true)]
@@ -38,7 +44,7 @@ impl Args {
                 return Ok(());
             }
         }
-        serve::serve(sources).map_err(Failure::Start)
+        serve::serve(sources, self.takeover).map_err(Failure::Start)
     }
 }
 

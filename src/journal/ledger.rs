@@ -5,7 +5,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,8 @@ pub(crate) struct Seat {
     moved: AtomicU32,
     /// Where it is in its shard, whose lock protects this.
     place: AtomicU32,
+    /// The end of a drain has chosen it to end.
+    pub chosen: AtomicBool,
 }
 
 impl Seat {
@@ -75,6 +77,7 @@ impl Seat {
             received: AtomicU64::new(0),
             moved: AtomicU32::new(seconds()),
             place: AtomicU32::new(NOWHERE),
+            chosen: AtomicBool::new(false),
         }
     }
 

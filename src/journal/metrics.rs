@@ -3,6 +3,7 @@
 //! allow list, never from the wire.
 
 mod findings;
+pub(crate) mod generations;
 mod ranges;
 mod watch;
 
@@ -20,6 +21,7 @@ use prometheus::{
 use strum::VariantArray;
 
 use self::findings::FindingMetrics;
+use self::generations::Family;
 use self::ranges::RangesMetrics;
 use self::watch::WatchMetrics;
 use super::ratio::{Crossing, Ratio};
@@ -457,11 +459,23 @@ impl Metrics {
         counters.map(|(cause, counter)| (cause.into_str(), counter.get()))
     }
 
+    /// What this process counted, in a form that travels.
+    pub(crate) fn families(&self) -> Vec<Family> {
+        self.registry.gather().iter().filter_map(Family::of).collect()
+    }
+
     /// Everything in Prometheus's text format.
     pub fn render(&self) -> Vec<u8> {
+        self.render_with(std::iter::empty())
+    }
+
+    /// The same, with what other processes counted.
+    pub(crate) fn render_with<'a>(&self, others: impl Iterator<Item = &'a Family>) -> Vec<u8> {
+        let mut families = self.registry.gather();
+        generations::add(&mut families, others);
         let mut text = Vec::with_capacity(64 * 1024);
         // Writing to memory does not fail, and the families were checked when they were made.
-        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        let _ = TextEncoder::new().encode(&families, &mut text);
         text
     }
 }

@@ -1,9 +1,11 @@
 //! The kinds of listener.
 
+use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
 /// What a listener serves: the label `listener`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub(crate) enum Entrance {
     /// The proxy, plain.

@@ -3,6 +3,7 @@
 //! here, too.
 
 pub(crate) mod accept;
+pub(crate) mod control;
 pub(crate) mod entrance;
 pub(crate) mod icmp;
 pub(crate) mod passed;

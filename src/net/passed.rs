@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::net::sockopt::{socket_acceptconn, socket_type};
 use rustix::net::{SocketType, getsockname};
 
@@ -21,6 +22,8 @@ pub(crate) struct Passed {
     pub address: SocketAddr,
     /// Where it came from: the name of its unit, or what stands for that.
     pub name: String,
+    /// Nobody could wait for it without blocking, in this process or another that has it.
+    pub was_blocking: bool,
 }
 
 impl Passed {
@@ -39,11 +42,12 @@ impl Passed {
             format!("{name} is no listening TCP socket: ListenStream= with an IP address and a port is one")
         })?;
         let socket = StdListener::from(fd);
+        let was_blocking = fcntl_getfl(&socket).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK));
         socket
             .set_nonblocking(true)
             .and_then(|()| prepare(&socket))
             .map_err(|error: io::Error| format!("{name} ({address}) can't be used: {error}"))?;
-        Ok(Self { socket, address, name })
+        Ok(Self { socket, address, name, was_blocking })
     }
 }
 

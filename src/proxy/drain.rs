@@ -1,7 +1,7 @@
 //! How a process ends: it takes no new work, waits for its tunnels, and at last cuts those that still live.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
@@ -18,6 +18,10 @@ pub(crate) struct Drain {
     busy: TaskTracker,
     /// Set by the signal to end: `/readyz` then says no.
     leaving: AtomicBool,
+    /// A successor accepts in this process's place.
+    handed_over: AtomicBool,
+    /// When what still lives is cut, in seconds since 1970; 0 before the drain.
+    end: AtomicI64,
     begun: CancellationToken,
     /// Set before `stepped` notifies. A tunnel reads this at every wake-up; `Notify` would cost it a lock.
     step: AtomicU8,
@@ -30,6 +34,8 @@ pub(crate) struct Drain {
 #[repr(u8)]
 enum Step {
     None,
+    /// A tunnel whose end was chosen is cut.
+    Chosen,
     /// Each tunnel notes from now on whether it moves anything.
     Watch,
     /// A tunnel that has moved nothing since `Watch` is cut.
@@ -46,6 +52,25 @@ impl Drain {
     /// Whether the signal to end has come.
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Acquire)
+    }
+
+    /// A successor takes all new connections: those that are kept alive here are served on.
+    pub(crate) fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Acquire)
+    }
+
+    /// What still lives at this second since 1970 is cut.
+    pub(crate) fn ends_at(&self, second: i64) {
+        self.end.store(second, Ordering::Relaxed);
+    }
+
+    /// When what still lives is cut, in seconds since 1970; none before the drain.
+    pub(crate) fn end(&self) -> Option<i64> {
+        Some(self.end.load(Ordering::Relaxed)).filter(|end| *end > 0)
     }
 
     /// Takes no new work from now on.
@@ -78,6 +103,11 @@ impl Drain {
         self.begun.cancelled().await;
     }
 
+    /// Ends the tunnels that were chosen since the last time.
+    pub(crate) fn cut_chosen(&self) {
+        self.step_to(Step::Chosen);
+    }
+
     /// Lets each tunnel note from now on whether it moves anything.
     pub(crate) fn watch(&self) {
         self.step_to(Step::Watch);
@@ -98,10 +128,15 @@ impl Drain {
         self.stepped.notify_waiters();
     }
 
-    /// Runs a tunnel to its end; none when it is cut before.
-    pub(crate) fn unless_cut<F: Future + Unpin>(&self, tunnel: F) -> UnlessCut<'_, F> {
+    /// Runs a tunnel to its end; none when it is cut before. `chosen`: it is to end at the next step.
+    pub(crate) fn unless_cut<'a, F: Future + Unpin>(
+        &'a self,
+        tunnel: F,
+        chosen: &'a AtomicBool,
+    ) -> UnlessCut<'a, F> {
         UnlessCut {
             tunnel,
+            chosen,
             stepped: self.stepped.notified(),
             drain: self,
             seen: Step::None as u8,
@@ -115,6 +150,7 @@ pin_project! {
     /// See [`Drain::unless_cut`]. A tunnel holds this for a shift, and an `async fn` would be larger.
     pub(crate) struct UnlessCut<'a, F> {
         tunnel: F,
+        chosen: &'a AtomicBool,
         #[pin]
         stepped: Notified<'a>,
         drain: &'a Drain,
@@ -143,10 +179,11 @@ impl<F: Future + Unpin> Future for UnlessCut<'_, F> {
             this.stepped.set(this.drain.stepped.notified());
         }
         // A wake-up without a step came from one of the tunnel's two ends: something moved.
-        *this.moved |= !has_stepped && *this.seen != Step::None as u8;
+        *this.moved |= !has_stepped && *this.seen >= Step::Watch as u8;
         // Read again, now that the next step wakes this task: none is missed.
         *this.seen = step();
-        if *this.seen == Step::CutAll as u8 || *this.seen == Step::CutQuiet as u8 && !*this.moved {
+        let quiet = *this.seen == Step::CutQuiet as u8 && !*this.moved;
+        if *this.seen == Step::CutAll as u8 || quiet || this.chosen.load(Ordering::Relaxed) {
             return Poll::Ready(None);
         }
         Poll::Pending
@@ -170,7 +207,7 @@ mod tests {
                 }
             });
             let endless = poll_fn(move |cx| talking.as_mut().poll(cx));
-            drain.unless_cut(endless).await
+            drain.unless_cut(endless, &AtomicBool::new(false)).await
         })
     }
 
@@ -200,6 +237,27 @@ mod tests {
         drain.cut_all();
         assert_eq!(talker.await.unwrap(), None);
         assert_eq!(quiet.await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn chosen_tunnels_are_cut_one_step_after_the_other() {
+        let drain = Arc::new(Drain::default());
+        let chosen: Vec<Arc<AtomicBool>> = (0..3).map(|_| Arc::default()).collect();
+        let tunnels: Vec<_> = chosen
+            .iter()
+            .map(|chosen| {
+                let (drain, chosen) = (drain.clone(), chosen.clone());
+                tokio::spawn(async move { drain.unless_cut(std::future::pending::<()>(), &chosen).await })
+            })
+            .collect();
+        for at in 0..3 {
+            settle().await;
+            chosen[at].store(true, Ordering::Relaxed);
+            drain.cut_chosen();
+            settle().await;
+            let ended: Vec<bool> = tunnels.iter().map(|tunnel| tunnel.is_finished()).collect();
+            assert_eq!(ended, [0, 1, 2].map(|tunnel| tunnel <= at));
+        }
     }
 
     #[tokio::test]

@@ -139,7 +139,7 @@ fn next_step(head: Head, kept: bool, peer: &Peer, shared: &Shared, snapshot: &Sn
     // The client is judged before its request is.
     let admitted = admit(peer, snapshot);
     let refusal = match head {
-        Head::Request(request, _) if kept && shared.drain.is_draining() => {
+        Head::Request(request, _) if kept && shared.drain.is_draining() && !shared.drain.is_handed_over() => {
             let head_only = &*request.method == "HEAD";
             return Next::Refusal { refusal: Refusal::Draining, target: None, head_only };
         }
@@ -232,10 +232,17 @@ fn connect<C: Wire>(
 
 /// Waits for the next request of a connection that is kept alive; false when none comes.
 async fn begins<C: Wire>(reader: &mut Reader, client: &mut C, shared: &Shared) -> bool {
-    // A drain closes connections that wait for a request.
+    // A drain closes connections that wait for a request, unless a successor takes the new ones: then nobody
+    // needs to turn to another proxy.
+    let drained = async {
+        shared.drain.begun().await;
+        if shared.drain.is_handed_over() {
+            std::future::pending::<()>().await;
+        }
+    };
     let begins = tokio::select! {
         begins = tokio::time::timeout(KEEP_ALIVE, reader.begin(client)) => matches!(begins, Ok(Ok(true))),
-        () = shared.drain.begun() => false,
+        () = drained => false,
     };
     if !begins {
         // Without a close_notify a TLS client may suspect a truncation.

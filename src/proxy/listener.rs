@@ -157,6 +157,11 @@ impl Stop {
         self.told.cancelled().await;
     }
 
+    /// The same for what such a task has begun, and need not wait for.
+    pub(crate) fn ending(&self) -> CancellationToken {
+        self.told.clone()
+    }
+
     /// Whether the stopper ends this task.
     pub(crate) fn is_told(&self) -> bool {
         self.told.is_cancelled()

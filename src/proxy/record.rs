@@ -1,6 +1,7 @@
 //! The facts of one request that the policy has judged, and what the journal is told of it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::admission::Peer;
@@ -169,6 +170,11 @@ impl Record {
             Outcome::IdleTimeout if !self.snapshot.patience.idle.is_zero() => Some(Cause::TunnelIdle.into()),
             _ => None,
         }
+    }
+
+    /// Set when a drain has chosen its tunnel to end.
+    pub(super) fn chosen(&self) -> &AtomicBool {
+        &self.seat.chosen
     }
 
     /// The end of a request that got no tunnel.

@@ -347,7 +347,8 @@ impl<C: Wire, U: Wire> Tunnel<C, U> {
     /// Relays until the end, and records it.
     pub(crate) async fn relay(mut self: Box<Self>) {
         let patience = self.record.snapshot.patience;
-        let end = self.shared.drain.unless_cut(self.relay.run(patience, &self.record)).await;
+        let run = self.relay.run(patience, &self.record);
+        let end = self.shared.drain.unless_cut(run, self.record.chosen()).await;
         match end {
             Some(end) => self.relay.finish(end).await,
             None => self.relay.abort(),

@@ -1,9 +1,11 @@
 //! What all connections share: the configuration in force, limits, the journal, the drain.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 
 use super::admission::Admission;
 use super::drain::Drain;
@@ -12,6 +14,7 @@ use crate::egress::own::Own;
 use crate::findings::judge::Report;
 use crate::journal::Journal;
 use crate::journal::access::AccessLog;
+use crate::journal::ledger::Seat;
 use crate::journal::metrics::Metrics;
 use crate::journal::rate::Seldom;
 use crate::ranges::current::InForce;
@@ -31,7 +34,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(snapshot: Arc<Snapshot>, metrics: Arc<Metrics>, access: AccessLog) -> Arc<Self> {
+    pub(crate) fn new(
+        snapshot: Arc<Snapshot>,
+        metrics: Arc<Metrics>,
+        access: AccessLog,
+        generation: u32,
+    ) -> Arc<Self> {
         let journal = Journal::new(metrics.clone(), access);
         configure(&journal, &snapshot);
         Arc::new(Self {
@@ -40,7 +48,7 @@ impl Shared {
             admission: Admission::new(metrics.client_connections.clone()),
             journal,
             drain: Drain::default(),
-            generation: 1,
+            generation,
             own: Own::default(),
             wrong_pac: Seldom::default(),
         })
@@ -49,6 +57,27 @@ impl Shared {
     /// The configuration in force. A request takes it once and sees no mixture.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
+    }
+
+    /// When the last tunnel of a process that drains will most likely have ended; none before a drain. Tunnels
+    /// are taken to last as long as the longest of their category that is remembered, and those that have
+    /// outlived it until they are cut.
+    pub(crate) fn predicted_end(&self) -> Option<Timestamp> {
+        let cut = Timestamp::from_second(self.drain.end()?).ok()?;
+        let ledger = &self.journal.ledger;
+        let mut longest = HashMap::new();
+        for end in ledger.ended(|_| true, usize::MAX).0.items {
+            let known = longest.entry(end.seat.series.category_name).or_insert(end.lived);
+            *known = end.lived.max(*known);
+        }
+        let ends = |seat: &Arc<Seat>| {
+            let lived = seat.started.elapsed();
+            let longest = longest.get(seat.series.category_name).filter(|longest| **longest > lived)?;
+            Timestamp::now().checked_add(*longest - lived).ok()
+        };
+        let live = ledger.live(|_| true, usize::MAX).items;
+        let last = live.iter().map(|seat| ends(seat).unwrap_or(cut)).max();
+        Timestamp::from_second(last.unwrap_or_else(Timestamp::now).min(cut).as_second()).ok()
     }
 
     /// What fails now, and for how many.

@@ -8,17 +8,30 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::signal::unix::Signal;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::notify::{self, Manager};
 use super::{Server, Signals};
+use super::{control, farewell};
+use crate::admin::generations::{Last, Question, ask};
 use crate::proxy::shared::Shared;
 
 /// How long after SIGTERM a connection that was just accepted may still begin its request.
 const LATECOMERS: Duration = Duration::from_secs(1);
 /// How long tunnels that are cut at the end of the drain have to write their access lines.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Why the process ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    Signal,
+    /// The machine goes down.
+    GoingDown,
+    /// A successor accepts in this process's place; no signal has come yet.
+    HandedOver,
+}
 
 /// How fast the process must end, by the signals so far.
 #[derive(PartialEq)]
@@ -32,19 +45,24 @@ enum Pace {
 }
 
 impl Server {
-    /// Ends the process. `going_down`: the machine goes down. The limits count from now.
-    pub(super) async fn drain(mut self, signals: &mut Signals, manager: &Manager, going_down: bool) {
+    /// Ends the process. The limits count from now.
+    pub(super) async fn drain(mut self, signals: &mut Signals, manager: &Manager, why: Why) {
+        let going_down = why == Why::GoingDown;
+        let handed_over = !self.admin.generations.is_newest();
         let signalled = Instant::now();
         let (shared, limits) = (self.shared.clone(), self.config.limits.clone());
         let Signals { terminate, interrupt, power, .. } = signals;
         shared.journal.metrics.draining.set(1);
         shared.drain.leave();
-        let second = second(terminate, interrupt, going_down);
+        let second = second(terminate, interrupt, why != Why::Signal);
         tokio::pin!(second);
         let mut pace = if going_down { Pace::Reboot } else { Pace::Orderly };
         // A machine that goes down gives all of this a minute.
-        let lame_duck =
-            if going_down { limits.lame_duck.min(limits.reboot_drain / 2) } else { limits.lame_duck };
+        let lame_duck = match why {
+            Why::Signal => limits.lame_duck,
+            Why::GoingDown => limits.lame_duck.min(limits.reboot_drain / 2),
+            Why::HandedOver => Duration::ZERO,
+        };
         if !lame_duck.is_zero() {
             manager.stopping(&notify::state(&shared));
             tracing::info!(
@@ -60,16 +78,28 @@ impl Server {
         }
         let spent = signalled.elapsed();
         let reboot = if going_down { limits.reboot_drain.saturating_sub(spent) } else { limits.reboot_drain };
-        let deadline = Deadline { drain: limits.drain.saturating_sub(spent), reboot };
+        let drain = limits.drain.saturating_sub(spent);
+        let deadline = Deadline { drain, reboot };
+        let seconds = i64::try_from(drain.as_secs()).unwrap_or(i64::MAX);
+        shared.drain.ends_at(Timestamp::now().as_second().saturating_add(seconds));
+        if handed_over {
+            shared.drain.hand_over();
+        }
         shared.drain.begin();
-        manager.stopping(&notify::state(&shared));
+        if why != Why::HandedOver {
+            // Of a process that handed over the unit stays as it is: its ExecStop= would not run any more.
+            manager.stopping(&notify::state(&shared));
+        }
         tracing::info!(
             event = "draining",
             tunnels = shared.drain.busy_now(),
             limit = %humantime::format_duration(limits.drain),
             "draining: no new connections; live tunnels go on; a second signal ends them now"
         );
-        self.listeners.close_proxies();
+        match handed_over {
+            true => self.listeners.hand_over(),
+            false => self.listeners.close_proxies(),
+        }
         let ended = pace != Pace::Now
             && tokio::select! {
                 () = idle(&shared) => true,
@@ -85,15 +115,26 @@ impl Server {
             shared.drain.cut_all();
             let _ = timeout(LAST_WORDS, shared.drain.idle()).await;
         }
+        tokio::task::block_in_place(|| self.last_words());
         tracing::info!(event = "stopped", "stopped");
+    }
+
+    /// Tells the newest process what this one counted.
+    fn last_words(&self) {
+        let Some(folder) = self.control.as_ref().and(control::folder()) else { return };
+        let newest = control::living(&folder).into_iter().find(|(who, _)| who.id > self.shared.generation);
+        let Some((who, socket)) = newest else { return };
+        if let Err(error) = ask(&socket, &Question::Ends(Box::new(Last::of(&self.admin)))) {
+            tracing::warn!(event = "control_failed", %error, "process {} can't be told", who.pid);
+        }
     }
 }
 
-/// Waits for the signal to end now. The first SIGTERM after SIGPWR is none: the service manager sends it in
-/// any case.
-async fn second(terminate: &mut Signal, interrupt: &mut Signal, going_down: bool) {
+/// Waits for the signal to end now. The first SIGTERM after SIGPWR or a hand-over is none: the service
+/// manager sends it in any case.
+async fn second(terminate: &mut Signal, interrupt: &mut Signal, one_more: bool) {
     let terminated = async {
-        if going_down {
+        if one_more {
             terminate.recv().await;
         }
         terminate.recv().await;
@@ -128,10 +169,10 @@ impl Deadline {
         let end = begun.checked_add(self.drain);
         if !already {
             let drained = async {
-                match end {
-                    Some(end) => sleep_until(end).await,
-                    None => std::future::pending().await,
-                }
+                let Some(end) = end else { return std::future::pending().await };
+                let farewell = end.checked_sub(farewell::length(self.drain)).unwrap_or(begun);
+                sleep_until(farewell).await;
+                farewell::say(shared, end).await;
             };
             tokio::select! {
                 () = drained => return,

@@ -26,6 +26,12 @@ pub(crate) enum ServeError {
     Passed(String),
     #[error("{0}")]
     Ranges(String),
+    /// Nowhere to find the process before this one.
+    #[error("{0}")]
+    NoFolder(String),
+    /// The process before this one goes on.
+    #[error("{0}")]
+    TakeOver(String),
     #[error("the TLS provider refuses the configuration: {0}")]
     Provider(#[from] rustls::Error),
     #[error("can't start: {0}")]
@@ -44,12 +50,13 @@ impl ServeError {
             | Self::Losses(_)
             | Self::Passed(_)
             | Self::Ranges(_)
+            | Self::NoFolder(_)
             | Self::Provider(_) => false,
             // No later start mends a missing permission, or an address that can't be listened on.
             Self::Bind { error, .. } => {
                 !matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
             }
-            Self::Start(_) => true,
+            Self::Start(_) | Self::TakeOver(_) => true,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 
 use super::error::ServeError;
+use super::takeover::Offered;
 use crate::config::{Config, collide};
 use crate::net::entrance::Entrance;
 use crate::net::passed::Passed;
@@ -88,13 +89,15 @@ pub(super) struct Listeners {
     bound: Vec<Bound>,
     /// Sockets of the service manager, which outlive this process: each has its address here.
     passed: Vec<Passed>,
+    /// Sockets of the process before this one, until this one accepts.
+    offered: Vec<Offered>,
     /// How many workers accept from each proxy listener.
     workers: usize,
 }
 
 impl Listeners {
-    pub(super) fn new(workers: usize, passed: Vec<Passed>) -> Self {
-        Self { bound: Vec::new(), passed, workers }
+    pub(super) fn new(workers: usize, passed: Vec<Passed>, offered: Vec<Offered>) -> Self {
+        Self { bound: Vec::new(), passed, offered, workers }
     }
 
     /// The kind and address of each.
@@ -109,14 +112,17 @@ impl Listeners {
     pub(super) fn prepare(&self, config: &Config) -> Result<Change, ServeError> {
         let wanted = wanted(config);
         self.all_fit(&wanted)?;
+        self.shares(&wanted)?;
         let places = self.places(&wanted);
-        let leaving: Vec<&Bound> = self
+        let mut leaving: Vec<(SocketAddr, &StdListener)> = self
             .bound
             .iter()
             .enumerate()
             .filter(|(at, _)| !places.contains(&Some(*at)))
-            .map(|(_, bound)| bound)
+            .map(|(_, bound)| (bound.actual, &bound.socket))
             .collect();
+        // The process before this one leaves all its listeners.
+        leaving.extend(self.offered.iter().map(|offered| (offered.passed.address, &offered.passed.socket)));
         let steps = wanted.into_iter().zip(places).map(|((kind, configured), place)| {
             let failed = |error| self.failure(kind, configured, error);
             let (actual, what) = match place {
@@ -126,9 +132,8 @@ impl Listeners {
                     (*actual, What::Turn(at, self.copies(kind, socket).map_err(failed)?))
                 }
                 None => {
-                    let passed = self.passed.iter().find(|passed| passed.address == configured);
-                    let socket = match passed {
-                        Some(passed) => passed.socket.try_clone(),
+                    let socket = match self.given(kind, configured) {
+                        Some(given) => given.try_clone(),
                         None => bind_over(configured, &leaving),
                     };
                     let socket = socket.map_err(failed)?;
@@ -162,6 +167,52 @@ impl Listeners {
         places
     }
 
+    /// The socket for an address that came from elsewhere, if one did.
+    fn given(&self, kind: Entrance, address: SocketAddr) -> Option<&StdListener> {
+        let passed = self.passed.iter().find(|passed| passed.address == address);
+        let same = |offered: &&Offered| offered.passed.address == address;
+        let meant = |offered: &&Offered| offered.kind == kind && offered.configured == address;
+        let offered = || self.offered.iter().find(same).or_else(|| self.offered.iter().find(meant));
+        passed.or_else(|| offered().map(|offered| &offered.passed)).map(|given| &given.socket)
+    }
+
+    /// Each listener: what it serves, its address as configured, and its socket.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = (Entrance, SocketAddr, &StdListener)> {
+        self.bound.iter().map(|bound| (bound.kind, bound.configured, &bound.socket))
+    }
+
+    /// Ends all accept loops; the sockets stay open, and their queues with them.
+    pub(super) fn leave(&mut self) -> Vec<Closed> {
+        let leave = |bound: &mut Bound| {
+            let stopper = std::mem::replace(&mut bound.stopper, Stopper::new().0);
+            stopper.leave();
+            Closed { kind: bound.kind, address: bound.actual, stopper }
+        };
+        self.bound.iter_mut().map(leave).collect()
+    }
+
+    /// The listeners to accept from once more, after [`Listeners::leave`].
+    ///
+    /// # Errors
+    /// When descriptors are scarce.
+    pub(super) fn accept_again(&mut self) -> io::Result<Vec<Opened>> {
+        let mut opened = Vec::new();
+        for at in 0..self.bound.len() {
+            let Bound { kind, actual, socket, .. } = &self.bound[at];
+            let (kind, address, sockets) = (*kind, *actual, self.copies(*kind, socket)?);
+            let (stopper, stop) = Stopper::new();
+            self.bound[at].stopper = stopper;
+            opened.push(Opened { kind, address, sockets, stop });
+        }
+        Ok(opened)
+    }
+
+    /// Closes this process's descriptors of all listeners: a successor has its own.
+    pub(super) fn hand_over(&mut self) {
+        self.bound.clear();
+        self.passed.clear();
+    }
+
     /// # Errors
     /// With the sockets that were passed and that no address names: their clients would wait for ever.
     fn all_fit(&self, wanted: &[(Entrance, SocketAddr)]) -> Result<(), ServeError> {
@@ -177,6 +228,27 @@ impl Listeners {
              Write the same addresses in both",
             stray.join(", "),
             known.collect::<Vec<_>>().join(", ")
+        )))
+    }
+
+    /// # Errors
+    /// When the process before this one listens elsewhere altogether: it is another proxy, or this is
+    /// another file, and its clients would be refused.
+    fn shares(&self, wanted: &[(Entrance, SocketAddr)]) -> Result<(), ServeError> {
+        let proxies = || wanted.iter().filter(|(kind, _)| *kind != Entrance::Admin);
+        let shared = |offered: &Offered| {
+            let (actual, configured) = (offered.passed.address, offered.configured);
+            proxies().any(|(_, address)| *address == configured || collide(*address, actual))
+        };
+        let mut theirs = self.offered.iter().filter(|offered| offered.kind != Entrance::Admin).peekable();
+        if theirs.peek().is_none() || theirs.any(shared) {
+            return Ok(());
+        }
+        let all = self.offered.iter().map(|o| format!("{} {}", o.kind.key(), o.passed.address));
+        Err(ServeError::Passed(format!(
+            "the process that serves listens on {}, and this configuration on none of them: is it the right file? \
+             -c names one",
+            all.collect::<Vec<_>>().join(", ")
         )))
     }
 
@@ -206,6 +278,7 @@ impl Listeners {
 
     /// Puts a change in force. Ends the accept loops of listeners that are gone or serve something else.
     pub(super) fn change(&mut self, change: Change) -> Changed {
+        self.offered.clear();
         let mut old: Vec<Option<Bound>> = std::mem::take(&mut self.bound).into_iter().map(Some).collect();
         let mut opened = Vec::new();
         for Step { kind, configured, actual, what } in change.steps {
@@ -256,11 +329,11 @@ fn wanted(config: &Config) -> Vec<(Entrance, SocketAddr)> {
     http.chain(https).chain([(Entrance::Admin, config.admin.listen)]).collect()
 }
 
-/// Binds an address, beside listeners of ours that leave where only those are in its way.
-fn bind_over(address: SocketAddr, leaving: &[&Bound]) -> io::Result<StdListener> {
+/// Binds an address, beside listeners that leave where only those are in its way.
+fn bind_over(address: SocketAddr, leaving: &[(SocketAddr, &StdListener)]) -> io::Result<StdListener> {
     bind(address).or_else(|error| {
-        let in_the_way = leaving.iter().filter(|bound| collide(bound.actual, address));
-        let sockets: Vec<&StdListener> = in_the_way.map(|bound| &bound.socket).collect();
+        let in_the_way = leaving.iter().filter(|(other, _)| collide(*other, address));
+        let sockets: Vec<&StdListener> = in_the_way.map(|(_, socket)| *socket).collect();
         match error.kind() {
             io::ErrorKind::AddrInUse if !sockets.is_empty() => bind_beside(address, &sockets),
             _ => Err(error),

@@ -6,13 +6,17 @@
 //! result that somebody must see is in `jobs`.
 
 mod announce;
+pub(crate) mod control;
 mod drain;
 mod error;
+mod farewell;
+mod hand_over;
 mod jobs;
 mod listeners;
 pub(crate) mod notify;
 mod prepare;
 mod reload;
+mod takeover;
 mod tls;
 mod workers;
 
@@ -22,13 +26,18 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use zeroize::Zeroizing;
 
+use self::control::{Asker, Control};
+use self::drain::Why;
 pub(crate) use self::error::ServeError;
+use self::hand_over::{Handed, Step};
 use self::listeners::{Change, Changed, Closed, Listeners, Opened};
 use self::notify::Manager;
 use self::prepare::Prepared;
 use self::reload::{Loads, Losing};
+use self::takeover::{Place, TakeOver};
 use self::tls::Tls;
 use self::workers::Workers;
 use crate::admin::reload::{self as door, Ask, Door};
@@ -37,6 +46,7 @@ use crate::config::{Config, Sources};
 use crate::journal::access::AccessLog;
 use crate::journal::log::{self, Sink};
 use crate::journal::metrics::Metrics;
+use crate::net::control::Line;
 use crate::net::entrance::Entrance;
 use crate::net::passed;
 use crate::plan::Plan;
@@ -48,11 +58,12 @@ use crate::ranges::current::InForce;
 /// that its certificate nears its end.
 const REMIND: Duration = Duration::from_secs(24 * 3600);
 
-/// Runs until SIGTERM or SIGINT and the drain that follows.
+/// Runs until SIGTERM or SIGINT and the drain that follows. `take_over`: the process that serves already, if
+/// one does, hands over.
 ///
 /// # Errors
 /// When it can't start; once it runs, nothing ends it but a signal.
-pub(crate) fn serve(sources: &Sources) -> Result<(), ServeError> {
+pub(crate) fn serve(sources: &Sources, take_over: bool) -> Result<(), ServeError> {
     let (config, plan) = prepare::load(sources)?;
     let files = raise_file_limit();
     let metrics = Arc::new(Metrics::new());
@@ -62,13 +73,14 @@ pub(crate) fn serve(sources: &Sources) -> Result<(), ServeError> {
     // waits for a scrape.
     let control =
         runtime::Builder::new_multi_thread().worker_threads(1).thread_name("control").enable_all().build()?;
-    let result = control.block_on(run(sources, (config, plan), metrics, &sink, files));
+    let result = control.block_on(run(sources, take_over, (config, plan), metrics, &sink, files));
     sink.close();
     result
 }
 
 async fn run(
     sources: &Sources,
+    take_over: bool,
     loaded: (Config, Plan),
     metrics: Arc<Metrics>,
     sink: &Sink,
@@ -77,14 +89,19 @@ async fn run(
     let mut signals = Signals::new()?;
     let manager = Manager::of_process();
     let (reloads, mut asked) = door::door();
-    let mut server = Server::start(loaded, metrics, sink, files, reloads)?;
+    let place = if take_over { takeover::ask()? } else { Place::default() };
+    let mut server = Server::start(loaded, metrics, sink, files, reloads, place)?;
+    let (askers, mut asking) = mpsc::channel(1);
+    let (steps, mut successor) = mpsc::channel(1);
+    server.open_control(askers);
     manager.ready(&notify::state(&server.shared));
     tokio::spawn(manager.clone().follow(server.shared.clone()));
     tokio::spawn(jobs::findings::run(server.shared.clone()));
+    tokio::spawn(jobs::generations::run(server.admin.clone()));
     tokio::spawn(jobs::watch::run(server.shared.clone(), server.watch.subscribe()));
     tokio::spawn(jobs::ranges::run(server.shared.clone(), server.ranges.subscribe()));
     let mut remind = tokio::time::interval_at(tokio::time::Instant::now() + REMIND, REMIND);
-    let going_down = loop {
+    let why = loop {
         tokio::select! {
             _ = remind.tick() => server.tls.remind(),
             _ = signals.reload.recv() => {
@@ -96,14 +113,23 @@ async fn run(
                 let _ = verdict.send(server.reload_told(sources, &manager, losing).await);
             }
             () = server.tls.changed() => server.reload_tls_files(),
-            _ = signals.terminate.recv() => break false,
-            _ = signals.interrupt.recv() => break false,
-            _ = signals.power.recv() => break true,
+            Some(asker) = asking.recv() => server.give(asker, &steps).await,
+            Some(step) = successor.recv() => match step {
+                Step::Gone(pid) => server.abandoned(pid),
+                Step::Ready(next) => match server.hand_over(next, &mut signals).await {
+                    Handed::Over { going_down: false } => break Why::HandedOver,
+                    Handed::Over { going_down: true } => break Why::GoingDown,
+                    Handed::Back => {}
+                },
+            },
+            _ = signals.terminate.recv() => break Why::Signal,
+            _ = signals.interrupt.recv() => break Why::Signal,
+            _ = signals.power.recv() => break Why::GoingDown,
         }
     };
     // A reload that is asked for from now on is refused at once.
     drop(asked);
-    server.drain(&mut signals, &manager, going_down).await;
+    server.drain(&mut signals, &manager, why).await;
     Ok(())
 }
 
@@ -138,8 +164,13 @@ struct Server {
     /// What AWS's ranges are kept current by.
     ranges: watch::Sender<jobs::ranges::Settings>,
     loads: Loads,
-    started: Instant,
-    reloads: Door,
+    admin: Arc<Admin>,
+    /// Where a successor finds this process.
+    control: Option<Control>,
+    /// The process that takes over.
+    successor: Option<u32>,
+    /// To the process before this one, which takes back when it breaks early.
+    predecessor: Option<Line>,
 }
 
 impl Server {
@@ -149,14 +180,25 @@ impl Server {
         sink: &Sink,
         files: Option<u64>,
         reloads: Door,
+        place: Place,
     ) -> Result<Self, ServeError> {
+        let Place { id, older, mut takeover } = place;
         let passed = passed::from_manager().map_err(ServeError::Passed)?;
-        let listeners = Listeners::new(workers::count(), passed);
+        let offered = takeover.as_mut().map(|takeover| std::mem::take(&mut takeover.offered));
+        if takeover.is_some() && passed.iter().any(|passed| passed.was_blocking) {
+            tracing::warn!(
+                event = "takeover_warning",
+                "the service manager passes sockets that block, and the process that accepts from them hangs until \
+                 this one is ready: write NonBlocking=yes in the unit"
+            );
+        }
+        let listeners = Listeners::new(workers::count(), passed, offered.unwrap_or_default());
         let in_force = Arc::new(InForce::default());
         let prepared = Prepared::new(loaded, &listeners, &metrics, prepare::resolver, in_force)?;
         let Prepared { config, snapshot, warnings, tls, watch, ranges, change } = prepared;
         let access = AccessLog::new(sink.clone(), config.log.format);
-        let shared = Shared::new(snapshot, metrics.clone(), access);
+        let shared = Shared::new(snapshot, metrics.clone(), access, id);
+        let admin = Arc::new(Admin::new(shared.clone(), Instant::now(), reloads));
         let mut server = Self {
             workers: Workers::start(&shared)?,
             shared,
@@ -166,14 +208,24 @@ impl Server {
             watch: watch::Sender::new(watch),
             ranges: watch::Sender::new(ranges),
             loads: Loads { config: true, tls_files: true },
-            started: Instant::now(),
-            reloads,
+            admin,
+            control: None,
+            successor: None,
+            predecessor: None,
         };
         server.shared.journal.metrics.configuration(&server.shared.snapshot().fingerprint);
         announce::starting(&server.config, &server.shared.snapshot(), &warnings, files);
         server.ranges.borrow().first(&server.shared.ranges);
         server.tls.follow(tls, server.config.shift.sessions)?;
+        server.admin.generations.follow(older);
+        if let Some(takeover) = &mut takeover {
+            // The other one accepts no more from here on.
+            let (older, sessions) = takeover.ready()?;
+            server.admin.generations.keep(&older);
+            server.tls.inherit(&Zeroizing::new(sessions));
+        }
         server.change_listeners(change);
+        server.predecessor = takeover.map(TakeOver::accepting);
         announce::ready(&server.config, &server.listeners.addresses().collect::<Vec<_>>());
         Ok(server)
     }
@@ -181,6 +233,12 @@ impl Server {
     /// Starts accept loops for new listeners and ends those of old ones; returns the listeners that close.
     fn change_listeners(&mut self, change: Change) -> Vec<Closed> {
         let Changed { opened, closed } = self.listeners.change(change);
+        self.accept(opened);
+        closed
+    }
+
+    /// Starts the accept loops of listeners.
+    fn accept(&mut self, opened: Vec<Opened>) {
         let all: Vec<_> = self.listeners.addresses().collect();
         self.shared.own.set(all.iter().map(|(_, address)| *address).collect());
         for Opened { kind, address, sockets, stop } in opened {
@@ -193,15 +251,27 @@ impl Server {
                     }
                 }
                 Entrance::Admin => {
-                    let admin = Arc::new(Admin::new(self.shared.clone(), self.started, self.reloads.clone()));
                     for listener in sockets {
-                        tokio::spawn(admin::serve(listener, admin.clone(), stop.clone()));
+                        tokio::spawn(admin::serve(listener, self.admin.clone(), stop.clone()));
                     }
                 }
             }
             announce::listening(kind, address, &all);
         }
-        closed
+    }
+
+    /// Opens the socket by which a successor finds this process, where there is a folder for it.
+    fn open_control(&mut self, askers: mpsc::Sender<Asker>) {
+        let Some(folder) = control::folder() else { return };
+        match Control::open(&folder, self.admin.clone(), askers) {
+            Ok(control) => self.control = Some(control),
+            Err(error) => tracing::warn!(
+                event = "control_failed",
+                folder = %folder.display(),
+                %error,
+                "no successor can take over from this process: its Unix socket can't be opened"
+            ),
+        }
     }
 }
 

@@ -110,7 +110,9 @@ pub(crate) fn state(shared: &Shared) -> String {
         1 => "1 tunnel".to_owned(),
         n => format!("{n} tunnels"),
     };
-    if shared.drain.is_draining() {
+    if shared.drain.is_handed_over() {
+        format!("handed over to a successor, {tunnels} left")
+    } else if shared.drain.is_draining() {
         format!("draining, {tunnels} left; no new connections")
     } else if shared.drain.is_leaving() {
         format!("leaving, {tunnels}; connections are accepted for limits.lame_duck")

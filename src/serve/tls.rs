@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use zeroize::Zeroizing;
 
 use super::error::ServeError;
 use crate::config::Config;
@@ -72,6 +73,16 @@ impl Tls {
     /// What a TLS listener serves its connections with, now and after each change.
     pub(super) fn serving(&self) -> Option<Arc<ArcSwap<Serving>>> {
         self.running.as_ref().map(|running| running.serving.clone())
+    }
+
+    /// The sessions that there are, for a successor.
+    pub(super) fn sessions(&self) -> Zeroizing<Vec<u8>> {
+        self.running.as_ref().map(|running| running.shift.store().bequeath()).unwrap_or_default()
+    }
+
+    /// Takes over the sessions of the process before this one; how many.
+    pub(super) fn inherit(&self, sessions: &[u8]) -> usize {
+        self.running.as_ref().map_or(0, |running| running.shift.store().inherit(sessions))
     }
 
     /// Puts what was read in force over the sessions that there are, and watches the files.

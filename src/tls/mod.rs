@@ -10,6 +10,7 @@ pub mod certificate;
 pub mod client;
 pub mod config;
 mod failure;
+mod inheritance;
 pub mod keys;
 pub mod material;
 pub mod pem;

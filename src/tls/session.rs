@@ -112,6 +112,18 @@ impl SessionStore {
         Some(entry)
     }
 
+    /// Adds a session of another process under its own name.
+    pub(super) fn adopt(&self, name: Name, entry: Arc<Entry>) {
+        if self.is_alive(&entry) {
+            self.cache.insert(name, entry);
+        }
+    }
+
+    /// All that are within the window.
+    pub(super) fn living(&self) -> impl Iterator<Item = (Name, Arc<Entry>)> {
+        self.cache.iter().filter(|(_, entry)| self.is_alive(entry)).map(|(name, entry)| (*name, entry))
+    }
+
     /// The entry of that name, if it is within the window.
     pub(super) fn get(&self, name: &Name) -> Option<Arc<Entry>> {
         self.cache.get(name).filter(|e| self.is_alive(e))

@@ -3,8 +3,10 @@
 //! - [`findings`]: looks once a second at what fails, so that findings are logged and metrics move
 //!   although nobody asks.
 //! - [`ranges`]: keeps AWS's address ranges current.
+//! - [`generations`]: asks older processes how they do, so that their counters outlive them.
 //! - [`watch`]: a round of `check` now and then.
 
 pub(super) mod findings;
+pub(super) mod generations;
 pub(super) mod ranges;
 pub(super) mod watch;

@@ -192,9 +192,18 @@ fn child_of(parent: u32) -> Option<u32> {
 /// As little as systemd boots from, besides the programs. The machine id is set, so that it isn't a
 /// first boot, which would enable every service that this machine has installed.
 fn make_root(root: &Path) {
-    for folder in
-        ["etc/systemd/system", "usr/local/bin", "var", "tmp", "root/ccpgate", "proc", "sys", "dev", "run"]
-    {
+    for folder in [
+        "etc/systemd/system",
+        "usr/local/bin",
+        "usr/local/sbin",
+        "var",
+        "tmp",
+        "root/ccpgate",
+        "proc",
+        "sys",
+        "dev",
+        "run",
+    ] {
         fs::create_dir_all(root.join(folder)).unwrap();
     }
     for link in ["bin", "sbin", "lib", "lib64"] {

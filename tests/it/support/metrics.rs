@@ -36,6 +36,11 @@ impl Metrics {
         self.values.get(&canonical(series)).copied()
     }
 
+    /// All series, with their values.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.values.iter().map(|(series, value)| (series.as_str(), *value))
+    }
+
     /// All series of a metric, with their values.
     pub(crate) fn family<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> + 'a {
         self.values

@@ -3,7 +3,7 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,16 @@ impl Proxy {
         Self::launch_with(Some(toml), Command::new(env!("CARGO_BIN_EXE_ccpgate")), variables, |all| {
             Box::new(all)
         })
+    }
+
+    /// The same in a folder where processes find each other; with `takeover` it takes over from the one that
+    /// serves.
+    #[track_caller]
+    pub(crate) fn start_in(folder: &Path, toml: &str, takeover: bool) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ccpgate"));
+        command.arg("serve").args(takeover.then_some("--takeover"));
+        let variables = [("RUNTIME_DIRECTORY", folder.to_str().unwrap())];
+        Self::launch_with(Some(toml), command, &variables, |all| Box::new(all))
     }
 
     /// Starts it as on a fresh machine, on the embedded default, but for ports and log, which the
@@ -85,7 +95,10 @@ impl Proxy {
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         super::command::clean(&mut command);
-        command.arg("serve").envs(variables.iter().copied());
+        if !command.get_args().any(|argument| argument == "serve") {
+            command.arg("serve");
+        }
+        command.envs(variables.iter().copied());
         if let Some(toml) = toml {
             let file = folder.path().join("ccpgate.toml");
             std::fs::write(&file, complete(toml)).unwrap();

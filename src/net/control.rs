@@ -1,0 +1,170 @@
+//! A Unix socket that only this user may speak to: a question is one line of JSON, an answer a length and
+//! as many bytes. Listening sockets may travel beside an answer.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::TcpListener as StdListener;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::net::sockopt::socket_peercred;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+use rustix::process::geteuid;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// No answer is larger: 100,000 tunnels, or as many TLS sessions.
+const LARGEST: usize = 256 << 20;
+/// Sockets that travel beside one answer; the kernel takes 253.
+pub(crate) const MOST: usize = 64;
+
+/// Whether the other end is a process of this user, or of root.
+///
+/// # Errors
+/// When the kernel doesn't say.
+pub(crate) fn is_ours(stream: impl AsFd) -> io::Result<bool> {
+    let peer = socket_peercred(stream)?.uid;
+    Ok(peer == geteuid() || peer.is_root())
+}
+
+/// Our end of a conversation. Every wait is bounded.
+pub(crate) struct Line(UnixStream);
+
+impl Line {
+    /// # Errors
+    /// When nobody listens there, or somebody else's process does.
+    pub(crate) fn connect(path: &Path, patience: Duration) -> io::Result<Self> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
+        if !is_ours(&stream)? {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "another user's process listens there",
+            ));
+        }
+        Ok(Self(stream))
+    }
+
+    /// # Errors
+    /// When the other end doesn't take it in time.
+    pub(crate) fn say(&mut self, question: &impl Serialize) -> io::Result<()> {
+        let mut line = serde_json::to_vec(question)?;
+        line.push(b'\n');
+        self.0.write_all(&line)
+    }
+
+    /// The next answer, as bytes.
+    ///
+    /// # Errors
+    /// When none comes whole in time.
+    pub(crate) fn hear_bytes(&mut self) -> io::Result<Vec<u8>> {
+        let mut length = [0; 4];
+        self.0.read_exact(&mut length)?;
+        let length = u32::from_be_bytes(length) as usize;
+        if length > LARGEST {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too large"));
+        }
+        let mut bytes = Vec::new();
+        Read::by_ref(&mut self.0).take(length as u64).read_to_end(&mut bytes)?;
+        if bytes.len() < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
+    }
+
+    /// The next answer.
+    ///
+    /// # Errors
+    /// As of [`Line::hear_bytes`], and when it isn't what was expected.
+    pub(crate) fn hear<T: DeserializeOwned>(&mut self) -> io::Result<T> {
+        Ok(serde_json::from_slice(&self.hear_bytes()?)?)
+    }
+
+    /// The sockets that come before an answer; they travel with one byte.
+    ///
+    /// # Errors
+    /// When none come in time.
+    pub(crate) fn receive(&mut self) -> io::Result<Vec<OwnedFd>> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut byte = [0];
+        let got = recvmsg(&self.0, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        if got.bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let rights = control.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        });
+        Ok(rights.flatten().collect())
+    }
+}
+
+/// What is said on such a socket, framed.
+///
+/// # Errors
+/// When it can't be written as JSON.
+pub(crate) fn framed(answer: &impl Serialize) -> io::Result<Vec<u8>> {
+    Ok(framed_bytes(&serde_json::to_vec(answer)?))
+}
+
+/// Bytes, framed.
+pub(crate) fn framed_bytes(bytes: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    [&length.to_be_bytes(), bytes].concat()
+}
+
+/// Sends sockets, with one byte that carries them. For a socket that takes it at once, as a fresh one does.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn send(stream: impl AsFd, sockets: &[&StdListener]) -> io::Result<()> {
+    let fds: Vec<BorrowedFd<'_>> = sockets.iter().map(|socket| socket.as_fd()).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many listeners"));
+    }
+    sendmsg(stream, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_travel_and_go_on_listening() {
+        let (one, other) = UnixStream::pair().unwrap();
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        send(&one, &[&listener, &listener]).unwrap();
+        drop(listener);
+        let mut line = Line(other);
+        let got = line.receive().unwrap();
+        assert_eq!(got.len(), 2);
+        let taken = StdListener::from(got.into_iter().next().unwrap());
+        std::net::TcpStream::connect(address).unwrap();
+        taken.accept().unwrap();
+        drop(one);
+        assert!(line.receive().is_err());
+    }
+
+    #[test]
+    fn answers_come_whole_or_not_at_all() {
+        let (mut one, other) = UnixStream::pair().unwrap();
+        let mut line = Line(other);
+        one.write_all(&framed(&"whole").unwrap()).unwrap();
+        assert_eq!(line.hear::<String>().unwrap(), "whole");
+        one.write_all(&framed_bytes(b"{")).unwrap();
+        assert!(line.hear::<String>().is_err());
+        one.write_all(&u32::MAX.to_be_bytes()).unwrap();
+        assert!(line.hear_bytes().is_err());
+        one.write_all(&[0, 0, 0, 9, 1]).unwrap();
+        drop(one);
+        assert!(line.hear_bytes().is_err());
+    }
+}

@@ -1,0 +1,173 @@
+//! The successor's side of a hand-over, `serve --takeover`: it finds the process before it, gets copies of
+//! its listening sockets, and accepts only once it is ready. Until then the other one accepts, and goes on
+//! when this one dies.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::control;
+use super::error::ServeError;
+use crate::admin::generations::{Older, Question};
+use crate::net::control::Line;
+use crate::net::entrance::Entrance;
+use crate::net::passed::Passed;
+
+/// How long either side waits for the other.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a process answers that is asked to hand over.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Reply {
+    Refused(String),
+    Given(Given),
+}
+
+/// What goes with the sockets.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Given {
+    /// Of the process that hands over.
+    pub id: u32,
+    pub pid: u32,
+    pub socket: PathBuf,
+    /// One for each socket: what it serves and its address as configured.
+    pub listeners: Vec<(Entrance, SocketAddr)>,
+    /// Processes before that one, which still have tunnels.
+    pub older: Vec<(u32, PathBuf)>,
+}
+
+/// The word by which the successor says that it is ready, and later that it accepts.
+pub(super) const READY: &str = "ready";
+pub(super) const ACCEPTING: &str = "accepting";
+
+/// A listening socket that the process before this one still accepts from.
+pub(super) struct Offered {
+    pub passed: Passed,
+    pub kind: Entrance,
+    /// May have port 0.
+    pub configured: SocketAddr,
+}
+
+/// What this process was offered.
+pub(super) struct TakeOver {
+    line: Line,
+    given: Given,
+    pub offered: Vec<Offered>,
+}
+
+/// The place of this process in the row.
+pub(super) struct Place {
+    pub id: u32,
+    /// Processes before it that have tunnels.
+    pub older: Vec<Older>,
+    pub takeover: Option<TakeOver>,
+}
+
+impl Default for Place {
+    /// That of the first process.
+    fn default() -> Self {
+        Self { id: 1, older: Vec::new(), takeover: None }
+    }
+}
+
+/// Asks the process that serves for its sockets. Where none serves, this one starts as usual.
+///
+/// # Errors
+/// When there is no folder to meet in, or that process refuses, with its reason.
+pub(super) fn ask() -> Result<Place, ServeError> {
+    let folder = control::folder().ok_or_else(|| {
+        ServeError::NoFolder(
+            "serve --takeover needs a folder that the old and the new process share: set RUNTIME_DIRECTORY, as \
+             RuntimeDirectory= of a unit does, for both"
+                .to_owned(),
+        )
+    })?;
+    let living = control::living(&folder);
+    let id = living.first().map_or(1, |(who, _)| who.id + 1);
+    let Some((who, socket)) = living.iter().find(|(who, _)| who.serves) else {
+        let older = living.into_iter().map(|(who, socket)| Older::new(who.id, socket)).collect();
+        return Ok(Place { id, older, takeover: None });
+    };
+    let failed = |error: io::Error| {
+        ServeError::TakeOver(format!("process {} doesn't hand over: {error}; it goes on", who.pid))
+    };
+    let takeover = TakeOver::ask(socket).map_err(failed)?.map_err(ServeError::TakeOver)?;
+    let given = &takeover.given;
+    let older = std::iter::once((given.id, given.socket.clone())).chain(given.older.iter().cloned());
+    let older = older.map(|(id, socket)| Older::new(id, socket)).collect();
+    tracing::info!(
+        event = "taking_over",
+        pid = given.pid,
+        sockets = takeover.offered.len(),
+        "taking over from process {}, which accepts until this one is ready",
+        given.pid
+    );
+    Ok(Place { id, older, takeover: Some(takeover) })
+}
+
+impl TakeOver {
+    /// The inner error is a refusal.
+    fn ask(socket: &Path) -> io::Result<Result<Self, String>> {
+        let mut line = Line::connect(socket, PATIENCE)?;
+        line.say(&Question::TakeOver { pid: std::process::id(), version: crate::VERSION.to_owned() })?;
+        let fds = line.receive()?;
+        let given = match line.hear()? {
+            Reply::Refused(why) => return Ok(Err(why)),
+            Reply::Given(given) => given,
+        };
+        let named = fds.into_iter().map(|fd| Passed::new(fd, format!("process {}", given.pid)));
+        let offered = named.zip(&given.listeners).map(|(passed, (kind, configured))| {
+            Ok(Offered { passed: passed?, kind: *kind, configured: *configured })
+        });
+        Ok(offered.collect::<Result<_, String>>().map(|offered| Self { line, given, offered }))
+    }
+
+    /// Says that this process is ready; the other one stops to accept. The ids of the older processes that
+    /// it does not count itself, and its TLS sessions. Where it has ended meanwhile, or drains, its sockets
+    /// are here already.
+    ///
+    /// # Errors
+    /// When it serves on: then this process must not accept.
+    pub(super) fn ready(&mut self) -> Result<(Vec<u32>, Vec<u8>), ServeError> {
+        let Given { id, pid, socket, older, .. } = &self.given;
+        let mut step = || {
+            self.line.say(&READY)?;
+            let mut older: Vec<u32> = self.line.hear()?;
+            older.push(*id);
+            Ok((older, self.line.hear_bytes()?))
+        };
+        step().or_else(|error: io::Error| {
+            let serves = match control::who(socket) {
+                Ok(who) => who.serves,
+                Err(error) => {
+                    error.kind() != io::ErrorKind::ConnectionRefused
+                        && error.kind() != io::ErrorKind::NotFound
+                }
+            };
+            if serves {
+                return Err(ServeError::TakeOver(format!(
+                    "process {pid} doesn't hand over: {error}; it goes on"
+                )));
+            }
+            tracing::warn!(
+                event = "takeover_warning",
+                pid,
+                "process {pid} ended meanwhile; this one accepts in its place"
+            );
+            Ok((older.iter().map(|(id, _)| *id).chain([*id]).collect(), Vec::new()))
+        })
+    }
+
+    /// Says that this process accepts. The other one goes on when this line breaks within a few seconds: keep
+    /// it for as long as the process lives.
+    pub(super) fn accepting(mut self) -> Line {
+        if let Err(error) = self.line.say(&ACCEPTING) {
+            tracing::warn!(event = "takeover_warning", %error, "process {} can't be told", self.given.pid);
+        }
+        self.line
+    }
+}

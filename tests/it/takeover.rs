@@ -1,0 +1,319 @@
+//! `serve --takeover`: a new process takes over the listening sockets of the old one, which keeps its
+//! tunnels. Nobody is refused, and to whoever asks they are one proxy.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{
+    Port, Proxy, Ran, Raw, Secured, Upstream, ccpgate, ccpgate_with, clean, eventually, fleet,
+};
+
+const TARGET: &str = "good.example:443";
+const ACTIVE: &str = "ccpgate_tunnels_active{domain=\"good.example\",category=\"extra\"}";
+const ENDED: &str = "ccpgate_tunnels_total{domain=\"good.example\",category=\"extra\",outcome=\"ok\"}";
+const SENT: &str =
+    "ccpgate_tunnel_bytes_total{domain=\"good.example\",category=\"extra\",direction=\"sent\"}";
+
+fn config(upstream: &Upstream, more: &str) -> String {
+    format!("[[allow]]\npattern = \"good.example\"\n{more}\n{}", upstream.for_targets(&[TARGET]))
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn json(proxy: &Proxy, path: &str) -> Value {
+    serde_json::from_str(&proxy.get(path).text()).unwrap()
+}
+
+/// Waits until a process has let another one take over, and drains.
+#[track_caller]
+fn expect_handed_over(proxy: &Proxy) {
+    proxy.log_line("the hand-over", |line| line["event"] == "handed_over");
+    proxy.log_line("the drain", |line| line["event"] == "draining");
+}
+
+/// What a take-over says that can't be.
+#[track_caller]
+fn refused(folder: &Path, toml: &str) -> Ran {
+    let variables = [("RUNTIME_DIRECTORY", folder.to_str().unwrap())];
+    ccpgate_with(Some(toml), &["serve", "--takeover"], &variables).expect(2)
+}
+
+#[test]
+fn two_processes_are_one_proxy_until_the_old_one_is_empty() {
+    let (upstream, folder) = (Upstream::echo(), folder());
+    let toml = config(&upstream, "");
+    let mut old = Proxy::start_in(folder.path(), &toml, false);
+    let (mut first, mut second) = (old.tunnel(TARGET), old.tunnel(TARGET));
+    first.expect_echo(b"123");
+    second.expect_echo(b"45");
+    second.finish();
+    second.expect_closed();
+    old.metric_eventually(ENDED, 1.0);
+    assert_eq!(old.connect().connect_target("evil.example:443").status, 403);
+    // Also what waits for its first request when the process changes is served.
+    let mut waiting = old.connect();
+    waiting.send("GET /proxy.pac HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(waiting.read_answer().status, 200);
+
+    let new = Proxy::start_in(folder.path(), &toml, true);
+    assert_eq!((new.http(), new.admin()), (old.http(), old.admin()));
+    new.tunnel(TARGET).expect_echo(b"6789");
+    assert_eq!(new.get("/readyz").status, 200);
+    expect_handed_over(&old);
+    let generations = json(&new, "/api/status")["generations"].clone();
+    let shown = |key: &str| -> Vec<Value> {
+        generations.as_array().unwrap().iter().map(|generation| generation[key].clone()).collect()
+    };
+    assert_eq!(shown("id"), ["2", "1"], "{generations}");
+    assert_eq!(shown("draining"), [false, true]);
+    assert_eq!(shown("pid")[1], u64::from(old.id().as_raw_nonzero().get().unsigned_abs()));
+    assert!(shown("rss_bytes").iter().all(Value::is_u64), "{generations}");
+    assert!(shown("predicted_end")[0].is_null() && shown("predicted_end")[1].is_string(), "{generations}");
+
+    let mut third = new.tunnel(TARGET);
+    third.expect_echo(b"x");
+    new.metric_eventually(ENDED, 2.0);
+    new.metric_eventually(ACTIVE, 2.0);
+    assert_eq!(new.metric(SENT), 10.0);
+    assert_eq!(new.metric("ccpgate_denied_total{reason=\"no_rule\"}"), 1.0);
+    assert_eq!(new.metric("ccpgate_draining"), 0.0);
+    let rules = json(&new, "/api/status")["rules"].clone();
+    let rule =
+        rules.as_array().unwrap().iter().find(|rule| rule["domain"] == "good.example").unwrap().clone();
+    assert_eq!((&rule["active"], &rule["total"], &rule["sent"]), (&2.into(), &4.into(), &10.into()));
+    let tunnels = json(&new, "/api/tunnels");
+    let of = |list: &str| -> Vec<String> {
+        let all = tunnels[list].as_array().unwrap().iter();
+        all.map(|tunnel| tunnel["generation"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!((of("live"), of("ended")), (vec!["2".into(), "1".into()], vec!["2".into(), "1".into()]));
+    assert_eq!(json(&new, "/api/denied")[0]["target"], "evil.example:443");
+    // A connection that was kept alive goes on, too.
+    waiting.send(format!("CONNECT {TARGET} HTTP/1.1\r\nHost: {TARGET}\r\n\r\n"));
+    assert_eq!(waiting.read_answer_to_connect().status, 200);
+    waiting.expect_echo(b"kept");
+    waiting.finish();
+    waiting.expect_closed();
+
+    first.expect_echo(b"unharmed");
+    first.finish();
+    first.expect_closed();
+    assert_eq!(old.wait_exit().code(), Some(0));
+    // What it counted stays.
+    assert_eq!((new.metric(ENDED), new.metric(ACTIVE), new.metric(SENT)), (4.0, 1.0, 22.0));
+    assert_eq!(json(&new, "/api/status")["generations"].as_array().unwrap().len(), 1);
+    assert_eq!(json(&new, "/api/tunnels")["ended"].as_array().unwrap().len(), 4);
+    assert_eq!(json(&new, "/api/denied")[0]["count"], 1);
+    assert_eq!(json(&new, "/api/tunnels?client=10.9.9.9")["ended"].as_array().unwrap().len(), 0);
+    third.expect_echo(b"and on");
+}
+
+#[test]
+fn a_successor_that_can_not_start_changes_nothing() {
+    let (upstream, folder) = (Upstream::echo(), folder());
+    let old = Proxy::start_in(folder.path(), &config(&upstream, ""), false);
+    let mut live = old.tunnel(TARGET);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+    let listen = format!("[proxy]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"{taken}\"\n");
+    for (toml, why) in [
+        ("[proxy]\nnaem = 1\n".to_owned(), "naem"),
+        ("[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = \"missing.pem\"\n".to_owned(), "missing.pem"),
+        (listen, "another process has it"),
+        // Another proxy's file, such as the default.
+        ("[proxy]\nlisten = [\"127.0.0.1:1\"]\n".to_owned(), "is it the right file?"),
+    ] {
+        let said = refused(folder.path(), &toml).stderr;
+        assert!(said.contains(why), "{said}");
+        old.tunnel(TARGET).expect_echo(b"as before");
+        live.expect_echo(b"unharmed");
+    }
+    assert_eq!(json(&old, "/api/status")["generations"].as_array().unwrap().len(), 1);
+    // And the next one may.
+    let new = Proxy::start_in(folder.path(), &config(&upstream, ""), true);
+    expect_handed_over(&old);
+    new.tunnel(TARGET).expect_echo(b"new");
+}
+
+/// A successor whose log nobody waits for.
+fn spawn(folder: &Path, toml: &Path) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ccpgate"));
+    clean(&mut command);
+    command.args(["serve", "--takeover", "-c"]).arg(toml).env("RUNTIME_DIRECTORY", folder);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+#[test]
+fn a_successor_that_is_killed_at_any_moment_leaves_the_old_one_serving() {
+    let (upstream, folder) = (Upstream::echo(), folder());
+    let old = Proxy::start_in(folder.path(), &config(&upstream, ""), false);
+    let mut live = old.tunnel(TARGET);
+    let before = old.metric(SENT);
+    for (at, moment) in ["handing_over", "handing_over", "takeover_failed"].into_iter().enumerate() {
+        let mut next = spawn(folder.path(), &old.config_file());
+        if moment == "handing_over" {
+            old.log_line("the attempt", |line| {
+                line["event"] == "handing_over" && line["pid"] == u64::from(next.id())
+            });
+            std::thread::sleep(Duration::from_millis(40) * at as u32);
+        } else {
+            // It accepts already.
+            eventually("the successor", || {
+                (json(&old, "/api/status")["generations"][0]["pid"] == u64::from(next.id())).then_some(())
+            });
+        }
+        next.kill().unwrap();
+        next.wait().unwrap();
+        old.log_line("the end of the attempt", |line| {
+            line["event"] == "takeover_failed" && line["pid"] == u64::from(next.id())
+        });
+        old.tunnel(TARGET).expect_echo(b"as before");
+        live.expect_echo(b"unharmed");
+        assert_eq!(json(&old, "/api/status")["generations"][0]["id"], "1");
+    }
+    assert!(old.metric(SENT) > before);
+    let new = Proxy::start_in(folder.path(), &config(&upstream, ""), true);
+    new.tunnel(TARGET).expect_echo(b"new");
+    expect_handed_over(&old);
+}
+
+#[test]
+fn three_processes_may_live_and_a_fourth_is_refused() {
+    let (upstream, folder) = (Upstream::echo(), folder());
+    let toml = config(&upstream, "");
+    let mut first = Proxy::start_in(folder.path(), &toml, false);
+    let mut of_first = first.tunnel(TARGET);
+    let second = Proxy::start_in(folder.path(), &toml, true);
+    let mut of_second = second.tunnel(TARGET);
+    expect_handed_over(&first);
+    let third = Proxy::start_in(folder.path(), &toml, true);
+    let mut of_third = third.tunnel(TARGET);
+    expect_handed_over(&second);
+    third.metric_eventually(ACTIVE, 3.0);
+
+    let said = refused(folder.path(), &toml).stderr;
+    let pids: Vec<String> = [&first, &second, &third].map(|p| p.id().as_raw_nonzero().to_string()).into();
+    assert!(said.contains("3 processes live already") && pids.iter().all(|pid| said.contains(pid)), "{said}");
+    for tunnel in [&mut of_first, &mut of_second, &mut of_third] {
+        tunnel.expect_echo(b"unharmed");
+    }
+    third.tunnel(TARGET).expect_echo(b"it goes on");
+    of_first.finish();
+    of_first.expect_closed();
+    first.wait_exit();
+    third.metric_eventually(ENDED, 2.0);
+    let fourth = Proxy::start_in(folder.path(), &toml, true);
+    fourth.tunnel(TARGET).expect_echo(b"now it may");
+    fourth.metric_eventually(ENDED, 3.0);
+    expect_handed_over(&third);
+    let ids: Vec<Value> = json(&fourth, "/api/status")["generations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|generation| generation["id"].clone())
+        .collect();
+    assert_eq!(ids, ["4", "3", "2"]);
+    // One that is killed loses its tunnels, not what it had counted.
+    fourth.metric_eventually(ACTIVE, 2.0);
+    second.signal(Signal::KILL);
+    fourth.metric_eventually(ACTIVE, 1.0);
+    assert!(fourth.metric(SENT) >= 3.0 * 8.0);
+    of_third.expect_echo(b"unharmed");
+}
+
+#[test]
+fn signals_end_what_they_should() {
+    let (upstream, folder) = (Upstream::echo(), folder());
+    let toml = config(&upstream, "");
+    let mut old = Proxy::start_in(folder.path(), &toml, false);
+    let mut live = old.tunnel(TARGET);
+    let new = Proxy::start_in(folder.path(), &toml, true);
+    // As `systemctl stop` of the old one, which may come at once.
+    old.signal(Signal::TERM);
+    expect_handed_over(&old);
+    old.signal(Signal::TERM);
+    std::thread::sleep(Duration::from_millis(200));
+    live.expect_echo(b"the first signal after a hand-over cuts nothing");
+    new.tunnel(TARGET).expect_echo(b"new");
+    old.signal(Signal::TERM);
+    live.expect_gone();
+    old.wait_exit();
+    new.tunnel(TARGET).expect_echo(b"new");
+}
+
+#[test]
+fn a_changed_configuration_takes_effect_with_the_successor() {
+    let (upstream, folder) = (Upstream::echo(), folder());
+    let old = Proxy::start_in(folder.path(), &config(&upstream, ""), false);
+    let mut live = old.tunnel(TARGET);
+    let port = old.http().port();
+    // The same port on all addresses, another one besides, another place for the admin listener.
+    let kept = Port::keep();
+    let admin = SocketAddr::from(([127, 0, 0, 1], kept.number()));
+    let more =
+        format!("[proxy]\nlisten = [\"0.0.0.0:{port}\", \"127.0.0.1:0\"]\n[admin]\nlisten = \"{admin}\"\n");
+    let wide = config(&upstream, &more);
+    let new = Proxy::start_in(folder.path(), &wide, true);
+    assert_eq!(new.admin(), admin);
+    expect_handed_over(&old);
+    for at in [SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([127, 0, 0, 2], port))] {
+        let mut client = Raw::connect_from([127, 0, 0, 1].into(), at);
+        assert_eq!(client.connect_target(TARGET).status, 200);
+        client.expect_echo(b"x");
+    }
+    live.expect_echo(b"unharmed");
+    eventually("the old admin listener's end", || TcpStream::connect(old.admin()).err().map(drop));
+    // A reload finds the newest one, wherever the file says that it is.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let elsewhere = taken.local_addr().unwrap().to_string();
+    new.rewrite_config(&config(&upstream, &more.replace(&admin.to_string(), &elsewhere)));
+    let variables = [("RUNTIME_DIRECTORY", folder.path().to_str().unwrap())];
+    let file = new.config_file();
+    let said = ccpgate_with(None, &["reload", "-c", file.to_str().unwrap()], &variables).stdout;
+    assert!(said.contains("refused") && said.contains(&elsewhere), "{said}");
+    new.rewrite_config(&wide);
+    ccpgate_with(None, &["reload", "-c", file.to_str().unwrap()], &variables).expect(0);
+    assert_eq!(new.metric("ccpgate_reloads_total{result=\"ok\"}"), 1.0);
+}
+
+#[test]
+fn without_a_process_before_it_starts_as_usual_and_without_a_folder_it_says_so() {
+    let (upstream, folder) = (Upstream::echo(), folder());
+    let mut only = Proxy::start_in(folder.path(), &config(&upstream, ""), true);
+    only.tunnel(TARGET).expect_echo(b"x");
+    assert_eq!(json(&only, "/api/status")["generations"][0]["id"], "1");
+    only.signal(Signal::KILL);
+    only.wait_exit();
+    // What a killed one left behind is in nobody's way.
+    let next = Proxy::start_in(folder.path(), &config(&upstream, ""), true);
+    next.tunnel(TARGET).expect_echo(b"x");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+
+    let said = ccpgate(Some(&config(&upstream, "")), &["serve", "--takeover"]).expect(2).stderr;
+    assert!(said.contains("RUNTIME_DIRECTORY"), "{said}");
+}
+
+#[test]
+fn sessions_resume_with_the_successor() {
+    let (upstream, folder) = (Upstream::echo(), folder());
+    for version in ["TLSv1_3", "TLSv1_2"] {
+        let secured = Secured::new();
+        let toml = secured.policy(&upstream, "", "");
+        let old = Proxy::start_in(folder.path(), &toml, false);
+        let mut new = None;
+        let doors = [old.https().to_string()];
+        let (all, resumed) = fleet(&secured, &doors, (3, 4, 4), version, || {
+            new = Some(Proxy::start_in(folder.path(), &toml, true));
+        });
+        assert_eq!((all, resumed), (48, 48), "{version}");
+        expect_handed_over(&old);
+    }
+}
