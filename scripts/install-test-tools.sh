@@ -29,12 +29,15 @@ wanted=(
     "groff groff-base"        # reads the man pages
     "lintian lintian"         # judges the package,
     "dpkg-shlibdeps dpkg-dev" # whose libraries this finds
+    "pip3 python3-pip"        # and that brings the validator of the manifests for Kubernetes
     "shellcheck shellcheck"   # reads the scripts
     "g++ g++"                 # libFuzzer, for the fuzz targets
 )
 # Not in Debian: cargo builds them, a minute each on two cores.
 cargo_deny=0.20.2
 cargo_deb=3.8.0
+# From PyPI, with the schemas of every version of Kubernetes in it, and a reader of YAML.
+kubernetes_validate=1.37.0
 
 missing=()
 for pair in "${wanted[@]}"; do
@@ -50,7 +53,14 @@ if ! command -v cargo-deb >/dev/null; then
     echo "install-test-tools: building cargo-deb"
     cargo install --quiet --locked --debug cargo-deb@"$cargo_deb"
 fi
+validator() {
+    command -v kubernetes-validate >/dev/null && python3 -c 'import yaml' 2>/dev/null && return
+    echo "install-test-tools: installing kubernetes-validate"
+    # Debian guards its own Python against pip; an older pip doesn't know the word.
+    PIP_BREAK_SYSTEM_PACKAGES=1 pip3 install --quiet --root-user-action ignore kubernetes-validate=="$kubernetes_validate"
+}
 if [ "${#missing[@]}" -eq 0 ]; then
+    validator
     echo "install-test-tools: everything is there"
     exit 0
 fi
@@ -83,3 +93,4 @@ for pair in "${wanted[@]}"; do
         exit 1
     }
 done
+validator

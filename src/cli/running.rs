@@ -143,6 +143,20 @@ impl Running {
         self.fetch(path).and_then(read).map_err(|why| self.failed(path, why))
     }
 
+    /// Whether it takes new connections.
+    ///
+    /// # Errors
+    /// With the URL, when nobody answers there, or not what ccpgate would.
+    pub(super) fn is_ready(&self) -> Result<bool, Failure> {
+        const PATH: &str = "/readyz";
+        match self.send(Method::GET, PATH) {
+            Ok((StatusCode::OK, _)) => Ok(true),
+            Ok((StatusCode::SERVICE_UNAVAILABLE, _)) => Ok(false),
+            Ok((status, body)) => Err(self.failed(PATH, unlike(status, &body))),
+            Err(why) => Err(self.failed(PATH, why)),
+        }
+    }
+
     /// The bytes that it answers under a path.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! `ccpgate status`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Failure;
 use super::out::{say, say_json};
@@ -18,11 +18,23 @@ pub(super) struct Args {
     /// An object, as /api/status gives it.
     #[arg(long)]
     json: bool,
+    /// Only whether it takes new connections, as load balancers ask it: the health check of a container.
+    #[arg(long)]
+    ready: bool,
 }
 
 impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
         let running = self.admin.running(sources)?;
+        if self.ready {
+            let ready = running.is_ready()?;
+            if self.json {
+                say_json(&json!({ "schema_version": 1, "ready": ready }))?;
+            } else {
+                say(if ready { "ready" } else { "not ready: starting or draining" })?;
+            }
+            return if ready { Ok(()) } else { Err(Failure::Negative) };
+        }
         let status: Value = running.ask("/api/status")?;
         let Some(state) = status["state"].as_str() else {
             let why = "the answer has no `state`; is it ccpgate, and of this version?";

@@ -35,6 +35,7 @@ mod generate;
 mod h2;
 mod hello;
 mod https;
+mod kubernetes;
 mod lanes;
 mod ledger;
 mod life;

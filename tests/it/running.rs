@@ -173,6 +173,25 @@ fn the_status_is_said_in_words_and_by_the_exit_code() {
     assert_eq!(ask(answers_json(&well), &["status"]).expect(0).stdout, "all is well\n");
 }
 
+/// As the health check of a container asks.
+#[test]
+fn whether_it_is_ready_is_said_by_the_exit_code() {
+    let upstream = Upstream::echo();
+    let proxy = Proxy::start(&upstream.for_targets(&["acme.my.connect.aws:443"]));
+    let mut live = proxy.tunnel("acme.my.connect.aws:443");
+    assert_eq!(ask(proxy.admin(), &["status", "--ready"]).expect(0).stdout, "ready\n");
+    assert_eq!(ask(proxy.admin(), &["status", "--ready", "--json"]).expect(0).json()["ready"], true);
+    proxy.signal(rustix::process::Signal::TERM);
+    eventually("the drain", || (ask(proxy.admin(), &["status", "--ready"]).code == 1).then_some(()));
+    let ran = ask(proxy.admin(), &["status", "--ready", "--json"]).expect(1);
+    assert_eq!(ran.json(), json!({ "schema_version": 1, "ready": false }));
+    live.expect_echo(b"draining");
+    // Somebody else's server is not an unready proxy.
+    let other = answers(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec(), b"");
+    let ran = ask(other, &["status", "--ready"]).expect(2);
+    assert!(ran.stderr.contains(&format!("{other}/readyz")), "{}", ran.stderr);
+}
+
 #[test]
 fn the_status_of_a_running_proxy_is_taken_from_it() {
     let upstream = Upstream::echo();
