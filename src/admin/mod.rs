@@ -157,7 +157,9 @@ fn is_foreign(request: &Request<Incoming>) -> bool {
     let field = |name: &str| request.headers().get(name).map(HeaderValue::as_bytes);
     let own = |origin: &[u8]| {
         let host = field("host").unwrap_or_default();
-        origin.strip_prefix(b"http://").is_some_and(|origin| origin.eq_ignore_ascii_case(host))
+        // A proxy in front may bring TLS.
+        let origin = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+        origin.is_some_and(|origin| origin.eq_ignore_ascii_case(host))
     };
     let elsewhere = matches!(field("sec-fetch-site"), Some(b"cross-site" | b"same-site"));
     field("origin").is_some_and(|origin| !own(origin))

@@ -74,7 +74,7 @@ fn faults(text: &str, pages: impl Fn(&str) -> String) -> Vec<String> {
         if summary.contains("{{") || !summary.ends_with('.') || !summary.starts_with(char::is_uppercase) {
             say("the summary is no static sentence");
         }
-        if !description.contains("{{ $labels.") || !description.to_lowercase().contains("agents") {
+        if !description.contains("{{ $labels.") || !description.to_lowercase().contains("agent") {
             say("the description has no values, or not what agents see");
         }
         let Some((page, anchor)) = runbook.split_once('#') else {

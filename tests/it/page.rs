@@ -139,7 +139,8 @@ fn hostile_names_stay_text() {
              lately: {{ handshakes: 1, resumed: 1 }}, failed: {{ unknown_ca: 1 }} }};
            stopStream(); allRules = true;
            take(spoil(status)); showFailures(spoil(failures)); showPast({{ ...spoil(history), categories: history.categories }});
-           showPart('desks', 'Desks', spoil([{{ client: 'c', sentence: 's' }}]), plain, true);
+           showPart('desks', 'Desks', spoil([{{ client: 'c', sentence: 's', media: [{{ host: 'h', status: 's' }}] }}]), desksOf, true);
+           showPart('edl', 'Lists', spoil({{ consumers: [{{ consumer: 'c', sentence: 's' }}], lists: [{{ list: 'l' }}] }}), edlOf, true);
          }})()"
     ));
     assert_eq!(tab.ask("document.querySelectorAll('img, main script, main a').length"), 0);

@@ -23,6 +23,8 @@ function take(status) {
   const now = status.state + " " + (status.findings ?? []).map(finding => finding.cause + finding.since).join();
   if (now !== was) {
     was = now;
+    // For screen readers, which would read each number that moves else.
+    say(byId("news"), status.summary);
     askPast();
   }
   tell();

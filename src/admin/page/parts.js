@@ -31,6 +31,7 @@ const words = key => key.replaceAll("_", " ").replace(/^./, first => first.toUpp
 function shown(value, key = "") {
   if (value === null || value === undefined || value === "") return make("span", { class: "faint", text: "–" });
   if (isMoment(value)) return timed(value);
+  if (key === "pid") return make("span", { text: String(value) });
   if (typeof value === "number") return make("span", { text: /bytes$/.test(key) ? bytes(value) : /_s$|seconds$/.test(key) ? span(value) : whole.format(value) });
   if (typeof value === "boolean") return make("span", { text: value ? "yes" : "no" });
   if (typeof value !== "object") return make("span", { text: String(value) });
@@ -79,6 +80,26 @@ function watchOf(watch) {
   return all;
 }
 
+// A table of these keys alone, as far as the items have them.
+const picked = (items, keys) => tableFrom(items.map(item => Object.fromEntries(keys.filter(key => key in item).map(key => [key, item[key]]))));
+
+function edlOf(edl) {
+  if (!Array.isArray(edl?.consumers)) return plain(edl);
+  const all = [make("h3", { text: "Who holds which list" })];
+  all.push(edl.consumers.length ? picked(edl.consumers, ["consumer", "list", "fetched", "version", "current", "due", "sentence"]) : make("p", { text: "nobody has fetched one" }));
+  if (edl.lists?.length) all.push(make("h3", { text: "Lists" }), tableFrom(edl.lists));
+  return all;
+}
+
+// What is not well of a desk stands in a cell.
+function desksOf(desks) {
+  const ill = desk => Object.entries(desk.categories ?? {}).filter(([, result]) => result?.status && result.status !== "ok")
+    .map(([category, result]) => category + ": " + result.status)
+    .concat((Array.isArray(desk.media) ? desk.media : []).filter(media => media?.status && media.status !== "open").map(media => media.host + ": " + media.status));
+  const all = desks.map(desk => ({ ...desk, not_well: ill(desk).join(", ") }));
+  return [picked(all, ["time", "network", "client", "code", "verdict", "sentence", "not_well", "remedy"])];
+}
+
 const plain = value => [Array.isArray(value) ? tableFrom(value) : shown(value)];
 
 function showParts(status) {
@@ -87,13 +108,13 @@ function showParts(status) {
     "clients in 10 min": clients.active, "of them failing": clients.failing, "open connections": status.client_connections,
     "failure share of the last 200 tunnels": percent(ratios.all ?? 0),
   }, value => [listOf(value)]);
-  // Without the seconds, which change all the time, it is drawn when something happens.
   showPart("tls", "TLS listener", status.tls, tlsOf);
   showPart("watch", "Watch", status.watch, watchOf);
+  // To the megabyte, so that it isn't drawn anew all the time.
   const several = (status.generations ?? []).map(g => ({ ...g, rss_bytes: g.rss_bytes && Math.round(g.rss_bytes / 1e6) * 1e6 }));
   showPart("generations", "Generations", several, plain, true);
   showPart("ranges", "Address ranges", status.ranges, plain);
-  showPart("edl", "Lists for firewalls", status.edl, plain, true);
+  showPart("edl", "Lists for firewalls", status.edl, edlOf, true);
 }
 
 // Proxies without desk checks say so once.
@@ -106,7 +127,7 @@ async function askDesks() {
     if (answer.status === 404) desks = false;
     if (!answer.ok) return;
     const all = await answer.json();
-    showPart("desks", "Desk checks", Array.isArray(all) ? all : all.desks, plain, true);
+    showPart("desks", "Desk checks", Array.isArray(all) ? all : all.desks, desksOf, true);
   } catch {
     // That nobody answers is said at the top.
   }
