@@ -65,7 +65,8 @@ const FAILED: u8 = 2;
                   ccpgate explain HOST     is this host allowed, and what does an agent see when it fails?\n  \
                   ccpgate explain --symptom 'TEXT'  what does the agent's error mean?\n  \
                   ccpgate allowlist        everything that is allowed, and why\n  \
-                  ccpgate config check     is the configuration sound?"
+                  ccpgate config check     is the configuration sound?\n\n\
+                  No network at hand? ccpgate rehearse --simulate plays calls on this machine alone."
 )]
 struct Args {
     /// The configuration file; else ./ccpgate.toml, then /etc/ccpgate/ccpgate.toml, then the

@@ -177,7 +177,7 @@ impl Args {
         let via =
             Via::parse(&format!("http://{}", proxy.http)).and_then(|via| via.proxy(&[])).map_err(cannot)?;
         let signalling = Signalling { url: urls(&region).map_err(cannot)?, simulated: true };
-        let scene = self.scene(&loaded.config, plan, None, trust, Some(via), Some(signalling));
+        let scene = self.scene(&loaded.config, plan, None, trust, Some(via), Some(signalling))?;
         let scene = Arc::new(Scene { pace: None, ..scene });
         let (tally, took, interrupted) = self.play(&scene, signals).await;
         let cost = proxy.cost();
@@ -214,7 +214,7 @@ impl Args {
         };
         let scope = if url.is_some() { Scope::Whole } else { Scope::WithoutLogin };
         let signalling = url.map(|url| Signalling { url: Box::new(move |_| url.clone()), simulated: false });
-        let scene = self.scene(config, plan, parent, trust, proxy, signalling);
+        let scene = self.scene(config, plan, parent, trust, proxy, signalling)?;
         if scene.cast.is_empty() && scene.signalling.is_none() {
             let why = "nothing on the list has a name that could be called; see ccpgate allowlist";
             return Err(Failure::Usage(why.to_owned()));
@@ -234,11 +234,12 @@ impl Args {
         trust: Trust,
         proxy: Option<Parent>,
         signalling: Option<Signalling>,
-    ) -> Scene {
+    ) -> Result<Scene, Failure> {
         let resolver = Resolver::new(plan::dns(&config.dns), Handle::current());
         let cast = Cast::of(&plan.policy, &config.connect, &self.hosts);
+        let cast = cast.map_err(|why| Failure::Usage(format!("--host: {why}")))?;
         let egress = plan::egress(config, plan.connect_to, parent, resolver, Arc::default());
-        Scene {
+        Ok(Scene {
             policy: plan.policy,
             connect: config.connect.clone(),
             via: proxy.map(|proxy| route::through(&egress, proxy)),
@@ -249,7 +250,7 @@ impl Args {
             signalling,
             pace: Some(Default::default()),
             hold: self.hold.unwrap_or_default(),
-        }
+        })
     }
 
     /// Plays the calls; says how long it took, and whether somebody ended it.

@@ -82,7 +82,7 @@ async fn morning(plan: Plan, connect: &Choice) -> Result<Report, Failure> {
     let loaded = config::load(&sources).map_err(|error| cannot(error.to_string()))?;
     let resolved = plan::Plan::new(&loaded);
     let (trust, authorities) = Trust::with("--shift", Some(&folder.path().join("ca.pem"))).map_err(cannot)?;
-    let cast = Cast::of(&resolved.policy, &loaded.config.connect, &[]);
+    let cast = Cast::of(&resolved.policy, &loaded.config.connect, &[]).map_err(cannot)?;
     let resolver = Resolver::new(plan::dns(&loaded.config.dns), Handle::current());
     let office = Arc::new(Office {
         plan,

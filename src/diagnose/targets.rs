@@ -14,6 +14,11 @@ pub(crate) struct Named {
 }
 
 impl Named {
+    /// Whether an endpoint is this host's.
+    pub(crate) fn names(&self, endpoint: &Endpoint) -> bool {
+        text(&self.host) == endpoint.host && self.port.is_none_or(|port| port == endpoint.port)
+    }
+
     /// Reads `host`, `host:port` or a URL.
     ///
     /// # Errors

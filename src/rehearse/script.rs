@@ -73,7 +73,10 @@ pub(crate) struct Cast {
 
 impl Cast {
     /// Those of a list that have a name of their own, and these hosts.
-    pub(crate) fn of(policy: &Policy, connect: &Choice, hosts: &[Named]) -> Self {
+    ///
+    /// # Errors
+    /// When one of these hosts isn't let through, or no call needs it.
+    pub(crate) fn of(policy: &Policy, connect: &Choice, hosts: &[Named]) -> Result<Self, String> {
         let wanted = Wanted { hosts, web_socket: None, categories: &[] };
         let mut cast = Self::default();
         let mut login = Vec::new();
@@ -83,8 +86,11 @@ impl Cast {
             }
             // Under the domain that AWS replaced, instances of today have no name.
             let replaced = endpoint.instance.as_ref().is_some_and(|instance| instance.replaced);
-            if replaced || endpoint.added || !matches!(endpoint.plan, Plan::Tcp(_)) {
-                continue;
+            let named = hosts.iter().any(|host| host.names(&endpoint));
+            match &endpoint.plan {
+                Plan::Untested(why) if named => return Err(format!("{}: {why}", endpoint.host)),
+                Plan::Tcp(_) if named || !(replaced || endpoint.added) => {}
+                _ => continue,
             }
             match endpoint.category {
                 Category::Login if endpoint.instance.is_some() => cast.api.push(endpoint),
@@ -92,6 +98,13 @@ impl Cast {
                 Category::Static => cast.files.push(endpoint),
                 Category::Signalling => cast.transport.push(endpoint),
                 Category::Telecom => cast.telecom.push(endpoint),
+                category if named => {
+                    let category = category.as_str();
+                    return Err(format!(
+                        "{}: no call needs a host of the category {category}",
+                        endpoint.host
+                    ));
+                }
                 Category::Api
                 | Category::Chat
                 | Category::Attachments
@@ -102,7 +115,7 @@ impl Cast {
         if cast.api.is_empty() {
             cast.api = login;
         }
-        cast
+        Ok(cast)
     }
 
     /// Whether there is nobody to call.

@@ -178,6 +178,14 @@ fn without_a_login_it_says_what_a_call_is() {
     let report = run(&["--ws-url", region.url(), "--json"]).expect(0).json();
     assert_eq!((&report["scope"], &report["failed"]), (&"whole".into(), &0.into()), "{report:#}");
     assert_eq!(report["phases"].as_object().unwrap().keys().collect::<Vec<_>>(), PHASES);
+    // A host under a wildcard of the list.
+    let host = "prod.transport.connect.us-east-1.amazonaws.com";
+    let report = run(&["--host", host, "--json"]).expect(0).json();
+    assert_eq!(report["phases"]["signalling"]["count"], 10, "{report:#}");
+    let said = run(&["--host", "x.example"]).expect(2).stderr;
+    assert!(said.contains("--host: x.example: no rule allows this host"), "{said}");
+    let said = run(&["--host", "simulated.s3.us-east-1.amazonaws.com"]).expect(2).stderr;
+    assert!(said.contains("no call needs a host of the category attachments"), "{said}");
     // Without its authority somebody seems to decrypt.
     let file = region.configuration();
     let ran = ccpgate(None, &["rehearse", "-c", file.to_str().unwrap(), "--calls", "3", "--json"]).expect(1);

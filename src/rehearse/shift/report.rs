@@ -32,7 +32,7 @@ pub(crate) struct Report {
     pub later: Times,
     pub calls: u32,
     pub failed_calls: u32,
-    /// Tunnels that outlived the proxy's SIGTERM, because it drains.
+    /// Tunnels that were open when the proxy got its SIGTERM.
     pub drained: u32,
     pub reloaded: bool,
     /// TLS handshakes with the proxies, and those of them that resumed a session.
@@ -142,8 +142,8 @@ impl Report {
         }
         let _ = writeln!(
             text,
-            "\n{} calls, {} failed; {} of {} TLS sessions with the proxy resumed; reload {}; {} tunnels outlived the \
-             proxy's SIGTERM",
+            "\n{} calls, {} failed; {} of {} TLS sessions with the proxy resumed; reload {}; {} tunnels were open at \
+             the proxy's SIGTERM",
             self.calls,
             self.failed_calls,
             self.resumed,
