@@ -331,6 +331,7 @@ impl Keeper {
         let next = Current::after(before.as_deref(), ranges, &self.wanted);
         let created = next.version.ranges.create_date.clone();
         let token = next.sync_token();
+        self.keeping.aside.take_if(|aside| aside.sync_token <= token);
         self.put(next);
         tracing::info!(
             event = "ranges_taken",
