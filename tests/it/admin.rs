@@ -197,7 +197,9 @@ fn the_page_and_the_api_are_closed_to_names_that_a_browser_may_be_led_to_us_by()
         client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
         client.read_head().status
     };
-    for path in ["/", "/api/status", "/api/events", "/api/tunnels", "/api/denied", "/api/failures", "/api/history"] {
+    for path in
+        ["/", "/api/status", "/api/events", "/api/tunnels", "/api/denied", "/api/failures", "/api/history"]
+    {
         assert!(ask(path, "rebound.example") >= 400, "{path}");
         assert_eq!(ask(path, "localhost:9128"), 200, "{path}");
         assert_eq!(ask(path, "127.0.0.1"), 200, "{path}");
