@@ -28,15 +28,13 @@ doc=$root/usr/share/doc/ccpgate
 
 install -D -m 0755 "$binary" "$root/usr/bin/ccpgate"
 strip --strip-unneeded "$root/usr/bin/ccpgate"
-if [ -e deploy/ccpgate-upgrade ]; then
-    install -m 0755 deploy/ccpgate-upgrade "$root/usr/bin/"
-fi
+install -m 0755 deploy/ccpgate-upgrade "$root/usr/bin/"
 
-# Both instances run the packaged program; the unpacked folder is not there.
+# The units as they are, with the paths of a package.
 install -d "$root/lib/systemd/system"
 for unit in deploy/ccpgate*.service deploy/ccpgate*.socket; do
     [ -e "$unit" ] || continue
-    sed -e 's|/usr/local/bin/ccpgate|/usr/bin/ccpgate|g' -e 's|/opt/ccpgate/%i/ccpgate|/usr/bin/ccpgate|g' \
+    sed -e 's|/usr/local/bin/ccpgate|/usr/bin/ccpgate|g' \
         -e 's|/usr/local/share/doc/ccpgate/|/usr/share/doc/ccpgate/deploy/|g' \
         "$unit" >"$root/lib/systemd/system/${unit#deploy/}"
 done
