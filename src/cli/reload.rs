@@ -64,7 +64,7 @@ impl Args {
     /// The verdict of the process that shares this one's folder, as `ExecReload=` of a unit does: it is found
     /// also when the file moves the admin listener.
     fn beside(&self) -> Option<Verdict> {
-        let folder = control::folder().filter(|_| !self.admin.is_given())?;
+        let folder = control::folder(None).filter(|_| !self.admin.is_given())?;
         let (_, socket) = control::living(&folder).into_iter().find(|(who, _)| who.serves)?;
         let mut line = Line::connect(&socket, PATIENCE).ok()?;
         line.say(&Question::Reload { yes: self.yes }).ok()?;

@@ -250,9 +250,9 @@ mod tests {
                 tokio::spawn(async move { drain.unless_cut(std::future::pending::<()>(), &chosen).await })
             })
             .collect();
-        for at in 0..3 {
+        for (at, chosen) in chosen.iter().enumerate() {
             settle().await;
-            chosen[at].store(true, Ordering::Relaxed);
+            chosen.store(true, Ordering::Relaxed);
             drain.cut_chosen();
             settle().await;
             let ended: Vec<bool> = tunnels.iter().map(|tunnel| tunnel.is_finished()).collect();

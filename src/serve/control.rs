@@ -32,14 +32,15 @@ pub(super) struct Asker {
 }
 
 /// The folder that processes meet in: what systemd made for the unit, `RuntimeDirectory=` or else
-/// `StateDirectory=`.
-pub(crate) fn folder() -> Option<PathBuf> {
+/// `StateDirectory=`; before the latter `ranges.state`, where it is known and set.
+pub(crate) fn folder(state: Option<&Path>) -> Option<PathBuf> {
     let first = |name: &str| {
         let folders = std::env::var_os(name)?;
         let first = std::env::split_paths(&folders).next()?;
         (!first.as_os_str().is_empty()).then_some(first)
     };
-    first("RUNTIME_DIRECTORY").or_else(|| first("STATE_DIRECTORY"))
+    let state = || state.map(Path::to_owned).or_else(|| first("STATE_DIRECTORY"));
+    first("RUNTIME_DIRECTORY").or_else(state)
 }
 
 /// The processes that live, each with its socket, the newest first. What a dead one left is removed.

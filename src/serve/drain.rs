@@ -121,8 +121,8 @@ impl Server {
 
     /// Tells the newest process what this one counted.
     fn last_words(&self) {
-        let Some(folder) = self.control.as_ref().and(control::folder()) else { return };
-        let newest = control::living(&folder).into_iter().find(|(who, _)| who.id > self.shared.generation);
+        let Some(folder) = self.control.as_ref().and_then(|control| control.path.parent()) else { return };
+        let newest = control::living(folder).into_iter().find(|(who, _)| who.id > self.shared.generation);
         let Some((who, socket)) = newest else { return };
         if let Err(error) = ask(&socket, &Question::Ends(Box::new(Last::of(&self.admin)))) {
             tracing::warn!(event = "control_failed", %error, "process {} can't be told", who.pid);

@@ -89,7 +89,7 @@ async fn run(
     let mut signals = Signals::new()?;
     let manager = Manager::of_process();
     let (reloads, mut asked) = door::door();
-    let place = if take_over { takeover::ask()? } else { Place::default() };
+    let place = if take_over { takeover::ask(loaded.0.ranges.state.as_deref())? } else { Place::default() };
     let mut server = Server::start(loaded, metrics, sink, files, reloads, place)?;
     let (askers, mut asking) = mpsc::channel(1);
     let (steps, mut successor) = mpsc::channel(1);
@@ -262,7 +262,7 @@ impl Server {
 
     /// Opens the socket by which a successor finds this process, where there is a folder for it.
     fn open_control(&mut self, askers: mpsc::Sender<Asker>) {
-        let Some(folder) = control::folder() else { return };
+        let Some(folder) = control::folder(self.config.ranges.state.as_deref()) else { return };
         match Control::open(&folder, self.admin.clone(), askers) {
             Ok(control) => self.control = Some(control),
             Err(error) => tracing::warn!(

@@ -78,11 +78,11 @@ impl Default for Place {
 ///
 /// # Errors
 /// When there is no folder to meet in, or that process refuses, with its reason.
-pub(super) fn ask() -> Result<Place, ServeError> {
-    let folder = control::folder().ok_or_else(|| {
+pub(super) fn ask(state: Option<&Path>) -> Result<Place, ServeError> {
+    let folder = control::folder(state).ok_or_else(|| {
         ServeError::NoFolder(
             "serve --takeover needs a folder that the old and the new process share: set RUNTIME_DIRECTORY, as \
-             RuntimeDirectory= of a unit does, for both"
+             RuntimeDirectory= of a unit does, or ranges.state, for both"
                 .to_owned(),
         )
     })?;

@@ -384,10 +384,8 @@ fn an_upgrade_cuts_nothing(machine: &Machine, upstream: &Upstream) {
 
 fn the_machine_goes_down(machine: &mut Machine, upstream: &Upstream) {
     machine.write("/etc/ccpgate/ccpgate.toml", config(upstream, ""));
-    for unit in ["ccpgate@"] {
-        let setting = format!("[Service]\nEnvironment=CCPGATE_LIMITS__REBOOT_DRAIN={}s\n", REBOOT.as_secs());
-        machine.write(&format!("/etc/systemd/system/{unit}.service.d/reboot.conf"), setting);
-    }
+    let setting = format!("[Service]\nEnvironment=CCPGATE_LIMITS__REBOOT_DRAIN={}s\n", REBOOT.as_secs());
+    machine.write("/etc/systemd/system/ccpgate@.service.d/reboot.conf", setting);
     machine.must("systemctl daemon-reload; systemctl start ccpgate.socket ccpgate@a");
     // The instance has handed over already when the machine goes down, the other hasn't.
     let mut old = Tunnel::open(HTTP);

@@ -291,7 +291,7 @@ fn upgrades(attempts: usize, sockets: usize) {
     assert_eq!(moved("\"sent\""), load.sent.load(Ordering::Relaxed) as f64);
     assert_eq!(moved("\"received\""), load.received.load(Ordering::Relaxed) as f64);
     assert_eq!(metrics.sum("ccpgate_denied_total"), 0.0);
-    println!(
+    eprintln!(
         "{} attempts, {sockets} WebSockets, {scrapes} scrapes, {:.0?}: none refused, reset or cut; {} bytes sent, {} received",
         load.attempts.load(Ordering::Relaxed),
         begun.elapsed(),
