@@ -13,7 +13,7 @@ use super::out::{say, say_json, say_styled, tell};
 use super::progress::bar;
 use super::stage::{Signals, files, urls};
 use super::via::Via;
-use super::{Failure, load, shift, simulate};
+use super::{Failure, load, ranges, shift, simulate};
 use crate::agent::route;
 use crate::agent::tls::Trust;
 use crate::catalogue::Choice;
@@ -238,7 +238,7 @@ impl Args {
         let resolver = Resolver::new(plan::dns(&config.dns), Handle::current());
         let cast = Cast::of(&plan.policy, &config.connect, &self.hosts);
         let cast = cast.map_err(|why| Failure::Usage(format!("--host: {why}")))?;
-        let egress = plan::egress(config, plan.connect_to, parent, resolver, Arc::default());
+        let egress = plan::egress(config, plan.connect_to, parent, resolver, ranges::in_force(config));
         Ok(Scene {
             policy: plan.policy,
             connect: config.connect.clone(),
