@@ -93,9 +93,10 @@ function edlOf(edl) {
 
 // What is not well of a desk stands in a cell.
 function desksOf(desks) {
-  const ill = desk => Object.entries(desk.categories ?? {}).filter(([, result]) => result?.status && result.status !== "ok")
+  const isIll = status => status && !["ok", "open", "untested"].includes(status);
+  const ill = desk => Object.entries(desk.categories ?? {}).filter(([, result]) => isIll(result?.status))
     .map(([category, result]) => category + ": " + result.status)
-    .concat((Array.isArray(desk.media) ? desk.media : []).filter(media => media?.status && media.status !== "open").map(media => media.host + ": " + media.status));
+    .concat((Array.isArray(desk.media) ? desk.media : []).filter(media => isIll(media?.status)).map(media => media.host + ": " + media.status));
   const all = desks.map(desk => ({ ...desk, not_well: ill(desk).join(", ") }));
   return [picked(all, ["time", "network", "client", "code", "verdict", "sentence", "not_well", "remedy"])];
 }
@@ -117,17 +118,10 @@ function showParts(status) {
   showPart("edl", "Lists for firewalls", status.edl, edlOf, true);
 }
 
-// Proxies without desk checks say so once.
-let desks = true;
-
 async function askDesks() {
-  if (!desks) return;
   try {
-    const answer = await ask("/api/desks");
-    if (answer.status === 404) desks = false;
-    if (!answer.ok) return;
-    const all = await answer.json();
-    showPart("desks", "Desk checks", Array.isArray(all) ? all : all.desks, desksOf, true);
+    const answer = await ask("/api/desks?limit=100");
+    if (answer.ok) showPart("desks", "Desk checks", await answer.json(), desksOf, true);
   } catch {
     // That nobody answers is said at the top.
   }

@@ -107,6 +107,11 @@ impl Chromium {
     }
 
     fn call(&self, session: Option<&str>, method: &str, parameters: Value) -> Value {
+        self.try_call(session, method, parameters).unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// An error is what the browser says, such as that the page is being replaced.
+    fn try_call(&self, session: Option<&str>, method: &str, parameters: Value) -> Result<Value, Value> {
         let mut wire = self.wire.lock().unwrap();
         wire.next += 1;
         let id = wire.next;
@@ -119,8 +124,8 @@ impl Chromium {
             let Message::Text(text) = wire.socket.read().unwrap() else { continue };
             let got: Value = serde_json::from_str(&text).unwrap();
             if got["id"] == id {
-                assert!(got["error"].is_null(), "{method}: {}", got["error"]);
-                return got["result"].clone();
+                let error = got["error"].clone();
+                return if error.is_null() { Ok(got["result"].clone()) } else { Err(error) };
             }
             let severe = got["params"]["entry"]["level"] == "error" || got["params"]["type"] == "error";
             if got["method"] == "Runtime.exceptionThrown" || severe {
@@ -162,7 +167,12 @@ impl Tab<'_> {
     #[track_caller]
     pub(crate) fn wait(&self, what: &str, expression: &str) {
         let until = Instant::now() + 4 * PATIENCE;
-        while self.ask(expression) != true {
+        loop {
+            let asked = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
+            let got = self.browser.try_call(Some(&self.session), "Runtime.evaluate", asked);
+            if got.is_ok_and(|got| got["result"]["value"] == true) {
+                return;
+            }
             assert!(
                 Instant::now() < until,
                 "{what}; the page says:\n{}",
