@@ -43,6 +43,11 @@ impl Args {
             lists.push((file.display().to_string(), list));
         }
         let audit = Audit::new(&plan.policy, &lists);
+        for (file, list) in &lists {
+            if let Some(why) = list.trouble() {
+                return Err(Failure::Usage(format!("{file}: {why}")));
+            }
+        }
         if self.json {
             say_json(&audit)?
         } else {
@@ -79,5 +84,5 @@ fn text(file: &Path) -> Result<String, String> {
         return Err(format!("is larger than {} MiB", LARGEST >> 20));
     }
     let text = String::from_utf8(bytes).map_err(|_| "isn't UTF-8 text".to_owned())?;
-    Ok(text.replace(|c: char| c.is_control() && !matches!(c, '\n' | '\t'), " "))
+    Ok(text.replace("\r\n", "\n").replace(|c: char| c.is_control() && !matches!(c, '\n' | '\t'), " "))
 }

@@ -69,12 +69,7 @@ impl Audit {
         };
         let allowed = || lists.iter().flat_map(|(_, list)| &list.entries).filter(|entry| !entry.deny);
         // What one file denies isn't on its list, whatever the others say.
-        let passes = |host: &str| {
-            lists.iter().any(|(_, list)| {
-                let of = |deny| list.entries.iter().filter(move |entry| entry.deny == deny);
-                of(false).any(|entry| entry.shape.matches(host)) && !of(true).any(|e| e.shape.matches(host))
-            })
-        };
+        let passes = |host: &str| lists.iter().any(|(_, list)| list.lists(host));
         let needed: Vec<(&Rule, Vec<String>)> = rules
             .into_iter()
             .map(|rule| {

@@ -89,6 +89,15 @@ fn squid_is_read_with_its_files_and_its_order() {
         ],
     );
     assert_eq!(missing(&found), ["login.x.example"]);
+    // A fragment without http_access: what an acl excepts isn't on the list, and each entry is there once.
+    let found = audit(
+        &NEEDED,
+        &[
+            "acl n dstdomain -n login.x.example\nacl p dstdom_regex -n -i ^rtc[^.]*\\.x\\.example$ ^.+\\.y\\.example$\n\
+           acl no dstdomain login.x.example\nacl listed any-of n p\nacl ours all-of listed !no\n",
+        ],
+    );
+    assert_eq!((missing(&found), found.files[0].entries), (vec!["login.x.example"], 4));
     // A dot that isn't escaped, and no end.
     let found = audit(&["a.x.example"], &["acl ok dstdom_regex ^a.x.example\nhttp_access allow ok\n"]);
     assert_eq!(wider(&found), [("^a.x.example", "a.x.example.evil.example")]);

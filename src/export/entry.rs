@@ -64,6 +64,8 @@ pub struct Entry {
     /// The ports of its rules.
     pub ports: Vec<u16>,
     pub mark: Mark,
+    /// What the form leaves out of it all the same.
+    pub(super) short: Option<&'static str>,
     pub(super) cover: Option<Cover>,
 }
 
@@ -87,6 +89,12 @@ impl Product {
                 false
             }
         }
+    }
+
+    /// What an entry can't cover of its pattern, which is worth an entry all the same.
+    pub(super) fn falls_short(self, pattern: &Pattern) -> Option<&'static str> {
+        (self == Self::Zscaler && pattern.is_subdomains())
+            .then_some("a name with more than five labels in front stays out")
     }
 
     /// The narrowest entry that covers the pattern.
@@ -170,10 +178,11 @@ impl Entry {
     #[must_use]
     pub fn note(&self) -> String {
         let pattern = &self.pattern;
-        match &self.mark {
+        let mark = match &self.mark {
             Mark::Exact => format!("exact: {pattern}"),
             Mark::Widened(host) => format!("widened: {pattern}, also lets {host} through"),
             Mark::Impossible(why) => format!("impossible: {pattern}, left out: {why}"),
-        }
+        };
+        self.short.map_or(mark.clone(), |short| format!("{mark}; {short}"))
     }
 }

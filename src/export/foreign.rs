@@ -1,8 +1,11 @@
 //! Reads the lists that other proxies and firewalls have: Squid configurations, PAC files, plain domain
 //! lists, and lists of URLs for firewalls. Each entry says what it lets through or keeps out.
-//!
-//! A PAC file isn't run: the names in it count, whatever it answers for them.
 
+mod pac;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -41,12 +44,74 @@ pub struct Foreign {
 }
 
 /// A list that was read.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct List {
     pub kind: Kind,
     pub entries: Vec<Foreign>,
     /// What could not be read, one line each.
     pub remarks: Vec<String>,
+    /// Decides in place of the entries, which are then only what is told.
+    judge: Option<Judge>,
+}
+
+/// Whether a host is on a list, or why that isn't known.
+type Ask = dyn Fn(&str) -> Result<bool, String>;
+
+/// A program that is asked about each host.
+struct Judge {
+    ask: Box<Ask>,
+    known: RefCell<HashMap<String, bool>>,
+    /// Why it can't be asked any more.
+    trouble: Cell<Option<String>>,
+}
+
+impl Judge {
+    #[cfg_attr(not(feature = "pac-engine"), expect(dead_code, reason = "only an engine asks a program"))]
+    fn new(ask: impl Fn(&str) -> Result<bool, String> + 'static) -> Self {
+        Self { ask: Box::new(ask), known: RefCell::default(), trouble: Cell::default() }
+    }
+
+    /// Whether a host is on the list. A program that failed once isn't asked again: each question to it
+    /// may take its whole time.
+    fn lists(&self, host: &str) -> bool {
+        let trouble = self.trouble.take();
+        if trouble.is_some() {
+            self.trouble.set(trouble);
+            return false;
+        }
+        if let Some(known) = self.known.borrow().get(host) {
+            return *known;
+        }
+        let answer = (self.ask)(host).unwrap_or_else(|why| {
+            self.trouble.set(Some(why));
+            false
+        });
+        self.known.borrow_mut().insert(host.to_owned(), answer);
+        answer
+    }
+}
+
+impl fmt::Debug for Judge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Judge").finish_non_exhaustive()
+    }
+}
+
+impl List {
+    /// Whether a host, in lower case, is on it. What it denies isn't.
+    pub(super) fn lists(&self, host: &str) -> bool {
+        if let Some(judge) = &self.judge {
+            return judge.lists(host);
+        }
+        let of = |deny| self.entries.iter().filter(move |entry| entry.deny == deny);
+        of(false).any(|entry| entry.shape.matches(host)) && !of(true).any(|entry| entry.shape.matches(host))
+    }
+
+    /// Why some of its answers aren't known; what was made of them says nothing then.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.judge.as_ref().and_then(|judge| judge.trouble.take())
+    }
 }
 
 /// How many entries one list may have.
@@ -59,13 +124,13 @@ pub type Open<'a> = &'a dyn Fn(&str) -> Result<String, String>;
 ///
 /// # Errors
 ///
-/// There is no entry in it, or too many.
+/// There is no entry in it, or too many, or a program can't be run.
 pub fn read(text: &str, open: Open<'_>) -> Result<List, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let kind = kind(text);
-    let mut list = List { kind, entries: Vec::new(), remarks: Vec::new() };
+    let mut list = List { kind, entries: Vec::new(), remarks: Vec::new(), judge: None };
     match kind {
-        Kind::Pac => pac(text, &mut list),
+        Kind::Pac => pac::pac(text, &mut list)?,
         Kind::Squid => {
             let read = squid::read(text, open, MOST);
             list.remarks = read.remarks;
@@ -76,7 +141,7 @@ pub fn read(text: &str, open: Open<'_>) -> Result<List, String> {
         Kind::Domains | Kind::Edl => lines(text, kind, &mut list),
     }
     match list.entries.len() {
-        0 => {
+        0 if list.judge.is_none() => {
             let remarks = list.remarks.iter().map(|remark| format!(" ({remark})")).collect::<String>();
             Err(format!(
                 "no entry of a list is in it{remarks}; expected a Squid configuration, a PAC file, or a name a line"
@@ -160,33 +225,4 @@ fn tokens(text: &str) -> Option<Shape> {
     name(&plain)?;
     let tokens = host.trim_end_matches('.').to_ascii_lowercase().split('.').map(str::to_owned).collect();
     Some(Shape::Tokens { tokens, open })
-}
-
-/// The names in a PAC file, by the function that they are given to.
-fn pac(text: &str, list: &mut List) {
-    let mut rest = text;
-    while let Some(at) = rest.find(['"', '\'']) {
-        let quote = if rest[at..].starts_with('"') { '"' } else { '\'' };
-        let before = &rest[..at];
-        let inside = &rest[at + 1..];
-        let Some(end) = inside.find([quote, '\n']) else { break };
-        let literal = &inside[..end];
-        rest = &inside[end + 1..];
-        let call = before.rsplit([';', '{', '}', '|', '&', '\n']).next().unwrap_or_default();
-        let lower = literal.to_ascii_lowercase();
-        let shape = if call.contains("dnsDomainIs") {
-            let bare = lower.trim_start_matches('.');
-            name(bare).map(|_| Shape::Suffix(lower.clone()))
-        } else if lower.contains('*') {
-            name(lower.trim_start_matches('*').trim_start_matches('.')).map(|_| Shape::Glob(lower.clone()))
-        } else if let Some(bare) = lower.strip_prefix('.') {
-            name(bare).map(Shape::Below)
-        } else {
-            name(&lower).map(Shape::Host)
-        };
-        // Most texts in a program are no hosts; results and addresses aren't, either.
-        if let Some(shape) = shape.filter(|_| literal.parse::<IpAddr>().is_err()) {
-            list.entries.push(Foreign { text: literal.to_owned(), shape, deny: false });
-        }
-    }
 }

@@ -54,7 +54,8 @@ pub fn export(policy: &Policy, product: Product) -> Export {
         let mut ports: Vec<u16> = same.flat_map(|rule| rule.ports.iter().copied()).collect();
         ports.sort_unstable();
         ports.dedup();
-        entries.push(Entry { pattern: pattern.clone(), ports, mark, cover: cover.ok() });
+        let short = product.falls_short(pattern).filter(|_| cover.is_ok());
+        entries.push(Entry { pattern: pattern.clone(), ports, mark, short, cover: cover.ok() });
     }
     let text = forms::write(product, &entries, deny);
     let notes = if product.has_comments() { Vec::new() } else { entries.iter().map(Entry::note).collect() };

@@ -2,6 +2,9 @@
 
 use regex::bytes::Regex;
 
+use crate::policy::Pattern;
+use crate::target::Host;
+
 #[derive(Clone, Debug)]
 pub(super) enum Shape {
     Host(String),
@@ -19,6 +22,8 @@ pub(super) enum Shape {
         open: bool,
     },
     Regex(Regex),
+    /// As this proxy matches it.
+    Pattern(Pattern),
     Everything,
 }
 
@@ -33,6 +38,7 @@ impl Shape {
             Self::Glob(glob) => crossing(glob.as_bytes(), host.as_bytes()),
             Self::Tokens { tokens, open } => fits(tokens, &host.split('.').collect::<Vec<_>>(), *open),
             Self::Regex(regex) => regex.is_match(host.as_bytes()),
+            Self::Pattern(pattern) => Host::parse(host.as_bytes()).is_ok_and(|host| pattern.matches(&host)),
             Self::Everything => true,
         }
     }
@@ -60,6 +66,9 @@ impl Shape {
                 all
             }
             Self::Regex(_) => Vec::new(),
+            Self::Pattern(pattern) => {
+                ["other", "a.other", "a"].iter().map(|fill| pattern.as_str().replace('*', fill)).collect()
+            }
             Self::Everything => vec!["other.example".to_owned()],
         }
     }

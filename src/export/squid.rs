@@ -21,8 +21,16 @@ const OF_A_FILE: usize = 64 << 10;
 
 enum Acl {
     Hosts(Vec<(String, Option<Shape>)>),
-    /// Names of others, which stand for it.
+    /// Names of others, which stand for it, and with a `!` before them of those that don't.
     Of(Vec<String>),
+}
+
+impl Acl {
+    /// The names of the acls that it is made of.
+    fn parts(&self) -> impl Iterator<Item = &str> {
+        let parts: &[String] = if let Self::Of(parts) = self { parts } else { &[] };
+        parts.iter().map(|part| part.trim_start_matches('!'))
+    }
 }
 
 struct Reader<'a> {
@@ -66,12 +74,7 @@ impl Reader<'_> {
     fn entries(&self) -> Vec<(String, Option<Shape>, bool)> {
         let mut all = Vec::new();
         if self.access.is_empty() {
-            let hosts = self.acls.iter().filter_map(|(_, acl)| match acl {
-                Acl::Hosts(entries) => Some(entries),
-                Acl::Of(_) => None,
-            });
-            all.extend(hosts.flatten().map(|(text, shape)| (text.clone(), shape.clone(), false)));
-            return all;
+            return self.told(self.whole(), Vec::new(), all);
         }
         // The first line that fits decides; so what an allow line lists is denied where an earlier line does.
         let (mut allowed, mut denied) = (Vec::new(), Vec::new());
@@ -95,9 +98,30 @@ impl Reader<'_> {
                 denied.extend(domains);
             }
         }
-        for (names, deny) in [(allowed, false), (denied, true)] {
-            all.extend(self.members(names).map(|(text, shape)| (text.clone(), shape.clone(), deny)));
-        }
+        self.told(allowed, denied, all)
+    }
+
+    /// Of a fragment without `http_access` what no other acl is made of counts.
+    fn whole(&self) -> Vec<&str> {
+        let parts = self.acls.iter().flat_map(|(of, acl)| acl.parts().filter(move |part| part != of));
+        let parts: HashSet<&str> = parts.collect();
+        let names = || self.acls.iter().map(|(name, _)| name.as_str());
+        let whole: Vec<&str> = names().filter(|name| !parts.contains(name)).collect();
+        // Where all name one another.
+        if whole.is_empty() { names().collect() } else { whole }
+    }
+
+    /// Adds what the named acls stand for. What an acl excepts is denied.
+    fn told<'b>(
+        &'b self,
+        allowed: Vec<&'b str>,
+        mut denied: Vec<&'b str>,
+        mut all: Vec<(String, Option<Shape>, bool)>,
+    ) -> Vec<(String, Option<Shape>, bool)> {
+        let told = |(text, shape): &(String, Option<Shape>), deny| (text.clone(), shape.clone(), deny);
+        all.extend(self.members(allowed, &mut denied).map(|entry| told(entry, false)));
+        // What an exception excepts isn't let through by that.
+        all.extend(self.members(denied, &mut Vec::new()).map(|entry| told(entry, true)));
         all
     }
 
@@ -105,12 +129,21 @@ impl Reader<'_> {
         self.acls.iter().any(|(known, _)| known == name)
     }
 
-    /// The entries that the named acls stand for, each acl once however often it is named.
-    fn members<'a>(&'a self, names: Vec<&'a str>) -> impl Iterator<Item = &'a (String, Option<Shape>)> {
+    /// The entries that the named acls stand for, each acl once however often it is named, and the names
+    /// of those that they except.
+    fn members<'b>(
+        &'b self,
+        names: Vec<&'b str>,
+        excepted: &mut Vec<&'b str>,
+    ) -> impl Iterator<Item = &'b (String, Option<Shape>)> + use<'b> {
         let mut seen = HashSet::new();
         let mut next: Vec<&str> = names.into_iter().rev().collect();
         let mut found: Vec<&[(String, Option<Shape>)]> = Vec::new();
         while let Some(name) = next.pop() {
+            if let Some(name) = name.strip_prefix('!') {
+                excepted.push(name);
+                continue;
+            }
             if !seen.insert(name) {
                 continue;
             }
@@ -158,8 +191,7 @@ impl Reader<'_> {
                 }
                 // Of these only what they are made of counts.
                 ["acl", name, "any-of" | "all-of", rest @ ..] => {
-                    let others = rest.iter().filter(|part| !part.starts_with('!'));
-                    let others = others.map(|part| (*part).to_owned()).collect();
+                    let others = rest.iter().map(|part| (*part).to_owned()).collect();
                     self.acls.push(((*name).to_owned(), Acl::Of(others)));
                 }
                 ["http_access", verb @ ("allow" | "deny"), names @ ..] => {

@@ -47,6 +47,19 @@ impl Own {
         let tables = [script::LANES, script::ONE_LANE].iter().find_map(|proxies| {
             text.strip_suffix(script::FIND.trim_end())?.strip_suffix(proxies)?.strip_suffix(script::LOOKUP)
         })?;
+        Self::of(tables)
+    }
+
+    /// Reads the tables of a file whose functions may be those of another version, or edited: what it
+    /// answers isn't known then, but for whom it was made is. None where it has no such tables.
+    #[must_use]
+    pub fn tables(text: &str) -> Option<Self> {
+        let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
+        let (tables, _) = text.split_once("\nfunction ")?;
+        Self::of(tables)
+    }
+
+    fn of(tables: &str) -> Option<Self> {
         let mut known = literal::variables(tables)?;
         let mut names = |prefix: &str| {
             let mut take = |name: &str| known.remove(&format!("{prefix}{name}"));
@@ -75,6 +88,13 @@ impl Own {
             plain: known.remove("DIRECT_PLAIN")?.truth()?,
         };
         known.is_empty().then_some(own)
+    }
+
+    /// The patterns that it knows, each with whether its hosts go past the proxy; localhost left out.
+    pub fn patterns(&self) -> impl Iterator<Item = (Pattern, bool)> {
+        [(&self.proxied, false), (&self.direct, true)]
+            .into_iter()
+            .flat_map(|(names, direct)| names.all().map(move |pattern| (pattern, direct)))
     }
 
     /// What `FindProxyForURL` answers for a host.
@@ -126,6 +146,14 @@ impl Names {
             }
         }
         Some(Self { hosts: keys(hosts)?, below: keys(below)?, patterns })
+    }
+
+    fn all(&self) -> impl Iterator<Item = Pattern> {
+        let is_real = |name: &&String| *name != ".localhost";
+        let hosts = self.hosts.iter().filter(is_real).map(|host| host.trim_start_matches('.').to_owned());
+        let below = self.below.iter().filter(is_real).map(|suffix| format!("*{suffix}"));
+        let read = hosts.chain(below).filter_map(|text| Pattern::parse(&text).ok());
+        read.chain(self.patterns.iter().cloned())
     }
 
     fn has(&self, host: &Host, text: &str) -> bool {

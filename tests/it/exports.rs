@@ -123,3 +123,28 @@ fn audit_says_what_another_list_lacks() {
     let ran = ccpgate(Some(CONFIG), &["audit", "/nowhere"]).expect(2);
     assert!(ran.stderr.contains("/nowhere: can't be read"), "{}", ran.stderr);
 }
+
+/// `config/ccpgate.example.toml` makes a PAC file, and that has all that it was made of.
+#[test]
+fn audit_of_our_own_pac_file_misses_nothing() {
+    let config = std::fs::read_to_string("config/ccpgate.example.toml").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let pac = ccpgate(Some(&config), &["pac"]).expect(0).stdout;
+    // As a web server for Windows may hand it out.
+    for (name, text) in [("proxy.pac", pac.clone()), ("crlf.pac", pac.replace('\n', "\r\n"))] {
+        let json = ccpgate(Some(&config), &["audit", &write(name, text), "--json"]).expect(0).json();
+        assert_eq!(json["files"][0]["kind"], "pac");
+        for none in ["missing", "wider", "unneeded"] {
+            assert_eq!(json[none], serde_json::json!([]), "{name}: {none}");
+        }
+    }
+    // One that was edited: with an engine it is run, without one that is said.
+    let edited = write("edited.pac", pac.replace("return OTHERWISE;", "return \"DIRECT\";"));
+    let ran = ccpgate(Some(&config), &["audit", &edited]).expect(0);
+    assert_eq!(ran.stderr.contains("isn't run"), !cfg!(feature = "pac-engine"), "{}", ran.stderr);
+}
