@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::failure::{Failure, Told};
+use crate::tunnel::wire::socket::Socket;
 
 /// Longest head, with the interim answers before it.
 const HEAD: usize = 16 * 1024;
@@ -44,7 +45,7 @@ impl Look for TcpStream {
     }
 }
 
-impl Look for TlsStream<TcpStream> {
+impl Look for TlsStream<Socket> {
     async fn look(&mut self, take: impl FnOnce(&[u8]) -> usize + Send) -> io::Result<usize> {
         let bytes = self.fill_buf().await?;
         let (shown, taken) = (bytes.len(), take(bytes));

@@ -23,6 +23,7 @@ use crate::policy::Pattern;
 use crate::target::{Host, Target};
 use crate::tls;
 use crate::tls::secret::Secret;
+use crate::tunnel::wire::socket::Socket;
 use crate::tunnel::wire::tls::TlsWire;
 
 /// What is known of a parent proxy from the configuration.
@@ -142,7 +143,7 @@ impl Parent {
                 self.ask(&mut stream, target, via).await?;
                 return Ok(Upstream::Tcp(stream));
             };
-            let stream = connector.connect(name.clone(), stream).await;
+            let stream = connector.connect(name.clone(), Socket::new(stream)).await;
             let mut stream = Box::new(stream.map_err(|error| no_tls(&error))?);
             self.ask(&mut *stream, target, via).await?;
             Ok(Upstream::Tls(TlsWire::new(*stream)))

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout_at;
@@ -14,7 +13,7 @@ use super::desk;
 use super::head::{Head, HeadError, Reader, Request};
 use super::refusal::Refusal;
 use super::routes::{self, Served};
-use super::session::{self, KEEP_ALIVE, Tunnel, admit, malformed};
+use super::session::{self, FAREWELL, KEEP_ALIVE, Tunnel, admit, malformed};
 use super::shared::Shared;
 use super::shown;
 use super::snapshot::Snapshot;
@@ -23,9 +22,6 @@ use crate::outcome::{EndedBy, Outcome};
 use crate::target::Target;
 use crate::tunnel::relay::Moved;
 use crate::tunnel::wire::Wire;
-
-/// How long a TLS connection may take to send its close_notify.
-const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Serves one connection; `permit` counts it until the end.
 pub(super) fn serve<C: Wire>(

@@ -21,15 +21,16 @@ use super::desk;
 use super::head;
 use super::refusal::Refusal;
 use super::routes::{self, Served};
-use super::session::{self, KEEP_ALIVE, admit, carry, guard};
+use super::session::{self, FAREWELL, KEEP_ALIVE, admit, carry, guard};
 use super::shared::Shared;
 use super::shown;
 use super::timer;
 use crate::desk::report::LARGEST;
 use crate::outcome::{EndedBy, Outcome};
 use crate::tunnel::relay::Moved;
-use crate::tunnel::wire::Wire;
 use crate::tunnel::wire::h2::H2Wire;
+use crate::tunnel::wire::tls::TlsWire;
+use crate::tunnel::wire::turns::Turns;
 
 /// Tunnels of one browser at once. A panel with its CRM around it holds about forty.
 const STREAMS: u32 = 250;
@@ -45,7 +46,8 @@ const EARLY_RESETS: usize = 50;
 const FIELD_OVERHEAD: usize = 32;
 
 /// Serves one connection until it ends; `permit` counts it.
-pub(crate) async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Permit, shared: Arc<Shared>) {
+pub(crate) async fn serve(client: TlsWire, peer: Peer, permit: Permit, shared: Arc<Shared>) {
+    let (turns, client) = Turns::of(client);
     let snapshot = shared.snapshot();
     // The h2 crate answers a list over its limit by itself and says no reason. Its limit is twice ours, so
     // that all but the largest get our answer.
@@ -61,6 +63,8 @@ pub(crate) async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Perm
         .handshake::<_, Bytes>(client);
     let limit = snapshot.limits.header_timeout;
     drop(snapshot);
+    let mut handshake = pin!(handshake);
+    let handshake = poll_fn(|cx| turns.take(cx, |cx| handshake.as_mut().poll(cx)));
     let Ok(Ok(mut connection)) = tokio::time::timeout(limit, handshake).await else { return };
     // One reference here, and one with each stream that lives.
     let live = Arc::new(());
@@ -70,7 +74,7 @@ pub(crate) async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Perm
     let mut used = false;
     loop {
         let next = tokio::select! {
-            next = connection.accept() => next,
+            next = poll_fn(|cx| turns.take(cx, |cx| connection.poll_accept(cx))) => next,
             () = shared.drain.begun(), if !leaving => {
                 // GOAWAY: no new streams, live ones go on.
                 connection.graceful_shutdown();
@@ -108,6 +112,8 @@ pub(crate) async fn serve<C: Wire + 'static>(client: C, peer: Peer, permit: Perm
             Some(Err(_)) | None => break,
         }
     }
+    // Such as why it failed.
+    let _ = tokio::time::timeout(FAREWELL, poll_fn(|cx| turns.poll_sent(cx))).await;
     drop(permit);
 }
 

@@ -22,6 +22,7 @@ use crate::net::entrance::Entrance;
 use crate::outcome::HandshakeFailure as Cause;
 use crate::tls::client::subject;
 use crate::tls::material::Serving;
+use crate::tunnel::wire::socket::Socket;
 use crate::tunnel::wire::tls::TlsWire;
 
 /// How many bytes of a failed client are dropped before the close.
@@ -99,10 +100,10 @@ async fn attempt(
         // A load balancer that checks whether the port is open.
         Ok(_) | Err(_) => return Ok(None),
     }
-    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), stream);
+    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), Socket::new(stream));
     let start = match (&mut acceptor).await {
         Ok(start) => start,
-        Err(error) => return Err(Failed::new(&error, acceptor.take_io())),
+        Err(error) => return Err(Failed::new(&error, acceptor.take_io().map(Socket::into_tcp))),
     };
     drop(acceptor);
     let (serving, snapshot) = (serving.load_full(), shared.snapshot());
@@ -120,7 +121,7 @@ async fn attempt(
         .into_stream(config)
         .into_fallible()
         .await
-        .map_err(|(error, stream)| Failed::new(&error, Some(stream)))?;
+        .map_err(|(error, socket)| Failed::new(&error, Some(socket.into_tcp())))?;
     let connection = stream.get_ref().1;
     if let Err(error) = serving.template.verify_resumed(connection) {
         shared.journal.metrics.tls_failed(Cause::ClientCertificateBad);

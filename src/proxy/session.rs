@@ -36,6 +36,8 @@ use crate::tunnel::wire::Wire;
 
 /// How long a connection that was answered may wait for its next request.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// How long a TLS connection may take to send the last that it has to say, such as its close_notify.
+pub(super) const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Runs the tunnel that a negotiation leads to, if it does; holds `place` until its end.
 ///

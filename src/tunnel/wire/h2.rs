@@ -10,6 +10,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Liveness, Wire};
 
+/// So much of a frame fills a TLS record together with its header of nine bytes (RFC 9113 section 4.1, RFC
+/// 8446 section 5.1); a larger one would need a second record.
+const FRAME: usize = 16 * 1024 - 9;
+
 /// A stream as an end of a tunnel.
 pub(crate) struct H2Wire {
     receive: RecvStream,
@@ -46,16 +50,26 @@ impl AsyncRead for H2Wire {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        while self.rest.is_empty() {
-            match ready!(self.receive.poll_data(cx)) {
-                Some(data) => self.rest = data.map_err(failed)?,
-                None => return Poll::Ready(Ok(())),
+        let before = buffer.filled().len();
+        while buffer.remaining() > 0 {
+            if self.rest.is_empty() {
+                match self.receive.poll_data(cx) {
+                    Poll::Ready(Some(Ok(data))) => self.rest = data,
+                    // What came before is returned first; h2 says the same again next time.
+                    _ if buffer.filled().len() > before => break,
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(failed(error))),
+                    Poll::Ready(None) => return Poll::Ready(Ok(())),
+                    Poll::Pending => return Poll::Pending,
+                }
             }
+            let n = self.rest.len().min(buffer.remaining());
+            buffer.put_slice(&self.rest.split_to(n));
         }
-        let n = self.rest.len().min(buffer.remaining());
-        buffer.put_slice(&self.rest.split_to(n));
         // The window grows by what was taken only: a stalled tunnel holds its window and no more.
-        self.receive.flow_control().release_capacity(n).map_err(failed)?;
+        let taken = buffer.filled().len() - before;
+        if taken > 0 {
+            self.receive.flow_control().release_capacity(taken).map_err(failed)?;
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -73,7 +87,11 @@ impl AsyncWrite for H2Wire {
             };
         }
         let n = self.send.capacity().min(bytes.len());
-        self.send.send_data(Bytes::copy_from_slice(&bytes[..n]), false).map_err(failed)?;
+        let mut rest = Bytes::copy_from_slice(&bytes[..n]);
+        while !rest.is_empty() {
+            let frame = rest.split_to(rest.len().min(FRAME));
+            self.send.send_data(frame, false).map_err(failed)?;
+        }
         Poll::Ready(Ok(n))
     }
 

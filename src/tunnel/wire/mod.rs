@@ -1,7 +1,9 @@
 //! What the relay asks of an end: bytes in and out, and, where it is a bare socket, splice(2).
 
 pub(crate) mod h2;
+pub(crate) mod socket;
 pub(crate) mod tls;
+pub(crate) mod turns;
 
 use std::io;
 use std::pin::Pin;
@@ -200,3 +202,6 @@ impl Wire for TcpStream {
         sockopt::reset_on_close(&*self);
     }
 }
+
+#[cfg(test)]
+mod tests;

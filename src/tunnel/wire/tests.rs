@@ -1,0 +1,189 @@
+//! Ends over TLS and HTTP/2 by themselves: how much one call moves, and what a connection holds meanwhile.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
+
+use super::h2::H2Wire;
+use super::socket::{MOST, Socket};
+use super::tls::TlsWire;
+use super::turns::Turns;
+use super::*;
+
+/// More than two TLS records, and less than one read takes.
+const SEVERAL: usize = 40_000;
+/// What TLS 1.3 with AES-GCM adds to a record.
+const OVERHEAD: usize = 22;
+
+/// Both ends of a TLS connection, the server's as the end of a tunnel.
+async fn pair() -> (TlsWire, TlsStream<TcpStream>) {
+    let made = rcgen::generate_simple_self_signed(["proxy.example".to_owned()]).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = crate::tls::config::provider();
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into();
+    let server = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connect = async {
+        let name = ServerName::try_from("proxy.example").unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap()
+    };
+    let accept = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        TlsAcceptor::from(Arc::new(server)).accept(Socket::new(stream)).await.unwrap()
+    };
+    let (mut client, server) = tokio::join!(connect, accept);
+    let mut server = TlsWire::new(server);
+    // Session tickets have come, too.
+    server.write_all(b"x").await.unwrap();
+    server.flush().await.unwrap();
+    assert_eq!(client.read_u8().await.unwrap(), b'x');
+    (server, client)
+}
+
+/// Bytes whose place shows.
+fn numbered(count: usize) -> Vec<u8> {
+    (0..count).map(|at| (at % 251) as u8).collect()
+}
+
+async fn read_once(wire: &mut (impl Wire + Unpin), buffer: &mut [u8]) -> io::Result<usize> {
+    poll_fn(|cx| wire.poll_recv(cx, buffer)).await
+}
+
+#[tokio::test]
+async fn one_read_takes_all_records_that_have_come() {
+    let (mut server, mut client) = pair().await;
+    let sent = numbered(SEVERAL);
+    client.write_all(&sent).await.unwrap();
+    client.flush().await.unwrap();
+    let mut whole = vec![0; 2 * SEVERAL];
+    while server.tcp().peek(&mut whole).await.unwrap() < SEVERAL + 3 * OVERHEAD {}
+    let n = read_once(&mut server, &mut whole).await.unwrap();
+    assert!(whole[..n] == sent, "{n} bytes of {SEVERAL}");
+    assert!(server.held() == 0, "a quiet connection holds no buffer");
+}
+
+#[tokio::test]
+async fn what_was_read_ahead_comes_in_order_and_before_the_end() {
+    let (mut server, mut client) = pair().await;
+    let sent = numbered(SEVERAL);
+    client.write_all(&sent).await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut whole = vec![0; 2 * SEVERAL];
+    while server.tcp().peek(&mut whole).await.unwrap() < SEVERAL + 3 * OVERHEAD {}
+    let (mut got, mut few) = (Vec::new(), [0; 1000]);
+    loop {
+        match read_once(&mut server, &mut few).await.unwrap() {
+            0 => break,
+            n => got.extend_from_slice(&few[..n]),
+        }
+        assert!(server.held() > 0 || got.len() + 16 * 1024 >= SEVERAL);
+    }
+    assert!(got == sent, "{} bytes of {SEVERAL}", got.len());
+    assert!(server.held() == 0);
+}
+
+#[tokio::test]
+async fn what_is_written_in_a_turn_goes_out_at_its_end() {
+    let (server, mut client) = pair().await;
+    let (turns, mut gathered) = Turns::of(server);
+    let sent = numbered(SEVERAL);
+    poll_fn(|cx| {
+        turns.take(cx, |cx| {
+            for part in sent.chunks(1000) {
+                let slices = [IoSlice::new(&part[..9]), IoSlice::new(&part[9..])];
+                let written = Pin::new(&mut gathered).poll_write_vectored(cx, &slices);
+                assert!(matches!(written, Poll::Ready(Ok(1000))), "{written:?}");
+                assert!(Pin::new(&mut gathered).poll_flush(cx).is_ready());
+                let early = client.get_ref().0.try_read(&mut [0]).unwrap_err();
+                assert_eq!(early.kind(), io::ErrorKind::WouldBlock, "sent within the turn");
+            }
+            Poll::Ready(())
+        })
+    })
+    .await;
+    let mut got = vec![0; SEVERAL];
+    client.read_exact(&mut got).await.unwrap();
+    assert!(got == sent);
+    assert!(turns.held() == 0, "what is empty is given back");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_holds_no_more_than_is_said() {
+    let (server, mut client) = pair().await;
+    let (turns, mut gathered) = Turns::of(server);
+    let part = numbered(16 * 1024);
+    let mut written = 0;
+    // The kernel's buffers first; then nothing more is taken, in this turn or in the next.
+    for _ in 0..3 {
+        poll_fn(|cx| {
+            turns.take(cx, |cx| {
+                while let Poll::Ready(n) =
+                    Pin::new(&mut gathered).poll_write(cx, &part[written % part.len()..])
+                {
+                    written += n.unwrap();
+                }
+                Poll::Ready(())
+            })
+        })
+        .await;
+    }
+    let full = written;
+    // rustls holds 64 KiB at most, its default, and records are larger than what is in them.
+    let held = turns.held();
+    assert!(held > 0 && held <= MOST, "{held} bytes");
+    let read = async {
+        let mut got = vec![0; full];
+        client.read_exact(&mut got).await.unwrap();
+        got
+    };
+    let send = async { poll_fn(|cx| turns.poll_sent(cx)).await.unwrap() };
+    let (got, ()) = tokio::join!(read, send);
+    assert!(got.chunks(part.len()).all(|chunk| *chunk == part[..chunk.len()]));
+    assert!(turns.held() == 0);
+}
+
+#[tokio::test]
+async fn one_read_takes_all_frames_that_have_come() {
+    let (client_end, server_end) = tokio::io::duplex(1 << 20);
+    let (client, server) =
+        tokio::join!(::h2::client::handshake(client_end), ::h2::server::handshake(server_end));
+    let ((mut client, connection), mut server) = (client.unwrap(), server.unwrap());
+    tokio::spawn(connection);
+    let request = http::Request::connect("a.example:443").body(()).unwrap();
+    let (_answer, mut body) = client.send_request(request, false).unwrap();
+    let sent = numbered(SEVERAL);
+    body.send_data(Bytes::from(sent.clone()), false).unwrap();
+    let (request, mut respond) = server.accept().await.unwrap().unwrap();
+    let send = respond.send_response(http::Response::new(()), false).unwrap();
+    let mut wire = H2Wire::new(request.into_body(), send);
+    tokio::spawn(async move { while server.accept().await.is_some() {} });
+    // The other tasks have done all they can when they have had so many turns.
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    let mut whole = vec![0; 2 * SEVERAL];
+    let n = read_once(&mut wire, &mut whole).await.unwrap();
+    assert!(whole[..n] == sent, "{n} bytes of {SEVERAL}");
+}
