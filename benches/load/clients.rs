@@ -41,9 +41,15 @@ impl Route {
         Ok(Self { proxy, heads: heads.into() })
     }
 
+    /// What tunnel number `number` says first: to the proxy, and through the tunnel.
+    pub(crate) fn head(&self, number: usize) -> (&str, &[u8]) {
+        let (head, hello) = &self.heads[number % self.heads.len()];
+        (head, hello)
+    }
+
     /// Tunnel number `number`, through which the upstream has been told what to do.
     pub(crate) async fn open(&self, number: usize, command: &[u8; 1]) -> Result<TcpStream, Failure> {
-        let (head, hello) = &self.heads[number % self.heads.len()];
+        let (head, hello) = self.head(number);
         let socket = TcpSocket::new_v4()?;
         let from = Ipv4Addr::new(127, 0, 1, 1 + (number / self.heads.len() % usize::from(ADDRESSES)) as u8);
         socket.bind(SocketAddr::from((from, 0)))?;

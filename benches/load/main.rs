@@ -1,8 +1,9 @@
 //! The whole proxy under load, and beside it, in the same run, a bare relay that checks, counts and
 //! logs nothing. Machines drift, so it is the ratio between the two that says something.
 //!
-//! `cargo bench --bench load` measures everything in about three minutes;
-//! `cargo bench --bench load -- setup messages` only what is named. All traffic is on loopback:
+//! `cargo bench --bench load` measures everything in about five minutes;
+//! `cargo bench --bench load -- setup messages` only what is named; `secured` is the HTTPS listener, over
+//! HTTP/1.1 and HTTP/2. All traffic is on loopback:
 //! this process is the clients and the upstream, the proxies are processes of their own.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
@@ -10,6 +11,7 @@
 mod clients;
 mod proxy;
 mod relay;
+mod secured;
 mod table;
 
 use std::io;
@@ -56,7 +58,7 @@ fn main() -> Result<(), Failure> {
     runtime.block_on(async {
         let upstream = upstream().await?;
         let folder = tempfile::tempdir()?;
-        let mut table = Table::default();
+        let mut table = Table::new(["bare relay", "ccpgate"]);
         for repetition in 1..=REPETITIONS {
             eprintln!("repetition {repetition} of {REPETITIONS}");
             for part in ["setup", "bulk", "idle", "messages"] {
@@ -71,11 +73,14 @@ fn main() -> Result<(), Failure> {
                         "idle" => idle(&proxy).await?,
                         _ => messages(&proxy).await?,
                     };
-                    table.add(kind, figures);
+                    table.add(kind as usize, figures);
                 }
             }
         }
         table.print(REPETITIONS);
+        if named("secured") {
+            secured::measure(upstream, folder.path(), REPETITIONS).await?;
+        }
         if named("leaks") {
             let proxy = Proxy::start(Kind::Ccpgate, upstream, folder.path()).await?;
             leaks(&proxy).await?;

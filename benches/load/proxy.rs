@@ -35,9 +35,9 @@ impl Proxy {
                 command.env("BARE_RELAY_UPSTREAM_PORT", upstream.to_string());
                 command
             }
-            Kind::Ccpgate => {
+            Kind::Ccpgate | Kind::Secured => {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_ccpgate"));
-                command.arg("serve").arg("-c").arg(configuration(upstream, folder)?);
+                command.arg("serve").arg("-c").arg(configuration(kind, upstream, folder)?);
                 command
             }
         };
@@ -48,7 +48,8 @@ impl Proxy {
         while proxy.route.proxy.port() == 0 {
             let text = std::fs::read_to_string(&output)?;
             let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-            let mut listening = lines.filter(|l| l["event"] == "listening" && l["listener"] == "http");
+            let listener = if kind == Kind::Secured { "https" } else { "http" };
+            let mut listening = lines.filter(|l| l["event"] == "listening" && l["listener"] == listener);
             if let Some(address) = listening.find_map(|l| l["address"].as_str().map(str::to_owned)) {
                 proxy.route.proxy = address.parse()?;
             } else if Instant::now() > deadline {
@@ -103,13 +104,26 @@ impl Proxy {
     }
 }
 
+/// What the certificate of the HTTPS listener names.
+pub(crate) const NAME: &str = "proxy.example";
+
 /// Everything on that costs something: ClientHello check, metrics, access log.
-fn configuration(upstream: u16, folder: &Path) -> io::Result<PathBuf> {
+fn configuration(kind: Kind, upstream: u16, folder: &Path) -> Result<PathBuf, Failure> {
     let mut text = String::from(
         "[proxy]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
          [connect]\nregions = [\"us-west-2\"]\n[log]\nformat = \"json\"\n\
          [limits]\nconnections = 30000\nconnections_per_client = 30000\n[egress.connect_to]\n",
     );
+    if kind == Kind::Secured {
+        let made = rcgen::generate_simple_self_signed([NAME.to_owned()])?;
+        let (certificate, key) = (folder.join("proxy.pem"), folder.join("proxy.key"));
+        std::fs::write(&certificate, made.cert.pem())?;
+        std::fs::write(&key, made.signing_key.serialize_pem())?;
+        text.insert_str(
+            0,
+            &format!("[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificate = {certificate:?}\nkey = {key:?}\n"),
+        );
+    }
     for i in 1..=ADDRESSES {
         text.push_str(&format!("\"{}:443\" = \"127.0.0.{i}:{upstream}\"\n", host(i)));
     }

@@ -7,31 +7,43 @@ pub(crate) type Figures = Vec<(&'static str, f64)>;
 pub(crate) enum Kind {
     Bare,
     Ccpgate,
+    /// With the HTTPS listener.
+    Secured,
 }
 
-/// What each repetition found, by figure: the bare relay's and ccpgate's.
-#[derive(Default)]
-pub(crate) struct Table(Vec<(&'static str, [Vec<f64>; 2])>);
+/// What each repetition found, by figure, in two columns.
+pub(crate) struct Table {
+    heads: [&'static str; 2],
+    rows: Vec<(&'static str, [Vec<f64>; 2])>,
+}
 
 impl Table {
-    pub(crate) fn add(&mut self, kind: Kind, figures: Figures) {
+    pub(crate) fn new(heads: [&'static str; 2]) -> Self {
+        Self { heads, rows: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, column: usize, figures: Figures) {
         for (name, value) in figures {
-            let at = self.0.iter().position(|(n, _)| *n == name).unwrap_or_else(|| {
-                self.0.push((name, Default::default()));
-                self.0.len() - 1
+            let at = self.rows.iter().position(|(n, _)| *n == name).unwrap_or_else(|| {
+                self.rows.push((name, Default::default()));
+                self.rows.len() - 1
             });
-            self.0[at].1[kind as usize].push(value);
+            self.rows[at].1[column].push(value);
         }
     }
 
     pub(crate) fn print(mut self, repetitions: usize) {
-        println!("| medians of {repetitions} | bare relay | ccpgate | ratio |\n| --- | --- | --- | --- |");
-        for (name, values) in &mut self.0 {
-            let [bare, ours] = values.each_mut().map(|of_kind| {
+        if self.rows.is_empty() {
+            return;
+        }
+        let [one, other] = self.heads;
+        println!("| medians of {repetitions} | {one} | {other} | ratio |\n| --- | --- | --- | --- |");
+        for (name, values) in &mut self.rows {
+            let [one, other] = values.each_mut().map(|of_kind| {
                 of_kind.sort_by(f64::total_cmp);
                 of_kind[of_kind.len() / 2]
             });
-            println!("| {name} | {bare:.2} | {ours:.2} | {:.2} |", ours / bare);
+            println!("| {name} | {one:.2} | {other:.2} | {:.2} |", other / one);
         }
     }
 }
