@@ -266,7 +266,7 @@ pub(crate) fn desk_report(data: &[u8]) {
     let media = vec!["t.example".into(), "u.example".into()];
     let plan = DeskPlan { hosts, media, untested: vec![Category::Telecom], left_out: 0 };
     for complete in [false, true] {
-        let traces = Traces { hosts: [("a.example".into(), None)].into(), complete };
+        let traces = Traces { hosts: [("a.example".into(), None)].into(), complete, prompt: complete };
         let Some(judged) = judge(&plan, &report, &traces) else { continue };
         assert!(clean(&judged.sentence), "{}", judged.sentence);
         let names = ["a.example", "b.example", "t.example", "u.example"];

@@ -29,6 +29,9 @@ pub struct Traces {
     pub hosts: BTreeMap<Arc<str>, Option<&'static str>>,
     /// Whether nothing of those seconds was forgotten.
     pub complete: bool,
+    /// Whether the proxy gives a target up before the page gives up waiting. Else it may still be at it, and
+    /// have nothing to tell.
+    pub prompt: bool,
 }
 
 /// How it is with a host or a category.
@@ -135,7 +138,9 @@ fn host(listed: &Listed, report: &Report, traces: &Traces) -> HostResult {
     let (status, because) = match traces.hosts.get(&listed.host) {
         Some(_) if answered => (Status::Ok, None),
         Some(why) => (Status::Failed, Some(why.unwrap_or("tls_or_http"))),
-        None if traces.complete => (Status::Astray, None),
+        None if traces.complete && (traces.prompt || tried.result != Answer::Silent) => {
+            (Status::Astray, None)
+        }
         None if answered => (Status::Ok, None),
         None => (Status::Failed, None),
     };

@@ -30,7 +30,11 @@ fn read(report: &Value) -> Report {
 fn seen(without: &[&str], failed: &[(&str, &'static str)]) -> Traces {
     let hosts = HOSTS.iter().filter(|(host, _)| !without.contains(host));
     let why = |host: &str| failed.iter().find(|(known, _)| *known == host).map(|(_, why)| *why);
-    Traces { hosts: hosts.map(|(host, _)| (Arc::from(*host), why(host))).collect(), complete: true }
+    Traces {
+        hosts: hosts.map(|(host, _)| (Arc::from(*host), why(host))).collect(),
+        complete: true,
+        prompt: true,
+    }
 }
 
 fn judged(report: &Value, traces: &Traces) -> Judgement {
@@ -130,9 +134,16 @@ fn a_host_that_the_proxy_saw_nothing_of_went_another_way() {
 
 #[test]
 fn what_the_proxy_has_forgotten_proves_nothing() {
-    let traces = Traces { hosts: BTreeMap::new(), complete: false };
+    let traces = Traces { hosts: BTreeMap::new(), complete: false, prompt: true };
     assert_eq!(judged(&well(), &traces).verdict, Verdict::Ok);
     assert_eq!(judged(&host("failed", 2), &traces).verdict, Verdict::CategoryUnreachable);
+}
+
+#[test]
+fn a_host_that_the_proxy_may_still_be_at_is_no_proof() {
+    let traces = Traces { prompt: false, ..seen(&["files.example"], &[]) };
+    assert_eq!(judged(&host("silent", 2), &traces).verdict, Verdict::CategoryUnreachable);
+    assert_eq!(judged(&host("failed", 2), &traces).verdict, Verdict::NotThroughProxy);
 }
 
 #[test]

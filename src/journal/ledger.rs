@@ -297,6 +297,11 @@ impl Ledger {
         (Page { items, left_out: found.count() }, past.complete_since)
     }
 
+    /// Since when this process has tunnels.
+    pub(crate) fn begun(&self) -> Timestamp {
+        self.begun
+    }
+
     /// Whether no tunnel of this process that ended since then was forgotten.
     pub(crate) fn is_whole(&self, since: Timestamp) -> bool {
         let complete = lock(&self.past).complete_since;

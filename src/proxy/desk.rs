@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::admission::Peer;
@@ -31,6 +31,11 @@ use crate::target::{self, Host, Target};
 
 /// How much earlier than the page says its first tunnel may have begun: a clock of whole seconds lies between.
 const SLACK: Duration = Duration::from_secs(2);
+/// The page waits nine seconds for an answer.
+const PAGE_WAITS: Duration = Duration::from_secs(9);
+/// Browsers keep an idle connection for five minutes: for so long a tunnel may still lie with the process that
+/// handed its sockets on.
+const KEPT: SignedDuration = SignedDuration::from_mins(6);
 /// Tunnels of one desk that are looked at; its browser holds 32 to a proxy.
 const TUNNELS: usize = 200;
 /// Of these, so many are kept with the result.
@@ -283,7 +288,7 @@ pub(super) fn receive(
     snapshot: &Snapshot,
 ) -> Plain<'static> {
     let journal = &shared.journal;
-    match checked(body, request, peer, journal, snapshot) {
+    match checked(body, request, peer, shared, snapshot) {
         Ok(checked) => {
             let desk = journal.desk_checked(checked);
             let judgement = &desk.checked.judgement;
@@ -303,9 +308,10 @@ fn checked(
     body: Option<Vec<u8>>,
     request: &Request,
     peer: &Peer,
-    journal: &Journal,
+    shared: &Shared,
     snapshot: &Snapshot,
 ) -> Result<Checked, No> {
+    let journal = &shared.journal;
     let body = body.ok_or(No::Late)?;
     if body.len() > LARGEST {
         return Err(No::TooLarge);
@@ -317,6 +323,8 @@ fn checked(
     let (seen, mut traces) = seen(journal, client, plan, time, report.took() + SLACK);
     // Another proxy stands between: whose tunnels are this desk's isn't known.
     traces.complete &= request.via.is_none();
+    traces.complete &= shared.generation == 1 || time.duration_since(journal.ledger.begun()) > KEPT;
+    traces.prompt = snapshot.tells_within < PAGE_WAITS;
     let judgement = judge(plan, &report, &traces)
         .ok_or_else(|| No::Unreadable("nothing of what this proxy asks for is in it".to_owned()))?;
     Ok(Checked { time, client, browser: report.browser().into(), judgement, seen })

@@ -65,6 +65,8 @@ pub(crate) struct Snapshot {
     pub ledger: Settings,
     /// What desks are asked to try; none where the desk check is switched off.
     pub desk: Option<desk::plan::Plan>,
+    /// How long the look-up of a target, or the dial, lasts at most.
+    pub tells_within: Duration,
     advertise: Advertise,
     /// By rule; none for UDP rules, which never pass this proxy: their series would stay at zero.
     series: Vec<Option<Arc<RuleSeries>>>,
@@ -127,6 +129,7 @@ impl Snapshot {
                 keep: config.ledger.keep,
                 anonymise: config.ledger.anonymise,
             },
+            tells_within: (2 * config.dns.timeout).max(config.egress.connect_timeout),
             desk: config.desk.enabled.then(|| desk::plan::Plan::new(&plan.policy, &advertise.direct)),
             advertise,
             series,
