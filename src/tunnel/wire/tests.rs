@@ -67,7 +67,7 @@ fn numbered(count: usize) -> Vec<u8> {
     (0..count).map(|at| (at % 251) as u8).collect()
 }
 
-async fn read_once(wire: &mut (impl Wire), buffer: &mut [u8]) -> io::Result<usize> {
+async fn read_once(wire: &mut impl Wire, buffer: &mut [u8]) -> io::Result<usize> {
     poll_fn(|cx| wire.poll_recv(cx, buffer)).await
 }
 
