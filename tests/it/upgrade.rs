@@ -257,6 +257,8 @@ fn upgrades(attempts: usize, sockets: usize) {
         progress(40);
         let second = Proxy::start_in(folder.path(), &toml("three"), true);
         first.log_line("the hand-over", |line| line["event"] == "handed_over");
+        // So that it lives until the end, as the first one does by its WebSockets.
+        let mut of_second = second.tunnel(ECHO);
         progress(55);
         reload(&second, "four");
         progress(65);
@@ -266,6 +268,12 @@ fn upgrades(attempts: usize, sockets: usize) {
         reload(&third, "six");
         progress(90);
         assert_eq!(generations(&third), 3);
+        of_second.expect_echo(b"kept");
+        of_second.finish();
+        of_second.expect_closed();
+        load.tunnels.fetch_add(1, Ordering::Relaxed);
+        load.sent.fetch_add(4, Ordering::Relaxed);
+        load.received.fetch_add(4, Ordering::Relaxed);
         drop(over);
         let scrapes = scraper.join().unwrap();
         agents.into_iter().for_each(|agent| agent.join().unwrap());
