@@ -5,6 +5,7 @@
 //! lives for hours: it has a quota of its own and gives its place back, so that a scrape always finds one.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -21,9 +22,13 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
+use rustls::ServerConfig;
 use serde::Serialize;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::places::{Answering, Place, Places};
@@ -56,14 +61,18 @@ impl Ends {
 #[derive(Clone, Copy)]
 struct Endless;
 
-/// Serves until `stop`. `name` stands in the log, `accept_failed` counts.
-pub(super) async fn serve(
+/// Serves until `stop`. `name` stands in the log, `accept_failed` counts; where `secure` gives a
+/// configuration, the next connection is TLS.
+pub(super) async fn serve<F>(
     listener: StdListener,
     name: &'static str,
     accept_failed: impl Fn(),
-    answer: impl Fn(&Request<Incoming>) -> Answer + Clone + Send + 'static,
+    secure: impl Fn() -> Option<Arc<ServerConfig>>,
+    answer: impl Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + 'static,
     stop: Stop,
-) {
+) where
+    F: Future<Output = Answer> + Send + 'static,
+{
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "can't watch the {name} listener"),
@@ -92,30 +101,45 @@ pub(super) async fn serve(
             () = stop.told() => return,
             place = places.take() => place,
         };
-        let ends = Ends { peer, local };
-        tokio::spawn(connection(stream, ends, place, needed, stop.ending(), answer.clone()));
+        let (ends, ending, answer) = (Ends { peer, local }, stop.ending(), answer.clone());
+        match secure() {
+            None => drop(tokio::spawn(connection(stream, ends, place, needed, ending, answer))),
+            Some(config) => drop(tokio::spawn(async move {
+                let mut needed = needed;
+                let accepted = tokio::select! {
+                    accepted = timeout(HEADER_TIMEOUT, TlsAcceptor::from(config).accept(stream)) => accepted,
+                    Ok(()) = &mut needed => return,
+                };
+                // A client that goes, or doesn't trust the certificate, has said so itself.
+                if let Ok(Ok(stream)) = accepted {
+                    connection(stream, ends, place, needed, ending, answer).await;
+                }
+            })),
+        }
     }
 }
 
 /// Serves one connection until it ends, or until its place is needed for somebody who asks something.
-async fn connection(
-    stream: TcpStream,
+async fn connection<F: Future<Output = Answer>>(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     ends: Ends,
     place: Place,
     needed: oneshot::Receiver<()>,
     ending: CancellationToken,
-    answer: impl Fn(&Request<Incoming>) -> Answer,
+    answer: impl Fn(Request<Incoming>, SocketAddr) -> F,
 ) {
     let place = Arc::new(place);
-    let service = service_fn(move |mut request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ends);
-        let answering = place.answering();
-        let answer = answer(&request);
-        if answer.extensions().get::<Endless>().is_some() {
-            place.give_back();
+        let (place, answering) = (place.clone(), place.answering());
+        let answer = answer(request, ends.peer);
+        async move {
+            let answer = answer.await;
+            if answer.extensions().get::<Endless>().is_some() {
+                place.give_back();
+            }
+            Ok::<_, Infallible>(answer.map(|body| Held { body, _answering: answering }))
         }
-        let answer = answer.map(|body| Held { body, _answering: answering });
-        async move { Ok::<_, Infallible>(answer) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,16 +1,20 @@
 //! What the admin listener shows: metrics, probes, the PAC file, the status. Nothing here changes
 //! anything but `reload`.
 
+mod consumers;
 mod denied;
 mod desks;
+pub(crate) mod edl;
 mod events;
 mod explained;
 mod failures;
 pub(crate) mod generations;
+mod held;
 mod history;
 mod http;
 mod latest;
 mod learned;
+pub(crate) mod lists;
 mod page;
 mod places;
 mod query;
@@ -19,8 +23,10 @@ pub(crate) mod reload;
 mod status;
 mod tls;
 mod tunnels;
+pub(crate) mod users;
 
-use std::net::TcpListener as StdListener;
+use std::future::ready;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,6 +39,7 @@ use self::explained::Explanations;
 use self::generations::Generations;
 use self::http::{Answer, text, typed};
 use self::latest::Latest;
+use self::lists::{Asked, Lists, who};
 use self::query::Query;
 use crate::net::entrance::Entrance;
 use crate::pac::rendezvous::Key;
@@ -47,6 +54,7 @@ use crate::target::{self, Host};
 pub(crate) struct Admin {
     pub shared: Arc<Shared>,
     pub started: Instant,
+    pub lists: Arc<Lists>,
     /// Places for streams of events.
     streams: Arc<Semaphore>,
     /// The last status, for all streams together.
@@ -58,10 +66,16 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    pub(crate) fn new(shared: Arc<Shared>, started: Instant, reloads: reload::Door) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        lists: Arc<Lists>,
+        started: Instant,
+        reloads: reload::Door,
+    ) -> Self {
         Self {
             shared,
             started,
+            lists,
             streams: Arc::new(Semaphore::new(events::STREAMS)),
             latest: Arc::default(),
             explanations: Arc::default(),
@@ -97,6 +111,15 @@ const ROUTES: [Route; 13] = [
     Route { path: "/api/desks", own_names: true, answer: desks::answer },
 ];
 
+/// The lists for firewalls, and what there is of them. Their consumers come by any name, and what they get
+/// is no secret.
+const LISTS: &str = "/edl/";
+
+/// The paths that there are.
+fn paths() -> impl Iterator<Item = &'static str> {
+    ROUTES.iter().map(|route| route.path).chain([LISTS])
+}
+
 /// Serves until `stop`.
 pub(crate) async fn serve(listener: StdListener, admin: Arc<Admin>, stop: Stop) {
     let shared = admin.shared.clone();
@@ -105,20 +128,26 @@ pub(crate) async fn serve(listener: StdListener, admin: Arc<Admin>, stop: Stop) 
         listener,
         Entrance::Admin.into_str(),
         accept_failed,
-        move |request| admin.answer(request),
+        || None,
+        move |request, peer| ready(admin.answer(&request, peer)),
         stop,
     )
     .await;
 }
 
 impl Admin {
-    fn answer(&self, request: &Request<Incoming>) -> Answer {
+    fn answer(&self, request: &Request<Incoming>, peer: SocketAddr) -> Answer {
         let path = target::path(request.uri().path_and_query().map_or("/", |p| p.as_str()));
         if path == reload::PATH {
             return reload::answer(self, request);
         }
+        let query = Query(request.uri().query().unwrap_or_default());
+        if path.starts_with(LISTS) {
+            let asked = Asked { method: request.method(), headers: request.headers() };
+            return self.lists.answer(path, query, &asked, who(peer.ip(), None, request.headers()));
+        }
         let Some(route) = ROUTES.iter().find(|route| route.path == path) else {
-            let known = ROUTES.map(|route| route.path).join(" ");
+            let known = paths().collect::<Vec<_>>().join(" ");
             return text(StatusCode::NOT_FOUND, format!("ccpgate: nothing here; there is {known}\n"));
         };
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -135,7 +164,7 @@ impl Admin {
                 "ccpgate: this is for the page of this listener and for programs, not for other pages\n";
             return text(StatusCode::FORBIDDEN, why);
         }
-        (route.answer)(self, Query(request.uri().query().unwrap_or_default()))
+        (route.answer)(self, query)
     }
 
     fn knows_host(&self, request: &Request<Incoming>) -> bool {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::Admin;
+use super::held::Shown as Edl;
 use super::http::{Answer, typed};
 use super::ranges;
 use super::tls::{self, Tls};
@@ -22,6 +23,7 @@ use crate::journal::history::Key;
 use crate::policy::Protocol;
 use crate::proxy::shared::Shared;
 use crate::proxy::snapshot::Snapshot;
+use crate::ranges::day;
 
 /// The version of the object's form.
 const SCHEMA_VERSION: u32 = 1;
@@ -40,6 +42,8 @@ struct Status<'a> {
     rules: Vec<Rule>,
     watch: Option<Watched>,
     ranges: Option<ranges::Shown>,
+    /// Lists for firewalls, and who fetched them.
+    edl: Option<Edl>,
     generations: Vec<Generation>,
     tls: Option<Tls>,
     /// Denials and failed tunnels so far: whether `/api/failures` has something new.
@@ -236,6 +240,7 @@ pub(super) fn own(admin: &Admin) -> String {
         rules: rules(shared),
         watch: findings.with_watch(|watch| Watched::of(watch, &snapshot, findings)),
         ranges: ranges::shown(shared),
+        edl: Some(Edl::new(&admin.lists.state(), &shared.journal, day(Timestamp::now()))),
         generations: vec![generation(admin)],
         tls: tls::of(&shared.journal),
         failures: shared.journal.failures.noted(),
@@ -273,6 +278,7 @@ impl<'a> Status<'a> {
             rules: Vec::new(),
             watch: None,
             ranges: None,
+            edl: None,
             generations: Vec::new(),
             tls: None,
             failures: 0,

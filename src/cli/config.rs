@@ -15,6 +15,7 @@ use crate::plan::{self, Plan};
 use crate::policy::Protocol;
 use crate::policy::replay::{Losses, Use};
 use crate::ranges::keep::{self, State};
+use crate::serve::edl;
 use crate::target::Target;
 use crate::tls::material::TlsFiles;
 
@@ -120,8 +121,13 @@ fn summary(config: &Config, plan: &Plan) -> String {
 type Read = fn(&Config) -> Result<(), Vec<String>>;
 
 /// The sections that name files.
-const FILES: [(&str, Read); 4] =
-    [("tls", tls_files), ("egress", parent_files), ("ranges", ranges_files), ("watch", watch_file)];
+const FILES: [(&str, Read); 5] = [
+    ("tls", tls_files),
+    ("egress", parent_files),
+    ("ranges", ranges_files),
+    ("watch", watch_file),
+    ("edl", edl_files),
+];
 
 /// Loads the configuration and reads the files that it names, and reports the problems of both at once.
 fn load_with_files(sources: &Sources) -> Result<Loaded, Failure> {
@@ -158,6 +164,19 @@ fn tls_files(config: &Config) -> Result<(), Vec<String>> {
         return Ok(());
     }
     TlsFiles::load(named)?.warnings().iter().for_each(warn);
+    Ok(())
+}
+
+/// Reads what the listeners for firewalls would.
+fn edl_files(config: &Config) -> Result<(), Vec<String>> {
+    let edl = &config.edl;
+    let files = [&edl.certificate, &edl.key, &edl.users].into_iter().flatten();
+    let kept: Vec<_> = files.filter(|file| credentials::is_kept(file)).cloned().collect();
+    if !edl.listen.is_empty() && !kept.is_empty() {
+        warn(credentials::not_checked("the files of [edl]", &kept));
+        return Ok(());
+    }
+    edl::Files::read(config)?.warnings().iter().for_each(warn);
     Ok(())
 }
 

@@ -261,7 +261,23 @@ pub(super) fn status(all: &Value) -> String {
             }
         }
     }
+    lists(&all["edl"]["consumers"], &mut text);
     text
+}
+
+/// Which firewalls hold an old list of prefixes or names, and when each asked last.
+fn lists(consumers: &Value, text: &mut String) {
+    for row in consumers.as_array().into_iter().flatten() {
+        let (Some(false), Some(sentence)) = (row["current"].as_bool(), row["sentence"].as_str()) else {
+            continue;
+        };
+        let _ = write!(text, "\n\n{}", clean(sentence));
+        let list = clean(row["list"].as_str().unwrap_or_default());
+        let _ = write!(text, "\n  {:<10} {list}", "list");
+        if let Some(at) = row["fetched"].as_str() {
+            let _ = write!(text, "\n  {:<10} {}", "fetched", clean(at));
+        }
+    }
 }
 
 impl Tunnels {

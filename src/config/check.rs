@@ -21,11 +21,14 @@ pub(super) fn together(config: &Config, provenance: &Provenance, wrong: &[Proble
     if sound(&["shift.length", "shift.breaks", "shift.lunch"]) {
         shift_window(config, provenance, &mut problems);
     }
-    if sound(&["proxy.listen", "tls.listen", "admin.listen"]) {
+    if sound(&["proxy.listen", "tls.listen", "admin.listen", "edl.listen"]) {
         listeners(config, provenance, &mut problems);
     }
     if sound(&["policy.ranges", "policy.ip_targets", "ranges.file", "ranges.url"]) {
         ranges(config, provenance, &mut problems);
+    }
+    if sound(&["edl.certificate", "edl.key"]) {
+        edl_files(config, provenance, &mut problems);
     }
     problems
 }
@@ -66,12 +69,28 @@ fn ranges(config: &Config, provenance: &Provenance, problems: &mut Vec<Problem>)
     }
 }
 
+/// A certificate without its key, or the other way round, would be served as clear text.
+fn edl_files(config: &Config, provenance: &Provenance, problems: &mut Vec<Problem>) {
+    let edl = &config.edl;
+    let (key, other) = match (&edl.certificate, &edl.key) {
+        (Some(_), None) => ("edl.certificate", "edl.key"),
+        (None, Some(_)) => ("edl.key", "edl.certificate"),
+        _ => return,
+    };
+    let message = format!("stands alone, expected {other} beside it, for HTTPS, or neither, for HTTP");
+    problems.push(provenance.problem(key, None, message));
+}
+
 fn listeners(config: &Config, provenance: &Provenance, problems: &mut Vec<Problem>) {
     if config.proxy.listen.is_empty() && config.tls.listen.is_empty() {
         let message = "there is nothing to listen on, expected an address here or in tls.listen";
         problems.push(provenance.problem("proxy.listen", None, message));
     }
-    let lists = [("proxy.listen", &config.proxy.listen), ("tls.listen", &config.tls.listen)];
+    let lists = [
+        ("proxy.listen", &config.proxy.listen),
+        ("tls.listen", &config.tls.listen),
+        ("edl.listen", &config.edl.listen),
+    ];
     let mut taken: Vec<(String, SocketAddr)> = Vec::new();
     let listed = lists.into_iter().flat_map(|(key, list)| {
         list.iter().enumerate().map(move |(index, address)| (format!("{key}[{index}]"), *address))

@@ -32,8 +32,8 @@ pub use load::{Loaded, Sources, load, log_format};
 pub use problem::{ConfigErrors, Problem};
 pub use schema::schema;
 pub use sections::{
-    Admin, Allow, DeskCheck, Dns, Egress, Ledger, Limits, Log, Pac, PolicyRules, Proxy, RangesSource, Shift,
-    Tls, WatchRounds,
+    Admin, Allow, DeskCheck, Dns, Edl, Egress, Ledger, Limits, Log, Pac, PolicyRules, Proxy, RangesSource,
+    Shift, Tls, WatchRounds,
 };
 pub use source::{Position, Provenance, Source};
 
@@ -107,6 +107,7 @@ config! {
     desk: DeskCheck,
     ledger: Ledger,
     ranges: RangesSource,
+    edl: Edl,
     log: Log,
 }
 

@@ -341,6 +341,22 @@ section! {
 }
 
 section! {
+    /// Lists that firewalls fetch by themselves, on listeners of their own.
+    "edl" Edl {
+        /// Addresses of the listeners; empty: the lists are on the admin listener alone.
+        listen: Vec<SocketAddr> = list(LISTEN);
+        /// The certificate chain, PEM, with `key`: HTTPS; `""`: HTTP.
+        certificate: Option<PathBuf> = OptionalPath;
+        /// The private key of the certificate, PEM.
+        key: Option<PathBuf> = OptionalPath;
+        /// Networks whose machines may fetch; others get 403.
+        clients: Vec<IpNet> = list(NETWORK);
+        /// A file of `name:hash` lines, as `htpasswd -B` writes them; set: basic authentication.
+        users: Option<PathBuf> = OptionalPath;
+    }
+}
+
+section! {
     /// What is logged, and how.
     "log" Log {
         /// `text`: lines for people; `json`: every line an object.

@@ -2,6 +2,7 @@
 //! text out.
 
 pub mod audit;
+pub mod edl;
 mod entry;
 pub mod firewall;
 pub mod foreign;

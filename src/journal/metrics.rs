@@ -2,6 +2,7 @@
 //! that the data path only adds to atomics. Label values come from closed sets and from the
 //! allow list, never from the wire.
 
+mod edl;
 mod findings;
 pub(crate) mod generations;
 mod ranges;
@@ -20,6 +21,7 @@ use prometheus::{
 };
 use strum::VariantArray;
 
+use self::edl::EdlMetrics;
 use self::findings::FindingMetrics;
 use self::generations::Family;
 use self::ranges::RangesMetrics;
@@ -111,6 +113,7 @@ pub struct Metrics {
     pub(crate) findings: FindingMetrics,
     watch: WatchMetrics,
     pub(crate) ranges: RangesMetrics,
+    pub(crate) edl: EdlMetrics,
     /// When rules were last used, by domain and category: it outlives reloads as their series do.
     used: Mutex<HashMap<[Box<str>; 2], Arc<AtomicI64>>>,
     tunnels_active: IntGaugeVec,
@@ -127,7 +130,7 @@ pub struct Metrics {
     pub client_connections: [IntGauge; 2],
     /// `limits.connections`.
     pub(crate) connections_limit: IntGauge,
-    pub accept_errors: [IntCounter; 3],
+    pub accept_errors: [IntCounter; 4],
     pub(crate) proxy_headers: ProxyHeaders,
     pub tls_full: IntCounter,
     pub tls_resumed: IntCounter,
@@ -136,6 +139,8 @@ pub struct Metrics {
     pub tls_sessions: IntGauge,
     certificate_expiry: GaugeVec,
     certificate_not_before: GaugeVec,
+    /// What these two show, by listener.
+    certificates: Mutex<HashMap<&'static str, (String, i64, i64)>>,
     config_hash: GaugeVec,
     reloads: IntCounterVec,
     pub reload_successful: IntGauge,
@@ -241,6 +246,7 @@ impl Metrics {
             findings: FindingMetrics::new(&registry),
             watch: WatchMetrics::new(&registry),
             ranges: RangesMetrics::new(&registry),
+            edl: EdlMetrics::new(&registry),
             used: Mutex::default(),
             tunnels_active: int_gauges(
                 "ccpgate_tunnels_active",
@@ -278,7 +284,7 @@ impl Metrics {
                 "ccpgate_client_connections_limit",
                 "Client connections that limits.connections allows.",
             ),
-            accept_errors: [Entrance::Http, Entrance::Https, Entrance::Admin]
+            accept_errors: [Entrance::Http, Entrance::Https, Entrance::Admin, Entrance::Edl]
                 .map(|e| accept_errors.with_label_values(&[e.into_str()])),
             proxy_headers: ProxyHeaders {
                 client: proxy_headers.with_label_values(&["client"]),
@@ -299,9 +305,10 @@ impl Metrics {
             tls_sessions: gauge("ccpgate_tls_sessions", "TLS sessions in this process's cache."),
             certificate_expiry: gauges(
                 "ccpgate_certificate_expiry_timestamp_seconds",
-                "When the listener's certificate expires, in seconds since 1970.",
+                "When a listener's certificate expires, in seconds since 1970.",
                 &["certificate"],
             ),
+            certificates: Mutex::default(),
             config_hash: gauges(
                 "ccpgate_config_hash",
                 "1 for the configuration in force, by a hash that leaves listen addresses out.",
@@ -309,7 +316,7 @@ impl Metrics {
             ),
             certificate_not_before: gauges(
                 "ccpgate_certificate_not_before_timestamp_seconds",
-                "When the validity of the listener's certificate begins, in seconds since 1970.",
+                "When the validity of a listener's certificate begins, in seconds since 1970.",
                 &["certificate"],
             ),
             reloads,
@@ -431,14 +438,26 @@ impl Metrics {
         self.config_hash.with_label_values(&[hash]).set(1.0);
     }
 
-    /// The certificate in use, if any, and from when until when it is valid, in seconds since 1970. One that is no
-    /// longer used must not go on alarming anybody.
+    /// The certificate of the TLS listener, if it is in use, and from when until when it is valid, in seconds
+    /// since 1970.
     pub fn certificate(&self, certificate: Option<(&str, i64, i64)>) {
+        self.certificate_of(Entrance::Https, certificate);
+    }
+
+    /// The same for any listener. A certificate that is no longer used must not go on alarming anybody.
+    pub(crate) fn certificate_of(&self, listener: Entrance, certificate: Option<(&str, i64, i64)>) {
+        let mut all = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        match certificate {
+            Some((file, begins, expiry)) => {
+                all.insert(listener.into_str(), (file.to_owned(), begins, expiry));
+            }
+            None => drop(all.remove(listener.into_str())),
+        }
         self.certificate_expiry.reset();
         self.certificate_not_before.reset();
-        if let Some((file, begins, expiry)) = certificate {
-            self.certificate_not_before.with_label_values(&[file]).set(begins as f64);
-            self.certificate_expiry.with_label_values(&[file]).set(expiry as f64);
+        for (file, begins, expiry) in all.values() {
+            self.certificate_not_before.with_label_values(&[file]).set(*begins as f64);
+            self.certificate_expiry.with_label_values(&[file]).set(*expiry as f64);
         }
     }
 

@@ -13,6 +13,8 @@ pub(crate) enum Entrance {
     /// The proxy over TLS.
     Https,
     Admin,
+    /// Lists for firewalls.
+    Edl,
 }
 
 impl Entrance {
@@ -22,6 +24,7 @@ impl Entrance {
             Self::Http => "proxy.listen",
             Self::Https => "tls.listen",
             Self::Admin => "admin.listen",
+            Self::Edl => "edl.listen",
         }
     }
 }

@@ -87,7 +87,9 @@ pub(super) fn listening(kind: Entrance, address: SocketAddr, all: &[(Entrance, S
     if address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED) && !all.iter().any(ipv4) {
         let remedy = match kind {
             Entrance::Admin => "write 0.0.0.0 in its place if probes and scrapes come over IPv4",
-            Entrance::Http | Entrance::Https => "add 0.0.0.0 beside it if clients come over IPv4",
+            Entrance::Http | Entrance::Https | Entrance::Edl => {
+                "add 0.0.0.0 beside it if clients come over IPv4"
+            }
         };
         tracing::info!(
             event = "ipv6_only",

@@ -32,6 +32,8 @@ pub(crate) enum ServeError {
     /// The process before this one goes on.
     #[error("{0}")]
     TakeOver(String),
+    #[error("{0}")]
+    Edl(String),
     #[error("the TLS provider refuses the configuration: {0}")]
     Provider(#[from] rustls::Error),
     #[error("can't start: {0}")]
@@ -51,6 +53,7 @@ impl ServeError {
             | Self::Passed(_)
             | Self::Ranges(_)
             | Self::NoFolder(_)
+            | Self::Edl(_)
             | Self::Provider(_) => false,
             // No later start mends a missing permission, or an address that can't be listened on.
             Self::Bind { error, .. } => {

@@ -253,7 +253,7 @@ impl Listeners {
     }
 
     fn copies(&self, kind: Entrance, socket: &StdListener) -> io::Result<Vec<StdListener>> {
-        let accepting = if kind == Entrance::Admin { 1 } else { self.workers };
+        let accepting = if matches!(kind, Entrance::Admin | Entrance::Edl) { 1 } else { self.workers };
         (0..accepting).map(|_| socket.try_clone()).collect()
     }
 
@@ -303,7 +303,7 @@ impl Listeners {
         Changed { opened, closed: old.into_iter().flatten().map(close).collect() }
     }
 
-    /// Closes the proxy listeners; the admin listener stays.
+    /// Closes all listeners but that for the admin, which stays. Firewalls keep a list that they can't fetch.
     pub(super) fn close_proxies(&mut self) {
         self.passed.clear();
         let (admin, proxies) =
@@ -326,7 +326,8 @@ fn close(bound: Bound) -> Closed {
 fn wanted(config: &Config) -> Vec<(Entrance, SocketAddr)> {
     let http = config.proxy.listen.iter().map(|a| (Entrance::Http, *a));
     let https = config.tls.listen.iter().map(|a| (Entrance::Https, *a));
-    http.chain(https).chain([(Entrance::Admin, config.admin.listen)]).collect()
+    let edl = config.edl.listen.iter().map(|a| (Entrance::Edl, *a));
+    http.chain(https).chain([(Entrance::Admin, config.admin.listen)]).chain(edl).collect()
 }
 
 /// Binds an address, beside listeners that leave where only those are in its way.

@@ -8,6 +8,7 @@
 mod announce;
 pub(crate) mod control;
 mod drain;
+pub(crate) mod edl;
 mod error;
 mod farewell;
 mod hand_over;
@@ -31,6 +32,7 @@ use zeroize::Zeroizing;
 
 use self::control::{Asker, Control};
 use self::drain::Why;
+use self::edl::Edl;
 pub(crate) use self::error::ServeError;
 use self::hand_over::{Handed, Step};
 use self::listeners::{Change, Changed, Closed, Listeners, Opened};
@@ -103,7 +105,10 @@ async fn run(
     let mut remind = tokio::time::interval_at(tokio::time::Instant::now() + REMIND, REMIND);
     let why = loop {
         tokio::select! {
-            _ = remind.tick() => server.tls.remind(),
+            _ = remind.tick() => {
+                server.tls.remind();
+                server.edl.remind();
+            }
             _ = signals.reload.recv() => {
                 server.reload_told(sources, &manager, Losing::May).await;
             }
@@ -113,6 +118,7 @@ async fn run(
                 let _ = verdict.send(server.reload_told(sources, &manager, losing).await);
             }
             () = server.tls.changed() => server.reload_tls_files(),
+            () = server.edl.changed() => server.reload_edl_files(),
             Some(asker) = asking.recv() => server.give(asker, &steps).await,
             Some(step) = successor.recv() => match step {
                 Step::Gone(pid) => server.abandoned(pid),
@@ -159,6 +165,7 @@ struct Server {
     workers: Workers,
     listeners: Listeners,
     tls: Tls,
+    edl: Edl,
     /// What the watch works by.
     watch: watch::Sender<jobs::watch::Settings>,
     /// What AWS's ranges are kept current by.
@@ -195,19 +202,21 @@ impl Server {
         let listeners = Listeners::new(workers::count(), passed, offered.unwrap_or_default());
         let in_force = Arc::new(InForce::default());
         let prepared = Prepared::new(loaded, &listeners, &metrics, prepare::resolver, in_force)?;
-        let Prepared { config, snapshot, warnings, tls, watch, ranges, change } = prepared;
+        let Prepared { config, snapshot, warnings, tls, edl, watch, ranges, change } = prepared;
         let access = AccessLog::new(sink.clone(), config.log.format);
         let shared = Shared::new(snapshot, metrics.clone(), access, id);
-        let admin = Arc::new(Admin::new(shared.clone(), Instant::now(), reloads));
+        let edl_lists = Edl::new(shared.clone());
+        let admin = Arc::new(Admin::new(shared.clone(), edl_lists.lists.clone(), Instant::now(), reloads));
         let mut server = Self {
             workers: Workers::start(&shared)?,
             shared,
             config,
             listeners,
             tls: Tls::new(metrics),
+            edl: edl_lists,
             watch: watch::Sender::new(watch),
             ranges: watch::Sender::new(ranges),
-            loads: Loads { config: true, tls_files: true },
+            loads: Loads { config: true, tls_files: true, edl_files: true },
             admin,
             control: None,
             successor: None,
@@ -217,6 +226,7 @@ impl Server {
         announce::starting(&server.config, &server.shared.snapshot(), &warnings, files);
         server.ranges.borrow().first(&server.shared.ranges);
         server.tls.follow(tls, server.config.shift.sessions)?;
+        server.edl.follow(edl);
         server.admin.generations.follow(older);
         if let Some(takeover) = &mut takeover {
             // The other one accepts no more from here on.
@@ -253,6 +263,13 @@ impl Server {
                 Entrance::Admin => {
                     for listener in sockets {
                         tokio::spawn(admin::serve(listener, self.admin.clone(), stop.clone()));
+                    }
+                }
+                Entrance::Edl => {
+                    for listener in sockets {
+                        let (door, lists) = (self.edl.door.clone(), self.edl.lists.clone());
+                        let metrics = self.shared.journal.metrics.clone();
+                        tokio::spawn(admin::edl::serve(listener, door, lists, metrics, stop.clone()));
                     }
                 }
             }

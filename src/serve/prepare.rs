@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use super::edl;
 use super::error::ServeError;
 use super::jobs::ranges;
 use super::jobs::watch::Settings;
@@ -34,6 +35,7 @@ pub(super) struct Prepared {
     /// Warnings about the allow list.
     pub warnings: Vec<String>,
     pub tls: Option<Watched>,
+    pub edl: edl::Files,
     pub watch: Settings,
     pub ranges: ranges::Settings,
     pub change: Change,
@@ -53,6 +55,7 @@ impl Prepared {
         in_force: Arc<InForce>,
     ) -> Result<Self, ServeError> {
         let tls = Watched::read(&config)?;
+        let edl = edl::Files::read(&config).map_err(|problems| ServeError::Edl(problems.join("\n")))?;
         let parent = plan::parent(&config).map_err(ServeError::Parent)?;
         let watch = Settings::load(&config).map_err(ServeError::Watch)?;
         let ranges = ranges::Settings::load(&config).map_err(ServeError::Ranges)?;
@@ -61,7 +64,7 @@ impl Prepared {
         let warnings = plan.warnings.clone();
         let resolver = resolver(&config.dns);
         let snapshot = Arc::new(Snapshot::new(&config, plan, parent, advertise, metrics, resolver, in_force));
-        Ok(Self { config, snapshot, warnings, tls, watch, ranges, change })
+        Ok(Self { config, snapshot, warnings, tls, edl, watch, ranges, change })
     }
 }
 

@@ -20,12 +20,13 @@ use crate::proxy::snapshot::Snapshot;
 /// that accept from it have to go through its queue.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// Whether the configuration and the TLS files could be used when they were last read. They count apart: a
-/// renewed certificate does not mend a configuration file that is still broken.
+/// Whether the configuration, the TLS files and those of `[edl]` could be used when they were last read. They
+/// count apart: a renewed certificate does not mend a configuration file that is still broken.
 #[derive(Clone, Copy)]
 pub(super) struct Loads {
     pub config: bool,
     pub tls_files: bool,
+    pub edl_files: bool,
 }
 
 /// Whether a reload may take away what agents use.
@@ -55,6 +56,18 @@ impl Server {
         }
     }
 
+    /// Reads the files of `[edl]` again, because one of them was replaced; a broken one changes nothing.
+    pub(super) fn reload_edl_files(&mut self) {
+        let reloaded = self.edl.reload(&self.config);
+        self.count_reload(reloaded.is_ok(), Loads { edl_files: reloaded.is_ok(), ..self.loads });
+        match reloaded {
+            Ok(()) => tracing::info!(event = "edl_reloaded", "took over the changed files of [edl]"),
+            Err(error) => {
+                tracing::error!(event = "reload_failed", %error, "the changed files of [edl] are not usable; the old ones stay in force");
+            }
+        }
+    }
+
     /// Puts a changed configuration in force, whole or not at all, and tells the service manager.
     pub(super) async fn reload_told(
         &mut self,
@@ -71,7 +84,7 @@ impl Server {
     async fn reload(&mut self, sources: &Sources, losing: Losing) -> Verdict {
         match self.try_reload(sources, losing).await {
             Ok(differences) => {
-                self.count_reload(true, Loads { config: true, tls_files: true });
+                self.count_reload(true, Loads { config: true, tls_files: true, edl_files: true });
                 Verdict::taken(differences)
             }
             Err((error, loads)) => {
@@ -85,7 +98,8 @@ impl Server {
 
     fn count_reload(&mut self, ok: bool, loads: Loads) {
         self.loads = loads;
-        self.shared.journal.metrics.reloaded(ok, loads.config && loads.tls_files, loads.tls_files);
+        let whole = loads.config && loads.tls_files && loads.edl_files;
+        self.shared.journal.metrics.reloaded(ok, whole, loads.tls_files);
     }
 
     /// # Errors
@@ -102,11 +116,12 @@ impl Server {
         let tls_failed = Loads {
             config: config == self.config,
             tls_files: config.tls != self.config.tls && self.loads.tls_files,
+            ..self.loads
         };
         let (metrics, in_force) = (&self.shared.journal.metrics, self.shared.ranges.clone());
         let resolver = |dns: &config::Dns| self.resolver(dns);
         let prepared = Prepared::new((config, plan), &self.listeners, metrics, resolver, in_force);
-        let Prepared { config, snapshot, warnings, tls, watch, ranges, change } =
+        let Prepared { config, snapshot, warnings, tls, edl, watch, ranges, change } =
             prepared.map_err(|error| match error {
                 ServeError::Tls(_) => (error, tls_failed),
                 _ => (error, failed),
@@ -125,6 +140,7 @@ impl Server {
         self.shared.replace(snapshot.clone());
         self.watch.send_replace(watch);
         self.ranges.send_replace(ranges);
+        self.edl.follow(edl);
         let differences = old.differences(&self.config);
         self.shared.journal.findings.changed(Change::Reloaded(differences.clone()));
         for Closed { kind, address, mut stopper } in self.change_listeners(change) {

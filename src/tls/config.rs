@@ -29,7 +29,7 @@ pub enum VersionFloor {
 }
 
 impl VersionFloor {
-    fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
+    pub(super) fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
         static BOTH: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
         match self {
             Self::Tls12 => &BOTH,

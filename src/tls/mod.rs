@@ -14,6 +14,7 @@ mod inheritance;
 pub mod keys;
 pub mod material;
 pub mod pem;
+pub(crate) mod plain;
 mod seal;
 pub(crate) mod secret;
 pub mod session;

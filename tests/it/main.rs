@@ -24,6 +24,7 @@ mod dialling;
 mod direct;
 mod dns_yardstick;
 mod drain;
+mod edl;
 mod exports;
 mod faults;
 mod fidelity;
