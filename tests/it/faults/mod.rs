@@ -27,14 +27,19 @@ use self::file::Fault;
 /// Networks that stand side by side: a round is waiting, mostly.
 const AT_ONCE: usize = 10;
 
-/// Causes that only the findings of a running proxy name.
-const FINDINGS: [Cause; 6] = [
+/// Causes that only the findings of a running proxy name; `outside_ranges`, which takes a list of ranges,
+/// has its tests in `outside_ranges.rs`.
+const FINDINGS: [Cause; 10] = [
     Cause::NotConfigured,
     Cause::TunnelReset,
     Cause::TunnelIdle,
     Cause::OneDesk,
     Cause::ForeignProtocol,
     Cause::Limit,
+    Cause::OutsideRanges,
+    Cause::RangesStale,
+    Cause::RangesAside,
+    Cause::RangesDue,
 ];
 
 /// `CCPGATE_TEST_FAULT=NAME` runs that one alone.
