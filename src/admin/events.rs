@@ -11,7 +11,7 @@ use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep_until};
 
 use super::Admin;
-use super::http::{Answer, stream, text};
+use super::http::{Answer, events, text};
 
 /// Streams at once; a page beyond them asks for `/api/status` again and again.
 pub(super) const STREAMS: usize = 64;
@@ -23,7 +23,7 @@ const COMMENT: Duration = Duration::from_secs(15);
 pub(super) fn answer(admin: &Admin) -> Answer {
     let full = match admin.streams.clone().try_acquire_owned() {
         Ok(_) if admin.shared.drain.is_draining() => "this proxy is draining",
-        Ok(place) => return stream(follow(admin.clone(), place)),
+        Ok(place) => return events(follow(admin.clone(), place)),
         Err(_) => "all streams are taken",
     };
     let mut answer =

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Admin, denied, learned, status, tunnels};
+use crate::journal::metrics::exposition::Exposition;
 use crate::journal::metrics::generations::{Family, fold};
 use crate::net::control::Line;
 
@@ -249,11 +250,11 @@ impl Admin {
     }
 
     /// Metrics of all processes, in Prometheus's text format.
-    pub(super) fn metrics(&self) -> Vec<u8> {
+    pub(super) fn metrics(&self) -> Exposition {
         let reports = self.generations.reports();
         let retired = lock(&self.generations.retired);
         let others = reports.iter().flat_map(|report| &report.families).chain(&retired.families);
-        self.shared.journal.metrics.render_with(others)
+        self.shared.journal.metrics.exposition(others)
     }
 
     /// What this process and those that ended under it counted, and its status.

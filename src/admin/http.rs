@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -13,10 +14,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures_util::{Stream, StreamExt, stream};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -34,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use super::places::{Answering, Place, Places};
 use crate::net::accept::Setbacks;
 use crate::net::sockopt;
+use crate::proxy::answer::Plain;
 use crate::proxy::listener::Stop;
 
 /// A reader that takes nothing for so long is gone: a laptop that sleeps must not hold a stream.
@@ -217,8 +221,74 @@ pub(super) fn typed(status: StatusCode, content_type: &'static str, body: impl I
     answer
 }
 
+/// An answer that the proxy listeners give as well.
+pub(super) fn plain(plain: Plain<'_>) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(plain.body.concat())).boxed_unsync());
+    *answer.status_mut() = StatusCode::from_u16(plain.status).unwrap_or_default();
+    for (name, value) in plain.fields {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value)) {
+            answer.headers_mut().insert(name, value);
+        }
+    }
+    answer
+}
+
+/// A text of so many bytes in pieces, each of which is made when the reader takes it; `gzip`: compressed.
+pub(super) fn pieces(
+    content_type: &'static str,
+    length: usize,
+    pieces: impl Iterator<Item = Vec<u8>> + Send + 'static,
+    gzip: bool,
+) -> Answer {
+    let mut answer = typed(StatusCode::OK, content_type, Bytes::new());
+    let headers = answer.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    let pieces: Box<dyn Iterator<Item = Vec<u8>> + Send> = if gzip {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        Box::new(Gzipped::new(pieces))
+    } else {
+        headers.insert(header::CONTENT_LENGTH, length.into());
+        Box::new(pieces)
+    };
+    // A long text is work for tens of milliseconds, and look-ups of names share this thread.
+    let frames = stream::iter(pieces).then(async |piece| {
+        tokio::task::yield_now().await;
+        Ok(Frame::data(piece.into()))
+    });
+    *answer.body_mut() = BodyExt::boxed_unsync(StreamBody::new(frames));
+    answer
+}
+
+/// Compresses pieces as they come.
+struct Gzipped<I> {
+    pieces: I,
+    encoder: Option<GzEncoder<Vec<u8>>>,
+}
+
+impl<I> Gzipped<I> {
+    fn new(pieces: I) -> Self {
+        Self { pieces, encoder: Some(GzEncoder::new(Vec::new(), Compression::fast())) }
+    }
+}
+
+impl<I: Iterator<Item = Vec<u8>>> Iterator for Gzipped<I> {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        for piece in self.pieces.by_ref() {
+            let encoder = self.encoder.as_mut()?;
+            encoder.write_all(&piece).ok()?;
+            if !encoder.get_ref().is_empty() {
+                return Some(std::mem::take(encoder.get_mut()));
+            }
+        }
+        self.encoder.take()?.finish().ok()
+    }
+}
+
 /// Server-sent events, until `events` ends; the connection ends with them.
-pub(super) fn stream(events: impl Stream<Item = Bytes> + Send + 'static) -> Answer {
+pub(super) fn events(events: impl Stream<Item = Bytes> + Send + 'static) -> Answer {
     let mut answer = typed(StatusCode::OK, "text/event-stream; charset=utf-8", Bytes::new());
     let frames = events.map(|event| Ok(Frame::data(event)));
     *answer.body_mut() = BodyExt::boxed_unsync(StreamBody::new(frames));

@@ -37,13 +37,15 @@ use tokio::sync::Semaphore;
 
 use self::explained::Explanations;
 use self::generations::Generations;
-use self::http::{Answer, text, typed};
+use self::http::{Answer, text};
 use self::latest::Latest;
 use self::lists::{Asked, Lists, who};
 use self::query::Query;
 use crate::net::entrance::Entrance;
 use crate::pac::rendezvous::Key;
-use crate::proxy::answer::PAC_TYPE;
+use crate::proxy::answer::Plain;
+use crate::proxy::conditions::Conditions;
+use crate::proxy::h2::conditions;
 use crate::proxy::listener::Stop;
 use crate::proxy::routes;
 use crate::proxy::shared::Shared;
@@ -85,30 +87,48 @@ impl Admin {
     }
 }
 
+/// What of a request changes its answer.
+struct Wanted<'a> {
+    query: Query<'a>,
+    conditions: Conditions,
+}
+
 /// A path, and what answers there.
 struct Route {
     path: &'static str,
     /// Answers only requests whose `Host` is an address or a configured name of this listener: a foreign
     /// page in an agent's browser must not read it by pointing its own name here (DNS rebinding).
     own_names: bool,
-    answer: fn(&Admin, Query<'_>) -> Answer,
+    answer: fn(&Admin, &Wanted<'_>) -> Answer,
 }
 
 /// All routes, in the order in which a wrong path is told of them.
 const ROUTES: [Route; 13] = [
     Route { path: "/", own_names: true, answer: |_, _| page::answer() },
-    Route { path: "/metrics", own_names: false, answer: |admin, _| metrics(admin) },
+    Route { path: "/metrics", own_names: false, answer: metrics },
     Route { path: "/healthz", own_names: false, answer: |_, _| text(StatusCode::OK, "ok\n") },
     Route { path: "/readyz", own_names: false, answer: |admin, _| readiness(admin) },
     Route { path: "/proxy.pac", own_names: false, answer: pac },
     Route { path: "/api/status", own_names: true, answer: |admin, _| status::answer(admin) },
     Route { path: "/api/events", own_names: true, answer: |admin, _| events::answer(admin) },
-    Route { path: "/api/tunnels", own_names: true, answer: tunnels::answer },
+    Route {
+        path: "/api/tunnels",
+        own_names: true,
+        answer: |admin, asked| tunnels::answer(admin, asked.query),
+    },
     Route { path: "/api/denied", own_names: true, answer: |admin, _| denied::answer(admin) },
-    Route { path: "/api/failures", own_names: true, answer: failures::answer },
-    Route { path: "/api/history", own_names: true, answer: history::answer },
+    Route {
+        path: "/api/failures",
+        own_names: true,
+        answer: |admin, asked| failures::answer(admin, asked.query),
+    },
+    Route {
+        path: "/api/history",
+        own_names: true,
+        answer: |admin, asked| history::answer(admin, asked.query),
+    },
     Route { path: "/api/learned", own_names: true, answer: |admin, _| learned::answer(admin) },
-    Route { path: "/api/desks", own_names: true, answer: desks::answer },
+    Route { path: "/api/desks", own_names: true, answer: |admin, asked| desks::answer(admin, asked.query) },
 ];
 
 /// The lists for firewalls, and what there is of them. Their consumers come by any name, and what they get
@@ -164,7 +184,7 @@ impl Admin {
                 "ccpgate: this is for the page of this listener and for programs, not for other pages\n";
             return text(StatusCode::FORBIDDEN, why);
         }
-        (route.answer)(self, query)
+        (route.answer)(self, &Wanted { query, conditions: conditions(request.headers()) })
     }
 
     fn knows_host(&self, request: &Request<Incoming>) -> bool {
@@ -195,10 +215,10 @@ fn is_foreign(request: &Request<Incoming>) -> bool {
         || elsewhere && field("sec-fetch-mode") != Some(b"navigate")
 }
 
-fn metrics(admin: &Admin) -> Answer {
+fn metrics(admin: &Admin, asked: &Wanted<'_>) -> Answer {
     // Older processes may be asked: DNS shares this thread.
     let text = tokio::task::block_in_place(|| admin.metrics());
-    typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+    http::pieces("text/plain; version=0.0.4; charset=utf-8", text.length(), text, asked.conditions.gzip)
 }
 
 fn readiness(admin: &Admin) -> Answer {
@@ -206,9 +226,9 @@ fn readiness(admin: &Admin) -> Answer {
     text(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, word)
 }
 
-fn pac(admin: &Admin, Query(query): Query<'_>) -> Answer {
-    match admin.shared.snapshot().standing_pac(Key::of_query(query)) {
-        Ok(pac) => typed(StatusCode::OK, PAC_TYPE, pac),
+fn pac(admin: &Admin, asked: &Wanted<'_>) -> Answer {
+    match admin.shared.snapshot().standing_pac(Key::of_query(asked.query.0)) {
+        Ok(pac) => http::plain(Plain::pac(pac, Some(&asked.conditions))),
         Err(why) => text(StatusCode::CONFLICT, format!("ccpgate: {why}\n")),
     }
 }

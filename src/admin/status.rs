@@ -315,9 +315,9 @@ fn rules(shared: &Shared) -> Vec<Rule> {
     let mut all = BTreeMap::new();
     for (rule, series) in snapshot.rules() {
         let (ended, failed) = series.totals();
-        let active = u64::try_from(series.active.get()).unwrap_or_default();
+        let (active, [sent, received]) = (series.active(), series.bytes());
         let last_used = if active > 0 { Some(Timestamp::now().as_second()) } else { series.last_used() };
-        let key = Key { category: series.category_name, domain: (*series.domain).into() };
+        let key = Key { category: series.labels.category, domain: (*series.labels.domain).into() };
         let of_late = lately.get(&key).copied().unwrap_or_default();
         let shown = Rule {
             domain: rule.pattern.to_string(),
@@ -326,8 +326,8 @@ fn rules(shared: &Shared) -> Vec<Rule> {
             total: ended + active,
             failed,
             lately: Lately { ended: of_late.all, failed: of_late.of_them },
-            sent: series.sent.get(),
-            received: series.received.get(),
+            sent,
+            received,
             last_used: last_used.and_then(|at| Timestamp::from_second(at).ok()),
         };
         all.insert((rule.category, shown.domain.clone()), shown);

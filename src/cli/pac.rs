@@ -2,6 +2,7 @@
 
 use super::{Failure, load, out};
 use crate::config::Sources;
+use crate::pac;
 use crate::pac::proxies::Advertise;
 use crate::pac::rendezvous::{Key, Spread};
 
@@ -26,6 +27,6 @@ impl Args {
         if self.key.is_some() && advertise.spread == Spread::Off {
             out::warn("--key has no effect: pac.spread is \"off\"");
         }
-        out::say(&advertise.standing(&plan.policy, self.key).map_err(Failure::Usage)?)
+        out::say(&pac::render(&plan.policy, &advertise.standing(self.key).map_err(Failure::Usage)?))
     }
 }

@@ -98,7 +98,7 @@ impl History {
     ) {
         let counted = rules.map(|series| {
             let (all, of_them) = series.totals();
-            (series.category_name, &*series.domain, Count { all, of_them })
+            (series.labels.category, &*series.labels.domain, Count { all, of_them })
         });
         self.take(now, counted, Count { all: handshakes[0], of_them: handshakes[1] });
     }

@@ -26,7 +26,7 @@ struct Key {
 
 impl Key {
     fn of(seat: &Seat) -> Self {
-        Self { host: seat.target.host.clone(), rule: seat.series.domain.clone() }
+        Self { host: seat.target.host.clone(), rule: seat.labels.domain.clone() }
     }
 }
 
@@ -69,11 +69,11 @@ impl Default for Hosts {
 impl Hosts {
     /// A tunnel begins.
     pub(super) fn began(&self, seat: &Seat, client: IpAddr, at: Timestamp) {
-        if !seat.series.shared {
+        if !seat.shared {
             return;
         }
         let new = || Entry {
-            category: seat.series.category_name,
+            category: seat.labels.category,
             ports: Vec::new(),
             clients: Distinct::default(),
             first: at,
@@ -91,7 +91,7 @@ impl Hosts {
 
     /// It has ended, and moved this much.
     pub(super) fn ended(&self, seat: &Seat, sent: u64, received: u64, at: Timestamp) {
-        if !seat.series.shared {
+        if !seat.shared {
             return;
         }
         // A host that was forgotten meanwhile stays so: an end is no use of it.
@@ -104,7 +104,7 @@ impl Hosts {
     /// All that are known, the last one first; with what live tunnels have moved by now.
     pub(crate) fn all(&self, ledger: &Ledger) -> Vec<Learned> {
         let mut live: HashMap<Key, [u64; 2]> = HashMap::new();
-        for seat in ledger.live(|seat| seat.series.shared, usize::MAX).items {
+        for seat in ledger.live(|seat| seat.shared, usize::MAX).items {
             let sum = live.entry(Key::of(&seat)).or_default();
             *sum = add(*sum, seat.bytes());
         }
@@ -144,29 +144,30 @@ mod tests {
 
     use super::super::id::RequestId;
     use super::super::ledger::{Ended, Settings};
-    use super::super::metrics::{Metrics, RuleSeries};
+    use super::super::metrics::Metrics;
+    use super::super::metrics::rules::Labels;
     use super::*;
     use crate::outcome::{EndedBy, Outcome};
-    use crate::policy::{Breadth, Category, Pattern, Rule};
+    use crate::policy::{Category, Pattern, Rule};
     use crate::target::Target;
 
-    fn series(pattern: &str, breadth: Breadth) -> Arc<RuleSeries> {
-        let added = Rule::added(Pattern::parse(pattern).unwrap(), vec![443], Category::Static);
-        Metrics::new().rule(&Rule { breadth, ..added })
+    fn labels(pattern: &str) -> Arc<Labels> {
+        let rule = Rule::added(Pattern::parse(pattern).unwrap(), vec![443], Category::Static);
+        Metrics::new().rule(&rule).labels.clone()
     }
 
     #[test]
     fn hosts_under_shared_rules_are_learned_with_what_they_moved() {
         let (ledger, hosts) = (Ledger::default(), Hosts::default());
         ledger.configure(&Settings { ended: 1, keep: Duration::from_secs(60), anonymise: false });
-        let shared = series("*.cloudfront.net", Breadth::Shared);
-        let own = series("acme.my.connect.aws", Breadth::Tenant);
+        let shared = (labels("*.cloudfront.net"), true);
+        let own = (labels("acme.my.connect.aws"), false);
         let mut number = 0;
-        let mut begin = |host: &str, client: u8, series: &Arc<RuleSeries>| {
+        let mut begin = |host: &str, client: u8, rule: &(Arc<Labels>, bool)| {
             number += 1;
             let target = Target::parse_authority(host.as_bytes()).unwrap();
             let client = std::net::SocketAddr::from(([10, 0, 0, client], 1));
-            let seat = Seat::new(RequestId(number), client, target, series.clone(), Instant::now());
+            let seat = Seat::new(RequestId(number), client, target, rule.clone(), Instant::now());
             let mut seat = Arc::new(seat);
             ledger.begins(&mut seat, None);
             hosts.began(&seat, client.ip(), Timestamp::now());

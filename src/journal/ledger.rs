@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::id::RequestId;
-use super::metrics::RuleSeries;
+use super::metrics::rules::Labels;
 use crate::outcome::{EndedBy, Outcome};
 use crate::policy::replay::Use;
 use crate::target::{Host, Target};
@@ -42,7 +42,9 @@ pub(crate) struct Seat {
     /// The address that took the connection.
     upstream: Option<(IpAddr, u16)>,
     /// Of the rule that it is under.
-    pub series: Arc<RuleSeries>,
+    pub labels: Arc<Labels>,
+    /// Anybody with an AWS account can get a name that the rule matches.
+    pub shared: bool,
     /// When the CONNECT was read.
     pub started: Instant,
     /// When the 200 was written, in milliseconds since 1970; 0 before.
@@ -62,7 +64,7 @@ impl Seat {
         id: RequestId,
         client: SocketAddr,
         target: Target,
-        series: Arc<RuleSeries>,
+        (labels, shared): (Arc<Labels>, bool),
         started: Instant,
     ) -> Self {
         Self {
@@ -70,7 +72,8 @@ impl Seat {
             client,
             target,
             upstream: None,
-            series,
+            labels,
+            shared,
             started,
             began: 0,
             sent: AtomicU64::new(0),
@@ -82,9 +85,9 @@ impl Seat {
     }
 
     /// The same tunnel under another rule. What was counted stays with the old one.
-    pub(crate) fn under(&self, series: Arc<RuleSeries>) -> Self {
+    pub(crate) fn under(&self, rule: (Arc<Labels>, bool)) -> Self {
         let Self { id, client, started, upstream, began, .. } = *self;
-        Self { upstream, began, ..Self::new(id, client, self.target.clone(), series, started) }
+        Self { upstream, began, ..Self::new(id, client, self.target.clone(), rule, started) }
     }
 
     /// Bytes from the client and from upstream.

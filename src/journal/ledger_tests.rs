@@ -1,6 +1,5 @@
 //! The ledger by itself: what is live, what is remembered, what it takes.
 
-use super::super::metrics::Metrics;
 use super::*;
 
 fn settings(ended: usize, keep: u64) -> Settings {
@@ -16,7 +15,8 @@ fn ledger(ended: usize, keep: u64) -> Ledger {
 fn seat(id: u64, host: &str) -> Arc<Seat> {
     let target = Target::parse_authority(format!("{host}:443").as_bytes()).unwrap();
     let client = "10.0.0.7:50000".parse().unwrap();
-    Arc::new(Seat::new(RequestId(id), client, target, Metrics::new().unlisted(), Instant::now()))
+    let labels = Arc::new(Labels { domain: "none".into(), category: "none", traffic: None });
+    Arc::new(Seat::new(RequestId(id), client, target, (labels, false), Instant::now()))
 }
 
 fn begun(ledger: &Ledger, id: u64, host: &str) -> Arc<Seat> {

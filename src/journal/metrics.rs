@@ -3,14 +3,15 @@
 //! allow list, never from the wire.
 
 mod edl;
+pub(crate) mod exposition;
+mod families;
 mod findings;
 pub(crate) mod generations;
 mod ranges;
+pub(crate) mod rules;
 mod watch;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::Collector;
@@ -22,16 +23,19 @@ use prometheus::{
 use strum::VariantArray;
 
 use self::edl::EdlMetrics;
+use self::exposition::Exposition;
 use self::findings::FindingMetrics;
 use self::generations::Family;
 use self::ranges::RangesMetrics;
+pub use self::rules::RuleSeries;
+use self::rules::Rules;
 use self::watch::WatchMetrics;
-use super::ratio::{Crossing, Ratio};
+use super::ratio::Ratio;
 use crate::desk::Verdict;
 use crate::findings::watch::Round;
 use crate::net::entrance::Entrance;
-use crate::outcome::{Denial, HandshakeFailure, Outcome, WouldDeny};
-use crate::policy::{Breadth, Category, Rule};
+use crate::outcome::{Denial, HandshakeFailure, WouldDeny};
+use crate::policy::{Category, Rule};
 use crate::ranges::select::Set;
 
 /// The label that stands in for rule and category where report mode let something through.
@@ -39,63 +43,14 @@ pub const NO_RULE: &str = "none";
 /// The label for all categories together.
 const ALL: &str = "all";
 
-/// The handles of one category.
+/// What is counted by category alone.
 pub struct CategorySeries {
     /// None for what only report mode let through.
     pub(crate) traffic: Option<Category>,
     pub duration: Histogram,
     pub first_byte: Histogram,
-}
-
-/// The handles of one rule; cheap to share, alive as long as a tunnel needs them.
-pub struct RuleSeries {
-    /// The labels: the pattern of the rule, and its category; [`NO_RULE`] for both without one.
-    pub domain: Box<str>,
-    pub category_name: &'static str,
-    /// Anybody with an AWS account can get a name that the rule matches.
-    pub shared: bool,
-    pub active: IntGauge,
-    pub sent: IntCounter,
-    pub received: IntCounter,
-    /// When the last tunnel began, in seconds since 1970; 0: never.
-    last_used: Arc<AtomicI64>,
-    pub connect: Histogram,
-    pub category: Arc<CategorySeries>,
-    outcomes: [IntCounter; Outcome::VARIANTS.len()],
-    /// Its category's and `all`; none for what only report mode let through.
+    /// Its own and `all`; none for what only report mode let through.
     ratios: Vec<Arc<Ratio>>,
-}
-
-impl RuleSeries {
-    /// Counts a tunnel's end, once. What it makes of the ratio that is told of, if anything.
-    pub(super) fn ended(&self, outcome: Outcome, client: IpAddr) -> Option<Crossing> {
-        self.outcomes[outcome as usize].inc();
-        let failed = outcome.is_error().then_some(client);
-        let mut told = None;
-        for ratio in &self.ratios {
-            told = ratio.record(failed).or(told);
-        }
-        told
-    }
-
-    /// Notes that a tunnel began, at this second since 1970.
-    pub(super) fn used(&self, at: i64) {
-        self.last_used.store(at, Ordering::Relaxed);
-    }
-
-    /// When the last tunnel began, in seconds since 1970.
-    pub(crate) fn last_used(&self) -> Option<i64> {
-        Some(self.last_used.load(Ordering::Relaxed)).filter(|at| *at > 0)
-    }
-
-    /// Tunnels that ended, and those of them that count against the network.
-    pub(crate) fn totals(&self) -> (u64, u64) {
-        let of = |wanted: fn(Outcome) -> bool| {
-            let all = Outcome::VARIANTS.iter().zip(&self.outcomes);
-            all.filter(|(outcome, _)| wanted(**outcome)).map(|(_, counter)| counter.get()).sum()
-        };
-        (of(|_| true), of(Outcome::is_error))
-    }
 }
 
 /// How the connections of load balancers began.
@@ -114,14 +69,9 @@ pub struct Metrics {
     watch: WatchMetrics,
     pub(crate) ranges: RangesMetrics,
     pub(crate) edl: EdlMetrics,
-    /// When rules were last used, by domain and category: it outlives reloads as their series do.
-    used: Mutex<HashMap<[Box<str>; 2], Arc<AtomicI64>>>,
-    tunnels_active: IntGaugeVec,
-    tunnels: IntCounterVec,
-    bytes: IntCounterVec,
-    connect: HistogramVec,
-    categories: Vec<(Arc<CategorySeries>, Arc<Ratio>)>,
-    none: Arc<CategorySeries>,
+    rules: Rules,
+    unlisted: Arc<RuleSeries>,
+    categories: Vec<Arc<CategorySeries>>,
     all: Arc<Ratio>,
     pub dns: Histogram,
     denied: Vec<IntCounter>,
@@ -153,7 +103,6 @@ pub struct Metrics {
 /// A tunnel lasts from a moment to a shift and more.
 const DURATION_EDGES: &[f64] =
     &[0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 7200.0, 14400.0, 28800.0, 36000.0, 43200.0];
-const CONNECT_EDGES: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0];
 /// With edges at the panel's own limits: accept 2 s, invite 5 s, WebSocket open 10 s.
 const FIRST_BYTE_EDGES: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
 const DNS_EDGES: &[f64] = &[0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 3.0, 6.0];
@@ -203,15 +152,17 @@ impl Metrics {
             "Share of dns, connect, upstream_reset and idle_timeout among the last 200 ended tunnels; above 0.02 doubt the network.",
             &["category"],
         );
+        let ratio_of = |name: &str| Arc::new(Ratio::new(ratio.with_label_values(&[name]), name == ALL));
+        let all = ratio_of(ALL);
         let series = |traffic: Option<Category>| {
             let name = traffic.map_or(NO_RULE, Category::as_str);
             Arc::new(CategorySeries {
                 traffic,
                 duration: duration.with_label_values(&[name]),
                 first_byte: first_byte.with_label_values(&[name]),
+                ratios: traffic.map_or(Vec::new(), |traffic| vec![ratio_of(traffic.as_str()), all.clone()]),
             })
         };
-        let ratio_of = |name: &str| Arc::new(Ratio::new(ratio.with_label_values(&[name]), name == ALL));
         let denied = counters("ccpgate_denied_total", "Requests refused, by reason.", &["reason"]);
         let reported = counters(
             "ccpgate_reported_total",
@@ -242,36 +193,16 @@ impl Metrics {
         let build = gauges("ccpgate_build_info", "The version that runs.", &["version", "commit"]);
         build.with_label_values(&[crate::VERSION, crate::COMMIT]).set(1.0);
         registry.register(Box::new(ProcessCollector::for_self())).expect(VALID);
+        let rules = Rules::default();
         let metrics = Self {
             findings: FindingMetrics::new(&registry),
             watch: WatchMetrics::new(&registry),
             ranges: RangesMetrics::new(&registry),
             edl: EdlMetrics::new(&registry),
-            used: Mutex::default(),
-            tunnels_active: int_gauges(
-                "ccpgate_tunnels_active",
-                "Live tunnels, by the rule that allowed them.",
-                &["domain", "category"],
-            ),
-            tunnels: counters(
-                "ccpgate_tunnels_total",
-                "Ended tunnels, by rule and outcome.",
-                &["domain", "category", "outcome"],
-            ),
-            bytes: counters(
-                "ccpgate_tunnel_bytes_total",
-                "Bytes that tunnels carried, as the agent sees it.",
-                &["domain", "category", "direction"],
-            ),
-            connect: histograms(
-                "ccpgate_connect_duration_seconds",
-                "From the CONNECT to the 200.",
-                &["domain", "category"],
-                CONNECT_EDGES,
-            ),
-            categories: Category::VARIANTS.iter().map(|c| (series(Some(*c)), ratio_of(c.as_str()))).collect(),
-            none: series(None),
-            all: ratio_of(ALL),
+            unlisted: rules.series(NO_RULE, NO_RULE, &series(None)),
+            rules,
+            categories: Category::VARIANTS.iter().map(|category| series(Some(*category))).collect(),
+            all,
             dns: histogram("ccpgate_dns_duration_seconds", "DNS look-ups.", DNS_EDGES),
             denied: Denial::VARIANTS.iter().map(|d| denied.with_label_values(&[d.into_str()])).collect(),
             reported: WouldDeny::VARIANTS
@@ -341,66 +272,38 @@ impl Metrics {
         metrics
     }
 
-    /// The handles of a rule; its series exist, at zero, from now on.
+    /// Forgets the series of rules that an earlier reload removed and that no tunnel is under any more.
+    pub(crate) fn forget_removed(&self) {
+        self.rules.prune();
+    }
+
+    /// The series of a rule; they exist, at zero, from now on.
     pub fn rule(&self, rule: &Rule) -> Arc<RuleSeries> {
-        let (category, ratio) = &self.categories[rule.category as usize];
-        let ratios = vec![ratio.clone(), self.all.clone()];
-        let shared = rule.breadth == Breadth::Shared;
-        self.series(rule.pattern.as_str(), rule.category.as_str(), shared, category.clone(), ratios)
+        let category = &self.categories[rule.category as usize];
+        self.rules.series(rule.pattern.as_str(), rule.category.as_str(), category)
     }
 
-    /// The handles of a service whose addresses `policy.ip_targets` lets through, named as in lists.
+    /// The series of a service whose addresses `policy.ip_targets` lets through, named as in lists.
     pub fn service(&self, set: Set) -> Arc<RuleSeries> {
-        let (category, ratio) = &self.categories[set.category() as usize];
-        let ratios = vec![ratio.clone(), self.all.clone()];
-        self.series(set.name(), set.category().as_str(), false, category.clone(), ratios)
+        let category = &self.categories[set.category() as usize];
+        self.rules.series(set.name(), set.category().as_str(), category)
     }
 
-    /// The handles for what report mode lets through without a rule; outside the error ratio.
+    /// The series of what report mode lets through without a rule; outside the error ratio.
     pub fn unlisted(&self) -> Arc<RuleSeries> {
-        self.series(NO_RULE, NO_RULE, false, self.none.clone(), Vec::new())
-    }
-
-    fn series(
-        &self,
-        domain: &str,
-        name: &'static str,
-        shared: bool,
-        category: Arc<CategorySeries>,
-        ratios: Vec<Arc<Ratio>>,
-    ) -> Arc<RuleSeries> {
-        let labels = [domain, name];
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let last_used = used.entry(labels.map(Into::into)).or_default().clone();
-        Arc::new(RuleSeries {
-            domain: domain.into(),
-            category_name: name,
-            shared,
-            last_used,
-            active: self.tunnels_active.with_label_values(&labels),
-            sent: self.bytes.with_label_values(&[domain, name, "sent"]),
-            received: self.bytes.with_label_values(&[domain, name, "received"]),
-            connect: self.connect.with_label_values(&labels),
-            category,
-            outcomes: std::array::from_fn(|i| {
-                self.tunnels.with_label_values(&[domain, name, Outcome::VARIANTS[i].into_str()])
-            }),
-            ratios,
-        })
+        self.unlisted.clone()
     }
 
     /// The error ratio of each category and of all, as the gauges show it.
     pub(crate) fn error_ratios(&self) -> impl Iterator<Item = (&'static str, f64)> {
         let categories = Category::VARIANTS.iter().zip(&self.categories);
-        let of = categories.map(|(category, (_, ratio))| (category.as_str(), ratio.get()));
+        let of = categories.map(|(category, series)| (category.as_str(), series.ratios[0].get()));
         std::iter::once((ALL, self.all.get())).chain(of)
     }
 
     /// Tunnels that live, whatever rule they are under.
     pub(crate) fn live(&self) -> usize {
-        let families = self.tunnels_active.collect();
-        let gauges = families.iter().flat_map(|family| family.get_metric());
-        gauges.map(|metric| metric.get_gauge().get_value()).sum::<f64>() as usize
+        self.rules.active() as usize
     }
 
     /// Shows what a round of the watch found; none: nothing.
@@ -480,22 +383,28 @@ impl Metrics {
 
     /// What this process counted, in a form that travels.
     pub(crate) fn families(&self) -> Vec<Family> {
-        self.registry.gather().iter().filter_map(Family::of).collect()
+        let own = self.registry.gather().into_iter().chain(families::of(&self.rules.all()));
+        own.filter_map(|family| Family::of(&family)).collect()
     }
 
     /// Everything in Prometheus's text format.
     pub fn render(&self) -> Vec<u8> {
-        self.render_with(std::iter::empty())
+        self.exposition(std::iter::empty()).flatten().collect()
     }
 
-    /// The same, with what other processes counted.
-    pub(crate) fn render_with<'a>(&self, others: impl Iterator<Item = &'a Family>) -> Vec<u8> {
-        let mut families = self.registry.gather();
-        generations::add(&mut families, others);
-        let mut text = Vec::with_capacity(64 * 1024);
+    /// The same in pieces, with what other processes counted.
+    pub(crate) fn exposition<'a>(&self, others: impl Iterator<Item = &'a Family>) -> Exposition {
+        let (mut families, mut rules) = (self.registry.gather(), self.rules.all());
+        let mut others = others.peekable();
+        if others.peek().is_some() {
+            families.extend(families::of(&rules));
+            rules = Vec::new();
+            generations::add(&mut families, others);
+        }
+        let mut text = Vec::new();
         // Writing to memory does not fail, and the families were checked when they were made.
         let _ = TextEncoder::new().encode(&families, &mut text);
-        text
+        Exposition::new(text, rules)
     }
 }
 

@@ -94,9 +94,7 @@ impl Journal {
     /// A tunnel has begun: its 200 is on the way. `active` shows it until its record is dropped.
     pub(crate) fn began(&self, event: &Event<'_>) {
         if let Some(series) = event.series {
-            series.connect.observe(event.duration_ms.0.as_secs_f64());
-            series.active.inc();
-            series.used(event.time.as_second());
+            series.began(event.time.as_second(), event.duration_ms.0);
         }
         if let Some(seat) = event.seat {
             self.learned.began(seat, event.client.ip(), event.time);

@@ -1,5 +1,5 @@
-//! Socket options of a tunnel's two ends, and why each is set. With [`super::icmp`] it
-//! has the crate's only `unsafe`.
+//! Socket options of a tunnel's two ends, and why each is set. With [`super::icmp`]
+//! and the call to the allocator in `serve` it has the crate's only `unsafe`.
 
 use std::io;
 use std::mem::offset_of;
@@ -88,7 +88,7 @@ pub(crate) fn undelivered(socket: impl AsFd) -> bool {
 }
 
 /// An option of exactly so many bytes; none when the kernel has it shorter or not at all.
-#[allow(unsafe_code, reason = "with icmp, the only unsafe of the crate; rustix lacks TCP_INFO")]
+#[allow(unsafe_code, reason = "rustix lacks TCP_INFO")]
 fn get<const N: usize>(socket: impl AsFd, level: libc::c_int, option: libc::c_int) -> Option<[u8; N]> {
     let mut value = [0; N];
     let mut length = N as libc::socklen_t;
@@ -102,7 +102,7 @@ fn get<const N: usize>(socket: impl AsFd, level: libc::c_int, option: libc::c_in
 }
 
 /// The kernel's default `TCP_NODELAY` etc. come through rustix; it lacks these options.
-#[allow(unsafe_code, reason = "with icmp, the only unsafe of the crate; rustix lacks these options")]
+#[allow(unsafe_code, reason = "rustix lacks these options")]
 pub(super) fn set_int(
     socket: impl AsFd,
     level: libc::c_int,

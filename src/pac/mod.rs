@@ -11,6 +11,7 @@ pub mod answer;
 mod direct;
 #[cfg(feature = "pac-engine")]
 pub mod engine;
+pub(crate) mod file;
 pub mod own;
 pub mod proxies;
 pub mod rendezvous;
@@ -44,18 +45,36 @@ pub struct Answers {
     pub direct: Vec<Direct>,
 }
 
+impl Answers {
+    /// Whether hosts are spread over the ports of a proxy.
+    fn has_lanes(&self) -> bool {
+        self.listed.iter().any(|row| row.len() > 1)
+    }
+}
+
 /// Writes the PAC file: pure ASCII, about 50 bytes for each pattern. Chrome reads files up to 1 MiB.
 #[must_use]
 pub fn render(policy: &Policy, answers: &Answers) -> String {
+    head(answers) + &tail(policy, answers, answers.has_lanes())
+}
+
+/// The lines that name the proxies.
+fn head(answers: &Answers) -> String {
+    let mut pac = String::new();
+    pac.push_str("// ccpgate: hosts of the allow list go to the proxy, all others do not.\n");
+    variable(&mut pac, "LISTED", &proxies(answers, answers.has_lanes()));
+    variable(&mut pac, "OTHERWISE", &quote(&answers.otherwise));
+    pac
+}
+
+/// All that follows: tables, and the functions that read them. Of the answers it has only the hosts that are
+/// direct.
+fn tail(policy: &Policy, answers: &Answers, lanes: bool) -> String {
     let listed = Tables::of(
         policy.rules().iter().filter(|rule| rule.protocol == Protocol::Tcp).map(|rule| &rule.pattern),
     );
     let past = Past::of(&answers.direct);
-    let lanes = answers.listed.iter().any(|row| row.len() > 1);
     let mut pac = String::new();
-    pac.push_str("// ccpgate: hosts of the allow list go to the proxy, all others do not.\n");
-    variable(&mut pac, "LISTED", &proxies(answers, lanes));
-    variable(&mut pac, "OTHERWISE", &quote(&answers.otherwise));
     pac.push_str("// Single hosts, with a dot before them.\n");
     variable(&mut pac, "HOSTS", &set(&listed.hosts));
     pac.push_str("// Everything below these names, but not the names.\n");

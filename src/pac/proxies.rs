@@ -9,8 +9,7 @@ use std::net::SocketAddr;
 pub use remarks::{Remark, remarks};
 
 use crate::pac::rendezvous::{Key, Spread};
-use crate::pac::{self, Answers, Direct};
-use crate::policy::Policy;
+use crate::pac::{Answers, Direct};
 use crate::target::{Authority, Host, Target};
 
 /// A proxy that the PAC file names: an entry of `proxy.advertise`.
@@ -53,12 +52,12 @@ pub struct Advertise {
 }
 
 impl Advertise {
-    /// The PAC file as fetched from a proxy listener: the browser reached this process by the
+    /// What the PAC file answers as fetched from a proxy listener: the browser reached this process by the
     /// name in `Host`, or at least at `local`. `key` is the browser's.
-    pub fn as_fetched(&self, policy: &Policy, host: Option<&str>, local: SocketAddr, key: Key) -> String {
+    pub fn as_fetched(&self, host: Option<&str>, local: SocketAddr, key: Key) -> Answers {
         let local = local.ip().to_canonical();
         let host = host.and_then(strict_host).unwrap_or_else(|| local.to_string());
-        self.render(policy, Some(key), |listeners| {
+        self.answers(Some(key), |listeners| {
             let reached = |a: &&SocketAddr| {
                 a.ip() == local || (a.ip().is_unspecified() && a.is_ipv4() == local.is_ipv4())
             };
@@ -71,19 +70,19 @@ impl Advertise {
         })
     }
 
-    /// The PAC file as the admin listener and `ccpgate pac` give it: they can't know by which
+    /// What the PAC file answers as the admin listener and `ccpgate pac` give it: they can't know by which
     /// name browsers reach the proxy. Without a key the proxies are named in the order of the list.
     ///
     /// # Errors
     /// When the proxy listens on all addresses and `proxy.advertise` does not say which to name.
-    pub fn standing(&self, policy: &Policy, key: Option<Key>) -> Result<String, String> {
+    pub fn standing(&self, key: Option<Key>) -> Result<Answers, String> {
         let first = [self.https.first(), self.http.first()];
         if self.given.is_empty() && first.iter().flatten().any(|a| a.ip().is_unspecified()) {
             return Err("the proxy listens on all addresses: set proxy.advertise, for example \
                         advertise = [\"proxy.corp.example:3128\"], to say which name browsers use"
                 .into());
         }
-        Ok(self.render(policy, key, |listeners| {
+        Ok(self.answers(key, |listeners| {
             let Some(first) = listeners.first().map(SocketAddr::ip) else { return Default::default() };
             let ports = listeners.iter().filter(|a| a.ip() == first).map(SocketAddr::port).collect();
             (first.to_canonical().to_string(), ports)
@@ -92,12 +91,7 @@ impl Advertise {
 
     /// `own` gives the host and the ports by which listeners of one kind are reached, for a proxy
     /// that advertises nothing.
-    fn render(
-        &self,
-        policy: &Policy,
-        key: Option<Key>,
-        own: impl Fn(&[SocketAddr]) -> (String, Vec<u16>),
-    ) -> String {
+    fn answers(&self, key: Option<Key>, own: impl Fn(&[SocketAddr]) -> (String, Vec<u16>)) -> Answers {
         let proxies = if self.given.is_empty() {
             let kinds = [(true, &self.https), (false, &self.http)].map(|(https, listeners)| {
                 let (host, mut ports) = own(listeners);
@@ -115,12 +109,11 @@ impl Advertise {
             // A row is never empty.
             key.sort(&mut rows, |row| row.first().map_or("", |proxy| &proxy.host));
         }
-        let answers = Answers {
+        Answers {
             listed: rows.into_iter().map(|row| row.iter().map(pac_word).collect()).collect(),
             otherwise: self.otherwise.clone(),
             direct: self.direct.clone(),
-        };
-        pac::render(policy, &answers)
+        }
     }
 }
 

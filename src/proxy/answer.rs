@@ -4,12 +4,15 @@
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 
+use super::conditions::Conditions;
 use super::head::Request;
 use super::refusal::Refusal;
 use crate::journal::id::RequestId;
 use crate::net::scratch;
+use crate::pac::file::File;
 use crate::tunnel::wire::Wire;
 
 pub(crate) const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
@@ -26,7 +29,8 @@ pub(crate) struct Plain<'a> {
     pub status: u16,
     pub reason: &'a str,
     pub fields: Vec<(&'a str, String)>,
-    pub body: String,
+    /// In parts, of which large ones are shared by all who are sent them.
+    pub body: Vec<Bytes>,
 }
 
 impl<'a> Plain<'a> {
@@ -36,7 +40,7 @@ impl<'a> Plain<'a> {
             ("X-Content-Type-Options", "nosniff".to_owned()),
             ("Cache-Control", "no-store".to_owned()),
         ];
-        Self { status, reason, fields, body }
+        Self { status, reason, fields, body: vec![body.into()] }
     }
 
     /// A refusal as the contract words it. `name` is `proxy.name`, `target` in normal form.
@@ -47,9 +51,29 @@ impl<'a> Plain<'a> {
         answer
     }
 
-    pub(crate) fn pac(text: String) -> Self {
-        let fields = vec![("Content-Type", PAC_TYPE.to_owned()), ("Cache-Control", "no-cache".to_owned())];
-        Self { status: 200, reason: "OK", fields, body: text }
+    /// The PAC file, or that the client's copy is still good.
+    pub(crate) fn pac(file: File<'_>, conditions: Option<&Conditions>) -> Self {
+        let gzip = conditions.is_some_and(|conditions| conditions.gzip);
+        let tag = file.tag(gzip);
+        let known = conditions.is_some_and(|conditions| conditions.knows(&tag));
+        let mut fields = vec![
+            ("Cache-Control", "no-cache".to_owned()),
+            ("ETag", tag),
+            ("Vary", "Accept-Encoding".to_owned()),
+        ];
+        if known {
+            return Self { status: 304, reason: "Not Modified", fields, body: Vec::new() };
+        }
+        fields.push(("Content-Type", PAC_TYPE.to_owned()));
+        if gzip {
+            fields.push(("Content-Encoding", "gzip".to_owned()));
+        }
+        Self { status: 200, reason: "OK", fields, body: file.parts(gzip) }
+    }
+
+    /// What `Content-Length` says; nothing of an answer without a body of its own (RFC 9110 section 8.6).
+    pub(crate) fn length(&self) -> Option<usize> {
+        (self.status != 304).then(|| self.body.iter().map(Bytes::len).sum())
     }
 
     /// The answer of a probe.
@@ -81,6 +105,7 @@ impl<'a> Plain<'a> {
         answer
     }
 
+    /// The head, and what of the body is small.
     fn encode(&self, head_only: bool, close: bool) -> Vec<u8> {
         let mut text = format!("HTTP/1.1 {} {}\r\n", self.status, self.reason);
         for (name, value) in &self.fields {
@@ -89,12 +114,27 @@ impl<'a> Plain<'a> {
             text.push_str(value);
             text.push_str("\r\n");
         }
-        text.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
-        text.push_str(if close { "Connection: close\r\n\r\n" } else { "\r\n" });
-        if !head_only {
-            text.push_str(&self.body);
+        if let Some(length) = self.length() {
+            text.push_str(&format!("Content-Length: {length}\r\n"));
         }
-        text.into_bytes()
+        text.push_str(if close { "Connection: close\r\n\r\n" } else { "\r\n" });
+        let mut bytes = text.into_bytes();
+        if let [small] = &*self.body
+            && !head_only
+        {
+            bytes.extend_from_slice(small);
+        }
+        bytes
+    }
+
+    async fn write<C: Wire>(&self, client: &mut C, head_only: bool, close: bool) -> io::Result<()> {
+        client.write_all(&self.encode(head_only, close)).await?;
+        if self.body.len() > 1 && !head_only {
+            for part in &self.body {
+                client.write_all(part).await?;
+            }
+        }
+        client.flush().await
     }
 
     /// Sends the answer and leaves the connection open, or closes it where the request wants that.
@@ -103,8 +143,7 @@ impl<'a> Plain<'a> {
     /// When the client has gone.
     pub(crate) async fn send<C: Wire>(&self, client: &mut C, request: &Request) -> io::Result<()> {
         let close = request.close || request.body;
-        client.write_all(&self.encode(&*request.method == "HEAD", close)).await?;
-        client.flush().await?;
+        self.write(client, &*request.method == "HEAD", close).await?;
         if close {
             part(client, DROPPED).await;
         }
@@ -113,7 +152,7 @@ impl<'a> Plain<'a> {
 
     /// Sends the answer and closes (RFC 9931: nothing that follows a refused CONNECT may be parsed).
     pub(crate) async fn send_last<C: Wire>(&self, client: &mut C, head_only: bool) {
-        if client.write_all(&self.encode(head_only, true)).await.is_ok() && client.flush().await.is_ok() {
+        if self.write(client, head_only, true).await.is_ok() {
             part(client, DROPPED).await;
         }
     }

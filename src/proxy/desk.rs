@@ -213,7 +213,7 @@ fn told(journal: &Journal, peer: &Peer, no: &No) {
             client = %journal.shown(peer.address),
             status = answer.status,
             "{}",
-            answer.body.trim_end()
+            String::from_utf8_lossy(&answer.body.concat()).trim_end()
         );
     }
 }

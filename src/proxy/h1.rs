@@ -204,13 +204,15 @@ fn connect<C: Wire>(
         let busy = shared.drain.busy();
         // Only a look at the socket shows that a client leaves while its target is dialled.
         let reached = match session::decide(peer, &shared.journal, &snapshot, target) {
-            Ok(record) => session::reach(record, via.as_deref(), shared, pin!(client.gone())).await,
+            Ok(record) => {
+                session::reach(record, via.as_deref(), (shared, &snapshot), pin!(client.gone())).await
+            }
             Err(refused) => Err(refused),
         };
         let (mut record, upstream) = match reached {
             Ok(reached) => reached,
             Err(refused) => {
-                if let Some(answer) = refused.answer(&shared.journal) {
+                if let Some(answer) = refused.answer(&shared.journal, &snapshot) {
                     answer.send_last(&mut client, false).await;
                 }
                 return None;
@@ -222,7 +224,7 @@ fn connect<C: Wire>(
             return None;
         }
         record.established(&shared.journal);
-        session::guard(client, upstream, record, shared.clone(), &snapshot, early, busy).await
+        session::guard(client, upstream, record, shared.clone(), snapshot, early, busy).await
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::admission::{Peer, Permit};
 use super::answer::Plain;
+use super::conditions::Conditions;
 use super::desk;
 use super::head;
 use super::refusal::Refusal;
@@ -173,13 +174,15 @@ async fn negotiate(
         let _ = poll_fn(|cx| respond.poll_reset(cx)).await;
     };
     let reached = match session::decide(&peer, &shared.journal, &snapshot, target) {
-        Ok(record) => session::reach(record, via(&parts.headers).as_deref(), &shared, pin!(gone)).await,
+        Ok(record) => {
+            session::reach(record, via(&parts.headers).as_deref(), (&shared, &snapshot), pin!(gone)).await
+        }
         Err(refused) => Err(refused),
     };
     let (mut record, upstream) = match reached {
         Ok(reached) => reached,
         Err(refused) => {
-            if let Some(answer) = refused.answer(&shared.journal) {
+            if let Some(answer) = refused.answer(&shared.journal, &snapshot) {
                 send(&mut respond, &answer, false);
             }
             return None;
@@ -191,7 +194,7 @@ async fn negotiate(
     };
     record.established(&shared.journal);
     let wire = H2Wire::new(body, send);
-    guard(wire, upstream, record, shared, &snapshot, Vec::new(), busy).await
+    guard(wire, upstream, record, shared, snapshot, Vec::new(), busy).await
 }
 
 /// The body of a report, cut one byte beyond the largest; none where the client has left.
@@ -226,6 +229,15 @@ fn via(fields: &http::HeaderMap) -> Option<String> {
     (!values.is_empty()).then(|| values.join(", "))
 }
 
+/// The conditions on the answer.
+pub(crate) fn conditions(fields: &http::HeaderMap) -> Conditions {
+    let mut conditions = Conditions::default();
+    for (name, value) in fields {
+        conditions.note(name.as_str(), value.as_bytes());
+    }
+    conditions
+}
+
 /// The request as the h1 side would have read it. `https` in `:scheme` is this server itself; what
 /// is to be fetched for the client has `http`.
 fn as_h1(parts: &http::request::Parts) -> head::Request {
@@ -241,6 +253,7 @@ fn as_h1(parts: &http::request::Parts) -> head::Request {
         target: target.into(),
         host: parts.uri.authority().map(|a| a.as_str().into()),
         via: via(&parts.headers).map(Into::into),
+        conditions: Some(conditions(&parts.headers).into()),
         body: false,
         close: false,
     }
@@ -251,12 +264,18 @@ fn send(respond: &mut SendResponse<Bytes>, answer: &Plain<'_>, head_only: bool) 
     for (name, value) in &answer.fields {
         response = response.header(*name, value);
     }
-    let Ok(response) = response.header("content-length", answer.body.len()).body(()) else { return };
+    if let Some(length) = answer.length() {
+        response = response.header("content-length", length);
+    }
+    let Ok(response) = response.body(()) else { return };
     // A client that has gone needs no answer.
     if let Ok(mut stream) = respond.send_response(response, head_only)
         && !head_only
     {
-        let _ = stream.send_data(Bytes::from(answer.body.clone()), true);
+        for part in &answer.body {
+            let _ = stream.send_data(part.clone(), false);
+        }
+        let _ = stream.send_data(Bytes::new(), true);
     }
     // Dropping the stream tells the client to stop sending (RFC 9113 §8.1), behind the answer; a
     // reset sent here would overtake and discard it.

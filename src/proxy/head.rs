@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::AsyncRead;
 
+use super::conditions::Conditions;
 use super::recognise::{Spoken, recognise};
 use crate::desk;
 use crate::net::entrance::Entrance;
@@ -30,6 +31,8 @@ pub struct Request {
     pub host: Option<Box<str>>,
     /// The values of `Via`: the proxies that a CONNECT came through.
     pub via: Option<Box<str>>,
+    /// Conditions on the answer, in a box: only the request for a file has any.
+    pub conditions: Option<Box<Conditions>>,
     /// The request announces a body; this proxy takes none.
     pub body: bool,
     /// The client wants the connection closed after the answer.
@@ -190,6 +193,7 @@ fn in_parts(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<Request,
         target: target.into(),
         host: None,
         via: None,
+        conditions: None,
         body: false,
         close: request.version == Some(0),
         browser: None,
@@ -216,6 +220,11 @@ fn in_parts(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<Request,
             let close = |token: &[u8]| token.trim_ascii().eq_ignore_ascii_case(b"close");
             understood.close |= field.value.split(|b| *b == b',').any(close);
         }
+    }
+    if &*understood.method != "CONNECT" {
+        let mut conditions = Conditions::default();
+        let noted = request.headers.iter().filter(|field| conditions.note(field.name, field.value)).count();
+        understood.conditions = (noted > 0).then(|| conditions.into());
     }
     if lengths > 0 && request.headers.iter().any(|f| f.name.eq_ignore_ascii_case("transfer-encoding")) {
         return Err("Content-Length and Transfer-Encoding in one request".into());

@@ -3,6 +3,7 @@
 pub mod admission;
 pub(crate) mod answer;
 mod balanced;
+pub mod conditions;
 mod desk;
 pub(crate) mod drain;
 mod h1;

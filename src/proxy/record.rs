@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::admission::Peer;
 use super::refusal::{Counted, Refusal};
-use super::snapshot::{Grant, Snapshot};
+use super::snapshot::{Grant, Snapshot, Terms};
 use crate::cause::Cause;
 use crate::egress::Trace;
 use crate::journal::Journal;
@@ -15,16 +15,18 @@ use crate::journal::id::RequestId;
 use crate::journal::ledger::Seat;
 use crate::journal::metrics::RuleSeries;
 use crate::outcome::{EndedBy, Fault, Outcome, WouldDeny};
+use crate::policy::Breadth;
 use crate::target::Target;
 use crate::tunnel::hello::Verdict;
 use crate::tunnel::relay::{Meter, Moved};
 
-/// Lives as long as the tunnel, and keeps the policy alive under which it was opened. Boxed from the start,
-/// because every step up to the tunnel passes it on.
+/// Lives as long as the tunnel, and keeps nothing alive of the configuration under which it was opened but
+/// its terms. Boxed from the start, because every step up to the tunnel passes it on.
 pub(crate) struct Record {
     /// Who asked for what, under which rule, and what has moved; the ledger shows it while it lives.
     seat: Arc<Seat>,
-    pub snapshot: Arc<Snapshot>,
+    series: Arc<RuleSeries>,
+    pub terms: Arc<Terms>,
     /// How far the request has come. Once the target is reached, the stages are `hello` and `relay`.
     pub trace: Trace,
     pub detail: Option<Box<str>>,
@@ -47,9 +49,12 @@ impl Record {
         started: Instant,
     ) -> Box<Self> {
         let series = snapshot.series(grant).clone();
+        let shared = matches!(grant, Grant::Rule(rule) if snapshot.policy.rules()[rule.index()].breadth == Breadth::Shared);
+        let labels = (series.labels.clone(), shared);
         Box::new(Self {
-            seat: Arc::new(Seat::new(id, peer.address, target, series, started)),
-            snapshot: snapshot.clone(),
+            seat: Arc::new(Seat::new(id, peer.address, target, labels, started)),
+            series,
+            terms: snapshot.terms.clone(),
             trace: Trace::default(),
             would_deny: None,
             detail: None,
@@ -69,8 +74,8 @@ impl Record {
     }
 
     /// What is read and what is written on the way to the target.
-    pub(super) fn way(&mut self) -> (&Target, &Snapshot, &mut Trace) {
-        (&self.seat.target, &self.snapshot, &mut self.trace)
+    pub(super) fn way(&mut self) -> (&Target, &mut Trace) {
+        (&self.seat.target, &mut self.trace)
     }
 
     /// Report mode: the request goes on although `reason` denies it. It belongs to no rule; only the
@@ -79,38 +84,39 @@ impl Record {
         journal.reported(&self.event(), reason);
         self.would_deny.get_or_insert(reason);
         self.grant = Grant::Nothing;
-        let seat = Arc::new(self.seat.under(self.snapshot.series(Grant::Nothing).clone()));
-        let old = std::mem::replace(&mut self.seat, seat);
+        let old = std::mem::replace(&mut self.series, journal.metrics.unlisted());
+        let seat = Arc::new(self.seat.under((self.series.labels.clone(), false)));
+        let before = std::mem::replace(&mut self.seat, seat);
         if self.live {
-            journal.ledger.replaced(&old, &self.seat);
-            old.series.active.dec();
-            self.series().active.inc();
+            journal.ledger.replaced(&before, &self.seat);
+            old.leaves();
+            self.series.joins();
         }
     }
 
     /// Whether it is allowed as one of AWS's own names.
-    pub(super) fn is_of_catalogue(&self) -> bool {
+    pub(super) fn is_of_catalogue(&self, snapshot: &Snapshot) -> bool {
         match self.grant {
-            Grant::Rule(rule) => !self.snapshot.policy.rules()[rule.index()].is_added(),
+            Grant::Rule(rule) => !snapshot.policy.rules()[rule.index()].is_added(),
             Grant::Service(_) | Grant::Nothing => false,
         }
     }
 
     /// Counts a name of AWS's that was dialled outside AWS's ranges, where `policy.ranges` lets that pass.
     /// It stays under its rule.
-    pub(super) fn judge_address(&mut self, journal: &Journal) {
-        let Some(address) = self.trace.address.filter(|_| self.is_of_catalogue()) else { return };
-        if self.snapshot.egress.strays(self.target(), address) {
+    pub(super) fn judge_address(&mut self, journal: &Journal, snapshot: &Snapshot) {
+        let Some(address) = self.trace.address.filter(|_| self.is_of_catalogue(snapshot)) else { return };
+        if snapshot.egress.strays(self.target(), address) {
             journal.reported(&self.event(), WouldDeny::OutsideRanges);
             self.would_deny.get_or_insert(WouldDeny::OutsideRanges);
         }
     }
 
     /// A tunnel to an address of a service may lead to any name on the list.
-    pub(super) fn on_the_list(&self, verdict: Verdict) -> Verdict {
+    pub(super) fn on_the_list(&self, snapshot: &Snapshot, verdict: Verdict) -> Verdict {
         match (&verdict, self.grant) {
             (Verdict::SniMismatch(Some(name)), Grant::Service(_))
-                if self.snapshot.lists(name, self.target().port) =>
+                if snapshot.lists(name, self.target().port) =>
             {
                 Verdict::Pass
             }
@@ -118,20 +124,16 @@ impl Record {
         }
     }
 
-    fn series(&self) -> &RuleSeries {
-        &self.seat.series
-    }
-
     /// What is known by now, for the journal.
     fn event(&self) -> Event<'_> {
-        let series = self.series();
+        let (series, labels) = (&*self.series, &*self.seat.labels);
         // A denied request has no rule; what report mode lets through has the rule `none`.
         let ruled = self.grant != Grant::Nothing;
         let named = ruled || self.would_deny.is_some();
         Event {
             target: Some(Asked::Target(&self.seat.target)),
-            domain: named.then_some(&*series.domain),
-            category: named.then_some(series.category_name),
+            domain: named.then_some(&*labels.domain),
+            category: named.then_some(labels.category),
             upstream: self.trace.address,
             duration_ms: Millis(self.seat.started.elapsed()),
             dns_ms: self.trace.dns.map(Millis),
@@ -142,7 +144,7 @@ impl Record {
             series: Some(series),
             seat: Some(&self.seat),
             live: self.live,
-            ..Event::new(self.seat.id, self.seat.client, self.certificate.as_deref(), self.snapshot.access)
+            ..Event::new(self.seat.id, self.seat.client, self.certificate.as_deref(), self.terms.access)
         }
     }
 
@@ -167,7 +169,7 @@ impl Record {
         match outcome {
             Outcome::UpstreamReset => Some(Cause::TunnelReset.into()),
             // Without that limit it was one that was closed on one side already.
-            Outcome::IdleTimeout if !self.snapshot.patience.idle.is_zero() => Some(Cause::TunnelIdle.into()),
+            Outcome::IdleTimeout if !self.terms.patience.idle.is_zero() => Some(Cause::TunnelIdle.into()),
             _ => None,
         }
     }
@@ -193,19 +195,14 @@ impl Record {
 
 impl Meter for Record {
     fn moved(&self, Moved { sent, received }: Moved) {
-        let (seat, series) = (&self.seat, self.series());
+        let (seat, series) = (&self.seat, &self.series);
         let before = seat.bytes();
         if before == [sent, received] {
             return;
         }
-        if sent > before[0] {
-            series.sent.inc_by(sent - before[0]);
-        }
-        if received > before[1] {
-            series.received.inc_by(received - before[1]);
-            if before[1] == 0 {
-                series.category.first_byte.observe(seat.started.elapsed().as_secs_f64());
-            }
+        series.moved(sent.saturating_sub(before[0]), received.saturating_sub(before[1]));
+        if before[1] == 0 && received > 0 {
+            series.category.first_byte.observe(seat.started.elapsed().as_secs_f64());
         }
         seat.has_moved(sent, received);
     }
@@ -215,7 +212,7 @@ impl Drop for Record {
     /// Runs also when a tunnel's task panics: the gauge must not go on counting that tunnel.
     fn drop(&mut self) {
         if self.live {
-            self.series().active.dec();
+            self.series.leaves();
         }
     }
 }

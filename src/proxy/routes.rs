@@ -61,7 +61,8 @@ fn answer(
         "/proxy.pac" | "/wpad.dat" => {
             let query = request.target.split_once('?').map(|(_, query)| query);
             let key = query.and_then(Key::of_query).unwrap_or_else(|| Key::of_client(peer.address.ip()));
-            Plain::pac(snapshot.pac_for(request.host.as_deref(), peer.local, key))
+            let file = snapshot.pac_for(request.host.as_deref(), peer.local, key);
+            Plain::pac(file, request.conditions.as_deref())
         }
         "/readyz" => {
             let (ready, said) = readiness(shared);

@@ -103,14 +103,14 @@ pub(crate) struct Refused {
 
 impl Refused {
     /// Records it. The answer; none where the client has left.
-    pub(super) fn answer(self, journal: &Journal) -> Option<Plain<'static>> {
+    pub(super) fn answer(self, journal: &Journal, snapshot: &Snapshot) -> Option<Plain<'static>> {
         let Self { refusal, record } = self;
         let Some(refusal) = refusal else {
             record.ended(journal, Outcome::ClientReset, EndedBy::Client, Moved::default());
             return None;
         };
         let target = record.target().to_string();
-        let answer = Plain::refusal(&refusal, &record.snapshot.name, Some(&target), record.id());
+        let answer = Plain::refusal(&refusal, &snapshot.name, Some(&target), record.id());
         record.refused(journal, &refusal);
         Some(answer)
     }
@@ -127,7 +127,7 @@ pub(super) fn refuse(
     let id = journal.next_id();
     if let Counted::Denied(denial) = refusal.counted() {
         let fault = refusal.fault();
-        let event = Event::new(id, peer.address, peer.certificate.as_deref(), snapshot.access);
+        let event = Event::new(id, peer.address, peer.certificate.as_deref(), snapshot.terms.access);
         // A limit keeps away what would be allowed: which traffic that is says how bad it is.
         let traffic = fault.and(target).and_then(|target| snapshot.traffic_of(target));
         let event = Event { target: target.map(Asked::Text), traffic, ..event };
@@ -186,11 +186,11 @@ fn denied(
 pub(crate) async fn reach(
     mut record: Box<Record>,
     via: Option<&str>,
-    shared: &Shared,
+    (shared, snapshot): (&Shared, &Snapshot),
     gone: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> Result<(Box<Record>, Upstream), Refused> {
-    let of_catalogue = record.is_of_catalogue();
-    let (target, snapshot, trace) = record.way();
+    let of_catalogue = record.is_of_catalogue(snapshot);
+    let (target, trace) = record.way();
     let within = snapshot.egress.ranges.within(of_catalogue);
     // A box of its own, gone before the answer: see `h1::negotiate`.
     let reaching = Box::pin(snapshot.egress.reach(target, &within, via, &shared.own, trace));
@@ -205,7 +205,7 @@ pub(crate) async fn reach(
     }
     match reached {
         Ok(upstream) => {
-            record.judge_address(&shared.journal);
+            record.judge_address(&shared.journal, snapshot);
             Ok((record, upstream))
         }
         Err(refusal) => Err(Refused { refusal, record }),
@@ -229,7 +229,7 @@ pub(crate) fn guard<C: Wire>(
     upstream: Upstream,
     record: Box<Record>,
     shared: Arc<Shared>,
-    snapshot: &Arc<Snapshot>,
+    snapshot: Arc<Snapshot>,
     held: Vec<u8>,
     busy: TaskTrackerToken,
 ) -> impl Future<Output = Option<Box<Tunnel<C>>>> + Send {
@@ -254,7 +254,7 @@ fn hold<C: Wire, U: Wire>(
     mut upstream: U,
     mut record: Box<Record>,
     shared: Arc<Shared>,
-    snapshot: &Arc<Snapshot>,
+    snapshot: Arc<Snapshot>,
     mut held: Vec<u8>,
     busy: TaskTrackerToken,
 ) -> impl Future<Output = Option<Box<Tunnel<C, U>>>> + Send {
@@ -268,7 +268,7 @@ fn hold<C: Wire, U: Wire>(
         let deadline = tokio::time::Instant::now() + snapshot.limits.header_timeout;
         let mut sent = 0;
         let mut judge = hello::Judge::default();
-        let mut verdict = record.on_the_list(judge.judge(&held, check, &record.target().host));
+        let mut verdict = record.on_the_list(&snapshot, judge.judge(&held, check, &record.target().host));
         while verdict == Verdict::Incomplete {
             let (known, host) = (&record, &record.target().host);
             let read = poll_fn(|cx| {
@@ -279,10 +279,10 @@ fn hold<C: Wire, U: Wire>(
                     }
                     // A hello that comes whole is sent from this very buffer.
                     let verdict = match held.is_empty() {
-                        true => known.on_the_list(judge.judge(bytes, check, host)),
+                        true => known.on_the_list(&snapshot, judge.judge(bytes, check, host)),
                         false => {
                             held.extend_from_slice(bytes);
-                            return Some(known.on_the_list(judge.judge(&held, check, host)));
+                            return Some(known.on_the_list(&snapshot, judge.judge(&held, check, host)));
                         }
                     };
                     if verdict == Verdict::Pass {
@@ -348,7 +348,7 @@ impl<C: Wire, U: Wire> Tunnel<C, U> {
 
     /// Relays until the end, and records it.
     pub(crate) async fn relay(mut self: Box<Self>) {
-        let patience = self.record.snapshot.patience;
+        let patience = self.record.terms.patience;
         let run = self.relay.run(patience, &self.record);
         let end = self.shared.drain.unless_cut(run, self.record.chosen()).await;
         match end {

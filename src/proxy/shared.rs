@@ -67,12 +67,12 @@ impl Shared {
         let ledger = &self.journal.ledger;
         let mut longest = HashMap::new();
         for end in ledger.ended(|_| true, usize::MAX).0.items {
-            let known = longest.entry(end.seat.series.category_name).or_insert(end.lived);
+            let known = longest.entry(end.seat.labels.category).or_insert(end.lived);
             *known = end.lived.max(*known);
         }
         let ends = |seat: &Arc<Seat>| {
             let lived = seat.started.elapsed();
-            let longest = longest.get(seat.series.category_name).filter(|longest| **longest > lived)?;
+            let longest = longest.get(seat.labels.category).filter(|longest| **longest > lived)?;
             Timestamp::now().checked_add(*longest - lived).ok()
         };
         let live = ledger.live(|_| true, usize::MAX).items;

@@ -1,5 +1,6 @@
 //! Plan → Snapshot: everything that a request needs, with the handles of its metrics. A request sees
-//! one whole snapshot; live tunnels keep the one that they were opened under.
+//! one whole snapshot; live tunnels keep the terms of the one that they were opened under, and a removed
+//! rule's counters, but not its ten thousand neighbours.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::egress::parent::Parent;
 use crate::egress::resolver::Resolver;
 use crate::journal::ledger::Settings;
 use crate::journal::metrics::{Metrics, RuleSeries};
+use crate::pac::file::{File, Tails};
 use crate::pac::proxies::Advertise;
 use crate::pac::rendezvous::Key;
 use crate::plan::{self, Plan};
@@ -35,6 +37,14 @@ pub(crate) struct Limits {
     pub header_timeout: Duration,
 }
 
+/// What a tunnel keeps of the configuration that it was opened under.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub patience: Patience,
+    /// Whether tunnels and denials are logged.
+    pub access: bool,
+}
+
 /// A configuration in force.
 pub(crate) struct Snapshot {
     pub policy: Policy,
@@ -45,10 +55,8 @@ pub(crate) struct Snapshot {
     /// Load balancers, which must and alone may say for whom they speak.
     pub balancers: Vec<IpNet>,
     pub limits: Limits,
-    pub patience: Patience,
+    pub terms: Arc<Terms>,
     pub egress: Egress,
-    /// Whether tunnels and denials are logged.
-    pub access: bool,
     /// What is in use of Amazon Connect: what a denied host would belong to is asked under it.
     pub connect: Choice,
     /// How often the watch works, to be shown.
@@ -68,6 +76,7 @@ pub(crate) struct Snapshot {
     /// How long the look-up of a target, or the dial, lasts at most.
     pub tells_within: Duration,
     advertise: Advertise,
+    pac: Tails,
     /// By rule; none for UDP rules, which never pass this proxy: their series would stay at zero.
     series: Vec<Option<Arc<RuleSeries>>>,
     /// The sets that an address may be of; none unless `policy.ip_targets` says so.
@@ -98,6 +107,7 @@ impl Snapshot {
     ) -> Self {
         let tcp = |rule: &Rule| rule.protocol == Protocol::Tcp;
         let rules = plan.policy.rules().iter();
+        metrics.forget_removed();
         let series = rules.map(|rule| tcp(rule).then(|| metrics.rule(rule))).collect();
         let services = match config.policy.ip_targets {
             IpTargets::Off => Vec::new(),
@@ -115,9 +125,14 @@ impl Snapshot {
                 request_header: config.limits.request_header,
                 header_timeout: config.limits.header_timeout,
             },
-            patience: Patience { idle: config.limits.idle_timeout, half_closed: config.limits.half_closed },
+            terms: Arc::new(Terms {
+                patience: Patience {
+                    idle: config.limits.idle_timeout,
+                    half_closed: config.limits.half_closed,
+                },
+                access: config.log.access,
+            }),
             egress: plan::egress(config, plan.connect_to, parent, resolver, in_force),
-            access: config.log.access,
             connect: config.connect.clone(),
             watch_every: config.watch.every,
             source: plan.source,
@@ -132,6 +147,7 @@ impl Snapshot {
             tells_within: (2 * config.dns.timeout).max(config.egress.connect_timeout),
             desk: config.desk.enabled.then(|| desk::plan::Plan::new(&plan.policy, &advertise.direct)),
             advertise,
+            pac: Tails::default(),
             series,
             services,
             unlisted: metrics.unlisted(),
@@ -191,8 +207,8 @@ impl Snapshot {
     }
 
     /// The PAC file as fetched from a proxy listener, for the client with this key.
-    pub(crate) fn pac_for(&self, host: Option<&str>, local: SocketAddr, key: Key) -> String {
-        self.advertise.as_fetched(&self.policy, host, local, key)
+    pub(crate) fn pac_for(&self, host: Option<&str>, local: SocketAddr, key: Key) -> File<'_> {
+        self.pac.file(&self.policy, &self.advertise.as_fetched(host, local, key))
     }
 
     /// Whether a host may be a name of this proxy: `proxy.advertise` has it, or has no name at all, so that
@@ -211,7 +227,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// As of [`Advertise::standing`].
-    pub(crate) fn standing_pac(&self, key: Option<Key>) -> Result<String, String> {
-        self.advertise.standing(&self.policy, key)
+    pub(crate) fn standing_pac(&self, key: Option<Key>) -> Result<File<'_>, String> {
+        Ok(self.pac.file(&self.policy, &self.advertise.standing(key)?))
     }
 }

@@ -50,7 +50,7 @@ pub(super) async fn say(shared: &Shared, end: Instant) {
 }
 
 fn traffic(seat: &Arc<Seat>) -> Option<Category> {
-    seat.series.category.traffic
+    seat.labels.traffic
 }
 
 /// The smaller, the earlier: what is easily opened again, what is idle, what has been so for longer.

@@ -14,6 +14,7 @@ mod farewell;
 mod hand_over;
 mod jobs;
 mod listeners;
+mod memory;
 pub(crate) mod notify;
 mod prepare;
 mod reload;
@@ -237,6 +238,7 @@ impl Server {
         server.change_listeners(change);
         server.predecessor = takeover.map(TakeOver::accepting);
         announce::ready(&server.config, &server.listeners.addresses().collect::<Vec<_>>());
+        memory::give_back();
         Ok(server)
     }
 

@@ -8,7 +8,7 @@ use super::listeners::Closed;
 use super::notify::{self, Manager};
 use super::prepare::{Prepared, load, resolver};
 use super::tls::Watched;
-use super::{Server, announce};
+use super::{Server, announce, memory};
 use crate::admin::reload::Verdict;
 use crate::config::{self, Sources};
 use crate::egress::resolver::Resolver;
@@ -149,6 +149,8 @@ impl Server {
         }
         self.shared.journal.metrics.configuration(&snapshot.fingerprint);
         announce::reloaded(&self.config, &snapshot, &warnings);
+        drop(old);
+        memory::give_back();
         Ok(differences)
     }
 

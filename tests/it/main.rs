@@ -38,6 +38,7 @@ mod hello;
 mod https;
 mod kubernetes;
 mod lanes;
+mod large_lists;
 mod ledger;
 mod life;
 mod limits;

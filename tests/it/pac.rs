@@ -1,6 +1,8 @@
 //! The PAC file as browsers fetch it: on both listeners, exact routes, and nothing that a client
 //! says can point other agents elsewhere.
 
+use std::io::Read;
+
 use rquickjs::{Context, Runtime};
 
 use crate::support::{Answer, Proxy, Raw, Secured, ccpgate};
@@ -161,6 +163,76 @@ fn the_host_header_is_believed_only_when_it_parses_strictly() {
         let to = find_proxy(&pac, "https://www.good.example/", "www.good.example");
         assert_eq!(to.to_ascii_lowercase(), expected.to_ascii_lowercase(), "Host: {host}");
     }
+}
+
+/// What an answer's body is, uncompressed where it says that it is compressed.
+fn unpacked(answer: &Answer) -> String {
+    if answer.field("content-encoding").is_none() {
+        return answer.text();
+    }
+    assert_eq!(answer.field("content-encoding"), Some("gzip"));
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&*answer.body).read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn a_browser_that_has_the_file_gets_it_again_only_when_it_has_changed() {
+    let secured = Secured::new();
+    let proxy = Proxy::start(&format!("{POLICY}{}", secured.section("")));
+    let ways: [&dyn Fn(&str) -> Answer; 3] = [
+        &|more| {
+            proxy.ask(format!("GET /proxy.pac HTTP/1.1\r\nHost: p.corp\r\nConnection: close\r\n{more}\r\n"))
+        },
+        &|more| {
+            let mut client = secured.agent().connect(&proxy);
+            client.send(format!("GET /wpad.dat HTTP/1.1\r\nHost: p.corp\r\nConnection: close\r\n{more}\r\n"));
+            client.read_answer()
+        },
+        &|more| {
+            let mut client = Raw::connect(proxy.admin());
+            client
+                .send(format!("GET /proxy.pac HTTP/1.1\r\nHost: p.corp\r\nConnection: close\r\n{more}\r\n"));
+            client.read_answer()
+        },
+    ];
+    let mut tags = Vec::new();
+    for ask in ways {
+        let plain = ask("");
+        let tag = plain.field("etag").unwrap().to_owned();
+        assert_eq!((plain.status, plain.field("vary")), (200, Some("Accept-Encoding")), "{}", plain.head);
+        let packed = ask("Accept-Encoding: br, gzip\r\n");
+        assert_eq!(unpacked(&packed), plain.text());
+        assert!(packed.body.len() * 2 < plain.body.len(), "{} of {}", packed.body.len(), plain.body.len());
+        assert_ne!(packed.field("etag"), Some(tag.as_str()), "other bytes, other tag");
+        assert_eq!(ask("Accept-Encoding: gzip;q=0\r\n").body, plain.body);
+        for known in [tag.clone(), format!("W/{tag}"), format!("\"x\", {tag}"), "*".to_owned()] {
+            let unchanged = ask(&format!("If-None-Match: {known}\r\n"));
+            assert_eq!((unchanged.status, unchanged.body.len()), (304, 0), "{known}: {}", unchanged.head);
+            assert_eq!(unchanged.field("etag"), Some(tag.as_str()));
+            assert_eq!(unchanged.field("content-length"), None);
+        }
+        assert_eq!(ask("If-None-Match: \"another\"\r\n").body, plain.body);
+        tags.push(tag);
+    }
+    proxy.reload(&format!("{POLICY}[[allow]]\npattern = \"new.example\"\n{}", secured.section("")), "ok");
+    for (ask, tag) in ways.iter().zip(tags) {
+        let changed = ask(&format!("If-None-Match: {tag}\r\n"));
+        assert_eq!(changed.status, 200);
+        assert!(changed.text().contains(".new.example"));
+    }
+}
+
+#[test]
+fn a_tag_belongs_to_the_address_that_the_file_was_fetched_from() {
+    let proxy = Proxy::start(POLICY);
+    let [one, other] = ["one.corp", "other.corp"].map(|host| get(&proxy, "/proxy.pac", host));
+    assert_ne!(one.field("etag"), other.field("etag"));
+    let request = format!(
+        "GET /proxy.pac HTTP/1.1\r\nHost: other.corp\r\nIf-None-Match: {}\r\n\r\n",
+        one.field("etag").unwrap()
+    );
+    assert_eq!(proxy.ask(request).body, other.body);
 }
 
 #[test]

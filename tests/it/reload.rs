@@ -29,7 +29,7 @@ fn a_new_policy_is_for_new_tunnels() {
     assert_eq!(proxy.connect().connect_target("old.example:443").status, 403);
     assert_eq!(proxy.metric(SUCCESSFUL), 1.0);
 
-    // A removed rule's series stays: counters don't vanish.
+    // A removed rule's series stays for now: its last values can still be scraped.
     let active = "ccpgate_tunnels_active{domain=\"old.example\",category=\"extra\"}";
     assert_eq!(proxy.metric(active), 1.0);
     live.finish();
@@ -39,6 +39,32 @@ fn a_new_policy_is_for_new_tunnels() {
     proxy.metric_eventually(total, 1.0);
     let line = proxy.access_line("tunnel", "old.example:443");
     assert_eq!(line["domain"], "old.example", "as it was when the tunnel began: {line}");
+
+    // With the next reload it goes, since no tunnel is under it any more; that of a kept rule counts on.
+    proxy.reload(&policy(&["new.example", "kept.example"], &upstream), "ok");
+    assert!(!proxy.metrics().text.contains("old.example"));
+    let kept = "ccpgate_tunnels_total{domain=\"kept.example\",category=\"extra\",outcome=\"ok\"}";
+    proxy.metric_eventually(kept, 1.0);
+}
+
+#[test]
+fn a_removed_rule_keeps_its_series_as_long_as_a_tunnel_is_under_it() {
+    let upstream = Upstream::echo();
+    let both = policy(&["old.example", "kept.example"], &upstream);
+    let proxy = Proxy::start(&both);
+    let mut live = proxy.tunnel("old.example:443");
+    live.expect_echo(b"before");
+    let active = "ccpgate_tunnels_active{domain=\"old.example\",category=\"extra\"}";
+    for _ in 0..3 {
+        proxy.reload(&policy(&["kept.example"], &upstream), "ok");
+        live.expect_echo(b"counted");
+        assert_eq!(proxy.metric(active), 1.0);
+    }
+    // Back in force, it counts on from where it was.
+    proxy.reload(&both, "ok");
+    proxy.tunnel("old.example:443").expect_echo(b"once more");
+    let sent = "ccpgate_tunnel_bytes_total{domain=\"old.example\",category=\"extra\",direction=\"sent\"}";
+    proxy.metric_eventually(sent, ("before".len() + 3 * "counted".len() + "once more".len()) as f64);
 }
 
 #[test]

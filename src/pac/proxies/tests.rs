@@ -21,7 +21,7 @@ fn listed(pac: &str) -> &str {
 #[track_caller]
 fn expect_standing(set: &[&str], expected: &str) {
     let (loaded, plan) = loaded(set);
-    let pac = Advertise::from(&loaded.config).standing(&plan.policy, None).unwrap();
+    let pac = crate::pac::render(&plan.policy, &Advertise::from(&loaded.config).standing(None).unwrap());
     assert_eq!(listed(&pac), expected, "{set:?}");
 }
 
@@ -32,7 +32,10 @@ const DESK: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 4, 1, 7));
 fn expect_fetched(set: &[&str], host: Option<&str>, local: &str, expected: &str) {
     let (loaded, plan) = loaded(set);
     let advertise = Advertise::from(&loaded.config);
-    let pac = advertise.as_fetched(&plan.policy, host, local.parse().unwrap(), Key::of_client(DESK));
+    let pac = crate::pac::render(
+        &plan.policy,
+        &advertise.as_fetched(host, local.parse().unwrap(), Key::of_client(DESK)),
+    );
     assert_eq!(listed(&pac), expected, "{set:?}");
 }
 
@@ -67,7 +70,8 @@ fn the_words_of_one_proxy_stay_together_in_the_order_of_a_client() {
     for n in 0..200 {
         let client = IpAddr::V4(Ipv4Addr::new(10, 4, 1, n));
         let local = "127.0.0.1:3128".parse().unwrap();
-        let fetched = advertise.as_fetched(&plan.policy, None, local, Key::of_client(client));
+        let fetched =
+            crate::pac::render(&plan.policy, &advertise.as_fetched(None, local, Key::of_client(client)));
         let words: Vec<String> =
             listed(&fetched).trim_matches(['"', ';']).split("; ").map(str::to_owned).collect();
         assert_eq!(words.len(), 6);
@@ -77,13 +81,14 @@ fn the_words_of_one_proxy_stay_together_in_the_order_of_a_client() {
             assert!(pair[0].starts_with("HTTPS ") && pair[1].starts_with("PROXY "), "{words:?}");
         }
         // The same for the one who asks in the client's name.
-        let asked = advertise.standing(&plan.policy, Key::of_text(&client.to_string())).unwrap();
+        let asked =
+            crate::pac::render(&plan.policy, &advertise.standing(Key::of_text(&client.to_string())).unwrap());
         assert_eq!(listed(&asked), listed(&fetched));
         orders.insert(words);
     }
     assert_eq!(orders.len(), 6, "all orders of three");
     // Nobody's key: as it is written.
-    let standing = advertise.standing(&plan.policy, None).unwrap();
+    let standing = crate::pac::render(&plan.policy, &advertise.standing(None).unwrap());
     assert!(listed(&standing).starts_with("\"HTTPS p1:3129; HTTPS p2:3129;"), "{}", listed(&standing));
 }
 
@@ -99,7 +104,9 @@ fn lanes_stay_with_their_proxy() {
     let (loaded, plan) = loaded(&[advertise, "pac.lanes=true", "pac.spread=client"]);
     let advertise = Advertise::from(&loaded.config);
     let seen: std::collections::BTreeSet<String> = (0..20)
-        .map(|n| advertise.standing(&plan.policy, Key::of_text(&format!("desk-{n}"))).unwrap())
+        .map(|n| {
+            crate::pac::render(&plan.policy, &advertise.standing(Key::of_text(&format!("desk-{n}"))).unwrap())
+        })
         .map(|pac| listed(&pac).to_owned())
         .collect();
     assert_eq!(seen, spread.into_iter().collect());

@@ -330,6 +330,7 @@ fn any_head() -> impl Strategy<Value = (Vec<u8>, Request)> {
             }
             text.push_str("\r\n");
             let asked = Request {
+                conditions: None,
                 method: method.into(),
                 target: target.into(),
                 host: host.map(Into::into),
