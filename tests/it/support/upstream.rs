@@ -62,6 +62,13 @@ impl Upstream {
                 let number = of_acceptor.accepted.fetch_add(1, Ordering::SeqCst);
                 of_acceptor.open.lock().unwrap().insert(number, stream.try_clone().unwrap());
                 let (shared, serve) = (of_acceptor.clone(), serve.clone());
+                // The stack of a thread that has ended is there until it is joined.
+                if connections.len() >= 256 {
+                    let (ended, open): (Vec<_>, _) =
+                        connections.into_iter().partition(JoinHandle::is_finished);
+                    ended.into_iter().for_each(|thread: JoinHandle<()>| thread.join().unwrap());
+                    connections = open;
+                }
                 connections.push(std::thread::spawn(move || {
                     stream.set_read_timeout(Some(4 * PATIENCE)).unwrap();
                     serve(stream, &shared.received);
