@@ -1,23 +1,9 @@
 use super::*;
 use crate::catalogue::Choice;
-use crate::ranges::read;
+use crate::ranges::testing;
 
 fn ranges(token: u64, date: &str, lines: &[&str]) -> Ranges {
-    let (mut four, mut six) = (Vec::new(), Vec::new());
-    for line in lines {
-        let [region, service, prefix] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
-        let (all, key) = match prefix.contains(':') {
-            true => (&mut six, "ipv6_prefix"),
-            false => (&mut four, "ip_prefix"),
-        };
-        all.push(format!(r#"{{"{key}": "{prefix}", "region": "{region}", "service": "{service}"}}"#));
-    }
-    let text = format!(
-        r#"{{"syncToken": "{token}", "createDate": "{date}-12-00-00", "prefixes": [{}], "ipv6_prefixes": [{}]}}"#,
-        four.join(","),
-        six.join(",")
-    );
-    read::read(text.as_bytes()).unwrap()
+    testing::ranges(&token.to_string(), &format!("{date}-12-00-00"), lines.iter().copied())
 }
 
 fn wanted() -> Wanted {

@@ -1,26 +1,12 @@
 use super::*;
 use crate::catalogue::Choice;
-use crate::ranges::read;
 use crate::ranges::select::Wanted;
+use crate::ranges::testing;
 
 /// A version of that day with lines `region service prefix`.
 fn version(day: &str, lines: &[&str]) -> Version {
-    let (mut four, mut six) = (Vec::new(), Vec::new());
-    for line in lines {
-        let [region, service, prefix] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
-        let (all, key) = match prefix.contains(':') {
-            true => (&mut six, "ipv6_prefix"),
-            false => (&mut four, "ip_prefix"),
-        };
-        all.push(format!(r#"{{"{key}": "{prefix}", "region": "{region}", "service": "{service}"}}"#));
-    }
-    let text = format!(
-        r#"{{"syncToken": "{}", "createDate": "{day}-12-00-00", "prefixes": [{}], "ipv6_prefixes": [{}]}}"#,
-        day.replace('-', ""),
-        four.join(","),
-        six.join(",")
-    );
-    let ranges = read::read(text.as_bytes()).unwrap();
+    let token = day.replace('-', "");
+    let ranges = testing::ranges(&token, &format!("{day}-12-00-00"), lines.iter().copied());
     let choice = Choice { regions: vec!["us-west-2".to_owned()], ..Choice::default() };
     let selection = Selection::new(&ranges, &Wanted::new(&choice, false));
     Version { ranges, selection }

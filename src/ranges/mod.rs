@@ -14,6 +14,8 @@ pub mod select;
 pub mod show;
 pub mod table;
 pub mod tell;
+#[cfg(test)]
+mod testing;
 
 use ipnet::IpNet;
 use jiff::Timestamp;

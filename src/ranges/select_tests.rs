@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::ranges::read;
+use crate::ranges::{read, testing};
 
 const NEW: &[u8] = include_bytes!("../../tests/data/ip-ranges-2026.json");
 
@@ -10,25 +10,10 @@ fn wanted(regions: &[&str]) -> Wanted {
     Wanted::new(&Choice { regions, ..Choice::default() }, false)
 }
 
-/// `family region service prefix` on each line.
+/// `region service prefix` on each line.
 fn file(lines: &str) -> Ranges {
-    let (mut four, mut six) = (Vec::new(), Vec::new());
-    for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let [region, service, prefix] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
-        let (all, key) = match prefix.contains(':') {
-            true => (&mut six, "ipv6_prefix"),
-            false => (&mut four, "ip_prefix"),
-        };
-        all.push(format!(
-            r#"{{"{key}": "{prefix}", "region": "{region}", "service": "{service}", "network_border_group": "{region}"}}"#
-        ));
-    }
-    let text = format!(
-        r#"{{"syncToken": "1", "createDate": "2026-08-22-15-17-05", "prefixes": [{}], "ipv6_prefixes": [{}]}}"#,
-        four.join(","),
-        six.join(",")
-    );
-    read::read(text.as_bytes()).unwrap()
+    let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty());
+    testing::ranges("1", "2026-08-22-15-17-05", lines)
 }
 
 fn prefixes(selection: &Selection, set: Set) -> Vec<String> {

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     Dns, Proxy, Upstream, ccpgate, client_hello, client_hello_without_name, expect_refusal,
-    in_a_network_of_its_own,
+    in_a_network_of_its_own, ip_ranges,
 };
 
 /// A name of the catalogue, and one that the administrator adds.
@@ -18,22 +18,9 @@ const ADDED: &str = "login.idp.example";
 /// ip-ranges.json of so many days ago with these lines, in a folder that lives as long.
 fn file(days_ago: i64, lines: &[&str]) -> (TempDir, PathBuf) {
     let made = Timestamp::now().checked_sub(SignedDuration::from_hours(24 * days_ago)).unwrap();
-    let entries: Vec<String> = lines
-        .iter()
-        .map(|line| {
-            let [region, service, prefix] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
-            format!(r#"{{"ip_prefix": "{prefix}", "region": "{region}", "service": "{service}"}}"#)
-        })
-        .collect();
-    let text = format!(
-        r#"{{"syncToken": "{}", "createDate": "{}", "prefixes": [{}], "ipv6_prefixes": []}}"#,
-        made.as_second(),
-        made.strftime("%Y-%m-%d-%H-%M-%S"),
-        entries.join(",")
-    );
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ip-ranges.json");
-    std::fs::write(&path, text).unwrap();
+    std::fs::write(&path, ip_ranges(made, lines)).unwrap();
     (folder, path)
 }
 

@@ -4,15 +4,24 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use crate::support::{Chromium, Proxy, Raw, Secured, Upstream, eventually, have};
+use crate::support::{Chromium, Proxy, Raw, Secured, Tab, Upstream, eventually, have};
 
 const HOST: &str = "acme.my.connect.aws:443";
 /// What stands in the row of a rule: the column of open tunnels.
 const OPEN: &str = "[...document.querySelectorAll('#rules tr.rule')].find(row => \
     row.cells[0].textContent === 'acme.my.connect.aws')?.cells[1].textContent";
 
+const WELL: &str = "document.getElementById('state').textContent === '✓ well'";
+
 fn page(proxy: &Proxy) -> String {
     format!("http://{}/", proxy.admin())
+}
+
+/// A tab with the page, which says that all is well.
+fn well<'a>(browser: &'a Chromium, proxy: &Proxy) -> Tab<'a> {
+    let tab = browser.open(&page(proxy));
+    tab.wait("the state", WELL);
+    tab
 }
 
 /// A desk of its own asks for a target, and is refused or not.
@@ -30,8 +39,7 @@ fn values_follow_tunnels_as_they_open_and_close() {
     let upstream = Upstream::echo();
     let proxy = Proxy::start(&upstream.for_targets(&[HOST]));
     let browser = Chromium::start();
-    let tab = browser.open(&page(&proxy));
-    tab.wait("the state", "document.getElementById('state').textContent === '✓ well'");
+    let tab = well(&browser, &proxy);
     assert!(tab.text("summary").starts_with("All is well"), "{}", tab.text("summary"));
     assert_eq!(tab.ask(OPEN), serde_json::Value::Null, "unused rules are left out");
 
@@ -64,8 +72,7 @@ fn what_a_desk_told_is_on_the_page() {
     let upstream = Upstream::echo();
     let proxy = Proxy::start(&upstream.for_targets(&[HOST]));
     let browser = Chromium::start();
-    let tab = browser.open(&page(&proxy));
-    tab.wait("the state", "document.getElementById('state').textContent === '✓ well'");
+    let tab = well(&browser, &proxy);
     assert_eq!(tab.ask("document.getElementById('part-desks') === null"), true, "nobody has tested");
     let report = serde_json::json!({
         "took_ms": 9100, "browser": "test", "webrtc": true,
@@ -96,8 +103,7 @@ fn a_finding_is_told_with_whose_turn_it_is_and_what_to_paste() {
     let refusing = crate::support::Refusing::new();
     let proxy = Proxy::start(&format!("[egress.connect_to]\n\"{HOST}\" = \"{}\"\n", refusing.address()));
     let browser = Chromium::start();
-    let tab = browser.open(&page(&proxy));
-    tab.wait("the state", "document.getElementById('state').textContent === '✓ well'");
+    let tab = well(&browser, &proxy);
     for desk in 1..=6 {
         for _ in 0..6 {
             ask_from(desk, &proxy, HOST);
@@ -128,8 +134,7 @@ fn hostile_names_stay_text() {
     }
     let proxy = Proxy::start("[proxy]\nclients = [\"127.0.0.0/8\"]\n");
     let browser = Chromium::start();
-    let tab = browser.open(&page(&proxy));
-    tab.wait("the state", "document.getElementById('state').textContent === '✓ well'");
+    let tab = well(&browser, &proxy);
     for request in [
         "CONNECT <img/src=x/onerror=alert(1)>:443 HTTP/1.1",
         "CONNECT javascript:alert(1):443 HTTP/1.1",
@@ -229,7 +234,7 @@ fn seven_tabs_of_one_browser_all_live_and_hidden_ones_hold_nothing() {
     let browser = Chromium::start();
     let tabs: Vec<_> = (0..7).map(|_| browser.open(&page(&proxy))).collect();
     for tab in &tabs {
-        tab.wait("the state", "document.getElementById('state').textContent === '✓ well'");
+        tab.wait("the state", WELL);
     }
     let streams = || tabs.iter().filter(|tab| tab.ask("source !== null") == true).count();
     eventually("three streams", || (streams() == 3).then_some(()));
@@ -357,8 +362,7 @@ fn pictures() {
     live.iter_mut().for_each(|tunnel| tunnel.expect_echo(&[b'x'; 3000]));
     live.extend((1..20).map(|desk| ask_from(desk, &proxy, "d2m5ev6u38s7fd.cloudfront.net:443")));
     let browser = Chromium::start();
-    let tab = browser.open(&page(&proxy));
-    tab.wait("the state", "document.getElementById('state').textContent === '✓ well'");
+    let tab = well(&browser, &proxy);
     let shoot = |name: &str, width, height, dark| {
         tab.screen(width, height, dark);
         tab.ask("new Promise(done => setTimeout(() => done(true), 600))");

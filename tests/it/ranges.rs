@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 
-use crate::support::{Ran, ccpgate};
+use crate::support::{Ran, ccpgate, ip_ranges};
 
 const CONFIG: &str = "[connect]\nregions = [\"us-west-2\"]\ninstances = [\"acme\"]\n";
 
@@ -119,17 +119,9 @@ fn diff_tells_deadlines_truthfully() {
 /// A version that AWS made so many days ago, with a prefix more than the one before.
 fn version(days_ago: i64, more: &str) -> String {
     let made = Timestamp::now().checked_sub(SignedDuration::from_hours(24 * days_ago)).unwrap();
-    let entry = |prefix: &str| {
-        format!(r#"{{"ip_prefix": "{prefix}", "region": "us-west-2", "service": "AMAZON_CONNECT"}}"#)
-    };
-    let all: Vec<String> =
-        std::iter::once("54.190.198.32/28").chain(more.split_whitespace()).map(entry).collect();
-    format!(
-        r#"{{"syncToken": "{}", "createDate": "{}", "prefixes": [{}], "ipv6_prefixes": []}}"#,
-        made.as_second(),
-        made.strftime("%Y-%m-%d-%H-%M-%S"),
-        all.join(",")
-    )
+    let all = std::iter::once("54.190.198.32/28").chain(more.split_whitespace());
+    let lines: Vec<String> = all.map(|prefix| format!("us-west-2 AMAZON_CONNECT {prefix}")).collect();
+    ip_ranges(made, &lines)
 }
 
 #[test]

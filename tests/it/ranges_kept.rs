@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
-use crate::support::{Dns, Proxy, Region, Upstream, ccpgate, eventually, have, read_request};
+use crate::support::{Dns, Proxy, Region, Upstream, ccpgate, eventually, have, ip_ranges, read_request};
 
 /// A mirror that gives what the test says.
 struct Mirror {
@@ -57,20 +57,7 @@ const BASE: &[&str] = &[
 /// A version that AWS made so many hours ago.
 fn version(hours_ago: i64, lines: &[&str]) -> (u64, String) {
     let made = Timestamp::now().checked_sub(SignedDuration::from_hours(hours_ago)).unwrap();
-    let entries: Vec<String> = lines
-        .iter()
-        .map(|line| {
-            let [region, service, prefix] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
-            format!(r#"{{"ip_prefix": "{prefix}", "region": "{region}", "service": "{service}"}}"#)
-        })
-        .collect();
-    let token = u64::try_from(made.as_second()).unwrap();
-    let date = made.strftime("%Y-%m-%d-%H-%M-%S");
-    let text = format!(
-        r#"{{"syncToken": "{token}", "createDate": "{date}", "prefixes": [{}], "ipv6_prefixes": []}}"#,
-        entries.join(",")
-    );
-    (token, text)
+    (u64::try_from(made.as_second()).unwrap(), ip_ranges(made, lines))
 }
 
 fn ranges(proxy: &Proxy) -> Value {

@@ -2,17 +2,15 @@
 //! server with a certificate that only this browser accepts.
 
 use std::io::{Read, Write};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
 use data_encoding::BASE64;
-use rustix::process::{Pid, Signal, kill_process_group};
 use rustls::ServerConfig;
-use tempfile::TempDir;
 use tokio_tungstenite::tungstenite;
 
+use super::browser_process::{BrowserProcess, QUIET};
 use super::{Proxy, Upstream, accept};
 
 /// The page that a browser opens: `/ccp-v2` there.
@@ -42,10 +40,7 @@ pub(crate) fn decode(text: &str) -> String {
 }
 
 /// Chromium or Firefox with a new profile, killed with all its processes at the end.
-pub(crate) struct Browser {
-    child: Child,
-    profile: TempDir,
-}
+pub(crate) struct Browser(BrowserProcess);
 
 impl Browser {
     /// How many tunnels it has to one proxy port at once, of pages and again of WebSockets: the
@@ -85,20 +80,9 @@ impl Browser {
         std::fs::write(profile.path().join("Default/Preferences"), preferences).unwrap();
         let mut chromium = Command::new("chromium");
         chromium
+            .args(QUIET)
             .args([
-                "--headless=new",
-                "--no-sandbox",
-                "--disable-gpu",
                 "--disable-quic",
-                "--disable-dev-shm-usage",
-                "--no-first-run",
-                "--no-default-browser-check",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-domain-reliability",
-                "--disable-sync",
-                "--disable-extensions",
-                "--no-pings",
                 // The fetch past the proxy goes to loopback, which a page from elsewhere may not
                 // reach without a prompt that nobody would answer here. The limit of tunnels per
                 // proxy is one number, not one that is drawn.
@@ -106,7 +90,7 @@ impl Browser {
             ])
             .args(arguments)
             .arg(format!("--user-data-dir={}", profile.path().display()));
-        Self::open(chromium, profile, url)
+        Self(BrowserProcess::start(chromium, profile, url))
     }
 
     /// Firefox, whose profile trusts this CA alone beside its own.
@@ -154,33 +138,11 @@ impl Browser {
             .args(["--headless", "--no-remote", "--profile"])
             .arg(profile.path())
             .env("MOZ_CRASHREPORTER_DISABLE", "1");
-        Self::open(firefox, profile, url)
-    }
-
-    fn open(mut browser: Command, profile: TempDir, url: &str) -> Self {
-        let log = std::fs::File::create(profile.path().join("stderr")).unwrap();
-        let child = browser
-            .arg(url)
-            .env("HOME", profile.path())
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Self { child, profile }
+        Self(BrowserProcess::start(firefox, profile, url))
     }
 
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.profile.path().join("stderr")).unwrap_or_default()
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        // An error means that it has ended already.
-        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
-        let _ = self.child.wait();
+        std::fs::read_to_string(self.0.profile.path().join("stderr")).unwrap_or_default()
     }
 }
 

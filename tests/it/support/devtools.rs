@@ -2,25 +2,22 @@
 //! how they look. For the status page; [`super::browser`] has browsers that only load what they are given.
 
 use std::net::TcpStream;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use data_encoding::BASE64;
-use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::stream::MaybeTlsStream;
 use tokio_tungstenite::tungstenite::{Message, WebSocket, client};
 
 use super::PATIENCE;
+use super::browser_process::{BrowserProcess, QUIET};
 
-/// A browser, killed with all its processes at the end.
+/// A browser.
 pub(crate) struct Chromium {
-    child: Child,
-    _profile: TempDir,
+    _process: BrowserProcess,
     wire: Mutex<Wire>,
 }
 
@@ -40,36 +37,18 @@ pub(crate) struct Tab<'a> {
 impl Chromium {
     pub(crate) fn start() -> Self {
         let profile = tempfile::tempdir().unwrap();
-        let log = std::fs::File::create(profile.path().join("stderr")).unwrap();
-        let child = Command::new("chromium")
+        let mut chromium = Command::new("chromium");
+        chromium
+            .args(QUIET)
             .args([
-                "--headless=new",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-dev-shm-usage",
-                "--no-first-run",
-                "--no-default-browser-check",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-domain-reliability",
-                "--disable-sync",
-                "--disable-extensions",
-                "--no-pings",
                 "--hide-scrollbars",
                 "--remote-debugging-port=0",
                 // Nothing but loopback has an address.
                 "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
             ])
-            .arg(format!("--user-data-dir={}", profile.path().display()))
-            .arg("about:blank")
-            .env("HOME", profile.path())
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let said = profile.path().join("DevToolsActivePort");
+            .arg(format!("--user-data-dir={}", profile.path().display()));
+        let process = BrowserProcess::start(chromium, profile, "about:blank");
+        let said = process.profile.path().join("DevToolsActivePort");
         let until = Instant::now() + 4 * PATIENCE;
         let (port, path) = loop {
             let text = std::fs::read_to_string(&said).unwrap_or_default();
@@ -84,7 +63,7 @@ impl Chromium {
         let url = format!("ws://127.0.0.1:{port}{path}");
         let (socket, _) = client(url, MaybeTlsStream::Plain(stream)).unwrap();
         let wire = Mutex::new(Wire { socket, next: 0, said: Vec::new() });
-        Self { child, _profile: profile, wire }
+        Self { _process: process, wire }
     }
 
     /// A new tab, in a window of its own, so that none hides another.
@@ -132,14 +111,6 @@ impl Chromium {
                 wire.said.push(got);
             }
         }
-    }
-}
-
-impl Drop for Chromium {
-    fn drop(&mut self) {
-        // An error means that it has ended already.
-        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
-        let _ = self.child.wait();
     }
 }
 
