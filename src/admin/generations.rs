@@ -4,11 +4,11 @@
 //! The newest process asks all others. Each answers for itself and for those that ended while it was the
 //! newest, so nothing counts twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -92,7 +92,7 @@ impl Last {
 pub(crate) struct Older {
     pub id: u32,
     pub socket: PathBuf,
-    last: Option<Report>,
+    last: Option<Arc<Report>>,
 }
 
 impl Older {
@@ -166,7 +166,7 @@ impl Generations {
         for older in all.iter_mut() {
             match ask(&older.socket, &Question::Report).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?))
             {
-                Ok(report) => older.last = Some(report),
+                Ok(report) => older.last = Some(Arc::new(report)),
                 Err(error) if is_gone(&error) => gone.push(older.id),
                 // It is busy, or ends just now: what it said last counts.
                 Err(_) => {}
@@ -192,7 +192,7 @@ impl Generations {
             Some(Last { report, tunnels, denied, learned, .. }) => {
                 (Some(report), Some([tunnels, denied, learned]))
             }
-            None => (older.last, None),
+            None => (older.last.map(Arc::unwrap_or_clone), None),
         };
         tracing::info!(event = "generation_ended", generation = id, "an older process has ended");
         let mut retired = lock(&self.retired);
@@ -207,7 +207,7 @@ impl Generations {
     }
 
     /// The reports of the older processes, where this one is the newest.
-    fn reports(&self) -> Vec<Report> {
+    fn reports(&self) -> Vec<Arc<Report>> {
         if !self.is_newest() {
             return Vec::new();
         }
@@ -262,22 +262,30 @@ impl Admin {
         let retired = lock(&self.generations.retired);
         let mut families = self.shared.journal.metrics.families();
         fold(&mut families, retired.families.iter().cloned());
+        Report { families, status: self.status_with(&retired) }
+    }
+
+    /// The status of this process, with what ended ones counted.
+    fn status_with(&self, retired: &Retired) -> Value {
         let mut status = parsed(status::own(self).as_bytes());
         if let Value::Array(rules) = &mut status["rules"] {
             merge_rules(rules, Value::Array(retired.rules.clone()), |_| {});
         }
-        Report { families, status }
+        status
     }
 
     /// The status of all processes.
     pub(crate) fn status(&self) -> String {
         let reports = self.generations.reports();
-        if reports.is_empty() && lock(&self.generations.retired).rules.is_empty() {
+        let retired = lock(&self.generations.retired);
+        if reports.is_empty() && retired.rules.is_empty() {
+            drop(retired);
             return status::own(self);
         }
-        let mut whole = self.report().status;
-        for Report { status, .. } in reports {
-            merge_status(&mut whole, status);
+        let mut whole = self.status_with(&retired);
+        drop(retired);
+        for report in reports {
+            merge_status(&mut whole, report.status.clone());
         }
         whole.to_string()
     }
@@ -377,11 +385,14 @@ impl Admin {
 /// Adds the rules of another process; `change` changes each before.
 fn merge_rules(rules: &mut Vec<Value>, others: Value, change: impl Fn(&mut Value)) {
     let Value::Array(others) = others else { return };
+    // There may be thousands of rules.
+    let key =
+        |rule: &Value| ["domain", "category"].map(|key| rule[key].as_str().unwrap_or_default().to_owned());
+    let mut places: HashMap<_, _> = rules.iter().enumerate().map(|(at, rule)| (key(rule), at)).collect();
     for mut other in others {
         change(&mut other);
-        let same =
-            |rule: &&mut Value| rule["domain"] == other["domain"] && rule["category"] == other["category"];
-        let Some(rule) = rules.iter_mut().find(same) else {
+        let at = *places.entry(key(&other)).or_insert(rules.len());
+        let Some(rule) = rules.get_mut(at) else {
             rules.push(other);
             continue;
         };

@@ -19,7 +19,6 @@ use crate::findings::watch::{Probe, Standing, Watch};
 use crate::findings::words::{self, Told};
 use crate::findings::{Finding, Second, State, networks};
 use crate::journal::findings::Findings;
-use crate::journal::history::Key;
 use crate::policy::Protocol;
 use crate::proxy::shared::Shared;
 use crate::proxy::snapshot::Snapshot;
@@ -317,8 +316,7 @@ fn rules(shared: &Shared) -> Vec<Rule> {
         let (ended, failed) = series.totals();
         let (active, [sent, received]) = (series.active(), series.bytes());
         let last_used = if active > 0 { Some(Timestamp::now().as_second()) } else { series.last_used() };
-        let key = Key { category: series.labels.category, domain: (*series.labels.domain).into() };
-        let of_late = lately.get(&key).copied().unwrap_or_default();
+        let of_late = lately.get(&series.labels).copied().unwrap_or_default();
         let shown = Rule {
             domain: rule.pattern.to_string(),
             category: rule.category.as_str(),

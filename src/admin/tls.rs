@@ -42,7 +42,7 @@ pub(super) fn of(journal: &Journal) -> Option<Tls> {
     let metrics = &journal.metrics;
     let (file, begins, ends) = metrics.certificate_in_use()?;
     let Count { all, of_them } = journal.history.handshakes(journal.findings.now(), LATELY);
-    let time = |second: f64| Timestamp::from_second(second as i64).ok().map(|time| time.to_string());
+    let time = |second: i64| Timestamp::from_second(second).ok().map(|time| time.to_string());
     Some(Tls {
         certificate: Certificate { file, not_before: time(begins), not_after: time(ends) },
         full: metrics.tls_full.get(),

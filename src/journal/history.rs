@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::metrics::RuleSeries;
+use super::metrics::rules::Labels;
 use crate::findings::Second;
 
 const MINUTE: Second = 60;
@@ -37,13 +38,6 @@ impl Count {
     }
 }
 
-/// What a rule's counters are known by.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    pub category: &'static str,
-    pub domain: Arc<str>,
-}
-
 struct Row {
     rule: usize,
     count: Count,
@@ -60,9 +54,9 @@ struct Minute {
 #[derive(Default)]
 struct Kept {
     looked: Option<Second>,
-    numbers: HashMap<Key, usize>,
+    numbers: HashMap<Arc<Labels>, usize>,
     /// Their counters at the last look.
-    rules: Vec<(Key, Count)>,
+    rules: Vec<(Arc<Labels>, Count)>,
     handshakes: Count,
     /// Oldest first; minutes in which nothing ended are left out.
     minutes: VecDeque<Minute>,
@@ -98,7 +92,7 @@ impl History {
     ) {
         let counted = rules.map(|series| {
             let (all, of_them) = series.totals();
-            (series.labels.category, &*series.labels.domain, Count { all, of_them })
+            (&series.labels, Count { all, of_them })
         });
         self.take(now, counted, Count { all: handshakes[0], of_them: handshakes[1] });
     }
@@ -106,13 +100,13 @@ impl History {
     fn take<'a>(
         &self,
         now: Second,
-        rules: impl Iterator<Item = (&'static str, &'a str, Count)>,
+        rules: impl Iterator<Item = (&'a Arc<Labels>, Count)>,
         handshakes: Count,
     ) {
         let kept = &mut *self.lock();
         kept.looked = Some(now);
-        for (category, domain, count) in rules {
-            let number = kept.number(category, domain);
+        for (labels, count) in rules {
+            let number = kept.number(labels);
             let before = std::mem::replace(&mut kept.rules[number].1, count);
             let new = count.since(before);
             if new != Count::default() {
@@ -127,7 +121,7 @@ impl History {
     }
 
     /// What ended by rule in the `minutes` before `now`, the running one included.
-    pub(crate) fn lately(&self, now: Second, minutes: Second) -> HashMap<Key, Count> {
+    pub(crate) fn lately(&self, now: Second, minutes: Second) -> HashMap<Arc<Labels>, Count> {
         let kept = self.lock();
         let mut all = HashMap::new();
         for row in kept.minutes_since(now, minutes).flat_map(|minute| &minute.rows) {
@@ -151,9 +145,9 @@ impl History {
         for minute in kept.minutes_since(now, minutes) {
             let at = minute.number / step * step * MINUTE;
             for row in &minute.rows {
-                let (key, _) = &kept.rules[row.rule];
-                if domain.is_none_or(|domain| *key.domain == *domain) {
-                    let steps = past.by_category.entry(key.category).or_default();
+                let (labels, _) = &kept.rules[row.rule];
+                if domain.is_none_or(|domain| *labels.domain == *domain) {
+                    let steps = past.by_category.entry(labels.category).or_default();
                     steps.entry(at).or_default().add(row.count);
                 }
             }
@@ -179,14 +173,15 @@ impl Minute {
 }
 
 impl Kept {
-    fn number(&mut self, category: &'static str, domain: &str) -> usize {
-        let key = Key { category, domain: domain.into() };
-        let next = self.rules.len();
-        *self.numbers.entry(key).or_insert_with_key(|key| {
-            // What a rule counted before it is seen first belongs to no minute that is known.
-            self.rules.push((key.clone(), Count::default()));
-            next
-        })
+    fn number(&mut self, labels: &Arc<Labels>) -> usize {
+        if let Some(number) = self.numbers.get(labels) {
+            return *number;
+        }
+        let number = self.rules.len();
+        // What a rule counted before it is seen first belongs to no minute that is known.
+        self.rules.push((labels.clone(), Count::default()));
+        self.numbers.insert(labels.clone(), number);
+        number
     }
 
     fn minute(&mut self, now: Second) -> &mut Minute {
@@ -230,14 +225,16 @@ mod tests {
         Count { all, of_them }
     }
 
+    fn labels(category: &'static str, domain: &str) -> Arc<Labels> {
+        Arc::new(Labels { domain: domain.into(), category, traffic: None })
+    }
+
     #[test]
     fn minutes_hold_what_ended_in_them() {
         let history = History::default();
+        let [in_api, in_telecom] = [labels("api", "a.example"), labels("telecom", "*.t.example")];
         let look = |now, api: (u64, u64), telecom: (u64, u64), handshakes: (u64, u64)| {
-            let rules = [
-                ("api", "a.example", count(api.0, api.1)),
-                ("telecom", "*.t.example", count(telecom.0, telecom.1)),
-            ];
+            let rules = [(&in_api, count(api.0, api.1)), (&in_telecom, count(telecom.0, telecom.1))];
             history.take(now, rules.into_iter(), count(handshakes.0, handshakes.1));
         };
         look(5, (1, 0), (0, 0), (3, 1));
@@ -252,10 +249,9 @@ mod tests {
         assert_eq!(coarse.by_category.len(), 1);
         assert_eq!(coarse.handshakes, Steps::from([(0, count(4, 2))]));
 
-        let key = |category, domain: &str| Key { category, domain: domain.into() };
-        assert_eq!(history.lately(601, 10).get(&key("api", "a.example")), None, "eleven minutes ago");
-        assert_eq!(history.lately(601, 11).get(&key("api", "a.example")), Some(&count(3, 1)));
-        assert_eq!(history.lately(601, 1).get(&key("telecom", "*.t.example")), Some(&count(10, 10)));
+        assert_eq!(history.lately(601, 10).get(&in_api), None, "eleven minutes ago");
+        assert_eq!(history.lately(601, 11).get(&in_api), Some(&count(3, 1)));
+        assert_eq!(history.lately(601, 1).get(&in_telecom), Some(&count(10, 10)));
         assert_eq!(history.handshakes(601, 10), count(1, 1));
         assert!(!history.is_due(605) && history.is_due(606));
     }
@@ -263,15 +259,16 @@ mod tests {
     #[test]
     fn a_day_is_kept_and_a_flood_of_rules_is_bounded() {
         let history = History::default();
+        let one = labels("api", "a.example");
         for minute in 0..2000 {
-            let rules = [("api", "a.example", count(u64::from(minute), 0))];
+            let rules = [(&one, count(u64::from(minute), 0))];
             history.take(minute * MINUTE, rules.into_iter(), Count::default());
         }
         let past = history.past(1999 * MINUTE, 9999, 1, None);
         assert_eq!(past.by_category["api"].len(), MINUTES);
-        let names: Vec<String> = (0..2000).map(|number| format!("{number}.example")).collect();
+        let names: Vec<_> = (0..2000).map(|number| labels("extra", &format!("{number}.example"))).collect();
         for minute in 2000..2200_u32 {
-            let rules = names.iter().map(|name| ("extra", name.as_str(), count(u64::from(minute), 0)));
+            let rules = names.iter().map(|name| (name, count(u64::from(minute), 0)));
             history.take(minute * MINUTE, rules, Count::default());
         }
         let rows: usize = history.lock().minutes.iter().map(|minute| minute.rows.len()).sum();

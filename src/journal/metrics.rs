@@ -364,15 +364,11 @@ impl Metrics {
         }
     }
 
-    /// The file of the certificate in use, from when until when it is valid, in seconds since 1970.
-    pub(crate) fn certificate_in_use(&self) -> Option<(String, f64, f64)> {
-        let value = |gauges: &GaugeVec| {
-            let families = gauges.collect();
-            let metric = families.first()?.get_metric().first()?;
-            Some((metric.get_label().first()?.value().to_owned(), metric.get_gauge().get_value()))
-        };
-        let (file, ends) = value(&self.certificate_expiry)?;
-        Some((file, value(&self.certificate_not_before)?.1, ends))
+    /// The file of the TLS listener's certificate in use, from when until when it is valid, in seconds since
+    /// 1970.
+    pub(crate) fn certificate_in_use(&self) -> Option<(String, i64, i64)> {
+        let all = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(Entrance::Https.into_str()).cloned()
     }
 
     /// Handshakes with clients that failed, by cause.

@@ -32,7 +32,7 @@ pub(super) const CONNECT_EDGES: [(f64, &str); 12] = [
 ];
 
 /// The labels of a rule.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Labels {
     /// The pattern of the rule, or [`super::NO_RULE`].
     pub domain: Box<str>,
