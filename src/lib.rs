@@ -15,6 +15,7 @@ pub mod cli;
 pub mod config;
 pub mod desk;
 pub(crate) mod diagnose;
+pub(crate) mod digest;
 pub mod egress;
 pub mod explain;
 pub mod export;

@@ -137,6 +137,15 @@ impl Target {
         Ok(Self { host, port: parse_port(port.ok_or(TargetError::MissingPort)?)? })
     }
 
+    /// The same; where the port is left out, it is `default`.
+    ///
+    /// # Errors
+    /// Says which part is malformed; see [`TargetError`].
+    pub(crate) fn parse_authority_or(authority: &[u8], default: u16) -> Result<Self, TargetError> {
+        let (host, port) = split(authority)?;
+        Ok(Self { host, port: port.map_or(Ok(default), parse_port)? })
+    }
+
     /// Reads what an administrator types: `host`, `host:port` or an http, https, ws or wss URL,
     /// whose path is dropped, or a turn, turns, stun or stuns URI, as panels log them. The port is
     /// 443 where none is given, for the last four that of the scheme. Names in

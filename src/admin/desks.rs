@@ -4,15 +4,16 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use hyper::StatusCode;
 use serde::Serialize;
 
 use super::Admin;
-use super::http::{Answer, json, text, time};
+use super::http::{Answer, bad, json, time};
 use super::query::Query;
-use crate::address::cut;
+use super::tunnels::known;
 use crate::desk::judge::{CategoryResult, MediaResult};
-use crate::journal::desks::{Desk, network};
+use crate::findings::networks;
+use crate::journal::Journal;
+use crate::journal::desks::Desk;
 use crate::policy::Category;
 
 #[derive(Serialize)]
@@ -47,43 +48,39 @@ struct Seen<'a> {
 
 pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
     let journal = &admin.shared.journal;
-    let anonymise = journal.anonymises();
     let wanted = match query.get("client").map(|text| text.parse::<IpAddr>().map_err(|_| text)) {
         None => None,
-        Some(Ok(client)) => Some(client.to_canonical()),
+        // An answer mustn't tell more of an address than is shown of it.
+        Some(Ok(client)) => Some(known(client.into(), journal)),
         Some(Err(wrong)) => {
-            let why = format!("ccpgate: client={wrong:?} is no IP address\n");
-            return text(StatusCode::BAD_REQUEST, why);
+            return bad(&format!("client={wrong:?} is no IP address"));
         }
     };
     let limit = match query.get("limit").map(|text| text.parse::<usize>().map_err(|_| text)) {
         None => usize::MAX,
         Some(Ok(limit)) => limit,
         Some(Err(wrong)) => {
-            return text(StatusCode::BAD_REQUEST, format!("ccpgate: limit={wrong:?} is no number\n"));
+            return bad(&format!("limit={wrong:?} is no number"));
         }
     };
     let code = query.get("code");
     let is_wanted = |desk: &Desk| {
-        let client = desk.checked.client;
-        // An answer mustn't tell more of an address than is shown of it.
-        let same = |wanted: IpAddr| if anonymise { cut(wanted) == cut(client) } else { wanted == client };
-        wanted.is_none_or(same)
+        wanted.is_none_or(|network| network.contains(&desk.checked.client))
             && code.as_deref().is_none_or(|code| code.trim().eq_ignore_ascii_case(&desk.code))
     };
     let desks = journal.desks.all();
-    let rows = desks.iter().filter(|desk| is_wanted(desk)).take(limit).map(|desk| row(desk, anonymise));
+    let rows = desks.iter().filter(|desk| is_wanted(desk)).take(limit).map(|desk| row(desk, journal));
     json(&rows.collect::<Vec<_>>())
 }
 
-fn row(desk: &Desk, anonymise: bool) -> Row<'_> {
+fn row<'a>(desk: &'a Desk, journal: &Journal) -> Row<'a> {
     let Desk { code, checked } = desk;
     let judgement = &checked.judgement;
     let verdict = judgement.verdict;
     Row {
         time: time(checked.time),
-        client: if anonymise { cut(checked.client) } else { checked.client },
-        network: network(checked.client, anonymise).to_string(),
+        client: journal.shown_address(checked.client),
+        network: networks::of(checked.client, journal.anonymises()).to_string(),
         code,
         verdict: verdict.as_str(),
         sentence: &judgement.sentence,

@@ -4,16 +4,14 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use hyper::StatusCode;
 use ipnet::IpNet;
 use serde::Serialize;
 
 use super::Admin;
 use super::explained::Explained;
-use super::http::{Answer, json, text, time};
-use super::query::Query;
+use super::http::{Answer, bad, json, time};
+use super::query::{Query, network};
 use super::tunnels::known;
-use crate::address::cut;
 use crate::journal::Journal;
 use crate::journal::failures::{Failure, Kind, MOST};
 use crate::outcome::Stage;
@@ -81,12 +79,12 @@ impl Wanted {
     /// # Errors
     /// In words, for the client.
     fn read(query: Query<'_>, journal: &Journal) -> Result<Self, String> {
-        let client = query.get("client").map(|text| match text.parse().or_else(|_| host_net(&text)) {
-            Ok(net) => Ok(Client::Network(known(net, journal))),
-            Err(_) if text.chars().all(|c| c.is_ascii_hexdigit() || matches!(c, '.' | ':')) => {
+        let client = query.get("client").map(|text| match network(&text) {
+            Some(net) => Ok(Client::Network(known(net, journal))),
+            None if text.chars().all(|c| c.is_ascii_hexdigit() || matches!(c, '.' | ':')) => {
                 Ok(Client::Begins(text.to_ascii_lowercase()))
             }
-            Err(_) => Err(format!(
+            None => Err(format!(
                 "client={text:?} is no IP address, no network such as 10.0.0.0/8, and no beginning of an address"
             )),
         });
@@ -96,15 +94,11 @@ impl Wanted {
                 .map(Host::Pattern)
                 .map_err(|e| format!("host={text:?} is no pattern: {e}")),
         });
-        let limit = query.get("limit").map(|text| {
-            let number = text.parse().ok().filter(|number| (1..=MOST).contains(number));
-            number.ok_or_else(|| format!("limit={text:?} is no whole number from 1 to {MOST}"))
-        });
         Ok(Self {
             client: client.transpose()?,
             host: host.transpose()?,
             reason: query.get("reason"),
-            limit: limit.transpose()?.unwrap_or(LIMIT),
+            limit: query.number("limit", MOST)?.unwrap_or(LIMIT),
         })
     }
 
@@ -124,21 +118,14 @@ impl Wanted {
     }
 }
 
-fn host_net(text: &str) -> Result<IpNet, std::net::AddrParseError> {
-    text.parse::<IpAddr>().map(IpNet::from)
-}
-
 pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
     let journal = &admin.shared.journal;
     let wanted = match Wanted::read(query, journal) {
         Ok(wanted) => wanted,
-        Err(why) => {
-            let why = why.replace(char::is_control, "?");
-            return text(StatusCode::BAD_REQUEST, format!("ccpgate: {why}\n"));
-        }
+        Err(why) => return bad(&why),
     };
     let anonymise = journal.anonymises();
-    let shown = |client| if anonymise { cut(client) } else { client };
+    let shown = |client| journal.shown_address(client);
     let snapshot = admin.shared.snapshot();
     // Targets are held against every rule and the catalogue: DNS shares this thread.
     tokio::task::block_in_place(|| {
@@ -190,6 +177,7 @@ fn row<'a>(failure: &'a Failure, why: &'a Explained, shown: impl Fn(IpAddr) -> I
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::cut;
     use crate::journal::id::RequestId;
 
     #[test]

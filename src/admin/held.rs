@@ -1,7 +1,6 @@
 //! `edl` of `/api/status`: the lists as they are, and what each consumer holds against them, in a sentence.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use jiff::ToSpan;
@@ -61,7 +60,7 @@ impl Shown {
     pub(super) fn new(state: &State, journal: &Journal, today: Date) -> Self {
         let mut consumers = Vec::new();
         for ((user, address), consumer) in state.consumers.all() {
-            let client = journal.shown(SocketAddr::new(*address, 0)).ip().to_string();
+            let client = journal.shown_address(*address).to_string();
             for (name, fetch) in &consumer.fetched {
                 let Some(kept) = state.kept.iter().find(|kept| kept.list.name == *name) else { continue };
                 let told = Told::of(kept, fetch, today);

@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use hyper::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Admin;
-use super::http::{Answer, json, text, time};
+use super::http::{Answer, bad, json, time};
 use super::query::Query;
 use crate::findings::Second;
 use crate::journal::history::{Past, Steps};
@@ -45,13 +44,9 @@ struct Change {
 }
 
 pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
-    let minutes = match query.get("minutes").map(|text| (text.parse().ok(), text)) {
-        None => MINUTES,
-        Some((Some(minutes), _)) if (1..=MOST).contains(&minutes) => minutes,
-        Some((_, text_)) => {
-            let why = format!("ccpgate: minutes={text_:?} is no whole number from 1 to {MOST}\n");
-            return text(StatusCode::BAD_REQUEST, why);
-        }
+    let minutes = match query.number("minutes", MOST) {
+        Ok(minutes) => minutes.unwrap_or(MINUTES),
+        Err(why) => return bad(&why),
     };
     admin.shared.remember();
     let journal = &admin.shared.journal;

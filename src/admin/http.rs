@@ -199,6 +199,24 @@ pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     typed(status, "text/plain; charset=utf-8", body)
 }
 
+/// The answer to a method other than these; `why` ends its line.
+pub(super) fn not_allowed(methods: &'static str, why: &'static str) -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, why);
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    answer
+}
+
+/// The answer to a method that writes where there is nothing to write.
+pub(super) fn only_reads() -> Answer {
+    not_allowed("GET, HEAD", "ccpgate: only GET and HEAD\n")
+}
+
+/// The answer to a query that makes no sense.
+pub(super) fn bad(why: &str) -> Answer {
+    let why = why.replace(char::is_control, "?");
+    text(StatusCode::BAD_REQUEST, format!("ccpgate: {why}\n"))
+}
+
 /// An answer for programs.
 pub(super) fn json(value: &impl Serialize) -> Answer {
     // Plain data into memory does not fail.
@@ -234,22 +252,25 @@ pub(super) fn plain(plain: Plain<'_>) -> Answer {
     answer
 }
 
-/// A text of so many bytes in pieces, each of which is made when the reader takes it; `gzip`: compressed.
+/// A text of so many bytes in pieces, each of which is made when the reader takes it; without a length it is
+/// compressed.
 pub(super) fn pieces(
     content_type: &'static str,
-    length: usize,
+    length: Option<usize>,
     pieces: impl Iterator<Item = Vec<u8>> + Send + 'static,
-    gzip: bool,
 ) -> Answer {
     let mut answer = typed(StatusCode::OK, content_type, Bytes::new());
     let headers = answer.headers_mut();
     headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-    let pieces: Box<dyn Iterator<Item = Vec<u8>> + Send> = if gzip {
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        Box::new(Gzipped::new(pieces))
-    } else {
-        headers.insert(header::CONTENT_LENGTH, length.into());
-        Box::new(pieces)
+    let pieces: Box<dyn Iterator<Item = Vec<u8>> + Send> = match length {
+        None => {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            Box::new(Gzipped::new(pieces))
+        }
+        Some(length) => {
+            headers.insert(header::CONTENT_LENGTH, length.into());
+            Box::new(pieces)
+        }
     };
     // A long text is work for tens of milliseconds, and look-ups of names share this thread.
     let frames = stream::iter(pieces).then(async |piece| {

@@ -12,10 +12,11 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use jiff::{SignedDuration, Timestamp};
 
 use super::consumers::{Consumers, Content, Who};
-use super::http::{Answer, text};
+use super::http::{Answer, only_reads, text};
 use super::query::Query;
 use crate::export::edl::{self, Absent, Fetched, Made, Prefixes, Source};
 use crate::policy::Policy;
+use crate::proxy::conditions::Conditions;
 use crate::proxy::shared::Shared;
 use crate::proxy::snapshot::Snapshot;
 use crate::ranges::current::Current;
@@ -116,11 +117,7 @@ impl Lists {
         let list = edl::by_path(path);
         let found = kept.iter().find(|kept| Some(kept.list) == list);
         let answer = match (found, asked.reads()) {
-            (_, false) => {
-                let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "ccpgate: only GET and HEAD\n");
-                answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-                answer
-            }
+            (_, false) => only_reads(),
             (None, _) if path == "/edl/" => text(StatusCode::OK, index(kept)),
             (None, _) => {
                 text(StatusCode::NOT_FOUND, "ccpgate: no such list; /edl/ names those that there are\n")
@@ -238,14 +235,11 @@ impl Asked<'_> {
     /// Whether the client has this text already (RFC 9110 section 13.2.2). A date counts only where it is
     /// the very one: proxies of a fleet may have got a list at different times.
     fn has(&self, tag: &HeaderValue, modified: &HeaderValue) -> bool {
-        let mut tags = self.headers.get_all(header::IF_NONE_MATCH).iter().peekable();
-        if tags.peek().is_none() {
-            return self.headers.get(header::IF_MODIFIED_SINCE) == Some(modified);
+        let conditions = Conditions::of(self.headers);
+        match conditions.known {
+            None => self.headers.get(header::IF_MODIFIED_SINCE) == Some(modified),
+            Some(_) => conditions.knows(tag.to_str().unwrap_or_default()),
         }
-        tags.filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map(|known| known.trim())
-            .any(|known| known == "*" || known.trim_start_matches("W/").as_bytes() == tag.as_bytes())
     }
 }
 

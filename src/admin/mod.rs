@@ -45,7 +45,6 @@ use crate::net::entrance::Entrance;
 use crate::pac::rendezvous::Key;
 use crate::proxy::answer::Plain;
 use crate::proxy::conditions::Conditions;
-use crate::proxy::h2::conditions;
 use crate::proxy::listener::Stop;
 use crate::proxy::routes;
 use crate::proxy::shared::Shared;
@@ -171,9 +170,7 @@ impl Admin {
             return text(StatusCode::NOT_FOUND, format!("ccpgate: nothing here; there is {known}\n"));
         };
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "ccpgate: only GET and HEAD\n");
-            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return answer;
+            return http::only_reads();
         }
         if route.own_names && !self.knows_host(request) {
             let why = "ccpgate: this page answers for IP addresses, localhost and admin.hosts only\n";
@@ -184,17 +181,14 @@ impl Admin {
                 "ccpgate: this is for the page of this listener and for programs, not for other pages\n";
             return text(StatusCode::FORBIDDEN, why);
         }
-        (route.answer)(self, &Wanted { query, conditions: conditions(request.headers()) })
+        (route.answer)(self, &Wanted { query, conditions: Conditions::of(request.headers()) })
     }
 
     fn knows_host(&self, request: &Request<Incoming>) -> bool {
         let Some(host) = request.headers().get(header::HOST) else { return true };
         match Host::parse_authority(host.as_bytes()) {
             Ok(Host::Ip(_)) => true,
-            Ok(Host::Name(name)) => {
-                *name == *"localhost"
-                    || self.shared.snapshot().admin_hosts.iter().any(|h| h.eq_ignore_ascii_case(&name))
-            }
+            Ok(Host::Name(name)) => *name == *"localhost" || self.shared.snapshot().is_admin_host(&name),
             Err(_) => false,
         }
     }
@@ -216,9 +210,14 @@ fn is_foreign(request: &Request<Incoming>) -> bool {
 }
 
 fn metrics(admin: &Admin, asked: &Wanted<'_>) -> Answer {
-    // Older processes may be asked: DNS shares this thread.
-    let text = tokio::task::block_in_place(|| admin.metrics());
-    http::pieces("text/plain; version=0.0.4; charset=utf-8", text.length(), text, asked.conditions.gzip)
+    let gzip = asked.conditions.gzip;
+    // Older processes may be asked, and to know the length is to go through all of it: DNS shares this thread.
+    let (text, length) = tokio::task::block_in_place(|| {
+        let text = admin.metrics();
+        let length = (!gzip).then(|| text.length());
+        (text, length)
+    });
+    http::pieces("text/plain; version=0.0.4; charset=utf-8", length, text)
 }
 
 fn readiness(admin: &Admin) -> Answer {

@@ -7,13 +7,12 @@
 
 use std::sync::LazyLock;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
-use data_encoding::BASE64;
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
 
 use super::http::{Answer, typed};
+use crate::digest::csp_source;
 
 const FRAME: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/style.css");
@@ -35,12 +34,11 @@ struct Page {
 
 static PAGE: LazyLock<Page> = LazyLock::new(|| {
     let script = SCRIPTS.concat();
-    let hash = |text: &str| format!("'sha256-{}'", BASE64.encode(digest(&SHA256, text.as_bytes()).as_ref()));
     let policy = format!(
         "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; base-uri 'none'; \
          form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
-        hash(&script),
-        hash(STYLE)
+        csp_source(&script),
+        csp_source(STYLE)
     );
     let text = FRAME.replacen("/*style*/", STYLE, 1).replacen("/*script*/", &script, 1);
     Page { text: text.into(), policy: HeaderValue::from_str(&policy).expect("words, hashes and spaces") }

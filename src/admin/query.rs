@@ -1,5 +1,11 @@
 //! The query of a URL: names and values, decoded.
 
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+
 /// What stands behind the `?`.
 #[derive(Clone, Copy)]
 pub(super) struct Query<'a>(pub &'a str);
@@ -11,6 +17,26 @@ impl Query<'_> {
         let mut values = pairs.filter(|(known, _)| *known == name).map(|(_, value)| decoded(value));
         values.next().filter(|value| !value.is_empty())
     }
+
+    /// The number that a name stands for, if it is there.
+    ///
+    /// # Errors
+    /// In words, when it is no whole number from 1 to `most`.
+    pub(super) fn number<T>(&self, name: &str, most: T) -> Result<Option<T>, String>
+    where
+        T: Copy + FromStr + PartialOrd + Display + From<u8>,
+    {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        match text.parse() {
+            Ok(number) if (T::from(1)..=most).contains(&number) => Ok(Some(number)),
+            _ => Err(format!("{name}={text:?} is no whole number from 1 to {most}")),
+        }
+    }
+}
+
+/// The network of a value that is one, or an address.
+pub(super) fn network(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse().ok().map(<IpAddr as Into<IpNet>>::into))
 }
 
 /// As forms write it: `%41` is `A`, `+` a space. What is no UTF-8 then is replaced.

@@ -2,13 +2,13 @@
 //! that changes something, so it is for this machine alone, and not for a browser.
 
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
+use hyper::header;
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Admin;
-use super::http::{Answer, Ends, json, text};
+use super::http::{Answer, Ends, json, not_allowed, text};
 use super::query::Query;
 
 pub(super) const PATH: &str = "/api/reload";
@@ -61,10 +61,7 @@ impl Verdict {
 
 pub(super) fn answer(admin: &Admin, request: &Request<Incoming>) -> Answer {
     if *request.method() != Method::POST {
-        let mut answer =
-            text(StatusCode::METHOD_NOT_ALLOWED, "ccpgate: only POST; `ccpgate reload` does it\n");
-        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-        return answer;
+        return not_allowed("POST", "ccpgate: only POST; `ccpgate reload` does it\n");
     }
     let here = request.extensions().get::<Ends>().is_some_and(|ends| ends.are_here());
     // Every browser says where a POST comes from: no page may reload this proxy.

@@ -9,9 +9,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Admin;
-use super::http::{Answer, text, time, typed};
-use super::query::Query;
-use crate::address::cut;
+use super::http::{Answer, bad, time, typed};
+use super::query::{Query, network};
 use crate::journal::Journal;
 use crate::journal::ledger::{Ended, Seat};
 use crate::policy::Pattern;
@@ -73,8 +72,7 @@ impl Wanted {
     /// In words, for the client.
     fn read(query: Query<'_>, journal: &Journal) -> Result<Self, String> {
         let clients = query.get("client").map(|text| {
-            let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-            net.map_err(|_| {
+            network(&text).ok_or_else(|| {
                 format!("client={text:?} is neither an IP address nor a network such as 10.0.0.0/8")
             })
         });
@@ -86,14 +84,10 @@ impl Wanted {
                 .or_else(|_| Pattern::parse(&text))
                 .map_err(|error| format!("host={text:?} is no host and no pattern: {error}"))
         });
-        let limit = query.get("limit").map(|text| {
-            let number = text.parse().ok().filter(|number| (1..=HIGHEST_LIMIT).contains(number));
-            number.ok_or_else(|| format!("limit={text:?} is no whole number from 1 to {HIGHEST_LIMIT}"))
-        });
         Ok(Self {
             clients: clients.transpose()?.map(|net| known(net, journal)),
             hosts: hosts.transpose()?,
-            limit: limit.transpose()?.unwrap_or(LIMIT),
+            limit: query.number("limit", HIGHEST_LIMIT)?.unwrap_or(LIMIT),
         })
     }
 
@@ -135,11 +129,6 @@ pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
         Ok(all) => typed(StatusCode::OK, "application/json", all),
         Err(why) => bad(&why),
     }
-}
-
-fn bad(why: &str) -> Answer {
-    let why = why.replace(char::is_control, "?");
-    text(StatusCode::BAD_REQUEST, format!("ccpgate: {why}\n"))
 }
 
 /// The tunnels of this process alone, as JSON.
@@ -187,7 +176,7 @@ fn tunnel<'a>(admin: &Admin, seat: &'a Seat, since: Timestamp, idle_s: u32) -> T
     let client = seat.client.ip().to_canonical();
     Tunnel {
         id: seat.id.to_string(),
-        client: if admin.shared.journal.anonymises() { cut(client) } else { client },
+        client: admin.shared.journal.shown_address(client),
         target: seat.target.to_string(),
         domain: &seat.labels.domain,
         category: seat.labels.category,

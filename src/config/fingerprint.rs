@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use data_encoding::HEXLOWER;
 use serde_json::{Value as Json, json};
 
 use super::Loaded;
 use super::sections::Section as _;
+use crate::digest::short_hex;
 
 /// So many bytes of the digest: enough that two configurations never share a word by chance.
 const BYTES: usize = 6;
@@ -30,7 +29,7 @@ impl Loaded {
             self.config.write().into_iter().map(|(section, values)| json!([section, keys(values)]));
         let allow = self.config.allow.iter().map(|allow| keys(allow.write()));
         let all = json!([sections.collect::<Vec<_>>(), allow.collect::<Vec<_>>()]);
-        HEXLOWER.encode(&digest(&SHA256, all.to_string().as_bytes()).as_ref()[..BYTES])
+        short_hex::<BYTES>(all.to_string().as_bytes())
     }
 }
 

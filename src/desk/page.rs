@@ -4,13 +4,12 @@
 
 use std::sync::LazyLock;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use data_encoding::BASE64;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::plan::Plan;
 use super::texts::{self, text};
+use crate::digest::csp_source;
 use crate::policy::Category;
 
 const PAGE: &str = include_str!("page.html");
@@ -38,10 +37,7 @@ struct Row<'a> {
 static TEXTS: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(texts::TABLE).unwrap_or_default());
 
 /// The hashes of style and script.
-static HASHES: LazyLock<[String; 2]> = LazyLock::new(|| {
-    [STYLE, SCRIPT]
-        .map(|text| format!("'sha256-{}'", BASE64.encode(digest(&SHA256, text.as_bytes()).as_ref())))
-});
+static HASHES: LazyLock<[String; 2]> = LazyLock::new(|| [STYLE, SCRIPT].map(csp_source));
 
 /// The page for a plan. `start`: it begins by itself, not at the press of a button.
 #[must_use]

@@ -1,10 +1,8 @@
 //! The lists that firewalls fetch by themselves: prefixes of Option 2, and names, each in its consumer's
 //! form: an entry a line, in order, with no comments unless they are asked for.
 
-use aws_lc_rs::digest::{SHA256, digest};
-use data_encoding::HEXLOWER;
-
 use super::list::{self, Product};
+use crate::digest::short_hex;
 use crate::policy::Policy;
 use crate::ranges::select::{Selection, Set};
 use crate::ranges::table::Family;
@@ -169,7 +167,7 @@ impl Made {
 /// What tells a text from all others, as an entity tag.
 #[must_use]
 pub fn tag(text: &str) -> String {
-    format!("\"{}\"", HEXLOWER.encode(&digest(&SHA256, text.as_bytes()).as_ref()[..BYTES]))
+    format!("\"{}\"", short_hex::<BYTES>(text.as_bytes()))
 }
 
 /// The list of a path such as `/edl/domains.txt`.

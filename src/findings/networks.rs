@@ -53,6 +53,15 @@ fn around(client: IpAddr) -> (IpNet, IpNet) {
     }
 }
 
+/// The network that one client is in: /24 or /64; with `ledger.anonymise` /24 or /48.
+#[must_use]
+pub fn of(client: IpAddr, anonymise: bool) -> IpNet {
+    match around(client) {
+        (IpNet::V6(_), wide) if anonymise => wide,
+        (small, _) => small,
+    }
+}
+
 /// The networks as they may be shown: with `ledger.anonymise` never narrower than /24 and /48.
 #[must_use]
 pub fn shown(networks: &[IpNet], anonymise: bool) -> Vec<IpNet> {
@@ -108,5 +117,13 @@ mod tests {
         let words = |anonymise| shown(&nets, anonymise).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(words(true), ["10.4.7.0/24", "10.4.0.0/16", "2001:db8:1::/48"]);
         assert_eq!(words(false).len(), 4);
+    }
+
+    #[test]
+    fn a_client_is_in_a_network() {
+        let network = |client: &str, anonymise| of(client.parse().unwrap(), anonymise).to_string();
+        assert_eq!(network("10.4.7.21", false), "10.4.7.0/24");
+        assert_eq!(network("2001:db8:1:2::7", false), "2001:db8:1:2::/64");
+        assert_eq!(network("2001:db8:1:2::7", true), "2001:db8:1::/48");
     }
 }

@@ -127,6 +127,24 @@ pub(crate) enum Asked<'a> {
     Text(&'a str),
 }
 
+/// What is remembered of a text from a client; no host is longer.
+pub(super) const LONGEST: usize = 300;
+
+impl Asked<'_> {
+    /// What is remembered of it.
+    pub(super) fn short(self) -> Box<str> {
+        match self {
+            Self::Target(target) => target.to_string().into(),
+            Self::Text(text) => short(text),
+        }
+    }
+}
+
+/// The beginning of a text from a client.
+pub(super) fn short(text: &str) -> Box<str> {
+    text.chars().take(LONGEST).collect::<String>().into()
+}
+
 impl Serialize for Asked<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {

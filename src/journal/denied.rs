@@ -14,8 +14,6 @@ use super::recent::Recent;
 
 /// So many targets and reasons are known; of more, those that were denied longest ago are forgotten.
 const MOST: usize = 1000;
-/// What is kept of a target that could not be read; no host is longer.
-const LONGEST: usize = 300;
 
 /// What was denied, and why.
 #[derive(PartialEq, Eq, Hash)]
@@ -68,7 +66,7 @@ impl Denials {
         let_through: bool,
     ) {
         let Some(target) = target else { return };
-        let key = Key { target: short(target), reason };
+        let key = Key { target: target.short(), reason };
         let mut entries = self.lock();
         let new = || Entry { count: 0, clients: Distinct::default(), first: at, last: at, let_through };
         let entry = entries.touch(key, new);
@@ -105,13 +103,6 @@ impl Denials {
     }
 }
 
-fn short(target: Asked<'_>) -> Box<str> {
-    match target {
-        Asked::Target(target) => target.to_string().into(),
-        Asked::Text(text) => text.chars().take(LONGEST).collect::<String>().into(),
-    }
-}
-
 impl fmt::Debug for Denials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Denials")
@@ -121,6 +112,7 @@ impl fmt::Debug for Denials {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::access::LONGEST;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_790_000_000 + second).unwrap()

@@ -7,12 +7,10 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::id::RequestId;
 use super::sample::one_client;
-use crate::address::cut;
 use crate::desk::judge::Judgement;
 
 /// So many checks are kept; of more the oldest are forgotten.
@@ -154,17 +152,6 @@ fn code(mut number: u64) -> Box<str> {
     code.into()
 }
 
-/// The network that a desk is in: /24 or /64; with `ledger.anonymise` /24 or /48.
-pub(crate) fn network(client: IpAddr, anonymise: bool) -> IpNet {
-    let length = match client {
-        IpAddr::V4(_) => 24,
-        IpAddr::V6(_) if anonymise => 48,
-        IpAddr::V6(_) => 64,
-    };
-    let address = if anonymise { cut(client) } else { client };
-    IpNet::new_assert(address, length).trunc()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -220,13 +207,5 @@ mod tests {
         let codes: BTreeSet<&str> = all.iter().map(|desk| &*desk.code).collect();
         assert_eq!(codes.len(), MOST);
         assert!(codes.iter().all(|code| code.len() == CODE && code.bytes().all(|b| ALPHABET.contains(&b))));
-    }
-
-    #[test]
-    fn a_desk_is_in_a_network() {
-        let of = |client: &str, anonymise| network(client.parse().unwrap(), anonymise).to_string();
-        assert_eq!(of("10.4.7.21", false), "10.4.7.0/24");
-        assert_eq!(of("2001:db8:1:2::7", false), "2001:db8:1:2::/64");
-        assert_eq!(of("2001:db8:1:2::7", true), "2001:db8:1::/48");
     }
 }

@@ -15,7 +15,7 @@ use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::access::{Asked, Event};
+use super::access::{Asked, Event, short};
 use super::id::RequestId;
 use super::recent::Recent;
 use crate::outcome::{Outcome, Stage, WouldDeny};
@@ -23,8 +23,6 @@ use crate::outcome::{Outcome, Stage, WouldDeny};
 const SHARDS: usize = 16;
 /// So many are known; of more, those go that failed longest ago.
 pub(crate) const MOST: usize = 4096;
-/// What is kept of a target that could not be read, and of a detail.
-const LONGEST: usize = 300;
 
 /// Which way it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -117,11 +115,7 @@ impl Failures {
 
     fn note(&self, event: &Event<'_>, kind: Kind, reason: &'static str) {
         let client = event.client.ip().to_canonical();
-        let target = match event.target {
-            Some(Asked::Target(target)) => target.to_string().into(),
-            Some(Asked::Text(text)) => short(text),
-            None => "".into(),
-        };
+        let target = event.target.map(Asked::short).unwrap_or_default();
         let without_target = event.target.is_none();
         let new = || Entry {
             kind,
@@ -186,10 +180,6 @@ impl Failures {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn short(text: &str) -> Box<str> {
-    text.chars().take(LONGEST).collect::<String>().into()
 }
 
 impl fmt::Debug for Failures {

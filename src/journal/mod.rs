@@ -42,6 +42,7 @@ use sample::{Sampler, Verdict};
 use crate::address::cut;
 use crate::catalogue::Choice;
 use crate::findings::judge::Report;
+use crate::findings::networks;
 use crate::outcome::{Bound, Denial, WouldDeny};
 
 /// Counts and logs what it is told.
@@ -166,6 +167,11 @@ impl Journal {
         if self.anonymises() { SocketAddr::new(cut(client.ip()), 0) } else { client }
     }
 
+    /// The same without a port.
+    pub(crate) fn shown_address(&self, client: IpAddr) -> IpAddr {
+        if self.anonymises() { cut(client) } else { client }
+    }
+
     /// A connection was closed unheard, far beyond a limit.
     pub(crate) fn turned_away(&self, client: IpAddr, bound: Bound) {
         self.metrics.denied(Denial::Overload);
@@ -177,11 +183,10 @@ impl Journal {
         self.metrics.desk_checked(checked.judgement.verdict);
         let desk = self.desks.keep(checked);
         let Checked { client, browser, judgement, .. } = &desk.checked;
-        let (client, anonymise) = (*client, self.anonymises());
         tracing::info!(
             event = "desk_check",
-            client = %if anonymise { cut(client) } else { client },
-            network = %desks::network(client, anonymise),
+            client = %self.shown_address(*client),
+            network = %networks::of(*client, self.anonymises()),
             code = &*desk.code,
             verdict = judgement.verdict.as_str(),
             sentence = judgement.sentence,

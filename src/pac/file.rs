@@ -3,12 +3,11 @@
 
 use std::sync::OnceLock;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
-use data_encoding::HEXLOWER;
 use flate2::{Compress, Compression, Crc, FlushCompress};
 
 use super::Answers;
+use crate::digest::{short, short_hex};
 use crate::policy::Policy;
 
 /// So many bytes of a digest tell two files apart.
@@ -72,15 +71,9 @@ impl File<'_> {
 
     /// The entity tag: the same for the same bytes, from whichever proxy they come.
     pub(crate) fn tag(&self, gzip: bool) -> String {
-        let word = HEXLOWER.encode(&short(&[self.head.as_bytes(), &self.tail.digest].concat()));
+        let word = short_hex::<TAG>(&[self.head.as_bytes(), &self.tail.digest].concat());
         format!("\"{word}{}\"", if gzip { "-gzip" } else { "" })
     }
-}
-
-fn short(bytes: &[u8]) -> [u8; TAG] {
-    let mut short = [0; TAG];
-    short.copy_from_slice(&digest(&SHA256, bytes).as_ref()[..TAG]);
-    short
 }
 
 /// Compresses a part of a stream on its own, so that it ends on a whole byte and needs nothing before it.

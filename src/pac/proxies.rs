@@ -142,9 +142,7 @@ fn pac_word(proxy: &Advertised) -> String {
 /// The host of a `Host` field, if it parses strictly: what ends up in a PAC file may hold nothing
 /// that JavaScript or a browser reads as more than a name.
 fn strict_host(field: &str) -> Option<String> {
-    let with_port = Target::parse_authority(field.as_bytes());
-    let target = with_port.or_else(|_| Target::parse_authority(format!("{field}:80").as_bytes())).ok()?;
-    Some(match target.host {
+    Some(match Target::parse_authority_or(field.as_bytes(), 80).ok()?.host {
         Host::Name(name) => name.to_string(),
         Host::Ip(address) => address.to_canonical().to_string(),
     })

@@ -1,6 +1,8 @@
 //! What a request for a file says of the form of its answer: whether it may be compressed, and which copy
 //! the client has already.
 
+use http::HeaderMap;
+
 /// Conditions of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conditions {
@@ -11,6 +13,15 @@ pub struct Conditions {
 }
 
 impl Conditions {
+    /// Those of a request with these fields.
+    pub(crate) fn of(fields: &HeaderMap) -> Self {
+        let mut conditions = Self::default();
+        for (name, value) in fields {
+            conditions.note(name.as_str(), value.as_bytes());
+        }
+        conditions
+    }
+
     /// Takes note of a field; false when it is none of ours.
     pub fn note(&mut self, name: &str, value: &[u8]) -> bool {
         if name.eq_ignore_ascii_case("accept-encoding") {

@@ -73,13 +73,7 @@ fn in_parts(target: &str) -> Option<(&str, Option<Target>, &str)> {
         _ => return Some((scheme, None, rest)),
     };
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    Some((scheme, authority_of(authority, port), path))
-}
-
-/// `host:port`, or a host whose port follows from the scheme.
-fn authority_of(text: &str, port: u16) -> Option<Target> {
-    let whole = Target::parse_authority(text.as_bytes());
-    whole.or_else(|_| Target::parse_authority(format!("{text}:{port}").as_bytes())).ok()
+    Some((scheme, Target::parse_authority_or(authority.as_bytes(), port).ok(), path))
 }
 
 /// Whether a place is one of this proxy's listeners, as far as that is known without asking anybody.
@@ -224,15 +218,13 @@ fn called(request: &Request, snapshot: &Snapshot) -> Result<(), No> {
     let Some(host) = request.host.as_deref().filter(|_| request.target.starts_with('/')) else {
         return Ok(());
     };
-    let known = match authority_of(host, 80).map(|place| place.host) {
-        Some(Host::Ip(_)) => true,
+    let known = match Target::parse_authority_or(host.as_bytes(), 80).map(|place| place.host) {
+        Ok(Host::Ip(_)) => true,
         // No foreign site has a name without a dot.
-        Some(Host::Name(name)) => {
-            !name.contains('.')
-                || snapshot.may_be_called(&name)
-                || snapshot.admin_hosts.iter().any(|own| own.eq_ignore_ascii_case(&name))
+        Ok(Host::Name(name)) => {
+            !name.contains('.') || snapshot.may_be_called(&name) || snapshot.is_admin_host(&name)
         }
-        None => false,
+        Err(_) => false,
     };
     if known { Ok(()) } else { Err(No::Name) }
 }
@@ -265,7 +257,9 @@ fn is_own(origin: &str, request: &Request) -> bool {
     let port = if scheme.eq_ignore_ascii_case("https") { 443 } else { 80 };
     let here = match in_parts(&request.target) {
         Some((_, place, _)) => place,
-        None => request.host.as_deref().and_then(|host| authority_of(host, port)),
+        None => {
+            request.host.as_deref().and_then(|host| Target::parse_authority_or(host.as_bytes(), port).ok())
+        }
     };
     here == Some(place)
 }

@@ -229,15 +229,6 @@ fn via(fields: &http::HeaderMap) -> Option<String> {
     (!values.is_empty()).then(|| values.join(", "))
 }
 
-/// The conditions on the answer.
-pub(crate) fn conditions(fields: &http::HeaderMap) -> Conditions {
-    let mut conditions = Conditions::default();
-    for (name, value) in fields {
-        conditions.note(name.as_str(), value.as_bytes());
-    }
-    conditions
-}
-
 /// The request as the h1 side would have read it. `https` in `:scheme` is this server itself; what
 /// is to be fetched for the client has `http`.
 fn as_h1(parts: &http::request::Parts) -> head::Request {
@@ -253,7 +244,7 @@ fn as_h1(parts: &http::request::Parts) -> head::Request {
         target: target.into(),
         host: parts.uri.authority().map(|a| a.as_str().into()),
         via: via(&parts.headers).map(Into::into),
-        conditions: Some(conditions(&parts.headers).into()),
+        conditions: Some(Conditions::of(&parts.headers).into()),
         body: false,
         close: false,
     }

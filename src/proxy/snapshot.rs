@@ -218,6 +218,11 @@ impl Snapshot {
         given.is_empty() || given.iter().any(|own| own.host.eq_ignore_ascii_case(host))
     }
 
+    /// Whether `admin.hosts` has this name.
+    pub(crate) fn is_admin_host(&self, name: &str) -> bool {
+        self.admin_hosts.iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
+
     /// Whether `proxy.advertise` has this very host and port.
     pub(super) fn advertises(&self, host: &str, port: u16) -> bool {
         self.advertise.given.iter().any(|own| own.port == port && own.host.eq_ignore_ascii_case(host))

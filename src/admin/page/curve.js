@@ -81,8 +81,7 @@ function drawCurve() {
   for (const run of runs(all)) {
     // A step is drawn up to its end.
     const line = run.map(p => x(p.at) + " " + y(p.share)).join("L") + "H" + x(Math.min(now, run.at(-1).at + past.step_s));
-    const ends = [x(run[0].at), x(Math.min(now, run.at(-1).at + past.step_s))];
-    parts.push(draw("path", { class: "area", d: "M" + line + "V" + y(0) + "H" + ends[0] + "Z" }));
+    parts.push(draw("path", { class: "area", d: "M" + line + "V" + y(0) + "H" + x(run[0].at) + "Z" }));
     parts.push(draw("path", { class: run[0].ended < FEW ? "share few" : "share", d: "M" + line }));
   }
   (past.changes ?? []).forEach((change, index) => {
@@ -137,17 +136,8 @@ function tableOf(all) {
 const shownChanges = new Map();
 
 function showChanges() {
-  const list = byId("changes"), all = past.changes ?? [], keys = new Set();
-  const items = all.map(change => {
-    const key = change.time + change.text;
-    keys.add(key);
-    if (!shownChanges.has(key)) {
-      shownChanges.set(key, make("li", {}, timed(change.time), " ", make("span", { text: change.text })));
-    }
-    return shownChanges.get(key);
-  });
-  for (const key of shownChanges.keys()) if (!keys.has(key)) shownChanges.delete(key);
-  hold(list, items.reverse());
+  keep(byId("changes"), shownChanges, [...(past.changes ?? [])].reverse(), change => change.time + change.text,
+    change => ({ node: make("li", {}, timed(change.time), " ", make("span", { text: change.text })) }));
 }
 
 byId("curve-of").addEventListener("change", () => {

@@ -83,6 +83,21 @@ function hold(parent, children) {
   }
 }
 
+// The same for a list, of which each item has a node of its own for as long as its key is in it.
+// `makeOne(item)` gives { node, fill }; without `fill` the node stays as it was made.
+function keep(parent, known, items, keyOf, makeOne) {
+  const keys = new Set();
+  const nodes = items.map(item => {
+    const key = keyOf(item);
+    keys.add(key);
+    if (!known.has(key)) known.set(key, makeOne(item));
+    known.get(key).fill?.(item);
+    return known.get(key).node;
+  });
+  for (const key of known.keys()) if (!keys.has(key)) known.delete(key);
+  hold(parent, nodes);
+}
+
 const copied = async (text, from) => {
   try {
     await navigator.clipboard.writeText(text);

@@ -45,16 +45,9 @@ function showFailures(found) {
   for (const reason of found.reasons) {
     if (!known.has(reason)) byId("failures-reason").append(make("option", { value: reason, text: reason }));
   }
-  const keys = new Set();
-  const all = found.failures.map(failure => {
-    const key = [failure.client, failure.target, failure.reason, failure.first].join(" ");
-    keys.add(key);
-    if (!failureRows.has(key)) failureRows.set(key, makeFailure(failure));
-    failureRows.get(key).fill(failure);
-    return failureRows.get(key).node;
-  });
-  for (const key of failureRows.keys()) if (!keys.has(key)) failureRows.delete(key);
-  hold(byId("failures").tBodies[0], all);
+  const all = found.failures;
+  keep(byId("failures").tBodies[0], failureRows, all,
+    failure => [failure.client, failure.target, failure.reason, failure.first].join(" "), makeFailure);
   const more = found.left_out ? ", and " + whole.format(found.left_out) + " more: filter them" : "";
   say(byId("failures-text"), all.length ? many(all.length, "entry").replace("entrys", "entries") + more : "none");
 }

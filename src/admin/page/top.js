@@ -10,17 +10,8 @@ function showTop(status) {
   say(byId("summary"), status.summary);
   mark(byId("summary"), "long", status.summary.length > 160);
   document.title = sign + " " + word.slice(2) + " · ccpgate";
-  const seen = new Set();
-  const items = (status.findings ?? []).map(finding => {
-    const key = [finding.cause, finding.category, finding.since, ...(finding.targets ?? [])].join(" ");
-    seen.add(key);
-    if (!findings.has(key)) findings.set(key, makeFinding());
-    const item = findings.get(key);
-    item.fill(finding);
-    return item.node;
-  });
-  for (const key of findings.keys()) if (!seen.has(key)) findings.delete(key);
-  hold(byId("findings"), items);
+  keep(byId("findings"), findings, status.findings ?? [],
+    finding => [finding.cause, finding.category, finding.since, ...(finding.targets ?? [])].join(" "), makeFinding);
   const age = status.uptime_seconds ?? 0;
   const draining = status.draining ? ", draining" : "";
   say(byId("about"), status.version + ", up " + span(age) + ", mode " + status.mode + draining);
