@@ -2,7 +2,6 @@
 //! None is ever empty: a firewall that gets an empty list lets nothing through.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -65,31 +64,21 @@ impl Kept {
 pub(crate) struct Lists {
     state: Mutex<State>,
     shared: Arc<Shared>,
-    /// Whether the configuration says where ranges come from.
-    ranges_named: AtomicBool,
 }
 
 pub(super) struct State {
     pub kept: Vec<Kept>,
     pub consumers: Consumers,
     /// What the lists were made of.
-    made_of: (Weak<Snapshot>, Option<Arc<Current>>, bool),
+    made_of: (Weak<Snapshot>, Option<Arc<Current>>),
 }
 
 impl Lists {
     pub(crate) fn new(shared: Arc<Shared>) -> Arc<Self> {
         let kept = edl::ALL.iter().map(|list| Kept { list, served: None, none: None });
-        let state = State {
-            kept: kept.collect(),
-            consumers: Consumers::default(),
-            made_of: (Weak::new(), None, false),
-        };
-        Arc::new(Self { state: Mutex::new(state), shared, ranges_named: AtomicBool::new(false) })
-    }
-
-    /// Whether the configuration says where ranges come from: then a list that isn't there may come.
-    pub(crate) fn name_ranges(&self, named: bool) {
-        self.ranges_named.store(named, Ordering::Relaxed);
+        let state =
+            State { kept: kept.collect(), consumers: Consumers::default(), made_of: (Weak::new(), None) };
+        Arc::new(Self { state: Mutex::new(state), shared })
     }
 
     /// The lists as they are now: made anew where the configuration or the ranges have changed since.
@@ -102,10 +91,9 @@ impl Lists {
             _ => false,
         };
         let snapshot_now = Arc::downgrade(&snapshot);
-        let named = self.ranges_named.load(Ordering::Relaxed);
-        if !same || named != state.made_of.2 || !state.made_of.0.ptr_eq(&snapshot_now) {
-            state.renew(&snapshot.policy, current.as_deref(), named);
-            state.made_of = (snapshot_now, current, named);
+        if !same || !state.made_of.0.ptr_eq(&snapshot_now) {
+            state.renew(&snapshot.policy, current.as_deref(), snapshot.ranges_named);
+            state.made_of = (snapshot_now, current);
         }
         state
     }
@@ -154,7 +142,8 @@ impl Lists {
 }
 
 impl State {
-    /// Makes all lists anew; `named`: the configuration says where ranges come from.
+    /// Makes all lists anew; `named`: the configuration says where ranges come from, so that a list that isn't
+    /// there may come.
     fn renew(&mut self, policy: &Policy, current: Option<&Current>, named: bool) {
         let version = current.map(|current| &current.version);
         let prefixes = version.map(|version| Prefixes {

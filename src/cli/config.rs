@@ -1,6 +1,7 @@
 //! `ccpgate config`: check, show, schema.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 
@@ -149,6 +150,15 @@ fn load_with_files(sources: &Sources) -> Result<Loaded, Failure> {
     }
 }
 
+/// Whether some of these files are among systemd's credentials, and can't be read here; says so.
+fn kept_away(what: &str, files: impl Iterator<Item = PathBuf>) -> bool {
+    let kept: Vec<_> = files.filter(|file| credentials::is_kept(file)).collect();
+    if !kept.is_empty() {
+        warn(credentials::not_checked(what, &kept));
+    }
+    !kept.is_empty()
+}
+
 /// Reads what the TLS listener would, so that a reload after a clean check succeeds.
 ///
 /// # Errors
@@ -158,9 +168,7 @@ fn tls_files(config: &Config) -> Result<(), Vec<String>> {
         return Ok(());
     }
     let named = plan::tls(config);
-    let kept: Vec<_> = named.paths().into_iter().filter(|file| credentials::is_kept(file)).collect();
-    if !kept.is_empty() {
-        warn(credentials::not_checked("the TLS files", &kept));
+    if kept_away("the TLS files", named.paths().into_iter()) {
         return Ok(());
     }
     TlsFiles::load(named)?.warnings().iter().for_each(warn);
@@ -170,10 +178,8 @@ fn tls_files(config: &Config) -> Result<(), Vec<String>> {
 /// Reads what the listeners for firewalls would.
 fn edl_files(config: &Config) -> Result<(), Vec<String>> {
     let edl = &config.edl;
-    let files = [&edl.certificate, &edl.key, &edl.users].into_iter().flatten();
-    let kept: Vec<_> = files.filter(|file| credentials::is_kept(file)).cloned().collect();
-    if !edl.listen.is_empty() && !kept.is_empty() {
-        warn(credentials::not_checked("the files of [edl]", &kept));
+    let files = [&edl.certificate, &edl.key, &edl.users].into_iter().flatten().cloned();
+    if !edl.listen.is_empty() && kept_away("the files of [edl]", files) {
         return Ok(());
     }
     edl::Files::read(config)?.warnings().iter().for_each(warn);
@@ -201,10 +207,8 @@ fn watch_file(config: &Config) -> Result<(), Vec<String>> {
 
 /// Reads what the parent proxy needs, for the same reason.
 fn parent_files(config: &Config) -> Result<(), Vec<String>> {
-    let files = [&config.egress.proxy_credentials, &config.egress.proxy_ca].into_iter().flatten();
-    let kept: Vec<_> = files.filter(|file| credentials::is_kept(file)).cloned().collect();
-    if config.egress.proxy.is_some() && !kept.is_empty() {
-        warn(credentials::not_checked("the files of egress.proxy", &kept));
+    let files = [&config.egress.proxy_credentials, &config.egress.proxy_ca].into_iter().flatten().cloned();
+    if config.egress.proxy.is_some() && kept_away("the files of egress.proxy", files) {
         return Ok(());
     }
     let parent = plan::parent(config).map_err(|problem| vec![problem])?;

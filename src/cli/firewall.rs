@@ -17,7 +17,6 @@ use crate::export::firewall::{Firewall, Hook, Scope};
 use crate::export::iptables::iptables;
 use crate::export::nft::nft;
 use crate::plan::{self, Plan};
-use crate::policy::{Category, Protocol};
 use crate::ranges::select::Set;
 use crate::ranges::show::Breadth;
 
@@ -130,10 +129,7 @@ impl Args {
 /// What the TURN names of the allow list resolve into, by the proxy's own resolver: in order, each once,
 /// public ones alone.
 fn turn_addresses(config: &Config, plan: &Plan) -> Result<Vec<IpAddr>, Failure> {
-    let turn =
-        |rule: &&crate::policy::Rule| rule.protocol == Protocol::Udp && rule.category == Category::Media;
-    let exact = plan.policy.rules().iter().filter(turn).filter(|rule| rule.pattern.is_exact());
-    let names: Vec<&str> = exact.map(|rule| rule.pattern.as_str()).collect();
+    let names: Vec<&str> = plan.policy.media_servers().collect();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -17,7 +17,7 @@ use crate::ranges::diff::{Diff, Version};
 use crate::ranges::read::ADDRESS;
 use crate::ranges::select::{Selection, Set, Wanted};
 use crate::ranges::show::Shown;
-use crate::ranges::{admit, day, keep, tell as words};
+use crate::ranges::{Ranges, admit, day, keep, tell as words};
 
 /// Read ip-ranges.json (Option 2): the prefixes that this configuration needs, what changed, and which
 /// version the running proxy takes.
@@ -99,11 +99,11 @@ impl Current {
     /// Reads `--file`, or the newest of `ranges.file` and of what the running proxy keeps, and says what
     /// should be thought about.
     pub(super) fn load(file: Option<&Path>, config: &Config, plan: &Plan) -> Result<Self, Failure> {
-        let file = &match file {
-            Some(file) => file.to_owned(),
+        let (file, ranges) = match file {
+            Some(file) => (file.to_owned(), keep::load(file).map_err(Failure::Usage)?),
             None => newest(config)?,
         };
-        let version = version(file, config)?;
+        let version = selected(&file, ranges, config)?;
         let selection = &version.selection;
         if let [_, ..] = &selection.unknown_regions[..] {
             let unknown = selection.unknown_regions.join(", ");
@@ -126,14 +126,19 @@ impl Current {
     }
 }
 
-/// The newest version on this machine.
-fn newest(config: &Config) -> Result<PathBuf, Failure> {
+/// The newest version on this machine, and what was passed over.
+fn found(config: &Config) -> (Option<(PathBuf, Ranges)>, Vec<String>) {
     let folder = keep::folder(config.ranges.state.as_deref());
-    let (found, passed_over) = keep::newest(config.ranges.file.as_deref(), folder.as_deref());
+    keep::newest(config.ranges.file.as_deref(), folder.as_deref())
+}
+
+/// The newest version on this machine.
+fn newest(config: &Config) -> Result<(PathBuf, Ranges), Failure> {
+    let (found, passed_over) = found(config);
     match found {
-        Some((file, _)) => {
+        Some(found) => {
             passed_over.iter().for_each(warn);
-            Ok(file)
+            Ok(found)
         }
         None if passed_over.is_empty() => Err(Failure::Usage(format!(
             "no ip-ranges.json is named; name one with --file or in ranges.file, fetched from {ADDRESS}"
@@ -146,8 +151,7 @@ fn newest(config: &Config) -> Result<PathBuf, Failure> {
 pub(super) fn in_force(config: &Config) -> Arc<InForce> {
     let in_force = InForce::default();
     if config.policy.ranges != OutsideRanges::Off {
-        let folder = keep::folder(config.ranges.state.as_deref());
-        let (found, passed_over) = keep::newest(config.ranges.file.as_deref(), folder.as_deref());
+        let (found, passed_over) = found(config);
         passed_over.iter().for_each(warn);
         let wanted = Wanted::new(&config.connect, config.ranges.ec2_global);
         in_force.store(found.map(|(_, ranges)| Arc::new(InUse::new(ranges, Vec::new(), &wanted))));
@@ -157,7 +161,10 @@ pub(super) fn in_force(config: &Config) -> Arc<InForce> {
 
 /// A version, and what the configuration needs of it.
 fn version(file: &Path, config: &Config) -> Result<Version, Failure> {
-    let ranges = keep::load(file).map_err(Failure::Usage)?;
+    selected(file, keep::load(file).map_err(Failure::Usage)?, config)
+}
+
+fn selected(file: &Path, ranges: Ranges, config: &Config) -> Result<Version, Failure> {
     if let Some(why) = admit::ahead_of_the_clock(&ranges, Timestamp::now()) {
         return Err(Failure::Usage(format!("{}: {why}, or get the file from {ADDRESS}", file.display())));
     }

@@ -53,7 +53,7 @@ fn shift_window(config: &Config, provenance: &Provenance, problems: &mut Vec<Pro
 
 /// What judges by the ranges needs to be told where they are.
 fn ranges(config: &Config, provenance: &Provenance, problems: &mut Vec<Problem>) {
-    if config.ranges.file.is_some() || config.ranges.url.is_some() {
+    if config.ranges.is_named() {
         return;
     }
     let policy = &config.policy;

@@ -417,6 +417,14 @@ pub(super) fn read_allow(value: &Value, reading: &mut Reading<'_>) -> Option<Vec
     read.into_iter().collect()
 }
 
+impl RangesSource {
+    /// Whether it says where ranges come from.
+    #[must_use]
+    pub(crate) fn is_named(&self) -> bool {
+        self.file.is_some() || self.url.is_some()
+    }
+}
+
 impl About {
     /// JSON Schema of the section's table.
     pub(super) fn schema(self, required: &[&str]) -> Json {

@@ -18,11 +18,10 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::own::Own;
-use super::parent::server_name;
+use super::parent::{add_authorities, http1, server_name};
 use super::url::Url;
 use super::within::Within;
 use super::{Egress, Trace, Unreached, Upstream, printable};
-use crate::tls;
 
 /// Everything together: enough for the largest file over a slow line.
 const WHOLE: Duration = Duration::from_secs(120);
@@ -37,30 +36,24 @@ const WORDS: usize = 200;
 
 /// What authorities a server's certificate may come from.
 #[derive(Clone)]
-pub(crate) struct Authorities(Arc<ClientConfig>);
+pub(crate) struct Authorities {
+    config: Arc<ClientConfig>,
+    /// What names a file of them.
+    key: &'static str,
+}
 
 impl Authorities {
     /// Mozilla's, this machine's, and those of a file; `key` is what names the file.
     ///
     /// # Errors
     /// With the key and the file.
-    pub(crate) fn load(key: &str, file: Option<&std::path::Path>) -> Result<Self, String> {
+    pub(crate) fn load(key: &'static str, file: Option<&std::path::Path>) -> Result<Self, String> {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if let Some(path) = file {
-            let fault = |why: String| format!("{key}: {} {why}", path.display());
-            let text = std::fs::read(path).map_err(|error| fault(format!("can't be read: {error}")))?;
-            for certificate in tls::pem::certificates(&text).map_err(|error| fault(error.to_string()))? {
-                let added = roots.add(certificate);
-                added.map_err(|error| fault(format!("holds a certificate that is no authority: {error}")))?;
-            }
+            add_authorities(&mut roots, key, path)?;
         }
-        let builder = ClientConfig::builder_with_provider(tls::config::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?;
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self(Arc::new(config)))
+        Ok(Self { config: http1(roots)?, key })
     }
 }
 
@@ -139,8 +132,8 @@ async fn ask<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     tag: Option<&str>,
 ) -> Result<Response<Incoming>, String> {
     let name = server_name(&url.target.host)?;
-    let connector = TlsConnector::from(authorities.0.clone());
-    let stream = connector.connect(name, stream).await.map_err(|error| no_tls(&error))?;
+    let connector = TlsConnector::from(authorities.config.clone());
+    let stream = connector.connect(name, stream).await.map_err(|error| no_tls(&error, authorities.key))?;
     let lost = |error: hyper::Error| broken(&error);
     let (mut sender, connection) =
         http1::Builder::new().max_buf_size(HEAD).handshake(TokioIo::new(stream)).await.map_err(lost)?;
@@ -201,12 +194,13 @@ fn unreached(why: &Unreached) -> String {
 }
 
 /// Describes a failed handshake so that the cause can be found.
-fn no_tls(error: &std::io::Error) -> String {
+fn no_tls(error: &std::io::Error, key: &str) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            "its certificate is from an authority that is unknown here: name that of your mirror in ranges.ca, or \
-             take this address out of what inspects TLS"
-                .to_owned()
+            format!(
+                "its certificate is from an authority that is unknown here: name that of your mirror in {key}, or \
+                 take this address out of what inspects TLS"
+            )
         }
         Some(Error::InvalidCertificate(why)) => printable(&format!("its certificate: {why}"), WORDS),
         Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {

@@ -229,8 +229,8 @@ impl Egress {
         trace: &mut Trace,
     ) -> Result<(Vec<SocketAddr>, Option<Rest>), Unreached> {
         // A target that is an address needs no resolving, so it is judged here.
-        if let (Host::Ip(address), Within::Public | Within::Ranges(_)) = (&target.host, within) {
-            address::judge(*address, &self.allow_private).map_err(Unreached::Barred)?;
+        if let Host::Ip(address) = &target.host {
+            self.bars(*address, within)?;
         }
         let url = parent.url();
         let found = self.resolve(&url.host, trace).await;
@@ -409,12 +409,18 @@ impl Egress {
         answer
     }
 
+    /// Keeps private and special addresses out, where not every address may be dialled.
+    fn bars(&self, address: IpAddr, within: &Within) -> Result<(), Unreached> {
+        if matches!(within, Within::Anywhere) {
+            return Ok(());
+        }
+        address::judge(address, &self.allow_private).map_err(Unreached::Barred)
+    }
+
     /// The address to dial for one of a name's addresses, if it may be dialled.
     fn vet(&self, address: IpAddr, judge: &Vet<'_>) -> Result<SocketAddr, Unreached> {
         let Vet { within, port, own } = judge;
-        if !matches!(within, Within::Anywhere) {
-            address::judge(address, &self.allow_private).map_err(Unreached::Barred)?;
-        }
+        self.bars(address, within)?;
         // An IPv4-mapped address is dialled as the IPv4 address that it is.
         let dialled = SocketAddr::new(address.to_canonical(), *port);
         if own.is(dialled) {

@@ -237,12 +237,7 @@ impl Credentials {
 fn authorities(ca: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = ca {
-        let fault = |why: String| format!("egress.proxy_ca: {} {why}", path.display());
-        let text = std::fs::read(path).map_err(|error| fault(format!("can't be read: {error}")))?;
-        for certificate in tls::pem::certificates(&text).map_err(|error| fault(error.to_string()))? {
-            let added = roots.add(certificate);
-            added.map_err(|error| fault(format!("holds a certificate that is no authority: {error}")))?;
-        }
+        add_authorities(&mut roots, "egress.proxy_ca", path)?;
     } else {
         let found = rustls_native_certs::load_native_certs();
         let (added, _) = roots.add_parsable_certificates(found.certs);
@@ -254,6 +249,30 @@ fn authorities(ca: Option<&Path>) -> Result<RootCertStore, String> {
         }
     }
     Ok(roots)
+}
+
+/// Adds the authorities of a file that the key names.
+///
+/// # Errors
+/// With the key and the file.
+pub(super) fn add_authorities(roots: &mut RootCertStore, key: &str, path: &Path) -> Result<(), String> {
+    let fault = |why: String| format!("{key}: {} {why}", path.display());
+    let text = std::fs::read(path).map_err(|error| fault(format!("can't be read: {error}")))?;
+    for certificate in tls::pem::certificates(&text).map_err(|error| fault(error.to_string()))? {
+        let added = roots.add(certificate);
+        added.map_err(|error| fault(format!("holds a certificate that is no authority: {error}")))?;
+    }
+    Ok(())
+}
+
+/// What a TLS connection for HTTP/1.1 is made with.
+pub(super) fn http1(roots: RootCertStore) -> Result<Arc<ClientConfig>, String> {
+    let builder = ClientConfig::builder_with_provider(tls::config::provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }
 
 /// The name that a server's certificate must have.
@@ -269,12 +288,7 @@ pub(super) fn server_name(host: &Host) -> Result<ServerName<'static>, String> {
 /// What a TLS connection to a parent is made with.
 fn secured(url: &ParentUrl, roots: RootCertStore) -> Result<(TlsConnector, ServerName<'static>), String> {
     let name = server_name(&url.host)?;
-    let builder = ClientConfig::builder_with_provider(tls::config::provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok((TlsConnector::from(Arc::new(config)), name))
+    Ok((TlsConnector::from(http1(roots)?), name))
 }
 
 /// Describes a failed handshake so that the cause can be found.

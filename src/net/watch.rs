@@ -4,7 +4,11 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How often to look.
 pub(crate) const PERIOD: Duration = Duration::from_secs(2);
@@ -87,6 +91,16 @@ impl Watch {
             .collect();
         self.reported.clone_from(&self.last);
         changed
+    }
+
+    /// Looks beside everything else, and notifies of changes, until the guard is dropped.
+    pub(crate) fn follow(self, changed: Arc<Notify>) -> DropGuard {
+        let watching = CancellationToken::new();
+        let stop = watching.clone();
+        tokio::spawn(async move {
+            stop.run_until_cancelled(self.run(PERIOD, |_| changed.notify_one())).await;
+        });
+        watching.drop_guard()
     }
 
     /// Looks every `period` and calls back with the files that changed, for ever; drop the future

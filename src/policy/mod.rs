@@ -19,7 +19,7 @@ use std::cmp::Reverse;
 
 use strum::{IntoStaticStr, VariantArray};
 
-use crate::target::Target;
+use crate::target::{Host, Target};
 use index::Index;
 
 /// A rule of the policy that made the decision.
@@ -53,6 +53,12 @@ impl Reason {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.into_str()
+    }
+
+    /// Whether report mode lets this host through all the same. A name that only C libraries read as an
+    /// address is refused in either mode.
+    pub(crate) fn is_only_reported(self, host: &Host) -> bool {
+        !(self == Self::IpLiteral && matches!(host, Host::Name(_)))
     }
 
     /// Whether a word is that of a reason.
@@ -120,6 +126,13 @@ impl Policy {
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// The names of the media servers that have a rule each.
+    pub(crate) fn media_servers(&self) -> impl Iterator<Item = &str> {
+        let is_media = |rule: &&Rule| rule.protocol == Protocol::Udp && rule.category == Category::Media;
+        let rules = self.rules.iter().filter(is_media).filter(|rule| rule.pattern.is_exact());
+        rules.map(|rule| rule.pattern.as_str())
     }
 
     /// The deny patterns, in the order they were given.

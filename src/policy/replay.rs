@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::{Decision, Policy, Reason};
-use crate::target::{Host, Target};
+use super::{Decision, Policy};
+use crate::target::Target;
 
 /// The word for a target that stays allowed, but not for this client.
 const CLIENT: &str = "client";
@@ -29,8 +29,8 @@ impl Coming<'_> {
             return Some(CLIENT);
         }
         let Decision::Denied { reason, .. } = self.policy.decide(target) else { return None };
-        let literal = reason == Reason::IpLiteral && matches!(target.host, Host::Name(_));
-        (!self.report || literal).then_some(reason.as_str())
+        let passes = self.report && reason.is_only_reported(&target.host);
+        (!passes).then_some(reason.as_str())
     }
 }
 

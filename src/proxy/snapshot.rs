@@ -68,6 +68,8 @@ pub(crate) struct Snapshot {
     /// Host names, besides IP literals and `localhost`, under which the admin listener's page and API
     /// answer. Else a page in an agent's browser could rebind a name of its own and read them.
     pub admin_hosts: Vec<String>,
+    /// Whether the configuration says where AWS's ranges come from.
+    pub ranges_named: bool,
     /// What the configuration chose of the catalogue.
     pub choice: Choice,
     pub ledger: Settings,
@@ -138,6 +140,7 @@ impl Snapshot {
             source: plan.source,
             fingerprint: plan.fingerprint,
             admin_hosts: config.admin.hosts.clone(),
+            ranges_named: config.ranges.is_named(),
             choice: config.connect.clone(),
             ledger: Settings {
                 ended: config.ledger.ended,
@@ -200,10 +203,9 @@ impl Snapshot {
         }
     }
 
-    /// Whether report mode lets a denied target through. A name that only C libraries read as an address is
-    /// refused in either mode.
+    /// Whether report mode lets a denied target through.
     pub(crate) fn lets_through(&self, reason: Reason, target: &Target) -> bool {
-        self.report && !(reason == Reason::IpLiteral && matches!(target.host, Host::Name(_)))
+        self.report && reason.is_only_reported(&target.host)
     }
 
     /// The PAC file as fetched from a proxy listener, for the client with this key.

@@ -80,7 +80,6 @@ pub fn folder(configured: Option<&Path>) -> Option<PathBuf> {
 #[must_use]
 pub fn newest(file: Option<&Path>, folder: Option<&Path>) -> (Option<(PathBuf, Ranges)>, Vec<String>) {
     let mut passed_over = Vec::new();
-    let mut found: Option<(PathBuf, Ranges)> = None;
     let kept = folder.filter(|folder| folder.is_dir()).map(|folder| State(folder.to_owned()).contents());
     let kept = match kept {
         Some(Ok(contents)) => contents.versions,
@@ -90,15 +89,7 @@ pub fn newest(file: Option<&Path>, folder: Option<&Path>) -> (Option<(PathBuf, R
         }
         None => Vec::new(),
     };
-    for kept in kept.into_iter().rev() {
-        match load(&kept.path) {
-            Ok(ranges) => {
-                found = Some((kept.path, ranges));
-                break;
-            }
-            Err(why) => passed_over.push(why),
-        }
-    }
+    let mut found = newest_of(&kept, &mut passed_over);
     match file.map(|file| (file, load(file))) {
         Some((file, Ok(ranges))) if found.as_ref().is_none_or(|(_, f)| f.sync_token <= ranges.sync_token) => {
             found = Some((file.to_owned(), ranges));
@@ -107,6 +98,17 @@ pub fn newest(file: Option<&Path>, folder: Option<&Path>) -> (Option<(PathBuf, R
         _ => {}
     }
     (found, passed_over)
+}
+
+/// The newest of these versions that can be used.
+fn newest_of(versions: &[Kept], passed_over: &mut Vec<String>) -> Option<(PathBuf, Ranges)> {
+    versions.iter().rev().find_map(|kept| match load(&kept.path) {
+        Ok(ranges) => Some((kept.path.clone(), ranges)),
+        Err(why) => {
+            passed_over.push(why);
+            None
+        }
+    })
 }
 
 /// A folder of versions.
@@ -125,6 +127,14 @@ pub struct Kept {
 pub struct Contents {
     pub versions: Vec<Kept>,
     pub aside: Vec<Kept>,
+}
+
+impl Contents {
+    /// The newest version that can be read.
+    #[must_use]
+    pub fn newest(&self) -> Option<Ranges> {
+        newest_of(&self.versions, &mut Vec::new()).map(|(_, ranges)| ranges)
+    }
 }
 
 impl State {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::Notify;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
 use super::error::ServeError;
 use crate::admin::edl::Door;
@@ -15,7 +15,7 @@ use crate::admin::users::Users;
 use crate::config::Config;
 use crate::journal::metrics::Metrics;
 use crate::net::entrance::Entrance;
-use crate::net::watch::{self, Watch};
+use crate::net::watch::Watch;
 use crate::proxy::shared::Shared;
 use crate::tls::{self, Identity};
 
@@ -26,8 +26,6 @@ pub(crate) struct Files {
     /// Made before they were read; none where there is nothing to follow.
     watch: Option<Watch>,
     warning: Option<&'static str>,
-    /// Whether `[ranges]` says where prefixes come from.
-    ranges: bool,
 }
 
 impl Files {
@@ -37,10 +35,9 @@ impl Files {
     /// All problems with them at once, a line each.
     pub(crate) fn read(config: &Config) -> Result<Self, Vec<String>> {
         let edl = &config.edl;
-        let ranges = config.ranges.file.is_some() || config.ranges.url.is_some();
         let mut door = Door { clients: edl.clients.clone(), ..Door::default() };
         if edl.listen.is_empty() {
-            return Ok(Self { door, identity: None, watch: None, warning: None, ranges });
+            return Ok(Self { door, identity: None, watch: None, warning: None });
         }
         let paths = [&edl.certificate, &edl.key, &edl.users].into_iter().flatten().cloned();
         let watch = Some(Watch::new(paths.collect()));
@@ -67,7 +64,7 @@ impl Files {
         let warning = clear.then_some(
             "edl.users without edl.certificate and edl.key: passwords go over the network in clear text",
         );
-        if problems.is_empty() { Ok(Self { door, identity, watch, warning, ranges }) } else { Err(problems) }
+        if problems.is_empty() { Ok(Self { door, identity, watch, warning }) } else { Err(problems) }
     }
 
     /// Warnings about the files, as of now.
@@ -119,8 +116,7 @@ impl Edl {
 
     /// Puts what was read in force, and watches the files.
     pub(super) fn follow(&mut self, files: Files) {
-        let Files { door, identity, watch, warning, ranges } = files;
-        self.lists.name_ranges(ranges);
+        let Files { door, identity, watch, warning } = files;
         let path = identity.as_ref().map(|identity| identity.path().display().to_string());
         let certificate = identity.as_ref().zip(path.as_deref()).map(|(identity, path)| {
             let [begins, ends] = [identity.not_before(), identity.not_after()];
@@ -129,14 +125,7 @@ impl Edl {
         self.metrics.certificate_of(Entrance::Edl, certificate);
         self.door.store(Arc::new(door));
         (self.identity, self.warning) = (identity, warning);
-        self.watching = watch.map(|watch| {
-            let watching = CancellationToken::new();
-            let (stop, changed) = (watching.clone(), self.changed.clone());
-            tokio::spawn(async move {
-                stop.run_until_cancelled(watch.run(watch::PERIOD, |_| changed.notify_one())).await;
-            });
-            watching.drop_guard()
-        });
+        self.watching = watch.map(|watch| watch.follow(self.changed.clone()));
         self.remind();
     }
 

@@ -102,7 +102,7 @@ async fn run(
     tokio::spawn(jobs::findings::run(server.shared.clone()));
     tokio::spawn(jobs::generations::run(server.admin.clone()));
     tokio::spawn(jobs::watch::run(server.shared.clone(), server.watch.subscribe()));
-    tokio::spawn(jobs::ranges::run(server.shared.clone(), server.ranges.subscribe()));
+    tokio::spawn(jobs::ranges::run(server.shared.clone(), server.ranges.subscribe(), server.keeper.take()));
     let mut remind = tokio::time::interval_at(tokio::time::Instant::now() + REMIND, REMIND);
     let why = loop {
         tokio::select! {
@@ -171,6 +171,8 @@ struct Server {
     watch: watch::Sender<jobs::watch::Settings>,
     /// What AWS's ranges are kept current by.
     ranges: watch::Sender<jobs::ranges::Settings>,
+    /// What has begun to keep them, until its job goes on with it.
+    keeper: Option<jobs::ranges::Keeper>,
     loads: Loads,
     admin: Arc<Admin>,
     /// Where a successor finds this process.
@@ -217,6 +219,7 @@ impl Server {
             edl: edl_lists,
             watch: watch::Sender::new(watch),
             ranges: watch::Sender::new(ranges),
+            keeper: None,
             loads: Loads { config: true, tls_files: true, edl_files: true },
             admin,
             control: None,
@@ -225,7 +228,7 @@ impl Server {
         };
         server.shared.journal.metrics.configuration(&server.shared.snapshot().fingerprint);
         announce::starting(&server.config, &server.shared.snapshot(), &warnings, files);
-        server.ranges.borrow().first(&server.shared.ranges);
+        server.keeper = server.ranges.borrow().first(&server.shared.ranges);
         server.tls.follow(tls, server.config.shift.sessions)?;
         server.edl.follow(edl);
         server.admin.generations.follow(older);

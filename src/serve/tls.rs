@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 use zeroize::Zeroizing;
 
 use super::error::ServeError;
 use crate::config::Config;
 use crate::journal::metrics::Metrics;
-use crate::net::watch::{self, Watch};
+use crate::net::watch::Watch;
 use crate::plan;
 use crate::tls::Shift;
 use crate::tls::material::{Serving, TlsFiles};
@@ -109,13 +109,8 @@ impl Tls {
                 none.insert(Running { shift, serving, watching: None })
             }
         };
-        let watching = CancellationToken::new();
-        let (stop, changed) = (watching.clone(), self.changed.clone());
-        running.watching = Some(watching.drop_guard());
+        running.watching = Some(watch.follow(self.changed.clone()));
         announce(&running.serving.load(), running.shift.store().window_seconds(), &self.metrics);
-        tokio::spawn(async move {
-            stop.run_until_cancelled(watch.run(watch::PERIOD, |_| changed.notify_one())).await;
-        });
         Ok(())
     }
 

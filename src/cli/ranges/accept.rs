@@ -67,7 +67,7 @@ impl Args {
             )));
         }
         let wanted = Wanted::new(&config.connect, config.ranges.ec2_global);
-        let before = newest(&contents).map(|ranges| Current::new(ranges, Vec::new(), &wanted));
+        let before = contents.newest().map(|ranges| Current::new(ranges, Vec::new(), &wanted));
         let create_date = ranges.create_date.clone();
         let takes_away = match admit::judge(before.as_ref(), ranges, &wanted, Timestamp::now()) {
             Verdict::Older(why) | Verdict::Refused(why) => {
@@ -89,11 +89,6 @@ impl Args {
             self.token
         ))
     }
-}
-
-/// The newest version of the folder that can be read.
-fn newest(contents: &Contents) -> Option<crate::ranges::Ranges> {
-    contents.versions.iter().rev().find_map(|kept| keep::load(&kept.path).ok())
 }
 
 fn none_such(token: u64, state: &State, contents: &Contents) -> String {

@@ -1,7 +1,8 @@
 //! What becomes of each version that comes: it is put in force, kept aside or refused; the folder is written
 //! first, so that what is in force is also what the next start begins with. Blocks on files.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +15,10 @@ use crate::cause::Cause;
 use crate::egress::fetch::Fetched;
 use crate::egress::url::Url;
 use crate::findings::standing::Standing;
-use crate::net::watch::Watch;
+use crate::net::watch::{Fingerprint, Watch, fingerprint};
 use crate::policy::Category;
 use crate::ranges::admit::{self, Verdict};
-use crate::ranges::current::{Aside, Current, InForce, Keeping, next_deadline};
+use crate::ranges::current::{Aside, Current, InForce, Keeping};
 use crate::ranges::diff::Version;
 use crate::ranges::keep::{self, Contents, State};
 use crate::ranges::select::{Selection, Set, Wanted};
@@ -44,7 +45,7 @@ struct Errors {
 }
 
 /// What keeps the version in force.
-pub(super) struct Keeper {
+pub(in crate::serve) struct Keeper {
     file: Option<PathBuf>,
     watch: Watch,
     folder: Option<PathBuf>,
@@ -58,6 +59,8 @@ pub(super) struct Keeper {
     unkept: Option<(u64, Vec<u8>)>,
     /// The day for which `keeping.pending` holds.
     pending_on: Option<Date>,
+    /// Files of the folder that can't be used, as they were when they were read, and why.
+    unusable: HashMap<PathBuf, (Fingerprint, String)>,
     errors: Errors,
 }
 
@@ -82,6 +85,7 @@ impl Keeper {
             },
             unkept: None,
             pending_on: None,
+            unusable: HashMap::new(),
             errors: Errors::default(),
             file,
         };
@@ -120,6 +124,11 @@ impl Keeper {
         let (Some(current), Some(contents)) = (self.current(), self.contents()) else { return };
         let mut history: Vec<Arc<Version>> = Vec::new();
         for kept in contents.versions.iter().filter(|kept| kept.sync_token < current.sync_token()) {
+            let known = current.history.iter().find(|version| version.ranges.sync_token == kept.sync_token);
+            if let Some(version) = known {
+                history.push(version.clone());
+                continue;
+            }
             match keep::load(&kept.path) {
                 Ok(ranges) if ranges.sync_token == kept.sync_token => {
                     let selection = Selection::new(&ranges, &self.wanted);
@@ -160,29 +169,55 @@ impl Keeper {
     /// before, another process has fetched it, or a person has accepted it.
     fn look_at_state(&mut self) {
         let Some(contents) = self.contents() else { return };
-        let in_force = self.current().map(|current| current.sync_token());
+        let there =
+            |path: &Path| contents.versions.iter().chain(&contents.aside).any(|kept| kept.path == *path);
+        self.unusable.retain(|path, _| there(path));
+        let before = self.current();
+        let in_force = before.as_ref().map(|current| current.sync_token());
+        let mut passed_over = Vec::new();
         for kept in contents.versions.iter().rev() {
             if in_force.is_some_and(|token| kept.sync_token <= token) {
                 break;
             }
-            match keep::load(&kept.path) {
-                Ok(ranges) if ranges.sync_token == kept.sync_token => {
-                    self.take(ranges, &kept.path.display().to_string());
+            let named_so = |ranges: &Ranges| match ranges.sync_token {
+                token if token == kept.sync_token => Ok(()),
+                token => Err(format!("{}: it has the syncToken {token}", kept.path.display())),
+            };
+            match self.read_once(&kept.path, named_so) {
+                Ok(ranges) => {
+                    let next = Current::after(before.as_deref(), ranges, &self.wanted);
+                    self.take(next, &kept.path.display().to_string());
                     break;
                 }
-                Ok(ranges) => {
-                    let token = ranges.sync_token;
-                    self.unreadable(&format!("{}: it has the syncToken {token}", kept.path.display()));
-                }
-                Err(why) => self.unreadable(&why),
+                Err(why) => passed_over.push(why),
             }
+        }
+        if !passed_over.is_empty() {
+            let all = passed_over.join("; ");
+            self.wrong_with_state(format!("{all}; it is passed over, and may be removed"));
         }
         self.note_aside(&contents);
     }
 
-    /// A version of the folder that can't be used is passed over, and said once.
-    fn unreadable(&mut self, why: &str) {
-        self.wrong_with_state(format!("{why}; it is passed over, and may be removed"));
+    /// Reads a file of the folder. One that can't be used, by what it holds or by `usable`, isn't read again
+    /// before it has changed.
+    fn read_once(
+        &mut self,
+        path: &Path,
+        usable: impl FnOnce(&Ranges) -> Result<(), String>,
+    ) -> Result<Ranges, String> {
+        let looks = fingerprint(path);
+        if let Some((then, why)) = self.unusable.get(path)
+            && *then == looks
+        {
+            return Err(why.clone());
+        }
+        let read = keep::load(path).and_then(|ranges| usable(&ranges).map(|()| ranges));
+        match &read {
+            Ok(_) => drop(self.unusable.remove(path)),
+            Err(why) => drop(self.unusable.insert(path.to_owned(), (looks, why.clone()))),
+        }
+        read
     }
 
     /// Knows of a version that was kept aside before this process began.
@@ -193,7 +228,7 @@ impl Keeper {
             Some(kept)
                 if self.keeping.aside.as_ref().is_none_or(|aside| aside.sync_token < kept.sync_token) =>
             {
-                let Ok(ranges) = keep::load(&kept.path) else { return };
+                let Ok(ranges) = self.read_once(&kept.path, |_| Ok(())) else { return };
                 let judged =
                     admit::judge(in_force.as_deref(), ranges.clone(), &self.wanted, Timestamp::now());
                 let why = match judged {
@@ -244,17 +279,18 @@ impl Keeper {
     /// Judges a version; whether it is in force now.
     fn offer(&mut self, origin: Origin, from: &str, ranges: Ranges, bytes: &[u8]) -> bool {
         let before = self.current();
-        match admit::judge(before.as_deref(), ranges.clone(), &self.wanted, Timestamp::now()) {
+        let (token, created) = (ranges.sync_token, ranges.create_date.clone());
+        match admit::judge(before.as_deref(), ranges, &self.wanted, Timestamp::now()) {
             Verdict::Unchanged => self.fine(origin),
-            Verdict::Take(_) => {
-                let kept = self.keep(ranges.sync_token, bytes);
+            Verdict::Take(next) => {
+                let kept = self.keep(token, bytes);
                 // What is in force stays what the next start begins with.
                 if kept.is_none() && self.state.is_some() && before.is_some() {
                     return false;
                 }
                 let unkept = kept.is_none() && self.folder.is_some();
-                self.unkept = unkept.then(|| (ranges.sync_token, bytes.to_vec()));
-                self.take(ranges, from);
+                self.unkept = unkept.then(|| (token, bytes.to_vec()));
+                self.take(*next, from);
                 self.fine(origin);
             }
             // A file that was put here once is older than what was fetched since.
@@ -267,7 +303,7 @@ impl Keeper {
                 return false;
             }
             Verdict::Aside(why) => {
-                self.set_aside(from, &ranges, why, bytes);
+                self.set_aside(from, Aside { sync_token: token, create_date: created, why }, bytes);
                 self.fine(origin);
                 return false;
             }
@@ -300,8 +336,9 @@ impl Keeper {
         }
     }
 
-    fn set_aside(&mut self, from: &str, ranges: &Ranges, why: String, bytes: &[u8]) {
-        let token = ranges.sync_token;
+    fn set_aside(&mut self, from: &str, version: Aside, bytes: &[u8]) {
+        let Aside { sync_token: token, create_date: created, why } = &version;
+        let token = *token;
         if self.keeping.aside.as_ref().is_some_and(|aside| aside.sync_token == token) {
             return;
         }
@@ -318,17 +355,14 @@ impl Keeper {
         tracing::error!(
             event = "ranges_aside",
             sync_token = token,
-            create_date = ranges.create_date,
-            "{from}: the version of {} is not taken: {why}. {remedy}",
-            ranges.create_date
+            create_date = created,
+            "{from}: the version of {created} is not taken: {why}. {remedy}"
         );
-        self.keeping.aside = Some(Aside::of(ranges, why));
+        self.keeping.aside = Some(version);
     }
 
     /// Puts a version in force.
-    fn take(&mut self, ranges: Ranges, from: &str) {
-        let before = self.current();
-        let next = Current::after(before.as_deref(), ranges, &self.wanted);
+    fn take(&mut self, next: Current, from: &str) {
         let created = next.version.ranges.create_date.clone();
         let token = next.sync_token();
         self.keeping.aside.take_if(|aside| aside.sync_token <= token);
@@ -385,28 +419,24 @@ impl Keeper {
 
     /// Says what is wrong when it is another thing than before.
     fn failed(&mut self, origin: Origin, why: String) {
-        let error = self.errors.of(origin);
-        if error.as_ref() == Some(&why) {
-            return;
+        if self.errors.of(origin).as_ref() != Some(&why) {
+            tracing::error!(event = "ranges_failed", "{why}; {}", self.stays());
+            *self.errors.of(origin) = Some(why);
         }
-        let stays = match self.in_force.load() {
-            Some(current) => format!("the version of {} stays in force", current.version.ranges.create_date),
-            None => "no version is in force".to_owned(),
-        };
-        tracing::error!(event = "ranges_failed", "{why}; {stays}");
-        *error = Some(why);
     }
 
     fn wrong_with_state(&mut self, why: String) {
         if self.errors.state.as_ref() != Some(&why) {
-            let stays = match self.in_force.load() {
-                Some(current) => {
-                    format!("the version of {} stays in force", current.version.ranges.create_date)
-                }
-                None => "no version is in force".to_owned(),
-            };
-            tracing::error!(event = "ranges_state", "{why}; {stays}");
+            tracing::error!(event = "ranges_state", "{why}; {}", self.stays());
             self.errors.state = Some(why);
+        }
+    }
+
+    /// What a failure leaves in force, in words.
+    fn stays(&self) -> String {
+        match self.in_force.load() {
+            Some(current) => format!("the version of {} stays in force", current.version.ranges.create_date),
+            None => "no version is in force".to_owned(),
         }
     }
 
@@ -453,13 +483,9 @@ impl Keeper {
         let soon = day(now).saturating_add(DUE_DAYS.days());
         let due =
             self.keeping.pending.iter().filter(|added| added.safe_deadline.is_some_and(|day| day <= soon));
-        let due: Vec<_> = due.cloned().collect();
-        if next_deadline(&due).is_some() {
-            add(
-                Cause::RangesDue,
-                media,
-                due.iter().take(TARGETS).map(|added| added.prefix.to_string()).collect(),
-            );
+        let due: Vec<String> = due.take(TARGETS).map(|added| added.prefix.to_string()).collect();
+        if !due.is_empty() {
+            add(Cause::RangesDue, media, due);
         }
         if !self.keeping.strays.is_empty() {
             let strays = self.keeping.strays.iter().take(TARGETS);

@@ -11,7 +11,6 @@ use tokio::time::sleep;
 
 use super::{LOOK, Settings};
 
-use crate::policy::{Category, Protocol, Rule};
 use crate::proxy::shared::Shared;
 use crate::proxy::snapshot::Snapshot;
 use crate::ranges::current::Current;
@@ -46,14 +45,9 @@ async fn strays(shared: &Shared, current: &Current) -> Vec<Stray> {
         return Vec::new();
     }
     let snapshot = shared.snapshot();
-    let names =
-        snapshot.policy.rules().iter().filter(|rule| is_media(rule)).map(|rule| rule.pattern.as_str());
+    let names = snapshot.policy.media_servers();
     let all = join_all(names.map(|name| stray(&snapshot, current, name))).await;
     all.into_iter().flatten().collect()
-}
-
-fn is_media(rule: &Rule) -> bool {
-    rule.protocol == Protocol::Udp && rule.category == Category::Media && rule.pattern.is_exact()
 }
 
 async fn stray(snapshot: &Snapshot, current: &Current, name: &str) -> Option<Stray> {

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use self::keeper::Keeper;
+pub(in crate::serve) use self::keeper::Keeper;
 use self::media::Stray;
 use crate::config::Config;
 use crate::egress::fetch::{Authorities, Fetched, fetch};
@@ -73,24 +73,34 @@ impl Settings {
         self.file.is_some() || self.url.is_some()
     }
 
-    /// Puts the last good version in force that is on this machine, before anything is judged by it.
-    pub(in crate::serve) fn first(&self, in_force: &Arc<InForce>) {
-        if self.is_on() {
-            Keeper::begin(self, in_force);
-        }
+    /// Puts the last good version in force that is on this machine, before anything is judged by it. What
+    /// has begun so goes on in [`run`].
+    pub(in crate::serve) fn first(&self, in_force: &Arc<InForce>) -> Option<Keeper> {
+        self.is_on().then(|| Keeper::begin(self, in_force))
     }
 }
 
 /// Keeps the version in force current until the drain begins. A change of the settings begins anew.
-pub(in crate::serve) async fn run(shared: Arc<Shared>, settings: watch::Receiver<Settings>) {
+pub(in crate::serve) async fn run(
+    shared: Arc<Shared>,
+    settings: watch::Receiver<Settings>,
+    first: Option<Keeper>,
+) {
     tokio::select! {
         () = shared.drain.begun() => {}
-        () = keep_current(&shared, settings) => {}
+        () = keep_current(&shared, settings, first) => {}
     }
 }
 
-async fn keep_current(shared: &Arc<Shared>, mut changes: watch::Receiver<Settings>) {
+async fn keep_current(
+    shared: &Arc<Shared>,
+    mut changes: watch::Receiver<Settings>,
+    mut first: Option<Keeper>,
+) {
     loop {
+        if changes.has_changed().unwrap_or(true) {
+            first = None;
+        }
         let settings = changes.borrow_and_update().clone();
         if !settings.is_on() {
             shared.ranges.store(None);
@@ -106,19 +116,19 @@ async fn keep_current(shared: &Arc<Shared>, mut changes: watch::Receiver<Setting
                 Ok(()) => {}
                 Err(_) => return,
             },
-            () = follow(shared, &settings) => return,
+            () = follow(shared, &settings, first.take()) => return,
         }
     }
 }
 
 /// Follows the sources of one configuration, for ever.
-async fn follow(shared: &Arc<Shared>, settings: &Settings) {
+async fn follow(shared: &Arc<Shared>, settings: &Settings, first: Option<Keeper>) {
     let (tell_fetched, fetched) = mpsc::channel(1);
     let (tell_strays, strays) = mpsc::channel(1);
     tokio::select! {
         () = fetches(shared, settings, tell_fetched) => {}
         () = media::run(shared, settings, tell_strays) => {}
-        () = take_in(shared, settings, fetched, strays) => {}
+        () = take_in(shared, settings, first, fetched, strays) => {}
     }
 }
 
@@ -126,12 +136,13 @@ async fn follow(shared: &Arc<Shared>, settings: &Settings) {
 async fn take_in(
     shared: &Arc<Shared>,
     settings: &Settings,
+    first: Option<Keeper>,
     mut fetched: mpsc::Receiver<Answer>,
     mut strays: mpsc::Receiver<Vec<Stray>>,
 ) {
     let (begun, in_force) = (settings.clone(), shared.ranges.clone());
     let begin = move || {
-        let mut keeper = Keeper::begin(&begun, &in_force);
+        let mut keeper = first.unwrap_or_else(|| Keeper::begin(&begun, &in_force));
         keeper.recall();
         keeper
     };
