@@ -5,7 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::Failure;
@@ -55,19 +55,31 @@ impl Route {
         socket.bind(SocketAddr::from((from, 0)))?;
         let mut stream = socket.connect(self.proxy).await?;
         stream.set_nodelay(true)?;
-        stream.write_all(head.as_bytes()).await?;
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            if stream.read_buf(&mut answer).await? == 0 {
-                return Err("the proxy closed before it answered".into());
-            }
-        }
-        if !answer.starts_with(b"HTTP/1.1 200 ") {
-            return Err(String::from_utf8_lossy(&answer).into());
-        }
-        stream.write_all(&[hello, &command[..]].concat()).await?;
+        enter(&mut stream, head, &[hello, &command[..]].concat()).await?;
         Ok(stream)
     }
+}
+
+/// Asks for a tunnel on a connection of its own, and says the first words in it.
+pub(crate) async fn enter(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    head: &str,
+    first: &[u8],
+) -> Result<(), Failure> {
+    stream.write_all(head.as_bytes()).await?;
+    stream.flush().await?;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        if stream.read_buf(&mut answer).await? == 0 {
+            return Err("the proxy closed before it answered".into());
+        }
+    }
+    if !answer.starts_with(b"HTTP/1.1 200 ") {
+        return Err(String::from_utf8_lossy(&answer).into());
+    }
+    stream.write_all(first).await?;
+    stream.flush().await?;
+    Ok(())
 }
 
 pub(crate) fn host(i: u8) -> String {

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::Failure;
-use crate::clients::{BULK_BYTES, Route, same};
+use crate::clients::{BULK_BYTES, Route, enter, same};
 use crate::proxy::{NAME, Proxy};
 use crate::table::{Figures, Kind, Table};
 
@@ -103,15 +103,7 @@ impl Agent {
         let first = [hello, &[command]].concat();
         let Some(sender) = connection else {
             let mut stream = self.secure().await?;
-            stream.write_all(head.as_bytes()).await?;
-            let mut answer = Vec::new();
-            while !answer.ends_with(b"\r\n\r\n") {
-                if stream.read_buf(&mut answer).await? == 0 {
-                    return Err("the proxy closed before it answered".into());
-                }
-            }
-            stream.write_all(&first).await?;
-            stream.flush().await?;
+            enter(&mut stream, head, &first).await?;
             return Ok(Tunnel::Own(Box::new(stream)));
         };
         let authority = head.split(' ').nth(1).unwrap_or_default();

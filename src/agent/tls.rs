@@ -92,14 +92,19 @@ impl Trust {
     }
 }
 
+/// These authorities alone.
+pub(crate) fn roots(authorities: &[CertificateDer<'static>]) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(authorities.iter().cloned());
+    roots
+}
+
 /// What a browser keeps for all its sessions, with these authorities alone: those that it has begun are
 /// resumed.
 ///
 /// # Errors
 /// In words, when it can't be made.
-pub(crate) fn browser(authorities: &[CertificateDer<'static>]) -> Result<TlsConnector, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(authorities.iter().cloned());
+pub(crate) fn browser(roots: RootCertStore) -> Result<TlsConnector, String> {
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

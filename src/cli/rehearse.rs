@@ -11,13 +11,13 @@ use tokio::sync::watch;
 
 use super::out::{say, say_json, say_styled, tell};
 use super::progress::bar;
-use super::stage::{Signals, files, urls};
+use super::stage::{Alone, Signals, files, urls};
 use super::via::Via;
 use super::{Failure, load, ranges, shift, simulate};
 use crate::agent::route;
 use crate::agent::tls::Trust;
 use crate::catalogue::Choice;
-use crate::config::{self, Config, Sources};
+use crate::config::{Config, Sources};
 use crate::diagnose::targets::{Named, WebSocketUrl};
 use crate::egress::own::Own;
 use crate::egress::parent::Parent;
@@ -169,11 +169,7 @@ impl Args {
         let configuration = folder.path().join("ccpgate.toml");
         let proxy = Proxy::start(&configuration, false).await.map_err(cannot)?;
 
-        // What calls are played with knows of nothing but this configuration.
-        let sources = Sources { file: Some(configuration), ..Sources::default() };
-        let loaded = config::load(&sources).map_err(|error| cannot(error.to_string()))?;
-        let plan = Plan::new(&loaded);
-        let (trust, _) = Trust::with("--simulate", Some(&folder.path().join("ca.pem"))).map_err(cannot)?;
+        let Alone { loaded, plan, trust, .. } = Alone::load(folder.path(), "--simulate").map_err(cannot)?;
         let via =
             Via::parse(&format!("http://{}", proxy.http)).and_then(|via| via.proxy(&[])).map_err(cannot)?;
         let signalling = Signalling { url: urls(&region).map_err(cannot)?, simulated: true };

@@ -14,10 +14,9 @@ use super::Failure;
 use super::out::{say, say_json, tell};
 use super::progress::bar;
 use super::simulate::choice;
-use super::stage::{Signals, files, urls};
-use crate::agent::tls::Trust;
+use super::stage::{Alone, Signals, files, urls};
+use crate::agent::tls;
 use crate::catalogue::Choice;
-use crate::config::{self, Sources};
 use crate::diagnose::targets::{self, Endpoint};
 use crate::egress::own::Own;
 use crate::egress::resolver::Resolver;
@@ -77,11 +76,8 @@ async fn morning(plan: Plan, connect: &Choice) -> Result<Report, Failure> {
     let first = Proxy::start(&configuration, true).await.map_err(cannot)?;
     let second = Proxy::start(&configuration, true).await.map_err(cannot)?;
 
-    // What agents work with knows of nothing but this configuration.
-    let sources = Sources { file: Some(configuration.clone()), ..Sources::default() };
-    let loaded = config::load(&sources).map_err(|error| cannot(error.to_string()))?;
-    let resolved = plan::Plan::new(&loaded);
-    let (trust, authorities) = Trust::with("--shift", Some(&folder.path().join("ca.pem"))).map_err(cannot)?;
+    let Alone { loaded, plan: resolved, trust, authorities } =
+        Alone::load(folder.path(), "--shift").map_err(cannot)?;
     let cast = Cast::of(&resolved.policy, &loaded.config.connect, &[]).map_err(cannot)?;
     let resolver = Resolver::new(plan::dns(&loaded.config.dns), Handle::current());
     let office = Arc::new(Office {
@@ -89,7 +85,7 @@ async fn morning(plan: Plan, connect: &Choice) -> Result<Report, Failure> {
         egress: plan::egress(&loaded.config, resolved.connect_to, None, resolver, Arc::default()),
         own: Own::default(),
         trust: Arc::new(trust),
-        authorities,
+        roots: tls::roots(&authorities),
         proxies: [url(&first).map_err(cannot)?, url(&second).map_err(cannot)?],
         hosts: cast.files.iter().chain(&cast.api).filter_map(target).collect(),
         media: cast.media,

@@ -5,9 +5,9 @@ use std::{fs, io};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::out::{say, tell};
+use super::stage::Signals;
 use super::{Failure, load};
 use crate::catalogue::{self, Choice};
 use crate::config::Sources;
@@ -56,10 +56,7 @@ impl Args {
 
     async fn simulate(&self, choice: &Choice, folder: &Path) -> Result<(), Failure> {
         // Before anything is said: whoever hears that the region is ready may end it at once.
-        let (mut interrupt, mut terminate) = (
-            signal(SignalKind::interrupt()).map_err(cannot)?,
-            signal(SignalKind::terminate()).map_err(cannot)?,
-        );
+        let mut signals = Signals::new().map_err(cannot)?;
         let region = Region::start(&choice.regions[0], self.seed).await.map_err(cannot)?;
         self.fault.iter().for_each(|rated| region.faults().set(*rated));
         let ca = folder.join("ca.pem");
@@ -75,8 +72,7 @@ impl Args {
             region.url("call"),
         ))?;
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            () = signals.next() => {}
             () = change(&region) => {}
         }
         Ok(())

@@ -1,13 +1,18 @@
 //! What rehearsals start, on loopback and for themselves: the files of a simulated region, the addresses of
 //! its calls, and the signals that end it all.
 
+use std::path::Path;
 use std::{fs, io};
 
+use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::agent::tls::Trust;
 use crate::catalogue::{self, Choice};
+use crate::config::{self, Loaded, Sources};
 use crate::diagnose::targets::WebSocketUrl;
+use crate::plan::Plan;
 use crate::rehearse::proxy;
 use crate::simulate::Region;
 
@@ -25,6 +30,27 @@ pub(super) fn files(region: &Region, choice: &Choice, more: &str) -> Result<Temp
     write("ccpgate.toml", configuration + proxy::SECTIONS + more)?;
     write("ca.pem", region.authority())?;
     Ok(folder)
+}
+
+/// What this program itself works with: the configuration of such a folder and nothing else, and the
+/// authorities to trust beside the public ones.
+pub(super) struct Alone {
+    pub loaded: Loaded,
+    pub plan: Plan,
+    pub trust: Trust,
+    /// The region's alone.
+    pub authorities: Vec<CertificateDer<'static>>,
+}
+
+impl Alone {
+    /// Reads the folder; `key` is what a problem with the authority is called by.
+    pub(super) fn load(folder: &Path, key: &str) -> Result<Self, String> {
+        let sources = Sources { file: Some(folder.join("ccpgate.toml")), ..Sources::default() };
+        let loaded = config::load(&sources).map_err(|error| error.to_string())?;
+        let plan = Plan::new(&loaded);
+        let (trust, authorities) = Trust::with(key, Some(&folder.join("ca.pem")))?;
+        Ok(Self { loaded, plan, trust, authorities })
+    }
 }
 
 /// A host of its own for each call: connections spread as in life, and each call's name is looked up.

@@ -19,7 +19,7 @@ use crate::cause::{Cause, Severity};
 use crate::egress::dialer::DialError;
 use crate::egress::failure::{Failure, Told};
 use crate::egress::resolver::ResolveError;
-use crate::egress::{Lead, Outside, Unreached, cause, printable};
+use crate::egress::{Lead, Unreached, cause, printable};
 use crate::outcome::Stage;
 
 /// An endpoint with what was found of it.
@@ -284,10 +284,9 @@ fn of_unreached(why: &Unreached) -> Found {
     match why {
         Unreached::Dns(error) => of_dns(error),
         Unreached::Barred(barred) => failed(Cause::DnsPrivate, format!("the name resolves to {barred}")),
-        Unreached::Outside(Outside { address, of }) => failed(
-            Cause::OutsideRanges,
-            format!("the name resolves to {address}, which isn't AWS's by ip-ranges.json of {of}"),
-        ),
+        Unreached::Outside(outside) => {
+            failed(Cause::OutsideRanges, format!("the name resolves to {outside}"))
+        }
         Unreached::Own(way) => match way.by {
             Lead::Name => {
                 failed(Cause::DnsPrivate, format!("the name resolves to {}, this proxy itself", way.address))

@@ -16,6 +16,7 @@ pub(crate) mod pac;
 mod probe;
 mod regions;
 pub(crate) mod report;
+pub(crate) mod secured;
 mod settle;
 mod sinkhole;
 pub(crate) mod targets;

@@ -12,12 +12,12 @@ use tokio_rustls::client::TlsStream;
 
 use super::answer;
 use super::observed::{Clock, End, Observed, Seen, WebSocketEnd};
+use super::secured::{STEP, secured};
 use super::targets::Endpoint;
-use crate::agent::certificate::Shown;
 use crate::agent::http::{self, NoAnswer};
 use crate::agent::route::{LookedUp, Route};
 use crate::agent::tap::Tap;
-use crate::agent::tls::{Session, Trust, handshake};
+use crate::agent::tls::{Session, Trust};
 use crate::agent::websocket::{Cut, EXCHANGE, Exchange, WebSocket};
 use crate::cause::Cause;
 use crate::egress::{Trace, Unreached};
@@ -25,8 +25,6 @@ use crate::outcome::Stage;
 use crate::policy::Category;
 use crate::target::{Authority, Target};
 
-/// For a handshake, and for an answer: longer than the panel's own limits allow.
-const STEP: Duration = Duration::from_secs(5);
 /// For the rest of a page that may be a block page.
 const BODY: Duration = Duration::from_secs(1);
 /// Everything that is done with one endpoint; DNS and the dial have limits of their own below it.
@@ -138,23 +136,12 @@ impl Probe<'_> {
     }
 
     async fn walk(&self, target: &Target, endpoint: &Endpoint, ask: Ask<'_>, seen: &mut Seen) -> End {
-        seen.by_proxy = self.route.by_proxy(target);
         let opening = Instant::now();
-        let opened = self.route.open_as(target, !endpoint.added, &mut seen.trace).await;
-        seen.found = self.route.found(target);
-        let stream = match opened {
-            Ok(stream) => stream,
-            Err(why) => return End::Unreached(why),
-        };
-        let began = Instant::now();
-        let session = handshake(stream, &target.host, self.trust, (self.clock)(), STEP).await;
-        seen.tls = Some(began.elapsed());
-        let session = match session {
+        let opened = secured(self.route, self.trust, self.clock, target, !endpoint.added, seen).await;
+        let session = match opened {
             Ok(session) => session,
-            Err(why) => return End::NoTls(why),
+            Err(end) => return end,
         };
-        let leaf = session.chain.first().map_or(&[][..], |leaf| leaf);
-        seen.shown = Some((Shown::of(leaf), session.verdicts.clone()));
         let authority = match target.port {
             443 => endpoint.host.clone(),
             port => Authority(&endpoint.host, port).to_string(),

@@ -17,6 +17,7 @@ mod via;
 pub(crate) mod within;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -100,6 +101,12 @@ pub struct Outside {
     pub address: IpAddr,
     /// `createDate` of the ranges.
     pub of: String,
+}
+
+impl fmt::Display for Outside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, which isn't AWS's by ip-ranges.json of {}", self.address, self.of)
+    }
 }
 
 /// What an address is judged by.

@@ -104,10 +104,7 @@ pub(super) fn serve(
         (Part::Report, "POST") => welcome(request, peer, shared, snapshot).map(|()| None),
         (Part::Report, _) => Ok(Some(Plain::not_allowed("POST"))),
     };
-    answered.unwrap_or_else(|no| {
-        told(&shared.journal, peer, &no);
-        Some(no.answer(&snapshot.name))
-    })
+    answered.unwrap_or_else(|no| Some(refused(&no, peer, shared, snapshot)))
 }
 
 fn shown(plan: &Plan, request: &Request) -> Plain<'static> {
@@ -199,9 +196,10 @@ impl No {
 }
 
 /// An administrator whose desks can't report finds out why; a flood is sampled.
-fn told(journal: &Journal, peer: &Peer, no: &No) {
+fn refused(no: &No, peer: &Peer, shared: &Shared, snapshot: &Snapshot) -> Plain<'static> {
+    let answer = no.answer(&snapshot.name);
+    let journal = &shared.journal;
     if journal.takes_line_about(peer.address.ip()) {
-        let answer = no.answer("");
         tracing::info!(
             event = "desk_check_refused",
             client = %journal.shown(peer.address),
@@ -210,6 +208,7 @@ fn told(journal: &Journal, peer: &Peer, no: &No) {
             String::from_utf8_lossy(&answer.body.concat()).trim_end()
         );
     }
+    answer
 }
 
 /// Whether a browser that calls this proxy so can be its own page.
@@ -291,10 +290,7 @@ pub(super) fn receive(
             plain.fields[0].1 = "application/json".to_owned();
             plain
         }
-        Err(no) => {
-            told(journal, peer, &no);
-            no.answer(&snapshot.name)
-        }
+        Err(no) => refused(&no, peer, shared, snapshot),
     }
 }
 

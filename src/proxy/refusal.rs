@@ -228,9 +228,7 @@ impl Refusal {
                 format!("{method} of an absolute URL; this proxy only tunnels with CONNECT")
             }
             Self::PrivateAddress(barred) => format!("the name resolves to {barred}"),
-            Self::OutsideRanges(Outside { address, of }) => {
-                format!("the name resolves to {address}, which isn't AWS's by ip-ranges.json of {of}")
-            }
+            Self::OutsideRanges(outside) => format!("the name resolves to {outside}"),
             Self::Own(Loop { address, by }) => format!(
                 "{} to {address}, this proxy itself",
                 match by {

@@ -8,10 +8,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::phase::Phase;
 use super::script::{Scene, Signalling, in_turn};
-use crate::agent::certificate::Shown;
 use crate::agent::http::{self, Answer, NoAnswer};
 use crate::agent::tap::Tap;
-use crate::agent::tls::{Session, handshake};
+use crate::agent::tls::Session;
 use crate::agent::turn::{self, Refusal};
 use crate::agent::websocket::{Cut, WebSocket};
 use crate::cause::{Cause, Severity};
@@ -20,12 +19,11 @@ use crate::diagnose::answer;
 use crate::diagnose::finding::{self, Found, failed};
 use crate::diagnose::observed::{End, Seen, WebSocketEnd};
 use crate::diagnose::report::Status;
+use crate::diagnose::secured::{STEP, secured};
 use crate::diagnose::targets::{Endpoint, Plan, WebSocketUrl};
-use crate::egress::Trace;
+use crate::policy::Decision;
 use crate::target::{Host, Target};
 
-/// For a handshake, and for an answer: as `check` has it, longer than the panel's own limits allow.
-const STEP: Duration = Duration::from_secs(5);
 /// For a whole file of the panel.
 const FILE: Duration = Duration::from_secs(20);
 /// For an upgrade, and for the answer to an invitation: the panel's own limits.
@@ -135,8 +133,8 @@ impl<'a> Call<'a> {
 
     /// A message and its answer.
     async fn say(&mut self, line: &mut Line, phase: Phase, size: usize) -> Result<(), (Phase, Found)> {
-        let answered = match line.simulated {
-            true => line.socket.ask(&message(phase, size), ANSWER).await,
+        let answered = match line.simulated && phase != Phase::Heartbeat {
+            true => line.socket.ask(&message(phase.as_str(), size), ANSWER).await,
             false => line.socket.beat(ANSWER).await,
         };
         match answered {
@@ -267,28 +265,17 @@ impl<'a> Call<'a> {
     /// A TLS session whose certificate somebody vouches for.
     async fn secured(&mut self, target: &Target) -> Result<(Session, Seen), Found> {
         self.pace(&target.host).await;
-        let route = self.scene.route();
-        let mut seen = Seen { by_proxy: route.by_proxy(target), trace: Trace::default(), ..Seen::default() };
-        let opened = route.open(target, &mut seen.trace).await;
-        seen.found = route.found(target);
-        let stream = match opened {
-            Ok(stream) => stream,
-            Err(why) => return Err(ended(&mut seen, End::Unreached(why))),
-        };
-        let began = Instant::now();
-        let made = handshake(stream, &target.host, &self.scene.trust, SystemTime::now(), STEP).await;
-        seen.tls = Some(began.elapsed());
+        let rule = self.scene.policy.decide(target);
+        let of_catalogue = matches!(rule, Decision::Allowed(_, rule) if !rule.is_added());
+        let (route, trust) = (self.scene.route(), &self.scene.trust);
+        let mut seen = Seen::default();
+        let made = secured(&route, trust, &SystemTime::now, target, of_catalogue, &mut seen).await;
         let session = match made {
             Ok(session) => session,
-            Err(why) => return Err(ended(&mut seen, End::NoTls(why))),
+            Err(end) => return Err(ended(&mut seen, end)),
         };
-        let verdicts = &session.verdicts;
-        if verdicts.public.is_err() {
-            let leaf = session.chain.first().map_or(&[][..], |leaf| leaf);
-            seen.shown = Some((Shown::of(leaf), verdicts.clone()));
-            if verdicts.platform.is_err() {
-                return Err(ended(&mut seen, End::Untrusted));
-            }
+        if session.verdicts.public.is_err() && session.verdicts.platform.is_err() {
+            return Err(ended(&mut seen, End::Untrusted));
         }
         Ok((session, seen))
     }
@@ -345,9 +332,6 @@ fn authority(target: &Target) -> String {
 }
 
 /// A message of the panel with about so many bytes.
-fn message(phase: Phase, size: usize) -> String {
-    match phase {
-        Phase::Heartbeat => r#"{"topic":"aws/heartbeat"}"#.to_owned(),
-        phase => format!(r#"{{"topic":"simulated/{}","content":"{:x<size$}"}}"#, phase.as_str(), ""),
-    }
+pub(super) fn message(topic: &str, size: usize) -> String {
+    format!(r#"{{"topic":"simulated/{topic}","content":"{:x<size$}"}}"#, "")
 }

@@ -125,6 +125,13 @@ fn a_name_of_aws_leads_into_its_ranges() {
         let endpoints = report["endpoints"].as_array().unwrap();
         let endpoint = endpoints.iter().find(|endpoint| endpoint["host"] == LISTED).unwrap();
         assert_eq!(endpoint["cause"], "outside_ranges", "{endpoint}");
+        // So does a rehearsal, which begins with the panel's files.
+        let files = ccpgate(Some(&config), &["check", "--category", "static", "--json"]).json();
+        for endpoint in files["endpoints"].as_array().unwrap() {
+            site.dns.addresses(endpoint["host"].as_str().unwrap(), &[OUTSIDE]);
+        }
+        let report = ccpgate(Some(&config), &["rehearse", "--calls", "1", "--json"]).json();
+        assert_eq!(report["causes"]["outside_ranges"], 1, "{report}");
     });
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -22,6 +21,8 @@ use crate::cause::Cause;
 use crate::egress::parent::Parent;
 use crate::egress::url::ParentUrl;
 use crate::egress::{Egress, Trace};
+use crate::rehearse::call::message;
+use crate::rehearse::script::in_turn;
 
 /// A browser opens so many connections to one host at a time.
 const AT_ONCE: usize = 6;
@@ -84,17 +85,15 @@ impl Desk {
     }
 
     fn new(office: Arc<Office>, number: u32, begun: Instant) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(office.authorities.iter().cloned());
         // Loopback has an address for everybody.
         let [_, high, middle, low] = (number + 1).to_be_bytes();
         let own = IpAddr::from(Ipv4Addr::new(127, 16 + high, middle, low));
         let way = |url: &ParentUrl| {
-            let parent = Parent::given(url.clone(), None, roots.clone(), PATIENCE)?;
+            let parent = Parent::given(url.clone(), None, office.roots.clone(), PATIENCE)?;
             Ok(Egress { source_address: vec![own], ..route::through(&office.egress, parent) })
         };
         let ways = office.proxies.iter().map(way).collect::<Result<_, String>>()?;
-        let tls = tls::browser(&office.authorities)?;
+        let tls = tls::browser(office.roots.clone())?;
         Ok(Self { office, number, begun, ways, tls, opening: Semaphore::new(AT_ONCE) })
     }
 
@@ -140,8 +139,8 @@ impl Desk {
                 (url.target, url.path)
             }
             _ => {
-                let turn = (self.number + nth) as usize % office.hosts.len().max(1);
-                (office.hosts.get(turn).ok_or("no host to go to")?.clone(), "/".to_owned())
+                let host = in_turn(&office.hosts, self.number + nth).ok_or("no host to go to")?;
+                (host.clone(), "/".to_owned())
             }
         };
         let mut refused = "no proxy".to_owned();
@@ -197,11 +196,9 @@ impl Desk {
         let count = &self.office.count;
         count.calls.fetch_add(1, Ordering::Relaxed);
         for size in [3000_usize, 600, 400, 200] {
-            let message = format!(r#"{{"topic":"simulated/call","content":"{:x<size$}"}}"#, "");
-            socket.ask(&message, ANSWER).await?;
+            socket.ask(&message("call", size), ANSWER).await?;
         }
-        let media = &self.office.media;
-        let Some(target) = media.get(self.number as usize % media.len().max(1)) else { return Ok(()) };
+        let Some(target) = in_turn(&self.office.media, self.number) else { return Ok(()) };
         let found = self.office.egress.addresses(target, &self.office.own, &mut Trace::default()).await;
         let answered = match found.ok().and_then(|found| found.first().copied()) {
             Some(address) => turn::knock(&self.office.egress, address).await.answer.is_some(),

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use rustls::pki_types::CertificateDer;
+use rustls::RootCertStore;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -77,7 +77,7 @@ pub(crate) struct Office {
     pub own: Own,
     pub trust: Arc<Trust>,
     /// Who vouches for the proxies and for the region.
-    pub authorities: Vec<CertificateDer<'static>>,
+    pub roots: RootCertStore,
     /// The proxies, in the order of a PAC file.
     pub proxies: [ParentUrl; 2],
     /// Where tunnels lead to, in turns.
