@@ -1,33 +1,27 @@
 //! What becomes of each version that comes: it is put in force, kept aside or refused; the folder is written
 //! first, so that what is in force is also what the next start begins with. Blocks on files.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::{Timestamp, ToSpan};
 
 use super::Settings;
+use super::folder::Folder;
 use super::media::Stray;
-use crate::cause::Cause;
+use super::standing;
 use crate::egress::fetch::Fetched;
 use crate::egress::url::Url;
 use crate::findings::standing::Standing;
-use crate::net::watch::{Fingerprint, Watch, fingerprint};
-use crate::policy::Category;
+use crate::net::watch::Watch;
 use crate::ranges::admit::{self, Verdict};
 use crate::ranges::current::{Aside, Current, InForce, Keeping};
 use crate::ranges::diff::Version;
-use crate::ranges::keep::{self, Contents, State};
+use crate::ranges::keep::{self, Contents};
 use crate::ranges::select::{Selection, Set, Wanted};
 use crate::ranges::{Ranges, day, read};
-
-/// A prefix becomes a finding so many days before AWS may use it.
-const DUE_DAYS: i64 = 7;
-/// How many targets a finding names.
-const TARGETS: usize = 3;
 
 /// Where a version came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +42,7 @@ struct Errors {
 pub(in crate::serve) struct Keeper {
     file: Option<PathBuf>,
     watch: Watch,
-    folder: Option<PathBuf>,
-    state: Option<State>,
+    folder: Option<Folder>,
     wanted: Wanted,
     max_age: Duration,
     media: bool,
@@ -59,8 +52,6 @@ pub(in crate::serve) struct Keeper {
     unkept: Option<(u64, Vec<u8>)>,
     /// The day for which `keeping.pending` holds.
     pending_on: Option<Date>,
-    /// Files of the folder that can't be used, as they were when they were read, and why.
-    unusable: HashMap<PathBuf, (Fingerprint, String)>,
     errors: Errors,
 }
 
@@ -72,8 +63,7 @@ impl Keeper {
         let sources = file.iter().map(|file| file.display().to_string());
         let mut keeper = Self {
             watch: Watch::new(file.iter().cloned().collect()),
-            folder: settings.state.clone(),
-            state: None,
+            folder: settings.state.clone().map(Folder::new),
             wanted: settings.wanted.clone(),
             max_age: settings.max_age,
             media: settings.media,
@@ -85,7 +75,6 @@ impl Keeper {
             },
             unkept: None,
             pending_on: None,
-            unusable: HashMap::new(),
             errors: Errors::default(),
             file,
         };
@@ -104,14 +93,10 @@ impl Keeper {
     }
 
     fn open_state(&mut self) {
-        let Some(folder) = self.folder.clone() else { return };
-        match State::open(folder) {
-            Ok(state) => {
-                state.tidy();
-                self.state = Some(state);
-                self.errors.state = None;
-            }
-            Err(why) => self.wrong_with_state(format!("ranges.state: {why}; no version is kept")),
+        let Some(folder) = self.folder.as_mut().filter(|folder| folder.in_use().is_none()) else { return };
+        match folder.open() {
+            Ok(()) => self.errors.state = None,
+            Err(why) => self.wrong_with_state(why),
         }
     }
 
@@ -144,9 +129,7 @@ impl Keeper {
 
     /// Looks whether the file has changed, or the folder has a newer version, and what day it is.
     pub(super) fn look(&mut self) {
-        if self.state.is_none() {
-            self.open_state();
-        }
+        self.open_state();
         self.catch_up();
         self.look_at_state();
         if !self.watch.poll().is_empty() {
@@ -156,10 +139,10 @@ impl Keeper {
     }
 
     fn contents(&mut self) -> Option<Contents> {
-        match self.state.as_ref()?.contents() {
-            Ok(contents) => Some(contents),
+        match self.folder.as_mut()?.contents() {
+            Ok(contents) => contents,
             Err(why) => {
-                self.wrong_with_state(format!("ranges.state: {why}"));
+                self.wrong_with_state(why);
                 None
             }
         }
@@ -168,13 +151,10 @@ impl Keeper {
     /// Takes the newest version of the folder, where it is newer than the one in force: it was in force
     /// before, another process has fetched it, or a person has accepted it.
     fn look_at_state(&mut self) {
-        let Some(contents) = self.contents() else { return };
-        let there =
-            |path: &Path| contents.versions.iter().chain(&contents.aside).any(|kept| kept.path == *path);
-        self.unusable.retain(|path, _| there(path));
-        let before = self.current();
+        let (Some(contents), Some(folder)) = (self.contents(), &mut self.folder) else { return };
+        let before = self.in_force.load();
         let in_force = before.as_ref().map(|current| current.sync_token());
-        let mut passed_over = Vec::new();
+        let (mut found, mut passed_over) = (None, Vec::new());
         for kept in contents.versions.iter().rev() {
             if in_force.is_some_and(|token| kept.sync_token <= token) {
                 break;
@@ -183,41 +163,23 @@ impl Keeper {
                 token if token == kept.sync_token => Ok(()),
                 token => Err(format!("{}: it has the syncToken {token}", kept.path.display())),
             };
-            match self.read_once(&kept.path, named_so) {
+            match folder.read_once(&kept.path, named_so) {
                 Ok(ranges) => {
-                    let next = Current::after(before.as_deref(), ranges, &self.wanted);
-                    self.take(next, &kept.path.display().to_string());
+                    found = Some((ranges, &kept.path));
                     break;
                 }
                 Err(why) => passed_over.push(why),
             }
+        }
+        if let Some((ranges, path)) = found {
+            let next = Current::after(before.as_deref(), ranges, &self.wanted);
+            self.take(next, &path.display().to_string());
         }
         if !passed_over.is_empty() {
             let all = passed_over.join("; ");
             self.wrong_with_state(format!("{all}; it is passed over, and may be removed"));
         }
         self.note_aside(&contents);
-    }
-
-    /// Reads a file of the folder. One that can't be used, by what it holds or by `usable`, isn't read again
-    /// before it has changed.
-    fn read_once(
-        &mut self,
-        path: &Path,
-        usable: impl FnOnce(&Ranges) -> Result<(), String>,
-    ) -> Result<Ranges, String> {
-        let looks = fingerprint(path);
-        if let Some((then, why)) = self.unusable.get(path)
-            && *then == looks
-        {
-            return Err(why.clone());
-        }
-        let read = keep::load(path).and_then(|ranges| usable(&ranges).map(|()| ranges));
-        match &read {
-            Ok(_) => drop(self.unusable.remove(path)),
-            Err(why) => drop(self.unusable.insert(path.to_owned(), (looks, why.clone()))),
-        }
-        read
     }
 
     /// Knows of a version that was kept aside before this process began.
@@ -228,7 +190,8 @@ impl Keeper {
             Some(kept)
                 if self.keeping.aside.as_ref().is_none_or(|aside| aside.sync_token < kept.sync_token) =>
             {
-                let Ok(ranges) = self.read_once(&kept.path, |_| Ok(())) else { return };
+                let read = self.folder.as_mut().map(|folder| folder.read_once(&kept.path, |_| Ok(())));
+                let Some(Ok(ranges)) = read else { return };
                 let judged =
                     admit::judge(in_force.as_deref(), ranges.clone(), &self.wanted, Timestamp::now());
                 let why = match judged {
@@ -285,7 +248,8 @@ impl Keeper {
             Verdict::Take(next) => {
                 let kept = self.keep(token, bytes);
                 // What is in force stays what the next start begins with.
-                if kept.is_none() && self.state.is_some() && before.is_some() {
+                let in_use = self.folder.as_ref().is_some_and(|folder| folder.in_use().is_some());
+                if kept.is_none() && in_use && before.is_some() {
                     return false;
                 }
                 let unkept = kept.is_none() && self.folder.is_some();
@@ -313,23 +277,20 @@ impl Keeper {
 
     /// Writes a version into the folder; none where there is no folder, or it can't be written.
     fn keep(&mut self, sync_token: u64, bytes: &[u8]) -> Option<()> {
-        let state = self.state.clone()?;
+        let state = self.folder.as_ref()?.in_use()?;
         if let Err(why) = state.keep(sync_token, bytes) {
-            self.wrong_with_state(format!("ranges.state: {why}"));
+            self.wrong_with_state(why);
             return None;
         }
-        self.errors.state = None;
         if let Err(why) = state.prune(sync_token) {
             tracing::warn!(event = "ranges_not_pruned", "ranges.state: {why}");
         }
+        self.errors.state = None;
         Some(())
     }
 
     /// Writes what was put in force while the folder couldn't be used.
     fn catch_up(&mut self) {
-        if self.state.is_none() {
-            return;
-        }
         let Some((token, bytes)) = self.unkept.take() else { return };
         if self.keep(token, &bytes).is_none() {
             self.unkept = Some((token, bytes));
@@ -342,14 +303,13 @@ impl Keeper {
         if self.keeping.aside.as_ref().is_some_and(|aside| aside.sync_token == token) {
             return;
         }
-        let remedy = match &self.state {
-            Some(state) => match state.keep_aside(token, bytes) {
-                Ok(()) => format!("look at it, and run `ccpgate ranges accept {token}` if it is right"),
-                Err(why) => {
-                    self.wrong_with_state(format!("ranges.state: {why}"));
-                    "it could not be kept".to_owned()
-                }
-            },
+        let kept = self.folder.as_ref().and_then(Folder::in_use).map(|state| state.keep_aside(token, bytes));
+        let remedy = match kept {
+            Some(Ok(())) => format!("look at it, and run `ccpgate ranges accept {token}` if it is right"),
+            Some(Err(why)) => {
+                self.wrong_with_state(why);
+                "it could not be kept".to_owned()
+            }
             None => "name a folder in ranges.state, so that it can be kept and accepted".to_owned(),
         };
         tracing::error!(
@@ -426,6 +386,7 @@ impl Keeper {
     }
 
     fn wrong_with_state(&mut self, why: String) {
+        let why = format!("ranges.state: {why}");
         if self.errors.state.as_ref() != Some(&why) {
             tracing::error!(event = "ranges_state", "{why}; {}", self.stays());
             self.errors.state = Some(why);
@@ -466,32 +427,7 @@ impl Keeper {
 
     /// What is a finding now.
     pub(super) fn standings(&self, now: Timestamp) -> Vec<Standing> {
-        let mut all = Vec::new();
-        let mut add = |cause, category, targets: Vec<String>| all.push(Standing { cause, category, targets });
-        let media = Some(Category::Media);
-        let current = self.current();
-        match &current {
-            Some(current) if current.age(now) > self.max_age => {
-                add(Cause::RangesStale, None, vec![current.version.ranges.create_date.clone()]);
-            }
-            None if !self.keeping.errors.is_empty() => add(Cause::RangesStale, None, Vec::new()),
-            _ => {}
-        }
-        if let Some(aside) = &self.keeping.aside {
-            add(Cause::RangesAside, None, vec![aside.sync_token.to_string()]);
-        }
-        let soon = day(now).saturating_add(DUE_DAYS.days());
-        let due =
-            self.keeping.pending.iter().filter(|added| added.safe_deadline.is_some_and(|day| day <= soon));
-        let due: Vec<String> = due.take(TARGETS).map(|added| added.prefix.to_string()).collect();
-        if !due.is_empty() {
-            add(Cause::RangesDue, media, due);
-        }
-        if !self.keeping.strays.is_empty() {
-            let strays = self.keeping.strays.iter().take(TARGETS);
-            add(Cause::OutsideRanges, media, strays.map(|(name, at)| format!("{name}={at}")).collect());
-        }
-        all
+        standing::standings(self.current().as_deref(), &self.keeping, self.max_age, now)
     }
 }
 

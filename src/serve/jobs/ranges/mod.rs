@@ -2,8 +2,10 @@
 //! the file when it changes, from the address now and then. It is no reload: nothing but the version in
 //! force changes, and neither the DNS cache nor a tunnel notices.
 
+mod folder;
 mod keeper;
 mod media;
+mod standing;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -146,15 +148,15 @@ async fn take_in(
         keeper.recall();
         keeper
     };
-    let Some(mut keeper) = aside(begin).await else { return };
+    let Some(mut keeper) = blocking(begin).await else { return };
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut enforced = true;
     let mut known = shared.ranges.load();
     loop {
         let next = tokio::select! {
-            _ = look.tick() => aside(move || { keeper.look(); keeper }).await,
-            Some(Answer { from, said, good }) = fetched.recv() => aside(move || {
+            _ = look.tick() => blocking(move || { keeper.look(); keeper }).await,
+            Some(Answer { from, said, good }) = fetched.recv() => blocking(move || {
                 // The one who fetched has gone only with this proxy.
                 let _ = good.send(keeper.hear(&from, said));
                 keeper
@@ -180,7 +182,7 @@ async fn take_in(
 }
 
 /// Runs what reads and writes files on a thread that may block; none while the runtime shuts down.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     spawn_blocking(work).await.ok()
 }
 
