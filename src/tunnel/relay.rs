@@ -46,7 +46,8 @@ impl Side {
 /// How a tunnel ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Both directions ended in order; this side ended first.
+    /// Both directions ended in order, or the client's with a reset behind the upstream's end; this side
+    /// ended first.
     Closed(Side),
     /// This side reset the connection.
     Reset(Side),
@@ -175,6 +176,11 @@ impl<C: Wire, U: Wire> Relay<C, U> {
                     self.flows[from as usize].phase = Phase::Ended;
                     self.first_end.get_or_insert(from.other());
                 }
+                Poll::Ready(Err(Failed::Source(error)))
+                    if from == Side::Client && self.broken.is_none() && self.is_late_reset(&error) =>
+                {
+                    return Poll::Ready(End::Closed(Side::Upstream));
+                }
                 Poll::Ready(Err(Failed::Source(error))) => {
                     return Poll::Ready(match self.broken {
                         Some(side) => End::Reset(side),
@@ -218,6 +224,14 @@ impl<C: Wire, U: Wire> Relay<C, U> {
             });
         }
         Poll::Pending
+    }
+
+    /// Whether a client's reset came behind the upstream's end, which it had, and behind all that it had said
+    /// itself. A client that closes without reading an upstream's last close_notify makes such a reset: to
+    /// the agent nothing went wrong.
+    fn is_late_reset(&self, error: &io::Error) -> bool {
+        let [sent, received] = &self.flows;
+        error.kind() == io::ErrorKind::ConnectionReset && received.phase == Phase::Ended && !sent.stuck()
     }
 
     /// Checks the sources of stuck directions, which nobody reads. A client that has gone ends the tunnel
@@ -283,6 +297,11 @@ impl<C: Wire, U: Wire> Relay<C, U> {
             End::Closed(_) if self.broken.is_some() => self.linger().await,
             // What the client had sent is on its way; a reset would overtake it.
             End::Reset(Side::Client) if self.broken.is_some() && self.flows[0].phase == Phase::Ended => {}
+            // The upstream still reads, maybe: that is no end in order to it.
+            End::Closed(_) if !self.flows[0].over() => {
+                self.delivered(Side::Upstream).await;
+                self.abort();
+            }
             End::Closed(_) => {}
             End::Reset(side) => {
                 self.delivered(side.other()).await;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::ready;
 
 use fastrand::Rng;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::task::coop::has_budget_remaining;
@@ -284,6 +284,38 @@ async fn a_reset_behind_the_other_sides_end_is_passed_on() {
     let mut client = client;
     assert_eq!(read_all(&mut client).await.unwrap(), b"");
     reset(client);
+    expect_reset(&mut upstream).await;
+    assert_eq!(Running::end(relay, &counted).await.0, End::Closed(Side::Upstream));
+}
+
+/// As curl does with the close_notify that answers its own: the kernel makes a reset of the bytes that it
+/// left unread.
+#[tokio::test]
+async fn a_client_that_leaves_the_upstreams_last_words_unread_has_not_been_reset() {
+    let Running { mut client, mut upstream, counted, relay } = Running::new(FOREVER).await;
+    client.write_all(b"close_notify").await.unwrap();
+    timeout(PATIENCE, upstream.read_exact(&mut [0; 12])).await.expect("its last words").unwrap();
+    upstream.write_all(b"close_notify").await.unwrap();
+    upstream.shutdown().await.unwrap();
+    // Its end has come to the client, too, behind the bytes.
+    while !timeout(PATIENCE, client.ready(Interest::READABLE))
+        .await
+        .expect("an end")
+        .unwrap()
+        .is_read_closed()
+    {}
+    drop(client);
+    let moved = Moved { sent: 12, received: 12 };
+    assert_eq!(Running::end(relay, &counted).await, (End::Closed(Side::Upstream), moved));
+    expect_reset(&mut upstream).await;
+}
+
+#[tokio::test]
+async fn a_client_that_resets_before_it_has_the_upstreams_end_is_a_reset() {
+    let Running { client, mut upstream, counted, relay } = Running::new(FOREVER).await;
+    upstream.write_all(b"the answer").await.unwrap();
+    timeout(PATIENCE, client.readable()).await.expect("an answer").unwrap();
+    drop(client);
     expect_reset(&mut upstream).await;
     assert_eq!(Running::end(relay, &counted).await.0, End::Reset(Side::Client));
 }
