@@ -147,9 +147,8 @@ impl Target {
     }
 
     /// Reads what an administrator types: `host`, `host:port` or an http, https, ws or wss URL,
-    /// whose path is dropped, or a turn, turns, stun or stuns URI, as panels log them. The port is
-    /// 443 where none is given, for the last four that of the scheme. Names in
-    /// other scripts become A-labels; an IPv6 address needs no brackets when it stands alone.
+    /// whose path is dropped, or a turn, turns, stun or stuns URI, as panels log them. Where no port is
+    /// given it is that of the scheme, and 443 without one. Names in other scripts become A-labels; an IPv6 address needs no brackets when it stands alone.
     ///
     /// # Errors
     /// Says which part is malformed; see [`TargetError`].
@@ -159,15 +158,17 @@ impl Target {
             Some((rest, port)) => (rest, port),
             None => (text, DEFAULT_PORT),
         };
-        let authority = match text.split_once("://") {
+        let (authority, default) = match text.split_once("://") {
             Some((scheme, rest)) => {
-                if !["http", "https", "ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
-                    return Err(TargetError::Scheme);
-                }
-                rest.split(['/', '?', '#']).next().unwrap_or(rest)
+                let default = match scheme.to_ascii_lowercase().as_str() {
+                    "https" | "wss" => DEFAULT_PORT,
+                    "http" | "ws" => 80,
+                    _ => return Err(TargetError::Scheme),
+                };
+                (rest.split(['/', '?', '#']).next().unwrap_or(rest), default)
             }
             None if text.contains(['/', '?', '#']) => return Err(TargetError::Path),
-            None => text,
+            None => (text, default),
         };
         if let Ok(address) = authority.parse::<Ipv6Addr>() {
             return Ok(Self { host: Host::Ip(address.into()), port: default });

@@ -30,7 +30,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
         let (loaded, plan) = load::plan(sources)?;
-        load::warn_in_short(&loaded.config, &plan);
+        load::warn_in_short(sources, &loaded.config, &plan);
         let mut lists = Vec::new();
         for file in &self.files {
             let named = |why: String| Failure::Usage(format!("{}: {why}", file.display()));

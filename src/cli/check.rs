@@ -78,7 +78,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
         let (loaded, plan) = load::plan(sources)?;
-        load::warn_in_short(&loaded.config, &plan);
+        load::warn_in_short(sources, &loaded.config, &plan);
         let form = match (self.json, self.junit) {
             (true, _) => Form::Json,
             (_, true) => Form::Junit,

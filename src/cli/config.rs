@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
 
 use super::out::{say, say_json, warn};
 use super::running::AdminArg;
@@ -64,8 +66,16 @@ impl Args {
 
 fn show(sources: &Sources, json: bool) -> Result<(), Failure> {
     let (loaded, plan) = load::plan(sources)?;
-    load::warn_in_short(&loaded.config, &plan);
-    if json { say_json(&loaded.to_json()) } else { say(&loaded.to_toml()) }
+    load::warn_in_short(sources, &loaded.config, &plan);
+    if json { say_json(&Shown { schema_version: 1, keys: loaded.to_json() }) } else { say(&loaded.to_toml()) }
+}
+
+/// Each key with its value and source, beside the version of this form.
+#[derive(Serialize)]
+struct Shown {
+    schema_version: u32,
+    #[serde(flatten)]
+    keys: Value,
 }
 
 fn check(sources: &Sources, against_live: Option<&AdminArg>) -> Result<(), Failure> {

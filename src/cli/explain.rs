@@ -31,7 +31,7 @@ const ALL: u32 = 100_000;
 /// speaks of the network or the proxy.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// host, host:port, or a URL; port 443 where none is given.
+    /// host, host:port, or a URL; the port is that of the URL's scheme, or 443, where none is given.
     #[arg(required_unless_present_any = ["symptom", "log"], value_name = "TARGET")]
     targets: Vec<String>,
     /// What the agent's panel or its log says, typing errors and all: whose fault it is, what
@@ -85,7 +85,7 @@ fn explain_targets(
 ) -> Result<bool, Failure> {
     let (loaded, plan) = load::plan(sources)?;
     let config = &loaded.config;
-    load::warn_in_short(config, &plan);
+    load::warn_in_short(sources, config, &plan);
     let parsed = targets.iter().map(|text| {
         Target::parse_human(text).map_err(|error| {
             Failure::Usage(format!("{text:?} is no target: {error}; valid are host, host:port or a URL"))
@@ -111,7 +111,12 @@ fn explain_targets(
             file: sources.file.as_ref().map(|file| file.display().to_string()),
             variables: sources.env.iter().map(|(name, _)| name.as_str()).collect(),
         };
-        let answer = |(explanation, lately)| Answer { explanation, configuration: &configuration, lately };
+        let answer = |(explanation, lately)| Answer {
+            schema_version: 1,
+            explanation,
+            configuration: &configuration,
+            lately,
+        };
         match &explained_and_seen().map(answer).collect::<Vec<_>>()[..] {
             [only] => say_json(only)?,
             all => say_json(&all)?,
@@ -130,6 +135,7 @@ fn explain_targets(
 /// An explanation, and the configuration that it holds for.
 #[derive(Serialize)]
 struct Answer<'a> {
+    schema_version: u32,
     #[serde(flatten)]
     explanation: &'a Explanation,
     configuration: &'a Configuration<'a>,

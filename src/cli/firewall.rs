@@ -77,7 +77,7 @@ impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
         let (loaded, plan) = load::plan(sources)?;
         let config = &loaded.config;
-        load::warn_in_short(config, &plan);
+        load::warn_in_short(sources, config, &plan);
         let current = Current::load(self.file.as_deref(), config, &plan)?;
         let (ranges, selection) = (&current.version.ranges, &current.version.selection);
         let mut needed = Vec::new();

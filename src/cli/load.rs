@@ -29,17 +29,20 @@ pub(super) fn warn_of(plan: &Plan) {
 
 /// Prints one line about the warnings, for commands that answer something else. A list that allows any
 /// instance is always named.
-pub(super) fn warn_in_short(config: &Config, plan: &Plan) {
+pub(super) fn warn_in_short(sources: &Sources, config: &Config, plan: &Plan) {
     let (any, count) = (config.connect.instances.iter().any(|alias| alias == "*"), plan.warnings.len());
     match (any, count) {
         (_, 0) => {}
         (true, 1) => warn(r#"connect.instances = ["*"] is open to any AWS customer"#),
         (true, _) => warn(format_args!(
-            "connect.instances = [\"*\"] is open to any AWS customer; this and {} more: ccpgate config check",
-            count - 1
+            "connect.instances = [\"*\"] is open to any AWS customer; this and {} more: {}",
+            count - 1,
+            sources.command("config check")
         )),
         (false, 1) => warn(&plan.warnings[0]),
-        (false, _) => tell(format_args!("{count} warnings about the allow list: ccpgate config check")),
+        (false, _) => {
+            tell(format_args!("{count} warnings about the allow list: {}", sources.command("config check")));
+        }
     }
 }
 

@@ -40,7 +40,7 @@ struct Approval {
 impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
         let (loaded, plan) = load::plan(sources)?;
-        load::warn_in_short(&loaded.config, &plan);
+        load::warn_in_short(sources, &loaded.config, &plan);
         let connect = &loaded.config.connect;
         if connect.origins.is_empty() {
             return Err(Failure::Usage(

@@ -21,7 +21,7 @@ fn key(text: &str) -> Result<Key, String> {
 impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
         let (loaded, plan) = load::plan(sources)?;
-        load::warn_in_short(&loaded.config, &plan);
+        load::warn_in_short(sources, &loaded.config, &plan);
         load::remark(&loaded.config, &plan);
         let advertise = Advertise::from(&loaded.config);
         if self.key.is_some() && advertise.spread == Spread::Off {

@@ -186,7 +186,7 @@ fn warn_of_age(version: &Version, config: &Config) {
 
 fn show(file: Option<&Path>, json: bool, sources: &Sources) -> Result<(), Failure> {
     let (loaded, plan) = load::plan(sources)?;
-    load::warn_in_short(&loaded.config, &plan);
+    load::warn_in_short(sources, &loaded.config, &plan);
     let current = Current::load(file, &loaded.config, &plan)?;
     let shown = Shown::new(&current.version.ranges, &current.version.selection, current.names);
     if json { say_json(&shown) } else { say(&shown.to_string()) }
@@ -200,7 +200,7 @@ fn diff(
     sources: &Sources,
 ) -> Result<(), Failure> {
     let (loaded, plan) = load::plan(sources)?;
-    load::warn_in_short(&loaded.config, &plan);
+    load::warn_in_short(sources, &loaded.config, &plan);
     let config = &loaded.config;
     let current = Current::load(Some(new), config, &plan)?.version;
     let older = version(old, config)?;

@@ -118,7 +118,7 @@ impl Args {
             return shift::run(plan, &loaded.config.connect, self.json);
         }
         if !self.simulate {
-            load::warn_in_short(&loaded.config, &plan);
+            load::warn_in_short(sources, &loaded.config, &plan);
         }
         let runtime = Runtime::new().map_err(Failure::Output)?;
         let report = runtime.block_on(async {

@@ -90,9 +90,11 @@ impl<T> Kind for Text<T> {
     }
 }
 
-/// A span of time; `zero`: whether none at all is a sensible value.
+/// A span of time.
 pub(super) struct Span {
     pub least: Duration,
+    /// What none at all means, where that is a value of its own.
+    pub none: Option<&'static str>,
 }
 
 impl Kind for Span {
@@ -102,9 +104,11 @@ impl Kind for Span {
         const EXPECTS: &str = r#"a duration such as "90s", "8h" or "1h 30m""#;
         let text = as_text(value).unwrap_or_default();
         let why = match notation::duration(text.trim()) {
+            Ok(duration @ Duration::ZERO) if self.none.is_some() => return Some(duration),
             Ok(Duration::ZERO) if !self.least.is_zero() => "must be longer than nothing".to_owned(),
             Ok(duration) if duration < self.least => {
-                format!("must be at least {}", notation::duration_text(self.least))
+                let none = self.none.map_or_else(String::new, |none| format!(", or 0s, which is {none}"));
+                format!("must be at least {}{none}", notation::duration_text(self.least))
             }
             Ok(duration) => return Some(duration),
             Err(why) => why,

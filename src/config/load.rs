@@ -1,6 +1,7 @@
 //! From the sources to a valid configuration: reads the file, merges the layers, reports all problems at
 //! once. Reading that file is the only I/O, so that a reload can repeat it.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
@@ -36,6 +37,16 @@ pub struct Sources {
     pub set: Vec<String>,
 }
 
+/// A word that a shell takes as it stands, in quotes where it needs them.
+fn for_a_shell(word: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''")).into()
+    }
+}
+
 impl Sources {
     /// What a command's answer is based on, where that could surprise: the file of the working directory,
     /// which comes before the one in /etc that the service reads, or variables. None where it is the file
@@ -57,6 +68,16 @@ impl Sources {
             many => said.push(format!("{} variables CCPGATE_SECTION__KEY of the environment", many.len())),
         }
         (!said.is_empty()).then(|| format!("answers by {}", said.join(" and ")))
+    }
+
+    /// What to type for `rest`, such as `config check`, to be answered by the same file and `--set` flags.
+    pub(crate) fn command(&self, rest: &str) -> String {
+        let usual = |file: &Path| USUAL_FILES.iter().any(|usual| file == Path::new(usual));
+        let file = self.file.as_deref().filter(|file| !usual(file));
+        let file = file.map(|file| format!(" -c {}", for_a_shell(&file.to_string_lossy())));
+        let set = self.set.iter().map(|value| format!(" --set {}", for_a_shell(value)));
+        let options: String = file.into_iter().chain(set).collect();
+        format!("ccpgate{options} {rest}")
     }
 
     /// The sources of this process: the file that `-c` or `CCPGATE_CONFIG` names, else the first

@@ -292,7 +292,7 @@ section! {
     /// Rounds of `ccpgate check` inside the running proxy.
     "watch" WatchRounds {
         /// How often; `0s`: never.
-        every: Duration = ANY_TIME;
+        every: Duration = ROUNDS;
         /// Whether the media endpoints are tested, too, over UDP.
         stun: bool = Flag;
         /// An authority, PEM, that counts as public, for private setups; `""`: none.
@@ -369,9 +369,10 @@ section! {
 }
 
 // Kinds that several keys share. Constants, so that each use is the same.
-const ANY_TIME: Span = Span { least: Duration::ZERO };
-const REFRESH: Span = Span { least: Duration::from_secs(1) };
-const SOME_TIME: Span = Span { least: Duration::from_nanos(1) };
+const ANY_TIME: Span = Span { least: Duration::ZERO, none: None };
+const REFRESH: Span = Span { least: Duration::from_secs(1), none: None };
+const ROUNDS: Span = Span { least: Duration::from_secs(1), none: Some("never") };
+const SOME_TIME: Span = Span { least: Duration::from_nanos(1), none: None };
 /// Far beyond any machine, and small enough for every counter and allocation size.
 const COUNT: Whole<usize> = Whole { least: 1, most: 100_000_000 };
 const PORT: Whole<u16> = Whole { least: 1, most: u16::MAX };

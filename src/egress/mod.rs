@@ -162,6 +162,7 @@ impl Egress {
         let mut parent = None;
         let mut rest = None;
         let mut one = [SocketAddr::new(IpAddr::from([0; 4]), target.port)];
+        let judge = Vet { within: self.narrowed(within, &target.host), port: target.port, own };
         let addresses: Cow<'_, [SocketAddr]> = if let Some(fixed) = self.redirected(target, own)? {
             one[0] = fixed;
             Cow::Borrowed(&one)
@@ -177,7 +178,6 @@ impl Egress {
             let found = self.resolve(&target.host, trace).await.map_err(Unreached::Dns)?;
             rest = found.rest;
             let found = found.known;
-            let judge = Vet { within: self.narrowed(within, &target.host), port: target.port, own };
             let mut fit = found.iter().filter_map(|address| self.vet(*address, &judge).ok());
             match (fit.next(), found.len()) {
                 (Some(only), 1) => {
@@ -199,10 +199,7 @@ impl Egress {
         let connected = match rest {
             None => dial(&addresses, &self.source_address, self.connect_timeout).await,
             // A box, for few need this and its state is large.
-            Some(rest) => {
-                let judge = Vet { within: self.narrowed(within, &target.host), port: target.port, own };
-                Box::pin(self.dial_both(&addresses, rest, &judge, parent)).await
-            }
+            Some(rest) => Box::pin(self.dial_both(&addresses, rest, &judge, parent)).await,
         };
         trace.connect = Some(dialled.elapsed());
         let failed = |error| match parent {

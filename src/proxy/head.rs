@@ -221,15 +221,13 @@ fn in_parts(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<Request,
             understood.close |= field.value.split(|b| *b == b',').any(close);
         }
     }
-    if &*understood.method != "CONNECT" {
-        let mut conditions = Conditions::default();
-        let noted = request.headers.iter().filter(|field| conditions.note(field.name, field.value)).count();
-        understood.conditions = (noted > 0).then(|| conditions.into());
-    }
     if lengths > 0 && request.headers.iter().any(|f| f.name.eq_ignore_ascii_case("transfer-encoding")) {
         return Err("Content-Length and Transfer-Encoding in one request".into());
     }
     if &*understood.method != "CONNECT" {
+        let mut conditions = Conditions::default();
+        let noted = request.headers.iter().filter(|field| conditions.note(field.name, field.value)).count();
+        understood.conditions = (noted > 0).then(|| conditions.into());
         let field = |name: &str| request.headers.iter().find(|f| f.name.eq_ignore_ascii_case(name));
         understood.browser = Browser::of(target, |name| field(name).map(|field| field.value));
     }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::admission::{Arrival, Ends, Peer};
 use super::shared::Shared;
+use super::snapshot::Limits;
 use super::{balanced, h1, https, timer};
 use crate::net::accept::{Setbacks, is_one_clients};
 use crate::net::entrance::Entrance;
@@ -26,6 +27,7 @@ use crate::tls::material::Serving;
 
 /// 500 agents log in at 9:00 sharp. The kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
 /// Binds an address for all workers. Options set here are inherited by every accepted socket.
 ///
 /// Binds an address that this machine doesn't have (yet) all the same, with a warning: at boot an interface
@@ -255,14 +257,14 @@ fn start(stream: TcpStream, address: SocketAddr, local: SocketAddr, service: &Se
     let local = if local.ip().is_unspecified() { stream.local_addr().unwrap_or(local) } else { local };
     let ends = Ends { address, local };
     if !balanced {
-        return begin(stream, ends, false, service, arrival, shared);
+        return begin(stream, ends, false, service, arrival, &limits, shared);
     }
     let (service, shared) = (service.clone(), shared.clone());
     tokio::spawn(async move {
         let entrance = service.entrance();
         if let Some(who) = balanced::introduced(stream, ends, entrance, &shared).await {
             timer::arm();
-            begin(who.stream, who.ends, who.check, &service, arrival, &shared);
+            begin(who.stream, who.ends, who.check, &service, arrival, &shared.limits(), &shared);
         }
     });
 }
@@ -275,9 +277,10 @@ fn begin(
     check: bool,
     service: &Service,
     arrival: Arrival,
+    limits: &Limits,
     shared: &Arc<Shared>,
 ) {
-    let Some((permit, over)) = arrival.of(address.ip(), &shared.limits()) else {
+    let Some((permit, over)) = arrival.of(address.ip(), limits) else {
         return shared.journal.turned_away(address.ip(), Bound::ConnectionsPerClient);
     };
     let peer = Peer { address, local, certificate: None, check, over };

@@ -24,20 +24,19 @@ pub(super) fn length(drain: Duration) -> Duration {
     (drain / 10).min(LONGEST)
 }
 
-/// Ends tunnels from now until `end`, evenly.
+/// Ends tunnels from now until `end`, evenly; the last of them are left to the end.
 pub(super) async fn say(shared: &Shared, end: Instant) {
     loop {
         let now = Instant::now();
         let left = end.saturating_duration_since(now);
-        if left.is_zero() {
-            return;
+        if left <= STEP {
+            // The last step is the deadline itself, at which all that still live are cut and counted.
+            return sleep_until(end).await;
         }
-        let step = STEP.min(left);
-        sleep_until(now + step).await;
+        sleep_until(now + STEP).await;
         let mut live =
             shared.journal.ledger.live(|seat| !seat.chosen.load(Ordering::Relaxed), usize::MAX).items;
-        let steps = left.div_duration_f64(step).max(1.0);
-        // The last step is the deadline itself.
+        let steps = left.div_duration_f64(STEP);
         let chosen = (live.len() as f64 / steps).floor() as usize;
         live.sort_by_key(|seat| turn(traffic(seat), seat.idle()));
         for seat in live.iter().take(chosen) {

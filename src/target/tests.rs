@@ -145,7 +145,10 @@ fn typed_by_people() {
         ("acme.my.connect.aws:8443", "acme.my.connect.aws:8443"),
         ("https://acme.my.connect.aws/ccp-v2?x=1#y", "acme.my.connect.aws:443"),
         ("WSS://acme.my.connect.aws", "acme.my.connect.aws:443"),
-        ("http://acme.my.connect.aws", "acme.my.connect.aws:443"),
+        // What a browser would open without TLS isn't allowed because it is with TLS.
+        ("http://acme.my.connect.aws", "acme.my.connect.aws:80"),
+        ("WS://acme.my.connect.aws/x", "acme.my.connect.aws:80"),
+        ("http://acme.my.connect.aws:443", "acme.my.connect.aws:443"),
         ("ws://acme.my.connect.aws:80/", "acme.my.connect.aws:80"),
         ("https://[::1]/", "[::1]:443"),
         ("[::1]", "[::1]:443"),

@@ -94,6 +94,26 @@ fn an_answer_is_not_buried_under_warnings() {
         let said = ccpgate(None, command).expect(0).stderr;
         assert_eq!(said.lines().count(), 1, "{command:?}: {said}");
         assert!(said.contains("connect.instances = [\"*\"]"), "{command:?}: {said}");
+        assert!(said.ends_with(": ccpgate config check\n"), "{command:?}: {said}");
+    }
+}
+
+/// What a hint says to type reads the same configuration as the command that gave it.
+#[test]
+fn a_hint_can_be_typed_as_it_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("it's acme.toml");
+    std::fs::write(&file, CONFIG).unwrap();
+    let set = "connect.instances=[\"*\"]";
+    let file = file.to_str().unwrap();
+    for options in [&["-c", file][..], &["-c", file, "--set", set], &["--set", set]] {
+        let said = ccpgate(None, &[&["explain", "tools.connect.aws"][..], options].concat()).expect(0).stderr;
+        let hint = said.split(": ").last().unwrap().trim();
+        let typed = hint.replace("ccpgate", env!("CARGO_BIN_EXE_ccpgate"));
+        let by_hint = std::process::Command::new("sh").args(["-c", &typed]).output().unwrap();
+        let by_hand = ccpgate(None, &[&["config", "check"][..], options].concat()).expect(0);
+        assert_eq!(String::from_utf8(by_hint.stdout).unwrap(), by_hand.stdout, "{hint}");
+        assert_eq!(String::from_utf8(by_hint.stderr).unwrap(), by_hand.stderr, "{hint}");
     }
 }
 
@@ -162,6 +182,11 @@ fn explain_answers_by_exit_code_and_in_words() {
     assert!(allowed.stdout.contains("allowed"), "{}", allowed.stdout);
     let denied = ccpgate(Some(CONFIG), &["explain", "evil.example"]).expect(1);
     assert!(denied.stdout.contains("denied") && denied.stdout.contains("no_rule"), "{}", denied.stdout);
+    // Without TLS it is another port.
+    for plain in ["http://acme.my.connect.aws/", "ws://acme.my.connect.aws"] {
+        let denied = ccpgate(Some(CONFIG), &["explain", plain]).expect(1);
+        assert!(denied.stdout.starts_with("acme.my.connect.aws:80: denied, port"), "{}", denied.stdout);
+    }
     // One denied among several is a negative answer.
     ccpgate(Some(CONFIG), &["explain", "acme.my.connect.aws", "evil.example"]).expect(1);
     for nonsense in ["ho st", "host:99999", "[::1", "user@host", "", "a..b", "ftp://x/"] {
@@ -207,7 +232,7 @@ fn explain_as_json() {
         let code = i32::from(decision == "denied");
         let json = ccpgate(Some(CONFIG), &["explain", "--json", target]).expect(code).json();
         let json = if json.is_array() { json[0].clone() } else { json };
-        assert_eq!(json["target"], shown, "{json}");
+        assert_eq!((&json["schema_version"], &json["target"]), (&1.into(), &shown.into()), "{json}");
         assert_eq!(json["decision"], decision, "{json}");
         assert_eq!(json["reason"], reason.map_or(Value::Null, Value::from), "{json}");
         for key in ["target", "decision", "reason", "rule", "category", "agent_sees", "nearest"] {
@@ -252,6 +277,9 @@ fn config_check_show_and_schema() {
         "where each value came from: {shown}"
     );
     assert!(shown.contains("header_timeout") && shown.contains("default"), "{shown}");
+    let shown = ccpgate(Some(CONFIG), &["config", "show", "--json"]).expect(0).json();
+    assert_eq!(shown["schema_version"], 1, "{shown}");
+    assert_eq!(shown["limits.header_timeout"]["source"], "default", "{shown}");
     let schema = ccpgate(None, &["config", "schema"]).expect(0).json();
     assert!(
         schema["properties"]["limits"].is_object() || schema.to_string().contains("header_timeout"),

@@ -83,6 +83,8 @@ fn after_limits_drain_what_remains_is_cut() {
     let line = proxy.access_line("tunnel", TARGET);
     assert_eq!((&line["outcome"], &line["ended_by"]), (&"drained".into(), &"proxy".into()), "{line}");
     assert_eq!((&line["sent"], &line["received"]), (&1.into(), &1.into()), "{line}");
+    let cut = proxy.log_line("the cut", |line| line["event"] == "cutting");
+    assert_eq!(cut["tunnels"], 1, "{cut}");
     assert_eq!(proxy.wait_exit().code(), Some(0));
 }
 
