@@ -79,6 +79,8 @@ struct Clients {
 struct Found<'a> {
     cause: &'static str,
     category: Option<&'static str>,
+    /// Who sees it: `clients`, `watch` or `ranges`.
+    source: &'static str,
     since: &'a str,
     clients_failing: usize,
     clients_active: usize,
@@ -292,6 +294,7 @@ impl<'a> Found<'a> {
         Self {
             cause: finding.key.cause.as_str(),
             category: finding.key.category.map(|category| category.as_str()),
+            source: finding.source.as_str(),
             since: &told.since,
             clients_failing: finding.clients.len(),
             clients_active: finding.active,
@@ -397,7 +400,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
-    use crate::findings::{Key, Subject};
+    use crate::findings::{Key, Source, Subject};
     use crate::policy::Category;
 
     /// 9:05: 300 agents, and signalling doesn't resolve on two floors.
@@ -407,6 +410,7 @@ mod tests {
         let clients: Vec<IpAddr> = desks.collect();
         let finding = |cause, category, clients: &[IpAddr], targets: &[&str]| Finding {
             key: Key { cause, category: Some(category), subject: Subject::None },
+            source: Source::Clients,
             since: 182,
             last: 300,
             networks: networks::shared(clients, &[]),

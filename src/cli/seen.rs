@@ -230,14 +230,20 @@ pub(super) fn status(all: &Value) -> String {
     }
     for finding in all["findings"].as_array().into_iter().flatten() {
         let clients = [&finding["clients_failing"], &finding["clients_active"]].map(Value::as_u64);
+        let list = |value: &Value| {
+            value.as_array().map(|items| items.iter().map(word).collect::<Vec<_>>().join(", "))
+        };
         let _ = write!(text, "\n\n{}", word(&finding["cause"]));
         let category = word(&finding["category"]);
         if !category.is_empty() {
             let _ = write!(text, " in {category}");
         }
-        match clients {
-            [Some(0), _] => text.push_str(", seen by the watch"),
-            [Some(failing), Some(active)] => {
+        match (finding["source"].as_str(), clients) {
+            (Some("watch"), _) => text.push_str(", seen by the watch"),
+            (Some("ranges"), _) => text.push_str(", by ip-ranges.json"),
+            // One of a version that doesn't say who sees it.
+            (None, [Some(0), _]) => text.push_str(", seen by no client"),
+            (_, [Some(failing), Some(active)]) => {
                 let _ = write!(text, ", {failing} of {active} clients");
             }
             _ => {}
@@ -245,11 +251,9 @@ pub(super) fn status(all: &Value) -> String {
         if let Ok(since) = word(&finding["since"]).parse() {
             let _ = write!(text, ", since {}", clock(since));
         }
-        let list = |value: &Value| {
-            value.as_array().map(|items| items.iter().map(word).collect::<Vec<_>>().join(", "))
-        };
         for (label, key) in [
             ("networks", "networks"),
+            ("targets", "targets"),
             ("agent sees", "agent_sees"),
             ("changed", "changed"),
             ("whose turn", "owner"),

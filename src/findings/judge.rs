@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 use super::clients::{Tally, TargetHash, Trouble};
 use super::unlisted::{Says, Unlisted};
 use super::watch::Watch;
-use super::{Finding, Key, Kind, LOOK_BACK, Lack, QUIET, Second, State, Subject, networks};
+use super::{Finding, Key, Kind, LOOK_BACK, Lack, QUIET, Second, Source, State, Subject, networks};
 use crate::cause::Cause;
 use crate::outcome::Bound;
 use crate::policy::Category;
@@ -356,6 +356,7 @@ impl Judge {
             let sample = causes.get(&category).and_then(|cause| tally.samples.get(&(*cause, category)));
             findings.push(Finding {
                 key,
+                source: Source::Clients,
                 since,
                 last: group.last,
                 active: tally.active,
@@ -385,6 +386,7 @@ impl Judge {
         };
         Finding {
             key,
+            source: Source::Clients,
             since,
             last: group.last,
             networks: networks::shared(&clients, &tally.well),

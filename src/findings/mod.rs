@@ -87,15 +87,36 @@ impl Kind {
     }
 }
 
+/// Who sees that something fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
+pub enum Source {
+    /// Agents' browsers, by what becomes of their requests.
+    Clients,
+    /// The proxy's own rounds of `check`.
+    Watch,
+    /// What keeps ip-ranges.json current. It looks ahead: nothing that was tried has failed.
+    Ranges,
+}
+
+impl Source {
+    /// The word in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.into_str()
+    }
+}
+
 /// What holds now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
     pub key: Key,
+    pub source: Source,
     /// When the first of its clients began to fail.
     pub since: Second,
     /// The last failure.
     pub last: Second,
-    /// Distinct, in order; none where the watch alone sees it, or the process itself.
+    /// Distinct, in order; none unless they are the source.
     pub clients: Vec<IpAddr>,
     /// All clients of the last ten minutes.
     pub active: usize,

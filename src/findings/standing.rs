@@ -1,9 +1,9 @@
-//! What the process itself finds wrong beside its clients and the rounds of the watch: it holds from the
+//! What is found wrong with ip-ranges.json, beside clients and the rounds of the watch: it holds from the
 //! moment when it is told until it is no longer told.
 
 use std::collections::BTreeMap;
 
-use super::{Finding, Key, Second, Subject};
+use super::{Finding, Key, Second, Source, Subject};
 use crate::cause::Cause;
 use crate::policy::Category;
 
@@ -35,6 +35,7 @@ impl Standings {
     pub fn findings(&self, now: Second, active: usize) -> impl Iterator<Item = Finding> {
         self.0.iter().map(move |((cause, category), (since, targets))| Finding {
             key: Key { cause: *cause, category: *category, subject: Subject::None },
+            source: Source::Ranges,
             since: *since,
             last: now,
             clients: Vec::new(),
@@ -62,6 +63,7 @@ mod tests {
         all.set(9, vec![due("15.193.7.0/24")]);
         let found: Vec<Finding> = all.findings(10, 3).collect();
         assert_eq!((found.len(), found[0].since, found[0].last, found[0].active), (1, 5, 10, 3));
+        assert_eq!(found[0].source, Source::Ranges);
         assert_eq!(found[0].targets, ["15.193.7.0/24"]);
         all.set(11, Vec::new());
         assert_eq!(all.findings(12, 3).count(), 0);

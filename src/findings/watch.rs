@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use super::change::Change;
-use super::{Finding, Key, Second, State, Subject};
+use super::{Finding, Key, Second, Source, State, Subject};
 use crate::cause::{Cause, Owner};
 use crate::policy::{Category, Protocol};
 
@@ -149,6 +149,7 @@ impl Watch {
         let last = self.last.as_ref().map_or(0, |(at, _)| *at);
         self.failing.iter().map(move |((cause, category), failing)| Finding {
             key: Key { cause: *cause, category: *category, subject: Subject::None },
+            source: Source::Watch,
             since: failing.since,
             last,
             clients: Vec::new(),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use ipnet::IpNet;
 
-use super::{Finding, Lack, State, Subject};
+use super::{Finding, Lack, Source, State, Subject};
 use crate::cause::{Cause, Owner};
 use crate::policy::Category;
 
@@ -113,18 +113,18 @@ fn sentence(state: State, all: &[Told<'_>], first: &Told<'_>) -> String {
     }
     let categories = categories(all, first);
     let verb = if finding.clients.len() < 2 { "fails" } else { "fail" };
-    if is_of_the_ranges(finding) {
-        text.push_str("AWS's address ranges want attention");
-    } else if finding.clients.is_empty() {
-        text.push_str("The watch");
-    } else {
-        let _ = write!(text, "{} of {} active clients", finding.clients.len(), finding.active);
+    match finding.source {
+        Source::Ranges => text.push_str("AWS's address ranges want attention"),
+        Source::Watch => text.push_str("The watch"),
+        Source::Clients => {
+            let _ = write!(text, "{} of {} active clients", finding.clients.len(), finding.active);
+        }
     }
     if !first.networks.is_empty() {
         let _ = write!(text, " ({})", list(&first.networks));
     }
     match &categories[..] {
-        _ if is_of_the_ranges(finding) => {}
+        _ if finding.source == Source::Ranges => {}
         [] => {
             let _ = write!(text, " {}", if finding.clients.len() == 1 { "is hit" } else { "are hit" });
         }
@@ -149,13 +149,6 @@ fn sentence(state: State, all: &[Told<'_>], first: &Told<'_>) -> String {
         paste(first)
     );
     text
-}
-
-/// Whether it is about ip-ranges.json, and nothing that was tried has failed.
-fn is_of_the_ranges(finding: &Finding) -> bool {
-    use Cause as C;
-    let of = [C::RangesStale, C::RangesAside, C::RangesDue, C::OutsideRanges].contains(&finding.key.cause);
-    of && finding.clients.is_empty()
 }
 
 /// The categories in which the same cause holds.
@@ -189,11 +182,11 @@ fn others(all: &[Told<'_>], first: &Told<'_>) -> Vec<String> {
         let finding = told.finding;
         let place =
             finding.key.category.map_or(String::new(), |category| format!(" in {}", category.as_str()));
-        let hit = match finding.clients.len() {
-            0 if is_of_the_ranges(finding) => finding.targets.join(" "),
-            0 => "seen by the watch".to_owned(),
-            1 => format!("1 client, {}", list(&told.networks)),
-            many => format!("{many} clients, {}", list(&told.networks)),
+        let hit = match (finding.source, finding.clients.len()) {
+            (Source::Ranges, _) => finding.targets.join(" "),
+            (Source::Watch, _) => "seen by the watch".to_owned(),
+            (Source::Clients, 1) => format!("1 client, {}", list(&told.networks)),
+            (Source::Clients, many) => format!("{many} clients, {}", list(&told.networks)),
         };
         let word = format!("{}{place} ({hit})", finding.key.cause.as_str());
         if !words.contains(&word) {

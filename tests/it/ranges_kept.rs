@@ -218,6 +218,9 @@ fn a_version_that_loses_half_waits_for_a_person() {
     assert_eq!(status["state"], "degraded");
     let summary = status["summary"].as_str().unwrap();
     assert!(summary.starts_with("AWS's address ranges want attention since"), "{summary}");
+    assert_eq!(status["findings"][0]["source"], "ranges");
+    let said = ccpgate(None, &["status", "--admin", &format!("http://{}", proxy.admin())]).expect(1).stdout;
+    assert!(said.contains("ranges_aside, by ip-ranges.json, since") && !said.contains("the watch"), "{said}");
     assert_eq!(proxy.metric("ccpgate_ranges_sync_token"), first as f64);
     assert_eq!(
         tokens(folder.path()),

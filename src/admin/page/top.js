@@ -1,6 +1,8 @@
 // The first line: how it goes, whose turn it is, what to paste.
 
 const STATES = { ok: ["✓ well", "✓"], degraded: ["▲ degraded", "▲"], failed: ["✗ failed", "✗"] };
+// What is seen before a client tells of it, by the source of the finding.
+const NO_CLIENT = { watch: "none: seen by the watch", ranges: "none: by ip-ranges.json" };
 const findings = new Map();
 
 function showTop(status) {
@@ -39,8 +41,8 @@ function makeFinding() {
   };
   const fill = finding => {
     say(title, finding.cause + (finding.category ? " in " + finding.category : ""));
-    line("Clients", finding.clients_failing + " of " + finding.clients_active + " fail"
-      + (finding.networks?.length ? ", in " + finding.networks.join(", ") : "") + ", since " + moment(finding.since));
+    line("Clients", (NO_CLIENT[finding.source] ?? finding.clients_failing + " of " + finding.clients_active + " fail"
+      + (finding.networks?.length ? ", in " + finding.networks.join(", ") : "")) + ", since " + moment(finding.since));
     line("Agents see", finding.agent_sees);
     line("Whose turn", finding.owner);
     line("To do", finding.remedy);
