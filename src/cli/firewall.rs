@@ -1,5 +1,7 @@
 //! `ccpgate firewall`: rules for what a proxy can't carry, or for all of Option 2.
 
+mod verify;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +24,10 @@ use crate::ranges::show::Breadth;
 
 /// Print firewall rules for what a proxy cannot carry (UDP 3478), or for all of Option 2.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// How to print them.
     #[arg(long, value_parser = words::<Format>(), default_value = <&str>::from(Format::Nft))]
     format: Format,
@@ -43,6 +48,11 @@ pub(super) struct Args {
     /// ip-ranges.json; else the newest of `ranges.file` and of what the running proxy keeps.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Verify(verify::Args),
 }
 
 /// How rules are printed.
@@ -75,6 +85,9 @@ where
 
 impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
+        if let Some(Command::Verify(args)) = self.command {
+            return args.run(sources);
+        }
         let (loaded, plan) = load::plan(sources)?;
         let config = &loaded.config;
         load::warn_in_short(sources, config, &plan);

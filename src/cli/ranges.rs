@@ -2,6 +2,7 @@
 
 mod accept;
 
+use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::out::{say, say_json, tell, warn};
 use super::{Failure, load};
 use crate::config::{Config, Sources};
 use crate::plan::Plan;
-use crate::policy::{OutsideRanges, Protocol};
+use crate::policy::{IpTargets, OutsideRanges, Protocol};
 use crate::ranges::current::{Current as InUse, InForce};
 use crate::ranges::diff::{Diff, Version};
 use crate::ranges::read::ADDRESS;
@@ -147,14 +148,25 @@ fn newest(config: &Config) -> Result<(PathBuf, Ranges), Failure> {
     }
 }
 
+/// The version that a running proxy with this configuration would know addresses by; none where there is none.
+/// Says what is wrong where something depends on it.
+pub(super) fn in_use(config: &Config) -> Option<InUse> {
+    let (found, passed_over) = found(config);
+    passed_over.iter().for_each(warn);
+    if found.is_none() && config.policy.ip_targets == IpTargets::Ranges {
+        warn(
+            "policy.ip_targets = \"ranges\" has no ip-ranges.json to go by here, so every address is denied",
+        );
+    }
+    let wanted = Wanted::new(&config.connect, config.ranges.ec2_global);
+    found.map(|(_, ranges)| InUse::new(ranges, Vec::new(), &wanted))
+}
+
 /// The ranges that a proxy with this configuration would judge by, where it judges.
 pub(super) fn in_force(config: &Config) -> Arc<InForce> {
     let in_force = InForce::default();
     if config.policy.ranges != OutsideRanges::Off {
-        let (found, passed_over) = found(config);
-        passed_over.iter().for_each(warn);
-        let wanted = Wanted::new(&config.connect, config.ranges.ec2_global);
-        in_force.store(found.map(|(_, ranges)| Arc::new(InUse::new(ranges, Vec::new(), &wanted))));
+        in_force.store(in_use(config).map(Arc::new));
     }
     Arc::new(in_force)
 }
@@ -212,7 +224,7 @@ fn diff(
         ));
     }
     let between = match history {
-        Some(folder) => others(folder, config, &older, &current)?,
+        Some(folder) => others(folder, config, older.ranges.created..current.ranges.created)?,
         None => Vec::new(),
     };
     let today = day(Timestamp::now());
@@ -230,16 +242,18 @@ fn diff(
     if diff.added.is_empty() { Ok(()) } else { Err(Failure::Negative) }
 }
 
-/// The versions in a folder that were made between two.
-fn others(folder: &Path, config: &Config, old: &Version, new: &Version) -> Result<Vec<Version>, Failure> {
+/// The versions in a folder that were made within this time.
+fn others(
+    folder: &Path,
+    config: &Config,
+    made: impl RangeBounds<Timestamp>,
+) -> Result<Vec<Version>, Failure> {
     let files = keep::versions(folder)
         .map_err(|error| Failure::Usage(format!("{}: can't be read: {error}", folder.display())))?;
     let mut found = Vec::new();
     for file in files {
         match version(&file, config) {
-            Ok(other) if (old.ranges.created..new.ranges.created).contains(&other.ranges.created) => {
-                found.push(other);
-            }
+            Ok(other) if made.contains(&other.ranges.created) => found.push(other),
             Ok(_) => {}
             // What else lies there doesn't matter to the answer.
             Err(Failure::Usage(why)) => warn(why),
@@ -247,4 +261,31 @@ fn others(folder: &Path, config: &Config, old: &Version, new: &Version) -> Resul
         }
     }
     Ok(found)
+}
+
+/// A version with those before it, which tell when its prefixes appeared: those of a folder, else those that
+/// the running proxy keeps.
+pub(super) fn with_history(
+    version: Version,
+    history: Option<&Path>,
+    config: &Config,
+) -> Result<InUse, Failure> {
+    let Version { ranges, .. } = version;
+    let kept = keep::folder(config.ranges.state.as_deref()).filter(|folder| folder.is_dir());
+    let before = match (history, kept) {
+        (Some(folder), _) => others(folder, config, ..ranges.created)?,
+        // It may be closed to who runs this command; then deadlines aren't known.
+        (None, Some(folder)) => others(&folder, config, ..ranges.created).unwrap_or_else(|failure| {
+            if let Failure::Usage(why) = failure {
+                warn(why);
+            }
+            Vec::new()
+        }),
+        (None, None) => Vec::new(),
+    };
+    let mut before: Vec<Arc<Version>> =
+        before.iter().map(|version| Arc::new(version.without_entries())).collect();
+    before.sort_by_key(|version| (version.ranges.created, version.ranges.sync_token));
+    let wanted = Wanted::new(&config.connect, config.ranges.ec2_global);
+    Ok(InUse::new(ranges, before, &wanted))
 }

@@ -280,7 +280,7 @@ fn with_issuer(mut found: Found, seen: &Seen) -> Found {
     found
 }
 
-fn of_unreached(why: &Unreached) -> Found {
+pub(super) fn of_unreached(why: &Unreached) -> Found {
     match why {
         Unreached::Dns(error) => of_dns(error),
         Unreached::Barred(barred) => failed(Cause::DnsPrivate, format!("the name resolves to {barred}")),

@@ -158,7 +158,8 @@ fn no_socket(silent: &[&Probed]) -> Option<Cause> {
     (all && !silent.is_empty()).then_some(Cause::SourceAddress)
 }
 
-fn silence(silent: &[&Probed]) -> String {
+/// Who didn't answer, in words.
+pub(super) fn silence(silent: &[&Probed]) -> String {
     const SHOWN: usize = 4;
     let shown: Vec<_> = silent.iter().take(SHOWN).map(|probed| probed.address.to_string()).collect();
     let more = match silent.len().saturating_sub(SHOWN) {
@@ -169,7 +170,7 @@ fn silence(silent: &[&Probed]) -> String {
 }
 
 /// Who ended it, as far as that was said.
-fn ended(silent: &[&Probed], last_hop: Option<LastHop>) -> String {
+pub(super) fn ended(silent: &[&Probed], last_hop: Option<LastHop>) -> String {
     match (silent.iter().find_map(|probed| probed.refusal), last_hop) {
         (Some(Refusal::Network { what, by }), _) => match what {
             What::Expired => format!(": packets go in a circle at {by}"),

@@ -22,6 +22,7 @@ mod sinkhole;
 pub(crate) mod targets;
 pub(crate) mod text;
 mod verdict;
+pub(crate) mod verify;
 mod voice;
 
 use std::cell::Cell;

@@ -160,7 +160,8 @@ impl Added {
 }
 
 impl Label {
-    pub(super) fn of(ranges: &Ranges) -> Self {
+    /// Of a version.
+    pub(crate) fn of(ranges: &Ranges) -> Self {
         Self { create_date: ranges.create_date.clone(), sync_token: ranges.sync_token.to_string() }
     }
 }

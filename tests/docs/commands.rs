@@ -38,9 +38,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 fn all_runs() -> BTreeMap<String, Vec<Vec<String>>> {
     let mut all = BTreeMap::new();
     for (page, text) in pages() {
-        // The one list of what is not there.
-        let missing = section(&text, "## What isn't there yet").join("\n");
-        let (blocks, prose) = blocks(&text.replace(&missing, ""));
+        let (blocks, prose) = blocks(&text);
         let mut found: Vec<_> = quoted(&prose).flat_map(runs).collect();
         found.extend(
             blocks
@@ -81,8 +79,9 @@ fn help(arguments: &[String], known: &mut BTreeMap<Vec<String>, Option<String>>)
             word => words.push(word.to_owned()),
         }
     }
-    // These have commands below them.
-    let below = words.first().is_some_and(|word| ["config", "ranges"].contains(&word.as_str()));
+    // These have commands below them; the last one does something by itself, too.
+    let names: Vec<&str> = words.iter().map(String::as_str).collect();
+    let below = matches!(names[..], ["config" | "ranges", ..] | ["firewall", "verify", ..]);
     words.truncate(if below { 2 } else { 1 });
     known
         .entry(words)

@@ -31,6 +31,7 @@ mod fidelity;
 mod figures;
 mod findings;
 mod firewall;
+mod firewall_verify;
 mod first_bytes;
 mod generate;
 mod h2;
