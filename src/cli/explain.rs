@@ -12,14 +12,16 @@ use super::lately::Lately;
 use super::out::{say, say_json, warn};
 use super::running::AdminArg;
 use super::seen::Tunnels;
-use super::{Failure, load, tunnels};
+use super::{Failure, load, ranges, tunnels};
 use crate::catalogue::{Elsewhere, find_elsewhere_given};
 use crate::config::{Config, Sources};
 use crate::explain::agent_log::join::Desk;
 use crate::explain::agent_log::{self, LARGEST};
+use crate::explain::in_ranges::InRanges;
 use crate::explain::symptom::{self, LONGEST};
 use crate::explain::{Explanation, Verdict};
 use crate::target::{Host, Target};
+use crate::tunnel::hello::Check;
 
 /// All that a ledger can hold of a desk.
 const ALL: u32 = 100_000;
@@ -92,10 +94,19 @@ fn explain_targets(
         })
     });
     let parsed: Vec<Target> = parsed.collect::<Result<_, _>>()?;
+    let is_address = |target: &Target| matches!(target.host, Host::Ip(_));
+    let current = if parsed.iter().any(is_address) { ranges::in_use(config) } else { None };
     let explained: Vec<Explanation> = parsed
         .iter()
         .map(|target| {
             let explanation = Explanation::new(&plan.policy, target, elsewhere(config, target).as_ref());
+            let explanation = match (&current, &target.host) {
+                (Some(current), Host::Ip(address)) => {
+                    let (on, hello) = (config.policy.ip_targets, hello(config.policy.tls));
+                    explanation.in_ranges(InRanges::new(current, *address, target.port, on, hello))
+                }
+                _ => explanation,
+            };
             match plan.parent_for(config, target) {
                 Some(parent) => explanation.through(parent.to_string()),
                 None => explanation,
@@ -149,6 +160,17 @@ struct Configuration<'a> {
     file: Option<String>,
     /// The names of the variables that were read.
     variables: Vec<&'a str>,
+}
+
+/// What the first bytes must be, where an address is let through as a service's.
+fn hello(check: Check) -> &'static str {
+    match check {
+        Check::Sni => {
+            "the first bytes must be a ClientHello that names a host of the allow list, or none (policy.tls)"
+        }
+        Check::Tls => "the first bytes must be a ClientHello, whatever it names (policy.tls)",
+        Check::Off => "any first bytes will do (policy.tls)",
+    }
 }
 
 /// The catalogue's endpoint for a host that the configuration leaves out.

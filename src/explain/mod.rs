@@ -4,10 +4,12 @@
 
 pub mod agent_log;
 pub mod fuzzy;
+pub(crate) mod in_ranges;
 pub mod symptom;
 
 use std::fmt;
 
+use in_ranges::InRanges;
 use serde::Serialize;
 
 use crate::catalogue::Elsewhere;
@@ -45,6 +47,8 @@ pub(crate) struct Explanation {
     pub elsewhere: Option<String>,
     /// For an allowed target: the parent proxy that carries it.
     pub through: Option<String>,
+    /// For an address: what ip-ranges.json says of it, where there is one.
+    pub ranges: Option<InRanges>,
     #[serde(skip)]
     detail: Option<String>,
 }
@@ -74,6 +78,7 @@ impl Explanation {
             ports: None,
             elsewhere: elsewhere.map(ToString::to_string),
             through: None,
+            ranges: None,
             detail: None,
         };
         match policy.decide(target) {
@@ -127,6 +132,34 @@ impl Explanation {
         self
     }
 
+    /// The same with what the ranges say of a target that is an address: `policy.ip_targets` may let it
+    /// through, where the rules say nothing of it.
+    #[must_use]
+    pub(crate) fn in_ranges(mut self, mut ranges: InRanges) -> Self {
+        let by_rules = self.is_allowed() || self.reason != Some(Reason::IpLiteral.as_str());
+        match ranges.counts_as() {
+            _ if by_rules => ranges.hello = None,
+            Some(set) => {
+                let row = set.row();
+                self = Self {
+                    decision: Verdict::Allowed,
+                    reason: None,
+                    rule: Some(set.name().to_owned()),
+                    category: Some(set.category()),
+                    protocol: Some(row.protocol),
+                    ports: Some(row.ports.iter().filter_map(|port| port.parse().ok()).collect()),
+                    agent_sees: None,
+                    nearest: None,
+                    detail: Some("policy.ip_targets: an address counts as its service".to_owned()),
+                    ..self
+                };
+            }
+            None => self.detail = Some(ranges.why_denied()),
+        }
+        self.ranges = Some(ranges);
+        self
+    }
+
     /// Whether the policy lets the target through.
     #[must_use]
     pub(crate) fn is_allowed(&self) -> bool {
@@ -150,6 +183,9 @@ impl fmt::Display for Explanation {
             if self.is_allowed() {
                 write!(f, " ({detail})")?;
             }
+        }
+        if let Some(ranges) = &self.ranges {
+            f.write_str(&ranges.lines())?;
         }
         if let Some(parent) = &self.through {
             write!(f, "\n  through     {parent} (egress.proxy), which resolves the name")?;
@@ -234,6 +270,7 @@ mod tests {
                 "nearest": null,
                 "elsewhere": null,
                 "through": null,
+                "ranges": null,
             })
         );
         let json = serde_json::to_value(explained("acme.my.connect.aws:80")).unwrap();
@@ -254,6 +291,7 @@ mod tests {
                 },
                 "elsewhere": null,
                 "through": null,
+                "ranges": null,
             })
         );
     }

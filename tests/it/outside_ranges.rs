@@ -207,6 +207,24 @@ fn an_address_counts_as_its_service() {
         proxy.reload(&site.config("ip_targets = \"off\"", ""), "ok");
         let answer = proxy.connect().connect_target(&inside);
         assert!(answer.text().contains("ip_literal"), "{}", answer.text());
+        // What is said without a proxy is what the proxy does.
+        for (policy, target, code, said) in [
+            ("ip_targets = \"ranges\"", INSIDE, 0, "names a host of the allow list, or none"),
+            ("ip_targets = \"ranges\"\ntls = \"off\"", INSIDE, 0, "any first bytes"),
+            ("ip_targets = \"ranges\"", "127.0.0.5:8443", 1, "127.0.0.0/28 AMAZON_CONNECT us-west-2"),
+            ("ip_targets = \"ranges\"", "127.0.0.200", 1, "in none of them"),
+            ("ip_targets = \"ranges\"", OUTSIDE, 1, "none holds it: it isn't AWS's"),
+            ("ip_targets = \"off\"", INSIDE, 1, "policy.ip_targets = \"ranges\", as one of ec2_tcp_443"),
+            (&*denied, INSIDE, 1, "deny_rule"),
+        ] {
+            let ran = ccpgate(Some(&site.config(policy, "")), &["explain", target]).expect(code);
+            assert!(ran.stdout.contains(said), "{target}: {}", ran.stdout);
+        }
+        let ran = ccpgate(Some(&site.config("ip_targets = \"ranges\"", "")), &["explain", &inside, "--json"]);
+        let json = ran.expect(0).json();
+        assert_eq!((&json["decision"], &json["rule"]), (&"allowed".into(), &"ec2_tcp_443".into()));
+        assert_eq!(json["ranges"]["prefixes"][1]["prefix"], "127.0.0.0/25");
+        assert_eq!(json["ranges"]["set"], "ec2_tcp_443");
     });
 }
 
