@@ -36,7 +36,11 @@ impl Who {
 type Key = (Option<String>, IpAddr);
 
 #[derive(Default)]
-pub(super) struct Consumers(BTreeMap<Key, Consumer>);
+pub(super) struct Consumers {
+    known: BTreeMap<Key, Consumer>,
+    /// Whether somebody asked since it was last written down.
+    pub changed: bool,
+}
 
 pub(super) struct Consumer {
     pub agent: String,
@@ -54,37 +58,60 @@ pub(super) struct Fetch {
 
 impl Consumers {
     pub(super) fn all(&self) -> impl Iterator<Item = (&Key, &Consumer)> {
-        self.0.iter()
+        self.known.iter()
+    }
+
+    /// The content of a list that somebody holds and that has these entries.
+    pub(super) fn held(&self, list: &Fetched, entries: &[String]) -> Option<Arc<Content>> {
+        let all = self.known.values().filter_map(|consumer| consumer.fetched.get(list.name)?.held.as_ref());
+        all.filter(|content| content.entries == entries).max_by_key(|content| content.since).cloned()
     }
 
     /// Remembers a request; `held` is what the consumer has after it.
     pub(super) fn asked(&mut self, who: Who, list: &Fetched, held: Option<&Arc<Content>>, at: Timestamp) {
-        let Who { address, user, agent } = who;
-        let key = (user, address);
-        if self.0.len() >= MOST && !self.0.contains_key(&key) {
-            let oldest = self.0.iter().min_by_key(|(_, consumer)| consumer.last);
-            if let Some(key) = oldest.map(|(key, _)| key.clone()) {
-                self.0.remove(&key);
-            }
-        }
-        let consumer = self.0.entry(key).or_insert_with(|| Consumer {
-            agent: String::new(),
-            last: at,
-            fetched: BTreeMap::new(),
-        });
-        (consumer.agent, consumer.last) = (agent, at);
-        let fetch = consumer.fetched.entry(list.name).or_insert(Fetch { at, held: None });
+        let fetch = self.consumer(who, at).fetched.entry(list.name).or_insert(Fetch { at, held: None });
         fetch.at = at;
         if let Some(held) = held {
             fetch.held = Some(held.clone());
         }
+        self.changed = true;
+    }
+
+    /// Takes in what was known of a request before; what is known by now and is newer stays.
+    pub(super) fn knew(&mut self, who: Who, list: &Fetched, fetch: Fetch) {
+        let consumer = self.consumer(who, fetch.at);
+        match consumer.fetched.get(list.name) {
+            Some(known) if known.at >= fetch.at => {}
+            _ => drop(consumer.fetched.insert(list.name, fetch)),
+        }
+    }
+
+    /// The consumer that asked at this moment.
+    fn consumer(&mut self, who: Who, at: Timestamp) -> &mut Consumer {
+        let Who { address, user, agent } = who;
+        let key = (user, address);
+        if self.known.len() >= MOST && !self.known.contains_key(&key) {
+            let oldest = self.known.iter().min_by_key(|(_, consumer)| consumer.last);
+            if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+                self.known.remove(&key);
+            }
+        }
+        let consumer = self.known.entry(key).or_insert_with(|| Consumer {
+            agent: String::new(),
+            last: at,
+            fetched: BTreeMap::new(),
+        });
+        if consumer.last <= at {
+            (consumer.agent, consumer.last) = (agent, at);
+        }
+        consumer
     }
 }
 
 /// What is on a list. Kept for as long as somebody holds it.
 pub(super) struct Content {
     pub entries: Vec<String>,
-    /// When they were first on it, by this process.
+    /// When they were first on it, as far as is known.
     pub since: Timestamp,
     /// When AWS made the first version with these entries; none for names.
     pub first: Option<Timestamp>,

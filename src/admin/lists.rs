@@ -2,6 +2,7 @@
 //! None is ever empty: a firewall that gets an empty list lets nothing through.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -13,13 +14,16 @@ use jiff::{SignedDuration, Timestamp};
 use super::consumers::{Consumers, Content, Who};
 use super::http::{Answer, only_reads, text};
 use super::query::Query;
+use super::remembered;
 use crate::export::edl::{self, Absent, Fetched, Made, Prefixes, Source};
+use crate::net::watch::{Fingerprint, fingerprint};
 use crate::policy::Policy;
 use crate::proxy::conditions::Conditions;
 use crate::proxy::shared::Shared;
 use crate::proxy::snapshot::Snapshot;
 use crate::ranges::current::Current;
 use crate::ranges::diff::Version;
+use crate::ranges::keep::State as Folder;
 
 /// Seconds after which somebody may ask again who found no good list.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("60");
@@ -64,6 +68,8 @@ impl Kept {
 pub(crate) struct Lists {
     state: Mutex<State>,
     shared: Arc<Shared>,
+    /// The file of consumers, as it was when it was last read or written.
+    seen: Mutex<Fingerprint>,
 }
 
 pub(super) struct State {
@@ -78,12 +84,55 @@ impl Lists {
         let kept = edl::ALL.iter().map(|list| Kept { list, served: None, none: None });
         let state =
             State { kept: kept.collect(), consumers: Consumers::default(), made_of: (Weak::new(), None) };
-        Arc::new(Self { state: Mutex::new(state), shared })
+        Arc::new(Self { state: Mutex::new(state), shared, seen: Mutex::new(Fingerprint::Missing) })
+    }
+
+    /// Reads what other processes wrote down of consumers in the folder, and writes down what has changed
+    /// here. Blocks on files.
+    ///
+    /// # Errors
+    /// In one line, with the path; then nothing is lost here, and the next call tries again.
+    pub(crate) fn remember(&self, folder: &Path) -> Result<(), String> {
+        let path = folder.join(remembered::NAME);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if fingerprint(&path) == *seen && !self.locked().consumers.changed {
+            return Ok(());
+        }
+        let folder = Folder::open(folder.to_owned())?;
+        let alone = remembered::alone(&folder)?;
+        let read = remembered::File::read(&path);
+        let mut state = self.locked();
+        let State { kept, consumers, .. } = &mut *state;
+        let unread = match read {
+            Ok(file) => {
+                let same = |list: &str, entries: &[String]| {
+                    let kept = kept.iter().find(|kept| kept.list.name == list)?;
+                    let content = &kept.served.as_ref()?.content;
+                    (content.entries == entries).then(|| content.clone())
+                };
+                file.tell(consumers, Timestamp::now(), same);
+                Ok(())
+            }
+            // What is unreadable is written anew as soon as somebody asks.
+            Err(why) => Err(why),
+        };
+        if std::mem::take(&mut consumers.changed) {
+            let file = remembered::File::of(consumers);
+            drop(state);
+            file.write(&folder).inspect_err(|_| self.locked().consumers.changed = true)?;
+        }
+        *seen = fingerprint(&path);
+        drop(alone);
+        unread
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lists as they are now: made anew where the configuration or the ranges have changed since.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.locked();
         let (snapshot, current) = (self.shared.snapshot(), self.shared.ranges.load());
         let same = match (&state.made_of.1, &current) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
@@ -153,10 +202,13 @@ impl State {
         });
         let source = Source { policy, prefixes };
         let now = Timestamp::now();
-        for kept in &mut self.kept {
+        let Self { kept, consumers, .. } = self;
+        for kept in kept {
             let none = match kept.list.make(&source) {
                 Ok(made) => {
-                    kept.take(&made, version.filter(|_| kept.list.needs_ranges()), now);
+                    let held = || consumers.held(kept.list, &made.entries);
+                    let known = if kept.served.is_none() { held() } else { None };
+                    kept.take(&made, version.filter(|_| kept.list.needs_ranges()), known, now);
                     None
                 }
                 Err(Absent::NoRanges) if named => Some((
@@ -183,10 +235,10 @@ fn index(kept: &[Kept]) -> String {
 }
 
 impl Kept {
-    /// Puts a list that was made in force.
-    fn take(&mut self, made: &Made, of: Option<&Version>, now: Timestamp) {
+    /// Puts a list that was made in force. `known`: somebody holds it since before this process began.
+    fn take(&mut self, made: &Made, of: Option<&Version>, known: Option<Arc<Content>>, now: Timestamp) {
         let created = of.map(|version| version.ranges.created);
-        let former = self.served.as_ref().map(|served| &served.content);
+        let former = self.served.as_ref().map(|served| &served.content).or(known.as_ref());
         let same = former.filter(|content| content.entries == made.entries);
         let content = match (same, former) {
             (Some(content), _) => {

@@ -20,6 +20,7 @@ mod places;
 mod query;
 mod ranges;
 pub(crate) mod reload;
+mod remembered;
 mod status;
 mod tls;
 mod tunnels;

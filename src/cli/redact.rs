@@ -36,6 +36,7 @@ pub(super) fn bundle(mut bundle: Bundle, anonymise: bool) -> Bundle {
             && let Some(mut value) = bundle.json(part)
         {
             walk(&mut value, anonymise);
+            without_names(&mut value);
             bundle.put(part, serde_json::to_vec_pretty(&value).unwrap_or_default());
         } else if let Some(text) = bundle.text(part) {
             bundle.put(part, without_users(&text).into_bytes());
@@ -62,6 +63,33 @@ fn walk(value: &mut Value, anonymise: bool) {
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Puts numbers in the place of the names that consumers of lists log in with: they stand in a file, and no
+/// file's content leaves.
+fn without_names(status: &mut Value) {
+    let mut known: Vec<String> = Vec::new();
+    let consumers = status.get_mut("edl").and_then(|edl| edl.get_mut("consumers"));
+    for row in consumers.and_then(Value::as_array_mut).into_iter().flatten() {
+        let Some(fields) = row.as_object_mut() else { continue };
+        let text = |key: &str| fields.get(key).and_then(Value::as_str).map(str::to_owned);
+        let (name, user, client) = (text("consumer"), text("user"), text("client"));
+        let shown = user.as_ref().map(|user| {
+            let at = known.iter().position(|one| one == user).unwrap_or_else(|| {
+                known.push(user.clone());
+                known.len() - 1
+            });
+            format!("user {}", at + 1)
+        });
+        // One without a login is called by its address, which was cut where addresses are.
+        let called = shown.clone().or(client).unwrap_or_else(|| "a consumer".to_owned());
+        let rest = text("sentence")
+            .zip(name)
+            .and_then(|(sentence, name)| Some(format!("{called}{}", sentence.strip_prefix(&name)?)));
+        for (key, value) in [("consumer", Some(called)), ("user", shown), ("sentence", rest)] {
+            fields.insert(key.to_owned(), value.map_or(Value::Null, Value::String));
+        }
     }
 }
 
@@ -120,6 +148,33 @@ mod tests {
         ] {
             assert_eq!(without_users(text), shown);
         }
+    }
+
+    #[test]
+    fn consumers_of_lists_lose_their_names_and_stay_apart() {
+        let row = |consumer: &str, user: Option<&str>, sentence: &str| json!({ "consumer": consumer, "client": "10.1.1.1", "user": user, "list": "domains", "sentence": sentence });
+        let mut value = json!({ "edl": { "consumers": [
+            row("fw-b", Some("fw-b"), "fw-b holds the current list"),
+            row("fw-a", Some("fw-a"), "fw-a still holds the list of 3 November; 2 prefixes missing"),
+            row("10.1.1.77", None, "10.1.1.77 holds the current list"),
+            row("fw-b", Some("fw-b"), "another sentence about fw-b"),
+            json!({}), json!("fw"),
+        ] }, "x": 1 });
+        without_names(&mut value);
+        let called = |at: usize, key: &str| value["edl"]["consumers"][at][key].clone();
+        assert_eq!(called(0, "consumer"), "user 1");
+        assert_eq!(called(0, "sentence"), "user 1 holds the current list");
+        assert_eq!(called(1, "user"), "user 2");
+        assert_eq!(called(1, "sentence"), "user 2 still holds the list of 3 November; 2 prefixes missing");
+        // Cut like its address, where that was cut.
+        assert_eq!(called(2, "sentence"), "10.1.1.1 holds the current list");
+        assert_eq!((called(2, "user"), called(3, "consumer")), (Value::Null, json!("user 1")));
+        assert_eq!(called(3, "sentence"), Value::Null);
+        assert!(!value.to_string().contains("fw-"), "{value}");
+        // What has no lists stays as it is.
+        let mut other = json!([{ "target": "a" }]);
+        without_names(&mut other);
+        assert_eq!(other, json!([{ "target": "a" }]));
     }
 
     #[test]

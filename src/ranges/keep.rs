@@ -273,6 +273,15 @@ impl State {
         }
     }
 
+    /// Writes another file of the process into the folder, in the place of the one before.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::keep`].
+    pub(crate) fn put(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        self.write(&self.0.join(name), bytes)
+    }
+
     fn version(&self, sync_token: u64) -> PathBuf {
         self.0.join(format!("{PREFIX}{sync_token}.json"))
     }

@@ -115,7 +115,10 @@ impl Server {
             shared.drain.cut_all();
             let _ = timeout(LAST_WORDS, shared.drain.idle()).await;
         }
-        tokio::task::block_in_place(|| self.last_words());
+        tokio::task::block_in_place(|| {
+            self.remember_consumers();
+            self.last_words();
+        });
         tracing::info!(event = "stopped", "stopped");
     }
 

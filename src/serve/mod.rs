@@ -100,6 +100,8 @@ async fn run(
     manager.ready(&notify::state(&server.shared));
     tokio::spawn(manager.clone().follow(server.shared.clone()));
     tokio::spawn(jobs::findings::run(server.shared.clone()));
+    let (lists, settings) = (server.edl.lists.clone(), server.ranges.subscribe());
+    tokio::spawn(jobs::consumers::run(server.shared.clone(), lists, settings));
     tokio::spawn(jobs::generations::run(server.admin.clone()));
     tokio::spawn(jobs::watch::run(server.shared.clone(), server.watch.subscribe()));
     tokio::spawn(jobs::ranges::run(server.shared.clone(), server.ranges.subscribe(), server.keeper.take()));
@@ -238,6 +240,7 @@ impl Server {
             server.admin.generations.keep(&older);
             server.tls.inherit(&Zeroizing::new(sessions));
         }
+        server.remember_consumers();
         server.change_listeners(change);
         server.predecessor = takeover.map(TakeOver::accepting);
         announce::ready(&server.config, &server.listeners.addresses().collect::<Vec<_>>());
@@ -279,6 +282,14 @@ impl Server {
                 }
             }
             announce::listening(kind, address, &all);
+        }
+    }
+
+    /// Reads and writes down which firewall fetched which list.
+    fn remember_consumers(&self) {
+        let Some(folder) = self.ranges.borrow().state().cloned() else { return };
+        if let Err(why) = self.edl.lists.remember(&folder) {
+            jobs::consumers::tell(&why);
         }
     }
 

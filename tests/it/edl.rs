@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use data_encoding::BASE64;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Proxy, Raw, Secured, ccpgate, eventually};
@@ -365,4 +366,85 @@ fn files_that_cannot_be_used_are_told_before() {
         let ran = ccpgate(None, &args).expect(2);
         assert!(ran.stderr.contains(why), "{set:?}: {}", ran.stderr);
     }
+}
+
+/// Fetches a list as a firewall at this address.
+fn fetch_from(from: [u8; 4], proxy: &Proxy, path: &str) -> Answer {
+    ask(Raw::connect_from(from.into(), proxy.admin()), "GET", path, &[("User-Agent", "PAN-OS")])
+}
+
+#[test]
+fn who_holds_what_outlives_the_process() {
+    let ranges = Ranges::new();
+    let state = ranges.folder.path().join("state");
+    let config = format!("{}state = {state:?}\n", ranges.config());
+    let path = "/edl/media-udp-3478-v4.txt";
+    let mut proxy = Proxy::start(&config);
+    listed(&proxy, path);
+    for from in [[127, 0, 0, 2], [127, 0, 0, 3]] {
+        assert_eq!(fetch_from(from, &proxy, path).status, 200);
+    }
+    fetch_from([127, 0, 0, 3], &proxy, "/edl/domains.txt");
+    let before = told(&proxy, "127.0.0.3", "media-udp-3478-v4");
+    let modified = get(&proxy, path, &[]).field("last-modified").unwrap().to_owned();
+    proxy.signal(Signal::TERM);
+    assert!(proxy.wait_exit().success());
+    // The next one knows, and serves the same list under the same date.
+    let mut proxy = Proxy::start(&config);
+    let after = told(&proxy, "127.0.0.3", "media-udp-3478-v4");
+    assert_eq!(before, after);
+    assert_eq!(told(&proxy, "127.0.0.3", "domains")["current"], true);
+    assert_eq!(listed(&proxy, path).field("last-modified"), Some(&*modified));
+    // One that asks no more still holds what it got from the one before.
+    ranges.publish(5, &prefix("15.194.1.0/24", "us-west-2"));
+    eventually("the new list", || {
+        fetch_from([127, 0, 0, 2], &proxy, path).text().contains("15.194.1.0/24").then_some(())
+    });
+    proxy.signal(Signal::TERM);
+    assert!(proxy.wait_exit().success());
+    let mut proxy = Proxy::start(&config);
+    assert_eq!(told(&proxy, "127.0.0.2", "media-udp-3478-v4")["current"], true);
+    let old = told(&proxy, "127.0.0.3", "media-udp-3478-v4");
+    assert_eq!((&old["current"], &old["missing"]), (&json!(false), &json!(1)), "{old:#}");
+    assert_eq!(old["fetched"], before["fetched"]);
+    assert!(old["due"].is_string(), "{old:#}");
+    proxy.signal(Signal::TERM);
+    assert!(proxy.wait_exit().success());
+    // It is for this machine's administrator alone, and no version of ip-ranges.json.
+    let file = state.join("edl-consumers");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    // What can't be read is said, and nothing else is lost.
+    std::fs::write(&file, "{\"contents\": [").unwrap();
+    let proxy = Proxy::start(&config);
+    proxy.log_line("what can't be read", |line| {
+        let said = line["message"].as_str().unwrap_or_default();
+        line["event"] == "edl_consumers_failed" && said.contains(file.to_str().unwrap())
+    });
+    assert_eq!(fetch_from([127, 0, 0, 4], &proxy, path).status, 200);
+    assert_eq!(told(&proxy, "127.0.0.4", "media-udp-3478-v4")["current"], true);
+}
+
+#[test]
+fn a_successor_knows_who_holds_what() {
+    let ranges = Ranges::new();
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!("{}state = {:?}\n", ranges.config(), ranges.folder.path().join("state"));
+    let path = "/edl/media-udp-3478-v4.txt";
+    let mut old = Proxy::start_in(folder.path(), &config, false);
+    listed(&old, path);
+    fetch_from([127, 0, 0, 2], &old, path);
+    let before = told(&old, "127.0.0.2", "media-udp-3478-v4");
+    let new = Proxy::start_in(folder.path(), &config, true);
+    old.log_line("the hand-over", |line| line["event"] == "handed_over");
+    fetch_from([127, 0, 0, 3], &new, path);
+    // It writes its last words as it goes, and the successor reads them within seconds.
+    assert!(old.wait_exit().success());
+    let row = eventually("what the older process knew", || {
+        let status = status(&new);
+        let rows = status["edl"]["consumers"].as_array().unwrap().clone();
+        rows.into_iter().find(|row| row["consumer"] == "127.0.0.2")
+    });
+    assert_eq!(row, before);
+    assert_eq!(told(&new, "127.0.0.3", "media-udp-3478-v4")["current"], true);
 }

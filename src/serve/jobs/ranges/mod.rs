@@ -70,6 +70,11 @@ impl Settings {
         })
     }
 
+    /// The folder that the process keeps files in.
+    pub(in crate::serve) fn state(&self) -> Option<&PathBuf> {
+        self.state.as_ref()
+    }
+
     /// Whether there are ranges at all.
     fn is_on(&self) -> bool {
         self.file.is_some() || self.url.is_some()
