@@ -88,7 +88,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NUMBER", requires = "simulate")]
     seed: Option<u64>,
     /// Play the morning of so many agents over a region and a proxy of its own: forty tunnels each, calls,
-    /// breaks, a reload, and the proxy replaced by another one. Exit code 1 when a tunnel is lost.
+    /// breaks, a reload, and an upgrade in the middle. Exit code 1 when a tunnel is lost.
     #[arg(
         long,
         value_name = "AGENTS",

@@ -1,4 +1,4 @@
-//! `ccpgate rehearse --shift`: a morning of many agents, with a region and two proxies of its own.
+//! `ccpgate rehearse --shift`: a morning of many agents, with a region and a proxy of its own.
 
 use std::fs;
 use std::io::Write;
@@ -26,6 +26,7 @@ use crate::rehearse::proxy::Proxy;
 use crate::rehearse::script::Cast;
 use crate::rehearse::shift::report::Report;
 use crate::rehearse::shift::{self, Count, Office, Plan};
+use crate::serve::control;
 use crate::simulate::Region;
 use crate::target::Target;
 
@@ -68,13 +69,19 @@ async fn morning(plan: Plan, connect: &Choice) -> Result<Report, Failure> {
     let choice = choice(connect, None, None)?;
     let region = Region::start(&choice.regions[0], 0).await.map_err(failed)?;
     let folder = files(&region, &choice, &sections(plan)).map_err(cannot)?;
+    if !control::fits(folder.path()) {
+        let folder = folder.path().display();
+        let why = format!(
+            "{folder} is too long a name for a folder with Unix sockets: set TMPDIR to a shorter one"
+        );
+        return Err(cannot(why));
+    }
     let (certificate, key) = region.certificate("127.0.0.1").map_err(failed)?;
     for (name, text) in [("proxy.pem", certificate), ("proxy.key", key)] {
         fs::write(folder.path().join(name), text).map_err(failed)?;
     }
     let configuration = folder.path().join("ccpgate.toml");
-    let first = Proxy::start(&configuration, true).await.map_err(cannot)?;
-    let second = Proxy::start(&configuration, true).await.map_err(cannot)?;
+    let proxy = Proxy::start(&configuration, true).await.map_err(cannot)?;
 
     let Alone { loaded, plan: resolved, trust, authorities } =
         Alone::load(folder.path(), "--shift").map_err(cannot)?;
@@ -86,7 +93,7 @@ async fn morning(plan: Plan, connect: &Choice) -> Result<Report, Failure> {
         own: Own::default(),
         trust: Arc::new(trust),
         roots: tls::roots(&authorities),
-        proxies: [url(&first).map_err(cannot)?, url(&second).map_err(cannot)?],
+        proxy: url(&proxy).map_err(cannot)?,
         hosts: cast.files.iter().chain(&cast.api).filter_map(target).collect(),
         media: cast.media,
         signalling: urls(&region).map_err(cannot)?,
@@ -100,7 +107,7 @@ async fn morning(plan: Plan, connect: &Choice) -> Result<Report, Failure> {
     let (stop, stopped) = watch::channel(false);
     let bar = bar("{bar:30} {msg}, {elapsed}");
     bar.set_length(plan.length().as_secs());
-    let mut playing = std::pin::pin!(shift::run(office.clone(), [&first, &second], reload, stopped));
+    let mut playing = std::pin::pin!(shift::run(office.clone(), &proxy, reload, stopped));
     let mut tick = tokio::time::interval(Duration::from_millis(500));
     let report = loop {
         tokio::select! {
@@ -119,7 +126,7 @@ async fn morning(plan: Plan, connect: &Choice) -> Result<Report, Failure> {
     report.map_err(cannot)
 }
 
-/// What the proxies' configuration has besides: the TLS listener, and room for all.
+/// What the proxy's configuration has besides: the TLS listener, and room for all.
 fn sections(plan: Plan) -> String {
     let connections = plan.agents.saturating_mul(plan.tunnels).saturating_add(1000);
     format!(

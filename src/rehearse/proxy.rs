@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -45,6 +45,7 @@ format = "json"
 /// A running proxy; dropped, it is killed.
 pub(crate) struct Proxy {
     child: Child,
+    configuration: PathBuf,
     pub http: SocketAddr,
     /// Of the TLS listener, where the configuration has one.
     pub https: Option<SocketAddr>,
@@ -58,24 +59,50 @@ impl Proxy {
     /// # Errors
     /// In words, with the end of its log.
     pub(crate) async fn start(configuration: &Path, https: bool) -> Result<Self, String> {
+        Self::spawn(configuration, https, &[]).await
+    }
+
+    /// Starts the process that takes over from this one, as an upgrade does: it accepts from the same
+    /// sockets, and this one keeps its live tunnels.
+    ///
+    /// # Errors
+    /// In words, when it doesn't take over; this one goes on then.
+    pub(crate) async fn successor(&self) -> Result<Self, String> {
+        let next = Self::spawn(&self.configuration, self.https.is_some(), &["--takeover"]).await?;
+        let addresses = |proxy: &Self| (proxy.http, proxy.https, proxy.admin);
+        if addresses(&next) != addresses(self) {
+            return Err("its successor doesn't find it, and has sockets of its own".to_owned());
+        }
+        Ok(next)
+    }
+
+    async fn spawn(configuration: &Path, https: bool, more: &[&str]) -> Result<Self, String> {
         // The program as it was started, also when its file was replaced since.
         let mut command = Command::new("/proc/self/exe");
         let own = std::process::id().to_string();
-        command.arg0("ccpgate").args(["serve", "--with-parent", &own, "-c"]).arg(configuration);
+        command
+            .arg0("ccpgate")
+            .args(["serve", "--with-parent", &own])
+            .args(more)
+            .arg("-c")
+            .arg(configuration);
         // Nothing of the environment is meant for it.
         let ours = |name: &str| name.starts_with("CCPGATE_") || name == "RUST_LOG";
         let names = std::env::vars_os().map(|(name, _)| name);
         names.filter(|name| ours(&name.to_string_lossy())).for_each(|name| {
             command.env_remove(name);
         });
-        for name in ["NOTIFY_SOCKET", "JOURNAL_STREAM", "CREDENTIALS_DIRECTORY"] {
+        for name in ["NOTIFY_SOCKET", "JOURNAL_STREAM", "CREDENTIALS_DIRECTORY", "STATE_DIRECTORY"] {
             command.env_remove(name);
         }
+        // Where it is found by its successor, and by nobody else's.
+        command.env("RUNTIME_DIRECTORY", configuration.parent().unwrap_or(configuration));
         // A Ctrl-C is for this process alone.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let child = command.spawn().map_err(|error| format!("can't start a proxy: {error}"))?;
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut proxy = Self { child, http: unknown, https: None, admin: unknown };
+        let configuration = configuration.to_owned();
+        let mut proxy = Self { child, configuration, http: unknown, https: None, admin: unknown };
         let (told, mut hears) = mpsc::unbounded_channel();
         if let Some(log) = proxy.child.stderr.take() {
             std::thread::spawn(move || follow(log, &told));
@@ -111,11 +138,22 @@ impl Proxy {
         trust: &Arc<Trust>,
         names: [&str; N],
     ) -> Option<[f64; N]> {
-        let url = Url::parse(&format!("http://{}/metrics", self.admin)).ok()?;
-        let text = fetch::fetch(egress, trust, SystemTime::now(), &url, LARGEST).await.ok()?;
-        let text = String::from_utf8(text).ok()?;
+        let text = String::from_utf8(self.get("metrics", egress, trust).await?).ok()?;
         let value = |line: &str| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<f64>().ok());
         Some(names.map(|name| text.lines().filter(|line| line.starts_with(name)).filter_map(value).sum()))
+    }
+
+    /// The live tunnels of each process of the row that still has any, or accepts: the newest first; none
+    /// when it doesn't tell.
+    pub(crate) async fn generations(&self, egress: &Egress, trust: &Arc<Trust>) -> Option<Vec<u64>> {
+        let status: Value = serde_json::from_slice(&self.get("api/status", egress, trust).await?).ok()?;
+        let tunnels = status["generations"].as_array()?.iter().map(|one| one["tunnels"].as_u64());
+        tunnels.collect()
+    }
+
+    async fn get(&self, path: &str, egress: &Egress, trust: &Arc<Trust>) -> Option<Vec<u8>> {
+        let url = Url::parse(&format!("http://{}/{path}", self.admin)).ok()?;
+        fetch::fetch(egress, trust, SystemTime::now(), &url, LARGEST).await.ok()
     }
 
     /// What it has cost so far, as the kernel tells (proc(5)); none when it has ended.

@@ -43,6 +43,17 @@ pub(crate) fn folder(state: Option<&Path>) -> Option<PathBuf> {
     first("RUNTIME_DIRECTORY").or_else(state)
 }
 
+/// Whether the name of a process's socket in this folder is short enough for one (unix(7)).
+pub(crate) fn fits(folder: &Path) -> bool {
+    /// No process has a higher id (proc(5)).
+    const HIGHEST: u32 = 1 << 22;
+    std::os::unix::net::SocketAddr::from_pathname(socket(folder, HIGHEST)).is_ok()
+}
+
+fn socket(folder: &Path, pid: u32) -> PathBuf {
+    folder.join(format!("{PREFIX}{pid}{SUFFIX}"))
+}
+
 /// The processes that live, each with its socket, the newest first. What a dead one left is removed.
 pub(crate) fn living(folder: &Path) -> Vec<(Who, PathBuf)> {
     let Ok(files) = std::fs::read_dir(folder) else { return Vec::new() };
@@ -88,7 +99,7 @@ impl Control {
     /// # Errors
     /// When the folder can't be written to, or its name is too long for a socket.
     pub(super) fn open(folder: &Path, admin: Arc<Admin>, askers: mpsc::Sender<Asker>) -> io::Result<Self> {
-        let path = folder.join(format!("{PREFIX}{}{SUFFIX}", std::process::id()));
+        let path = socket(folder, std::process::id());
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

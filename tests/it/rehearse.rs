@@ -1,6 +1,7 @@
 //! `ccpgate rehearse`: calls over a simulated region, what is said of them, and what is left behind.
 
 use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -218,12 +219,17 @@ fn wrong_words_are_told_with_what_would_be_right() {
     }
 }
 
-/// A rehearsal that runs.
-fn running(arguments: &[&str]) -> Child {
+fn rehearsal(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ccpgate"));
     clean(&mut command);
     command.arg("rehearse").arg("--simulate").args(arguments).current_dir(std::env::temp_dir());
-    command.stdout(Stdio::piped()).spawn().unwrap()
+    command.stdout(Stdio::piped());
+    command
+}
+
+/// A rehearsal that runs.
+fn running(arguments: &[&str]) -> Child {
+    rehearsal(arguments).spawn().unwrap()
 }
 
 /// The proxy that it started.
@@ -286,13 +292,66 @@ fn no_tunnel_of_a_shift_is_lost() {
     // peak, before all have opened everything.
     let all = 8 * 12 + 4 * 12;
     assert!((8 * 12..=all).contains(&of("opened")), "{report:#}");
-    assert!(of("drained") > 0 && of("calls") > 0, "{report:#}");
+    assert!(of("calls") > 0, "{report:#}");
+    // Those who had no break after the upgrade kept the old process, and nobody who came back found a closed
+    // port: there is one address alone.
+    assert_eq!(report["taken_over"], true, "{report:#}");
+    assert!(of("drained") >= of("still_draining") && of("still_draining") > 0, "{report:#}");
+    assert!((1..=2 * 12).contains(&of("on_successor")), "{report:#}");
     assert!(of("handshakes") <= all && of("resumed") > of("handshakes") / 3, "{report:#}");
     assert!(
         report["peak"]["count"].as_u64() > Some(0) && report["peak"]["p99_ms"].as_f64() > Some(0.0),
         "{report:#}"
     );
     assert!(report["per_thousand_agents"]["memory_bytes"].as_u64() > Some(0), "{report:#}");
+}
+
+/// The socket by which the proxy of a rehearsal is found, in the rehearsal's folder of temporary files.
+fn control_socket(temporary: &Path) -> PathBuf {
+    let inside = |folder: &Path| -> Vec<PathBuf> {
+        let all = std::fs::read_dir(folder).into_iter().flatten();
+        all.filter_map(|entry| Some(entry.ok()?.path())).collect()
+    };
+    let begun = Instant::now();
+    loop {
+        let mut files = inside(temporary).into_iter().flat_map(|folder| inside(&folder));
+        if let Some(socket) = files.find(|file| file.extension().is_some_and(|end| end == "sock")) {
+            return socket;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "the proxy has no socket");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn an_upgrade_that_fails_is_told_and_costs_no_tunnel() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut command = rehearsal(&["--shift", "4", "--tunnels", "2", "--scale", "120", "--json"]);
+    let child = command.env("TMPDIR", temporary.path()).spawn().unwrap();
+    // Its successor finds nobody.
+    std::fs::remove_file(control_socket(temporary.path())).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    assert_eq!((&report["taken_over"], &report["ok"]), (&false.into(), &false.into()), "{report:#}");
+    assert_eq!((&report["lost"], &report["failed"]), (&0.into(), &0.into()), "{report:#}");
+    assert!(report["words"].to_string().contains("no process took over: "), "{report:#}");
+}
+
+#[test]
+fn a_folder_for_no_socket_is_told_before_the_shift() {
+    let temporary = tempfile::tempdir().unwrap();
+    let long = temporary.path().join("x".repeat(100));
+    std::fs::create_dir(&long).unwrap();
+    let output = rehearsal(&["--shift", "1"])
+        .env("TMPDIR", long)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+        .wait_with_output();
+    let output = output.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && said.contains("set TMPDIR to a shorter one"), "{said}");
 }
 
 #[test]

@@ -17,9 +17,7 @@ use crate::agent::route::{self, Io, Route};
 use crate::agent::tls;
 use crate::agent::turn;
 use crate::agent::websocket::{Cut, WebSocket};
-use crate::cause::Cause;
 use crate::egress::parent::Parent;
-use crate::egress::url::ParentUrl;
 use crate::egress::{Egress, Trace};
 use crate::rehearse::call::message;
 use crate::rehearse::script::in_turn;
@@ -40,8 +38,8 @@ pub(super) struct Desk {
     office: Arc<Office>,
     number: u32,
     begun: Instant,
-    /// A way by each proxy. The sessions with it are this browser's.
-    ways: Vec<Egress>,
+    /// The way by the proxy. The sessions with it are this browser's.
+    way: Egress,
     tls: TlsConnector,
     opening: Semaphore,
 }
@@ -88,13 +86,10 @@ impl Desk {
         // Loopback has an address for everybody.
         let [_, high, middle, low] = (number + 1).to_be_bytes();
         let own = IpAddr::from(Ipv4Addr::new(127, 16 + high, middle, low));
-        let way = |url: &ParentUrl| {
-            let parent = Parent::given(url.clone(), None, office.roots.clone(), PATIENCE)?;
-            Ok(Egress { source_address: vec![own], ..route::through(&office.egress, parent) })
-        };
-        let ways = office.proxies.iter().map(way).collect::<Result<_, String>>()?;
+        let proxy = Parent::given(office.proxy.clone(), None, office.roots.clone(), PATIENCE)?;
+        let way = Egress { source_address: vec![own], ..route::through(&office.egress, proxy) };
         let tls = tls::browser(office.roots.clone())?;
-        Ok(Self { office, number, begun, ways, tls, opening: Semaphore::new(AT_ONCE) })
+        Ok(Self { office, number, begun, way, tls, opening: Semaphore::new(AT_ONCE) })
     }
 
     /// Opens all tunnels, and keeps them until `left` is true.
@@ -130,7 +125,7 @@ impl Desk {
         }
     }
 
-    /// A WebSocket behind the first proxy that takes the connection, as browsers go through a PAC file's.
+    /// A WebSocket, through the proxy.
     async fn open(&self, nth: u32) -> Result<Socket, String> {
         let office = &self.office;
         let (target, path) = match nth {
@@ -143,24 +138,14 @@ impl Desk {
                 (host.clone(), "/".to_owned())
             }
         };
-        let mut refused = "no proxy".to_owned();
-        for way in &self.ways {
-            let route = Route::via(&office.egress, &office.own, Some(way));
-            let stream = match route.open(&target, &mut Trace::default()).await {
-                Ok(stream) => stream,
-                Err(why) if why.cause() == Cause::ProxyUnreachable => {
-                    refused = format!("the proxy takes no connection: {why:?}");
-                    continue;
-                }
-                Err(why) => return Err(format!("{target}: {}: {why:?}", why.cause().as_str())),
-            };
-            let name = ServerName::try_from(target.host.to_string()).map_err(|error| error.to_string())?;
-            let secured = self.tls.connect(name, stream).await;
-            let secured = secured.map_err(|error| format!("{target}: TLS: {error}"))?;
-            let opened = WebSocket::open(secured, &target.to_string(), &path).await;
-            return opened.map_err(|why| format!("{target}: WebSocket: {why:?}"));
-        }
-        Err(refused)
+        let route = Route::via(&office.egress, &office.own, Some(&self.way));
+        let stream = route.open(&target, &mut Trace::default()).await;
+        let stream = stream.map_err(|why| format!("{target}: {}: {why:?}", why.cause().as_str()))?;
+        let name = ServerName::try_from(target.host.to_string()).map_err(|error| error.to_string())?;
+        let secured = self.tls.connect(name, stream).await;
+        let secured = secured.map_err(|error| format!("{target}: TLS: {error}"))?;
+        let opened = WebSocket::open(secured, &target.to_string(), &path).await;
+        opened.map_err(|why| format!("{target}: WebSocket: {why:?}"))
     }
 
     /// Gives signs of life until `left` is true; the panel's own WebSocket makes calls as well.

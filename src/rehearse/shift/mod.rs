@@ -1,5 +1,5 @@
 //! `rehearse --shift`: a morning of many agents, in less time. They log in within five minutes, make calls,
-//! have their breaks; in the middle the proxy is reloaded, and then replaced by another process.
+//! have their breaks; in the middle the proxy is reloaded, and then another process takes over from it.
 //!
 //! [`desk`] is one agent, [`report`] what came of it. Everybody's TLS sessions with the proxy are resumed as
 //! browsers do, and each has an address of its own.
@@ -34,9 +34,10 @@ const LOGGED_IN: f64 = 5.0;
 const QUIET: [f64; 2] = [6.0, 11.0];
 /// A quarter of the agents has the first break, another one the second.
 const BREAKS: [[f64; 2]; 2] = [[11.0, 14.0], [22.0, 25.0]];
-const RELOAD: f64 = 16.0;
-/// The proxy gets a SIGTERM: who comes later comes to its successor.
-const REPLACED: f64 = 20.0;
+const RELOAD: f64 = 12.0;
+/// Another process takes over, as in an upgrade: tunnels that live stay with the old one, new ones come to
+/// the new one.
+const REPLACED: f64 = 16.0;
 const ASKED: f64 = 29.0;
 const OVER: f64 = 30.0;
 /// Between two calls of an agent.
@@ -76,10 +77,10 @@ pub(crate) struct Office {
     pub egress: Egress,
     pub own: Own,
     pub trust: Arc<Trust>,
-    /// Who vouches for the proxies and for the region.
+    /// Who vouches for the proxy and for the region.
     pub roots: RootCertStore,
-    /// The proxies, in the order of a PAC file.
-    pub proxies: [ParentUrl; 2],
+    /// The address of the proxy, whichever process accepts there.
+    pub proxy: ParentUrl,
     /// Where tunnels lead to, in turns.
     pub hosts: Vec<Target>,
     pub media: Vec<Target>,
@@ -121,8 +122,12 @@ impl Count {
 
     /// Counts what went wrong, and keeps the first words of it.
     fn note(&self, counter: &AtomicU32, words: String) {
-        const KEPT: usize = 5;
         counter.fetch_add(1, Ordering::Relaxed);
+        self.say(words);
+    }
+
+    fn say(&self, words: String) {
+        const KEPT: usize = 5;
         let mut kept = self.words.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() < KEPT && !kept.contains(&words) {
             kept.push(words);
@@ -134,15 +139,18 @@ impl Count {
     }
 }
 
-/// What the proxies told in the course of the morning.
-#[derive(Clone, Copy, Default)]
+/// What the proxy told in the course of the morning.
+#[derive(Default)]
 struct Told {
     idle: Cost,
     logged_in: Cost,
     quiet: [Cost; 2],
-    /// Tunnels that were open when the proxy was replaced.
-    replaced: u32,
     reloaded: bool,
+    /// Tunnels that were open when another process took over.
+    drained: u32,
+    /// Live tunnels of the processes shortly before the end, those of the newest first. None: no process took
+    /// over.
+    generations: Option<Vec<u64>>,
     handshakes: f64,
     resumed: f64,
 }
@@ -150,10 +158,10 @@ struct Told {
 /// Plays the morning. `reload` changes the configuration; `stop` ends it early.
 ///
 /// # Errors
-/// When a proxy isn't there any more.
+/// When the proxy isn't there any more.
 pub(crate) async fn run(
     office: Arc<Office>,
-    [first, second]: [&Proxy; 2],
+    first: &Proxy,
     reload: impl FnOnce() -> Result<(), String>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<Report, String> {
@@ -167,6 +175,8 @@ pub(crate) async fn run(
         desks.spawn(Desk::work(office.clone(), number, begun, leaving.clone()));
     }
     let at = |minute: f64| sleep_until(begun + plan.minutes(minute));
+    // It serves until all have left.
+    let mut successor = None;
     let morning = async {
         at(LOGGED_IN).await;
         told.logged_in = first.cost().ok_or_else(gone)?;
@@ -181,15 +191,20 @@ pub(crate) async fn run(
         let names = ["ccpgate_reloads_total{result=\"ok\"}"];
         let reloads = first.metrics(&office.egress, &office.trust, names).await.ok_or_else(gone)?;
         told.reloaded = reloads == [1.0];
-        told.replaced = office.count.open();
-        first.signal(Signal::TERM).map_err(|error| error.to_string())?;
-        at(ASKED).await;
-        for proxy in [first, second] {
-            let names = ["ccpgate_tls_handshakes_total", "ccpgate_tls_handshakes_total{resumed=\"true\"}"];
-            let sums = proxy.metrics(&office.egress, &office.trust, names).await.ok_or_else(gone)?;
-            told.handshakes += sums[0];
-            told.resumed += sums[1];
+        told.drained = office.count.open();
+        match first.successor().await {
+            Ok(next) => successor = Some(next),
+            Err(why) => office.count.say(format!("no process took over: {why}")),
         }
+        at(ASKED).await;
+        let last = successor.as_ref().unwrap_or(first);
+        let (egress, trust) = (&office.egress, &office.trust);
+        if successor.is_some() {
+            told.generations = Some(last.generations(egress, trust).await.ok_or_else(gone)?);
+        }
+        // The last one tells what all have counted.
+        let names = ["ccpgate_tls_handshakes_total", "ccpgate_tls_handshakes_total{resumed=\"true\"}"];
+        [told.handshakes, told.resumed] = last.metrics(egress, trust, names).await.ok_or_else(gone)?;
         at(OVER).await;
         Ok::<(), String>(())
     };

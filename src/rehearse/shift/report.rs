@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::super::report::Times;
 use super::{Count, LOGGED_IN, Office, Told};
-use crate::cause::{Cause, Threshold};
+use crate::cause::Cause;
 
 /// The morning as a whole.
 #[derive(Debug, Serialize)]
@@ -17,7 +17,8 @@ pub(crate) struct Report {
     pub schema_version: u32,
     /// The first line.
     pub summary: String,
-    /// Whether no tunnel was lost or failed, no call failed, and the reload took effect.
+    /// Whether no tunnel was lost or failed, no call failed, the reload took effect, and another process took
+    /// over.
     pub ok: bool,
     pub agents: u32,
     pub tunnels_each: u32,
@@ -32,10 +33,14 @@ pub(crate) struct Report {
     pub later: Times,
     pub calls: u32,
     pub failed_calls: u32,
-    /// Tunnels that were open when the proxy got its SIGTERM.
-    pub drained: u32,
     pub reloaded: bool,
-    /// TLS handshakes with the proxies, and those of them that resumed a session.
+    pub taken_over: bool,
+    /// Tunnels that were open when another process took over.
+    pub drained: u32,
+    /// A minute before the end: those of the process that had been taken over from, and of its successor.
+    pub still_draining: u64,
+    pub on_successor: u64,
+    /// TLS handshakes with the proxy, and those of them that resumed a session.
     pub handshakes: u64,
     pub resumed: u64,
     pub per_thousand_agents: PerThousand,
@@ -59,15 +64,16 @@ impl Report {
         let (plan, count) = (office.plan, &office.count);
         let load = |counter: &AtomicU32| counter.load(Ordering::Relaxed);
         let (peak, later) = (Count::times(&count.peak), Count::times(&count.later));
-        let limit = match Cause::WsSlow.about().threshold {
-            Some(Threshold::Over(limit)) => limit,
-            _ => Duration::MAX,
+        let is_slow = |micros: &&u32| {
+            let took = Duration::from_micros(u64::from(**micros));
+            Cause::WsSlow.about().threshold.is_some_and(|threshold| threshold.judge(took).is_some())
         };
-        let slow =
-            peak.iter().chain(&later).filter(|took| Duration::from_micros(u64::from(**took)) > limit).count();
+        let slow = peak.iter().chain(&later).filter(is_slow).count();
         let (lost, failed, failed_calls) =
             (load(&count.lost), load(&count.failed), load(&count.failed_calls));
-        let ok = (lost, failed, failed_calls) == (0, 0, 0) && (told.reloaded || interrupted);
+        let taken_over = told.generations.is_some();
+        let ok = (lost, failed, failed_calls) == (0, 0, 0) && (told.reloaded && taken_over || interrupted);
+        let tunnels = told.generations.unwrap_or_default();
         let thousands = f64::from(plan.agents) / 1000.0;
         let [from, to] = told.quiet;
         let quiet = plan.minutes(super::QUIET[1] - super::QUIET[0]).as_secs_f64();
@@ -93,8 +99,11 @@ impl Report {
             later: Times::of(later),
             calls: load(&count.calls),
             failed_calls,
-            drained: told.replaced,
             reloaded: told.reloaded,
+            taken_over,
+            drained: told.drained,
+            still_draining: tunnels.iter().skip(1).sum(),
+            on_successor: tunnels.first().copied().unwrap_or(0),
             handshakes: told.handshakes as u64,
             resumed: told.resumed as u64,
             per_thousand_agents,
@@ -142,15 +151,21 @@ impl Report {
         }
         let _ = writeln!(
             text,
-            "\n{} calls, {} failed; {} of {} TLS sessions with the proxy resumed; reload {}; {} tunnels were open at \
-             the proxy's SIGTERM",
+            "\n{} calls, {} failed; {} of {} TLS sessions with the proxy resumed; reload {}",
             self.calls,
             self.failed_calls,
             self.resumed,
             self.handshakes,
             if self.reloaded { "taken" } else { "not taken" },
-            self.drained
         );
+        if self.taken_over {
+            let _ = writeln!(
+                text,
+                "another process took over while {} tunnels were open; a minute before the end {} were still with the \
+                 old one, and {} with its successor",
+                self.drained, self.still_draining, self.on_successor
+            );
+        }
         let each = &self.per_thousand_agents;
         let _ = writeln!(
             text,
