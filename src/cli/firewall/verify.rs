@@ -58,7 +58,7 @@ impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
         let (loaded, plan) = load::plan(sources)?;
         let config = &loaded.config;
-        load::warn_in_short(config, &plan);
+        load::warn_in_short(sources, config, &plan);
         let current = Current::load(self.file.as_deref(), config, &plan)?;
         let current = with_history(current.version, self.history.as_deref(), config)?;
         let (key, file) = match &self.ca {
