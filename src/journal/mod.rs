@@ -213,9 +213,18 @@ impl Journal {
     /// own. A flood is counted, and said in one line.
     pub(crate) fn takes_line_about(&self, client: IpAddr) -> bool {
         let Verdict { write, left_out } = self.lines.judge(client);
-        if left_out > 0 {
-            tracing::warn!(event = "denials_left_out", lines = left_out, "left out lines about denials");
-        }
+        tell_left_out(left_out);
         write
+    }
+
+    /// Says how many lines about a flood that is over were left out, where no later one has said it.
+    pub(crate) fn tell_of_a_flood(&self) {
+        tell_left_out(self.lines.left_out());
+    }
+}
+
+fn tell_left_out(lines: u64) {
+    if lines > 0 {
+        tracing::warn!(event = "denials_left_out", lines, "left out lines about denials");
     }
 }

@@ -60,6 +60,15 @@ impl Sampler {
         self.judge_at(source, self.since.elapsed().as_secs())
     }
 
+    /// Lines that were left out in a second that is over, and were not reported yet.
+    pub(crate) fn left_out(&self) -> u64 {
+        self.left_out_at(self.since.elapsed().as_secs())
+    }
+
+    fn left_out_at(&self, now: u64) -> u64 {
+        if self.second.load(Ordering::Relaxed) == now { 0 } else { self.left_out.swap(0, Ordering::Relaxed) }
+    }
+
     fn judge_at(&self, source: IpAddr, now: u64) -> Verdict {
         let mut left_out = 0;
         if self.second.swap(now, Ordering::Relaxed) != now {
@@ -155,5 +164,9 @@ mod tests {
         assert_eq!(sampler.judge_at(v4(1), 1).left_out, 0, "the second isn't over");
         assert_eq!(sampler.judge_at(v4(1), 2), Verdict { write: true, left_out: 31 });
         assert_eq!(sampler.judge_at(v4(1), 2).left_out, 0);
+        // Also where no other line follows.
+        written(&sampler, v4(1), OF_ONE + 7, 3);
+        assert_eq!([3, 4, 4].map(|now| sampler.left_out_at(now)), [0, 7, 0]);
+        assert_eq!(sampler.judge_at(v4(1), 5).left_out, 0);
     }
 }

@@ -143,6 +143,10 @@ fn next_step(head: Head, kept: bool, peer: &Peer, shared: &Shared, snapshot: &Sn
         Head::Ended { began: false } => return Next::End,
         Head::Ended { began: true } => malformed("the connection ended within the request header"),
         Head::Bad(HeadError::Malformed(what)) => Refusal::Malformed(what),
+        // The client isn't known: what must be told is that a load balancer is not.
+        Head::Bad(HeadError::Introduced(what)) => {
+            return Next::refusal(Refusal::Malformed(what.to_owned()), None);
+        }
         Head::Bad(HeadError::TooLarge) => Refusal::HeaderSize { limit: snapshot.limits.request_header },
     };
     Next::refusal(admitted.err().unwrap_or(refusal), None)

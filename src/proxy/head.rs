@@ -75,6 +75,9 @@ impl Browser {
 #[derive(Debug, PartialEq, Eq)]
 pub enum HeadError {
     Malformed(String),
+    /// A PROXY protocol header stands before the request, in these words. Whose request it is the address
+    /// that it comes from doesn't say.
+    Introduced(&'static str),
     TooLarge,
 }
 
@@ -179,7 +182,7 @@ pub fn parse(bytes: &[u8], limit: usize) -> Option<Head> {
         Ok(httparse::Status::Partial) if bytes.len() > limit => Some(Head::Bad(HeadError::TooLarge)),
         Ok(httparse::Status::Partial) => None,
         Err(httparse::Error::TooManyHeaders) => Some(Head::Bad(HeadError::TooLarge)),
-        Err(error) => Some(Head::Bad(HeadError::Malformed(in_words(bytes, error)))),
+        Err(error) => Some(Head::Bad(unparsed(bytes, error))),
     }
 }
 
@@ -234,10 +237,11 @@ fn in_parts(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<Request,
     Ok(understood)
 }
 
-fn in_words(bytes: &[u8], error: httparse::Error) -> String {
+fn unparsed(bytes: &[u8], error: httparse::Error) -> HeadError {
     match recognise(bytes) {
-        Ok(Spoken::Http) | Err(_) => format!("the request can't be parsed: {error}"),
-        Ok(spoken) => spoken.on(Entrance::Http).to_owned(),
+        Ok(Spoken::Http) | Err(_) => HeadError::Malformed(format!("the request can't be parsed: {error}")),
+        Ok(spoken @ (Spoken::ProxyV1 | Spoken::ProxyV2)) => HeadError::Introduced(spoken.on(Entrance::Http)),
+        Ok(spoken) => HeadError::Malformed(spoken.on(Entrance::Http).to_owned()),
     }
 }
 

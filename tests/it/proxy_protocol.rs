@@ -220,14 +220,17 @@ fn a_balancer_that_names_nobody_is_refused() {
 fn nobody_else_may_name_a_client() {
     let (upstream, secured) = (Upstream::echo(), Secured::new());
     let proxy = start(&upstream, &secured, "");
-    for header in [v1("10.0.0.1"), v2("10.0.0.1"), UNKNOWN.to_vec(), LOCAL.to_vec()] {
-        let mut plain = proxy.connect();
-        plain.send(&header);
+    let headers_of = [v1("10.0.0.1"), v2("10.0.0.1"), UNKNOWN.to_vec(), LOCAL.to_vec()];
+    // Also from an address that may not use the proxy itself, as a balancer's own seldom may.
+    for (from, header) in headers_of.iter().flat_map(|header| [1, 3].map(|last| (last, header))) {
+        let from = IpAddr::from([127, 0, 0, from]);
+        let mut plain = Raw::connect_from(from, proxy.http());
+        plain.send(header);
         let answer = plain.read_answer();
         let line = expect_refusal(&proxy, &mut plain, &answer, (400, "http_request_error", "malformed"));
         assert!(line["detail"].as_str().unwrap().contains("isn't in proxy.proxy_protocol"), "{line}");
-        let mut secure = Raw::connect(proxy.https());
-        secure.send(&header);
+        let mut secure = Raw::connect_from(from, proxy.https());
+        secure.send(header);
         // TLS's own word for it, an alert, may come first.
         let got = secure.read_to_end().unwrap();
         assert!(got.is_empty() || got[0] == 21, "{got:?}");

@@ -1,5 +1,5 @@
-//! Looks at what fails now, for the log and the metrics, and at the counters, for the history. Ends with the process: also while it drains
-//! its tunnels can fail.
+//! Looks at what fails now, for the log and the metrics, at the lines that a flood has left out, and at the
+//! counters, for the history. Ends with the process: also while it drains its tunnels can fail.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,7 @@ pub(in crate::serve) async fn run(shared: Arc<Shared>) {
         }
         resolver = changes;
         shared.look();
+        shared.journal.tell_of_a_flood();
         if shared.journal.history.is_due(shared.journal.findings.now()) {
             shared.remember();
         }
