@@ -17,6 +17,7 @@ impl ResolveError {
             Self::Answer { rcode: "NOERROR", why } if why == NO_ADDRESS => Cause::DnsNxdomain,
             Self::Answer { .. } => Cause::DnsServfail,
             Self::Timeout | Self::Transport(_) => Cause::DnsTimeout,
+            Self::Exhausted(_) => Cause::Limit,
         }
     }
 }

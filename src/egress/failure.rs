@@ -1,7 +1,7 @@
 //! Why no tunnel came about through a parent proxy, and what an administrator does about it. No I/O.
 
-use std::fmt;
 use std::time::Duration;
+use std::{fmt, io};
 
 use super::url::ParentUrl;
 use crate::cause::Cause;
@@ -83,6 +83,18 @@ impl Failure {
     #[must_use]
     pub fn is_circle(&self) -> bool {
         matches!(self, Self::Refused { told: Some(told), .. } if told.error == "proxy_loop_detected")
+    }
+}
+
+impl From<ResolveError> for Failure {
+    /// Without a descriptor to ask DNS with it fails as without one to connect with.
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Exhausted(number) => {
+                Self::Dial(DialError::Exhausted(io::Error::from_raw_os_error(number)))
+            }
+            error => Self::Dns(error),
+        }
     }
 }
 

@@ -17,10 +17,10 @@ mod via;
 pub(crate) mod within;
 
 use std::borrow::Cow;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use futures_util::future::{Either, select};
 use ipnet::IpNet;
@@ -93,6 +93,18 @@ pub enum Unreached {
     Circle(Circle),
     Dial(DialError),
     Parent(Box<ParentError>),
+}
+
+impl From<ResolveError> for Unreached {
+    /// Without a descriptor to ask DNS with it fails as without one to dial with.
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Exhausted(number) => {
+                Self::Dial(DialError::Exhausted(io::Error::from_raw_os_error(number)))
+            }
+            error => Self::Dns(error),
+        }
+    }
 }
 
 /// An address outside AWS's published ranges.
@@ -175,7 +187,7 @@ impl Egress {
             rest = late;
             Cow::Owned(addresses)
         } else {
-            let found = self.resolve(&target.host, trace).await.map_err(Unreached::Dns)?;
+            let found = self.resolve(&target.host, trace).await.map_err(Unreached::from)?;
             rest = found.rest;
             let found = found.known;
             let mut fit = found.iter().filter_map(|address| self.vet(*address, &judge).ok());
@@ -238,7 +250,7 @@ impl Egress {
         }
         let url = parent.url();
         let found = self.resolve(&url.host, trace).await;
-        let Addresses { known, rest } = found.map_err(|error| of(parent, Failure::Dns(error)))?;
+        let Addresses { known, rest } = found.map_err(|error| of(parent, error.into()))?;
         let all = known.iter().map(|address| SocketAddr::new(address.to_canonical(), url.port));
         let (here, there): (Vec<_>, Vec<_>) = all.partition(|address| own.is(*address));
         match here.first() {
@@ -335,7 +347,7 @@ impl Egress {
         if let Some(fixed) = self.redirected(target, own)? {
             return Ok(vec![fixed]);
         }
-        let found = self.resolve(&target.host, trace).await.map_err(Unreached::Dns)?;
+        let found = self.resolve(&target.host, trace).await.map_err(Unreached::from)?;
         let more = match found.rest {
             Some(mut rest) => rest.addresses().await.to_vec(),
             None => Vec::new(),

@@ -370,7 +370,8 @@ fn of_dial(error: &DialError) -> Status {
     match error {
         DialError::Exhausted(_) => EXHAUSTED,
         DialError::Timeout(_) => (504, "Gateway Timeout", "connection_timeout"),
-        DialError::Refused(_) | DialError::Reset(_) => (502, "Bad Gateway", "connection_refused"),
+        DialError::Refused(_) => (502, "Bad Gateway", "connection_refused"),
+        DialError::Reset(_) => (502, "Bad Gateway", "connection_terminated"),
         DialError::Unreachable(..) => (502, "Bad Gateway", "destination_ip_unroutable"),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Proxy, Raw, Upstream, eventually, expect_refusal, have};
+use crate::support::{Dns, Proxy, Raw, Upstream, eventually, expect_refusal, have};
 
 const TARGET: &str = "good.example:443";
 const OPEN: &str = "ccpgate_client_connections{listener=\"http\"}";
@@ -152,6 +152,42 @@ fn file_descriptors_run_out_and_come_back() {
     let errors = proxy.metric("ccpgate_accept_errors_total{listener=\"http\"}");
     let shed = proxy.metric("ccpgate_denied_total{reason=\"overload\"}");
     assert!(errors + shed > 0.0, "nothing was counted");
+}
+
+#[test]
+fn without_a_descriptor_for_dns_it_is_a_limit_and_not_the_network() {
+    if !have("prlimit") {
+        return;
+    }
+    let dns = Dns::start();
+    let toml = format!(
+        "[[allow]]\npattern = \"*.names.example\"\n[dns]\nservers = [\"{}\"]\n[limits]\nheader_timeout = \"60s\"\n",
+        dns.address()
+    );
+    let proxy = Proxy::start_with_files(&toml, 120);
+    let mut early: Vec<Raw> = (0..20).map(|_| proxy.connect()).collect();
+    for client in &mut early {
+        client.send("GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(client.read_answer().status, 200);
+    }
+    let mut greedy: Vec<Raw> = (0..300).map(|_| proxy.connect()).collect();
+    for client in &mut greedy {
+        client.send("CONNECT go");
+    }
+    eventually("the last descriptor's use", || {
+        (proxy.log_so_far().iter().any(|line| line["event"] == "accept_failed")).then_some(())
+    });
+    let answers: Vec<_> = early
+        .iter_mut()
+        .enumerate()
+        .map(|(number, client)| client.connect_target(&format!("n{number}.names.example:443")))
+        .collect();
+    let told: Vec<&str> = answers.iter().map(|answer| answer.field("proxy-status").unwrap()).collect();
+    // One that ends gives its descriptor to the next one.
+    let full = answers.iter().find(|answer| answer.status == 503).unwrap_or_else(|| panic!("{told:?}"));
+    assert!(full.head.contains("error=connection_limit_reached; details=\"overload\""), "{}", full.head);
+    assert!(full.text().contains("LimitNOFILE"), "{}", full.text());
+    assert!(told.iter().all(|told| told.contains("NXDOMAIN") || told.contains("overload")), "{told:?}");
 }
 
 /// User and system time of the proxy so far (proc(5): fields 14 and 15 of stat, in ticks of 10 ms).

@@ -170,7 +170,12 @@ async fn over_tcp(server: &Server, question: &Question, edns: bool) -> Result<Sa
 }
 
 fn unreachable(server: SocketAddr, error: &io::Error) -> Failure {
-    Failure::Unreachable(format!("{server}: {error}"))
+    match error.raw_os_error() {
+        Some(number @ (libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => {
+            Failure::Exhausted(number)
+        }
+        _ => Failure::Unreachable(format!("{server}: {error}")),
+    }
 }
 
 /// Random: somebody who sees other queries can't guess it.

@@ -30,6 +30,10 @@ pub enum ResolveError {
     Answer { rcode: &'static str, why: String },
     #[error("the DNS servers can't be reached: {0}")]
     Transport(String),
+    /// This machine has no descriptor or port left to ask with, by the kernel's number of the error; not
+    /// the network's fault.
+    #[error("no DNS server can be asked: {}", std::io::Error::from_raw_os_error(*.0))]
+    Exhausted(i32),
 }
 
 /// The `why` of an answer without an address, whose name exists.
@@ -42,6 +46,8 @@ pub enum Failure {
     Timeout,
     /// No packet or connection gets there.
     Unreachable(String),
+    /// No descriptor or port is left, by the kernel's number of the error.
+    Exhausted(i32),
     /// Any code but NOERROR and NXDOMAIN.
     Code(Rcode),
     /// It refers to another server instead of asking that server itself.
@@ -56,7 +62,8 @@ impl Failure {
     /// Which of two failures says more: an answer beats silence.
     fn rank(&self) -> u8 {
         match self {
-            Self::Code(_) => 4,
+            Self::Code(_) => 5,
+            Self::Exhausted(_) => 4,
             Self::Circle => 3,
             Self::Lame | Self::Unreadable => 2,
             Self::Timeout => 1,
@@ -76,6 +83,7 @@ impl From<Failure> for ResolveError {
         match failure {
             Failure::Timeout => Self::Timeout,
             Failure::Unreachable(why) => Self::Transport(why),
+            Failure::Exhausted(number) => Self::Exhausted(number),
             Failure::Code(rcode) => answer(rcode.name(), "the DNS server could not answer"),
             Failure::Lame => {
                 answer("NOERROR", "the DNS server points elsewhere instead of resolving the name")

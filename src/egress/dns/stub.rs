@@ -118,7 +118,7 @@ impl Stub {
                         server.was_silent(began.into_std());
                     }
                     tracing::debug!(server = %server.address, name, ?failure, "DNS");
-                    if matches!(failure, Failure::Unreachable(_)) {
+                    if matches!(failure, Failure::Unreachable(_) | Failure::Exhausted(_)) {
                         refused.push((server, patience));
                     }
                     told = Some(told.map_or(failure.clone(), |before| before.or_better(failure)));
