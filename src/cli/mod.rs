@@ -16,6 +16,7 @@ mod generate;
 mod lately;
 mod learned;
 mod load;
+mod open_files;
 mod origins;
 mod out;
 mod pac;

@@ -9,6 +9,7 @@ use clap::ValueHint;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 
+use super::open_files::open_files;
 use super::out::{say, say_json, say_styled, tell};
 use super::progress::bar;
 use super::stage::{Alone, Signals, files, urls};
@@ -38,6 +39,10 @@ use crate::simulate::faults::Rated;
 const CALLS: u32 = 200;
 /// The sequential test ends long before it, unless the true ratio lies between the two that it tells apart.
 const LONGEST: u32 = 100_000;
+
+/// Open files of this process besides those of calls, and of a call with both ends of what it opens.
+const FILES: u64 = 100;
+const FILES_OF_A_CALL: u64 = 8;
 
 /// All calls come from one address.
 const LIMITS: &str = "\n[limits]\nconnections_per_client = 20000\n";
@@ -117,6 +122,16 @@ impl Args {
             let plan = Morning { agents, tunnels: self.tunnels, scale: self.scale.into() };
             return shift::run(plan, &loaded.config.connect, self.json);
         }
+        let at_once = u64::from(self.concurrency);
+        let needed = FILES + FILES_OF_A_CALL * at_once;
+        open_files(needed, |maximum| {
+            let most = maximum.saturating_sub(FILES) / FILES_OF_A_CALL;
+            format!(
+                "{at_once} calls at a time need {needed} open files, and no process here may have more than {maximum}: \
+                 raise that (ulimit -Hn), or choose --concurrency {}",
+                most.max(1)
+            )
+        })?;
         if !self.simulate {
             load::warn_in_short(sources, &loaded.config, &plan);
         }

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 
 use super::Failure;
+use super::open_files::open_files;
 use super::out::{say, say_json, tell};
 use super::progress::bar;
 use super::simulate::choice;
@@ -32,7 +32,15 @@ use crate::target::Target;
 
 /// Plays it; a lost tunnel is a negative answer.
 pub(super) fn run(plan: Plan, connect: &Choice, json: bool) -> Result<(), Failure> {
-    open_files(plan)?;
+    let needed = plan.files();
+    open_files(needed, |maximum| {
+        let most = maximum.saturating_sub(500) / 2 / u64::from(plan.tunnels);
+        format!(
+            "{} agents with {} tunnels need {needed} open files, and no process here may have more than {maximum}: \
+             raise that (ulimit -Hn), or rehearse {most} agents",
+            plan.agents, plan.tunnels
+        )
+    })?;
     let runtime = Runtime::new().map_err(Failure::Output)?;
     let report = runtime.block_on(Box::pin(morning(plan, connect)));
     runtime.shutdown_background();
@@ -42,23 +50,6 @@ pub(super) fn run(plan: Plan, connect: &Choice, json: bool) -> Result<(), Failur
         false => say(&report.text())?,
     }
     if report.ok { Ok(()) } else { Err(Failure::Negative) }
-}
-
-/// Takes as many open files as may be had. A proxy has two for each tunnel, and so has this process with
-/// both ends of what the proxy joins.
-fn open_files(plan: Plan) -> Result<(), Failure> {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let needed = plan.files();
-    if let Some(maximum) = maximum.filter(|maximum| *maximum < needed) {
-        let most = maximum.saturating_sub(500) / 2 / u64::from(plan.tunnels);
-        return Err(Failure::Usage(format!(
-            "{} agents with {} tunnels need {needed} open files, and no process here may have more than {maximum}: \
-             raise that (ulimit -Hn), or rehearse {most} agents",
-            plan.agents, plan.tunnels
-        )));
-    }
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
-        .map_err(|error| Failure::Usage(format!("can't raise the number of open files: {error}")))
 }
 
 async fn morning(plan: Plan, connect: &Choice) -> Result<Report, Failure> {
