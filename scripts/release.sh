@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 dist=${1:-target/dist}
 # Only a rehearsal of this script takes another one.
 profile=${CCPGATE_RELEASE_PROFILE:-release}
-for tool in cargo-deb cargo-auditable cargo-cyclonedx strip dpkg; do
+for tool in cargo-deb cargo-auditable cargo-cyclonedx strip dpkg lintian; do
     command -v "$tool" >/dev/null || {
         echo "release: $tool is missing: see the head of this script" >&2
         exit 1
@@ -54,6 +54,7 @@ make_in() { # FOLDER
         scripts/package.sh "target/$output/ccpgate" target/ccpgate.deb
         # What it is made of, without what only tests and build scripts use.
         cargo cyclonedx --quiet --format json --override-filename ccpgate-sbom --no-build-deps
+        sed -i "s|file://$folder|file:///usr/src/ccpgate|g" ccpgate-sbom.json
     )
 }
 made=("target/$output/ccpgate" target/ccpgate.deb ccpgate-sbom.json)
@@ -75,6 +76,8 @@ for file in "${made[@]}"; do
         fi
     done
 done
+
+lintian --allow-root --fail-on error,warning "$one/target/ccpgate.deb"
 
 version=$(cargo metadata --no-deps --format-version 1 --locked | sed -n 's/.*"name":"ccpgate","version":"\([^"]*\)".*/\1/p')
 architecture=$(dpkg --print-architecture)
