@@ -20,8 +20,9 @@ use crate::proxy::shared::Shared;
 
 /// How long after SIGTERM a connection that was just accepted may still begin its request.
 const LATECOMERS: Duration = Duration::from_secs(1);
-/// How long tunnels that are cut at the end of the drain have to write their access lines.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long tunnels that are cut at the end of the drain have to write their access lines: milliseconds, but for a
+/// machine that is busy with its own end.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Why the process ends.
 #[derive(Clone, Copy, PartialEq, Eq)]

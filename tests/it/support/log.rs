@@ -91,6 +91,13 @@ impl Log {
             .collect()
     }
 
+    /// Waits until the process has said its last: its end may be known before its last lines are read.
+    pub(super) fn wait_for_end(&self) {
+        let lines = self.shared.0.lock().unwrap();
+        let waited = self.shared.1.wait_timeout_while(lines, PATIENCE, |lines| !lines.ended).unwrap();
+        drop(waited);
+    }
+
     /// Everything that the process wrote; waits for its end.
     pub(super) fn finish(&mut self) -> Vec<String> {
         if let Some(reader) = self.reader.take() {

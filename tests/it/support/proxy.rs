@@ -218,8 +218,11 @@ impl Proxy {
         self.log.line(what, wanted)
     }
 
-    /// The log so far.
+    /// The log so far; all of it once the exit was awaited.
     pub(crate) fn log_so_far(&self) -> Vec<Value> {
+        if self.exited.is_some() {
+            self.log.wait_for_end();
+        }
         self.log.objects()
     }
 
