@@ -27,21 +27,25 @@ trap 'rm -rf "$root"' EXIT
 doc=$root/usr/share/doc/ccpgate
 
 install -D -m 0755 "$binary" "$root/usr/bin/ccpgate"
-strip --strip-unneeded "$root/usr/bin/ccpgate"
+strip --strip-unneeded --remove-section=.comment "$root/usr/bin/ccpgate"
 install -m 0755 deploy/ccpgate-upgrade "$root/usr/bin/"
 
-# The units as they are, with the paths of a package.
-install -d "$root/lib/systemd/system"
-for unit in deploy/ccpgate*.service deploy/ccpgate*.socket; do
-    [ -e "$unit" ] || continue
+# The unit of the row, with the paths of a package. Not ccpgate.service, which can't take turns: an upgrade would
+# wait for the last call. And the socket as an example: its addresses are those of the configuration, and where it is
+# there but off, an upgrade beside a drain would wait for it to start, which waits for the drain.
+install -d "$root/lib/systemd/system" "$doc/examples"
+for pair in ccpgate@.service:lib/systemd/system ccpgate.socket:usr/share/doc/ccpgate/examples; do
+    unit=${pair%:*}
     sed -e 's|/usr/local/bin/ccpgate|/usr/bin/ccpgate|g' \
         -e 's|/usr/local/share/doc/ccpgate/|/usr/share/doc/ccpgate/deploy/|g' \
-        "$unit" >"$root/lib/systemd/system/${unit#deploy/}"
+        "deploy/$unit" >"$root/${pair#*:}/$unit"
 done
 install -D -m 0644 deploy/debian/ccpgate.toml "$root/etc/ccpgate/ccpgate.toml"
+install -D -m 0644 deploy/debian/lintian-overrides "$root/usr/share/lintian/overrides/ccpgate"
 install -D -m 0644 deploy/debian/needrestart.conf "$root/etc/needrestart/conf.d/ccpgate.conf"
 
 "$binary" generate man "$root/usr/share/man/man1" >/dev/null
+gzip -9cn deploy/debian/ccpgate-upgrade.1 >"$root/usr/share/man/man1/ccpgate-upgrade.1.gz"
 "$binary" generate completions "$root/completions" >/dev/null
 install -D -m 0644 "$root/completions/ccpgate.bash" "$root/usr/share/bash-completion/completions/ccpgate"
 install -D -m 0644 "$root/completions/_ccpgate" "$root/usr/share/zsh/vendor-completions/_ccpgate"
@@ -49,12 +53,14 @@ install -D -m 0644 "$root/completions/ccpgate.fish" "$root/usr/share/fish/vendor
 rm -r "$root/completions"
 
 install -d "$doc/docs" "$doc/deploy" "$doc/certs" "$doc/examples"
-install -m 0644 README.md CHANGELOG.md "$doc/"
+# Where Debian has it, and README finds it.
+gzip -9cn CHANGELOG.md >"$doc/changelog.gz"
+sed 's|(CHANGELOG.md)|(changelog.gz)|' README.md >"$doc/README.md"
 install -m 0644 docs/*.md "$doc/docs/"
 install -m 0644 deploy/README.md "$doc/deploy/"
 install -m 0644 certs/README.md "$doc/certs/"
 install -m 0644 config/ccpgate.example.toml deploy/*.yml "$doc/examples/"
-for folder in haproxy kubernetes browser-policies; do
+for folder in haproxy kubernetes browser-policies grafana; do
     [ ! -d "deploy/$folder" ] || cp -r "deploy/$folder" "$doc/examples/"
 done
 version=$(cargo metadata --no-deps --format-version 1 --locked | sed -n 's/.*"name":"ccpgate","version":"\([^"]*\)".*/\1/p')

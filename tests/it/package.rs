@@ -3,29 +3,33 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 
-use crate::support::{Machine, PATIENCE, Upstream, client_hello, eventually, have};
+use crate::support::{Machine, PATIENCE, Upstream, client_hello, eventually, have, printed};
 
 const HOST: &str = "acme.my.connect.aws";
 /// Where the machine finds it: an address as the internet has them, in a network that ends at the machine.
 const THERE: ([u8; 4], u16) = ([3, 5, 140, 9], 443);
 const PROXY: ([u8; 4], u16) = ([127, 0, 0, 1], 3128);
 
-/// Makes the package with the program under test, in a hurry, and a newer one of the same content.
+/// Makes the package with the program under test, in a hurry, a newer one of the same content, and one whose
+/// program ends at once.
 fn packages(folder: &Path) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/package.sh");
-    let (first, newer) = (folder.join("ccpgate.deb"), folder.join("newer.deb"));
+    let first = folder.join("ccpgate.deb");
     let made =
         Command::new(script).arg(env!("CARGO_BIN_EXE_ccpgate")).arg(&first).arg("--fast").output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let again = "dpkg-deb -R \"$1\" \"$3\" && sed -i 's/^\\(Version: .*-\\)1$/\\12/' \"$3/DEBIAN/control\" && dpkg-deb -b -Znone \"$3\" \"$2\"";
-    let unpacked = folder.join("unpacked");
-    let made =
-        Command::new("sh").args(["-ec", again, "sh"]).args([&first, &newer, &unpacked]).output().unwrap();
+    let again = "cd \"$1\"; dpkg-deb -R ccpgate.deb unpacked
+        version() { sed -i \"s/^\\(Version: .*-\\).*$/\\1$1/\" unpacked/DEBIAN/control; }
+        version 2; dpkg-deb -b -Znone unpacked newer.deb
+        cp /usr/bin/true unpacked/usr/bin/ccpgate
+        version 3; dpkg-deb -b -z1 unpacked broken.deb; rm -r unpacked";
+    let made = Command::new("sh").args(["-ec", again, "sh"]).arg(folder).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
@@ -65,6 +69,7 @@ fn the_package_from_its_installation_to_its_purge() {
 
 fn story(machine: &Machine) {
     deliver(machine);
+    let lintian = have("lintian").then(|| lintian(machine.path("/root/ccpgate/broken.deb")));
     machine.enter_network();
     let before = files(machine);
     let upstream = Upstream::serve_at(THERE.into(), |mut stream| {
@@ -72,23 +77,31 @@ fn story(machine: &Machine) {
         let _ = std::io::copy(&mut from, &mut stream);
     });
     three_commands(machine);
-    an_upgrade_cuts_and_refuses_nothing(machine);
-    a_removal_drains(machine);
+    let tunnels = upgrades_cut_and_refuse_nothing(machine);
+    a_removal_drains(machine, tunnels);
+    machine.must(&printed("docs/backup.md", "## Back up")[0]);
     a_purge_leaves_nothing(machine, &before);
+    a_backup_restores(machine);
+    the_socket_holds_the_port(machine);
     drop(upstream);
+    if let Some(lintian) = lintian {
+        let said = lintian.join().unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stdout));
+    }
+}
+
+/// Debian's judge of packages, beside the story, of all but the program, which takes it half a minute:
+/// scripts/release.sh has it judge that as well.
+fn lintian(package: PathBuf) -> JoinHandle<Output> {
+    std::thread::spawn(move || {
+        let mut lintian = Command::new("lintian");
+        lintian.args(["--allow-root", "--fail-on", "error,warning"]).arg(package).output().unwrap()
+    })
 }
 
 /// The packages, and what a machine has that has packages.
 fn deliver(machine: &Machine) {
-    let folder = machine.path("/root/ccpgate");
-    packages(&folder);
-    if have("lintian") {
-        let mut lintian = Command::new("lintian");
-        let ran =
-            lintian.args(["--allow-root", "--fail-on", "error"]).arg(folder.join("ccpgate.deb")).output();
-        let ran = ran.unwrap();
-        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
-    }
+    packages(&machine.path("/root/ccpgate"));
     std::fs::create_dir_all(machine.path("/var/lib/dpkg")).unwrap();
     let copied =
         Command::new("cp").arg("-a").arg("/var/lib/dpkg/.").arg(machine.path("/var/lib/dpkg")).status();
@@ -126,63 +139,108 @@ fn three_commands(machine: &Machine) {
     assert_eq!(connect("example.com"), "403");
     assert_eq!(connect(HOST), "200");
     // It comes back at the next boot, and everything is where one looks for it.
-    machine.must("systemctl is-enabled ccpgate && systemctl is-active ccpgate");
-    machine.must("ccpgate config check && ccpgate status && systemctl reload ccpgate");
+    machine.must("systemctl is-enabled ccpgate@a && systemctl is-active ccpgate@a");
+    machine.must("ccpgate config check && ccpgate status && ccpgate reload && systemctl reload ccpgate@a");
     machine.must(
-        "test -e /usr/share/man/man1/ccpgate-check.1.gz -a -e /usr/share/bash-completion/completions/ccpgate",
+        "cd /usr/share; test -e man/man1/ccpgate-check.1.gz -a -e man/man1/ccpgate-upgrade.1.gz -a -e bash-completion/completions/ccpgate",
     );
     machine.must("test -e /usr/share/doc/ccpgate/docs/fleet.md && ccpgate -c /usr/share/doc/ccpgate/examples/ccpgate.example.toml config show > /dev/null");
 }
 
-fn main_process(machine: &Machine) -> String {
-    machine.must("systemctl show -p MainPID --value ccpgate").trim().to_owned()
+/// Agents whose panels open tunnels all the time, until this is told to end.
+struct Flood {
+    stop: Arc<AtomicBool>,
+    opened: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
+    agents: JoinHandle<()>,
 }
 
-fn an_upgrade_cuts_and_refuses_nothing(machine: &Machine) {
+impl Flood {
+    /// In the network of this thread.
+    fn begin() -> Self {
+        let (stop, opened, refused) = <(Arc<AtomicBool>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+        let (end, good, bad) = (stop.clone(), opened.clone(), refused.clone());
+        let agents = std::thread::spawn(move || {
+            while !end.load(Ordering::Relaxed) {
+                let counter = if Tunnel::open().is_some() { &good } else { &bad };
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Self { stop, opened, refused, agents }
+    }
+
+    /// Waits for some more tunnels. None was refused until then.
+    fn goes_on(&self) {
+        let so_far = self.opened.load(Ordering::Relaxed);
+        eventually("more tunnels", || (self.opened.load(Ordering::Relaxed) > so_far + 20).then_some(()));
+        assert_eq!(self.refused.load(Ordering::Relaxed), 0, "of {so_far}");
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.agents.join().unwrap();
+        assert_eq!(self.refused.load(Ordering::Relaxed), 0);
+    }
+}
+
+/// The states of ccpgate@a, b and c.
+fn row(machine: &Machine) -> Vec<String> {
+    let states = machine.run("systemctl is-active ccpgate@a ccpgate@b ccpgate@c").out;
+    states.split_whitespace().map(str::to_owned).collect()
+}
+
+/// To a newer version, to one that doesn't start, and back; the tunnels from before it all, and from between.
+fn upgrades_cut_and_refuse_nothing(machine: &Machine) -> Vec<Tunnel> {
     let mut tunnels: Vec<Tunnel> = (0..20).map(|_| Tunnel::open().expect("a tunnel")).collect();
-    let process = main_process(machine);
-    let (stop, opened, refused) =
-        (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (end, good, bad) = (stop.clone(), opened.clone(), refused.clone());
-    let browsers = std::thread::spawn(move || {
-        while !end.load(Ordering::Relaxed) {
-            let counter = if Tunnel::open().is_some() { &good } else { &bad };
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-    });
+    let flood = Flood::begin();
     machine.must("printf '\\n[ledger]\\nended = 77\\n' >> /etc/ccpgate/ccpgate.toml");
     let said = machine.must("DEBIAN_FRONTEND=noninteractive apt-get install -y ./newer.deb");
-    assert!(said.contains("so that no call is cut"), "{said}");
-    let so_far = opened.load(Ordering::Relaxed);
-    eventually("tunnels after the upgrade", || (opened.load(Ordering::Relaxed) > so_far + 20).then_some(()));
-    stop.store(true, Ordering::Relaxed);
-    browsers.join().unwrap();
-    assert_eq!(refused.load(Ordering::Relaxed), 0, "of {}", opened.load(Ordering::Relaxed));
-    for tunnel in &mut tunnels {
-        assert!(tunnel.echoes(b"through the whole upgrade"));
-    }
-    assert_eq!(main_process(machine), process, "nothing was restarted");
-    // What the administrator had changed stays his.
+    assert!(said.contains("ccpgate@a keeps its live calls") && said.contains("ccpgate@b serves"), "{said}");
+    assert_eq!(row(machine), ["deactivating", "active", "inactive"]);
+    // What the administrator had changed stays his, and the new process has it.
     machine
         .must("grep -q 'ended = 77' /etc/ccpgate/ccpgate.toml && dpkg -s ccpgate | grep -q 'Version: .*-2'");
-    // The program that waits is started when the administrator says so.
-    drop(tunnels);
-    machine.must("systemctl restart ccpgate && systemctl is-active ccpgate");
+    machine.must("curl -fsS http://127.0.0.1:9128/api/status | grep -q '\"id\":\"2\"'");
+    // And so it is at the next boot.
+    assert_eq!(machine.run("systemctl is-enabled ccpgate@a ccpgate@b").out, "disabled\nenabled\n");
+    flood.goes_on();
+    tunnels.push(Tunnel::open().expect("a tunnel of the second"));
+
+    let said = machine.must("dpkg -i broken.deb");
+    assert!(said.contains("ccpgate@b goes on") && said.contains("so that no call is cut"), "{said}");
+    assert_eq!(row(machine), ["deactivating", "active", "inactive"]);
+    flood.goes_on();
+
+    let said = machine.must("dpkg -i newer.deb");
+    assert!(said.contains("ccpgate@c serves"), "{said}");
+    assert_eq!(row(machine), ["deactivating", "deactivating", "active"]);
+    flood.goes_on();
+    flood.end();
+    for tunnel in &mut tunnels {
+        assert!(tunnel.echoes(b"through all upgrades"));
+    }
+    tunnels
 }
 
-fn a_removal_drains(machine: &Machine) {
-    let mut tunnel = Tunnel::open().expect("a tunnel");
+fn a_removal_drains(machine: &Machine, mut tunnels: Vec<Tunnel>) {
+    tunnels.push(Tunnel::open().expect("a tunnel of the third"));
     let said = machine.must("DEBIAN_FRONTEND=noninteractive apt-get remove -y ccpgate");
-    assert!(said.contains("systemctl kill -s SIGTERM ccpgate.service"), "{said}");
+    for one in ["a", "b", "c"] {
+        assert!(said.contains(&format!("systemctl kill -s SIGTERM ccpgate@{one}.service")), "{said}");
+    }
     machine.must("test ! -e /usr/bin/ccpgate -a -e /etc/ccpgate/ccpgate.toml");
     eventually("no new connections", || Tunnel::open().is_none().then_some(()));
     // Also when other packages make systemd read its units again.
     machine.must("systemctl daemon-reload");
-    let limit = machine.must("systemctl show -p TimeoutStopUSec --value ccpgate");
+    let limit = machine.must("systemctl show -p TimeoutStopUSec --value ccpgate@c");
     assert_eq!(limit.trim(), "10h 10min");
-    assert!(tunnel.echoes(b"a removal ends no call"));
-    drop(tunnel);
-    machine.eventually("systemctl is-active ccpgate || true", "inactive\n");
+    for tunnel in &mut tunnels {
+        assert!(tunnel.echoes(b"a removal ends no call"));
+    }
+    drop(tunnels);
+    for one in ["a", "b", "c"] {
+        machine.eventually(&format!("systemctl is-active ccpgate@{one} || true"), "inactive\n");
+    }
 }
 
 fn a_purge_leaves_nothing(machine: &Machine, before: &str) {
@@ -194,4 +252,21 @@ fn a_purge_leaves_nothing(machine: &Machine, before: &str) {
     };
     let units = machine.must("systemctl --no-pager status 'ccpgate*' || true");
     assert_eq!(left, Vec::<String>::new(), "{units}");
+}
+
+fn a_backup_restores(machine: &Machine) {
+    let mode = machine.must("stat -c %a /root/ccpgate-backup.tar.gz");
+    assert_eq!(mode.trim(), "600", "there are keys in it");
+    machine.must(&printed("docs/backup.md", "## Restore")[0].replace("apt install", "apt-get install -y"));
+    machine.must("ccpgate config show | grep -q 'ended = 77'");
+    assert!(Tunnel::open().expect("a tunnel").echoes(b"as before"));
+}
+
+fn the_socket_holds_the_port(machine: &Machine) {
+    machine.must(&printed("docs/install.md", "### The socket")[0]);
+    // Closed in between, were it the process's own.
+    machine.must(
+        "systemctl is-active ccpgate.socket ccpgate@a; systemctl kill --kill-who=main -s KILL ccpgate@a",
+    );
+    assert!(Tunnel::open().expect("a tunnel").echoes(b"it waited in the queue"));
 }
