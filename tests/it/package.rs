@@ -206,6 +206,14 @@ fn upgrades_cut_and_refuse_nothing(machine: &Machine) -> Vec<Tunnel> {
     flood.goes_on();
     tunnels.push(Tunnel::open().expect("a tunnel of the second"));
 
+    // A socket that is there but off: systemd would have the next one wait for the drain.
+    machine.must(
+        "cp /usr/share/doc/ccpgate/examples/ccpgate.socket /etc/systemd/system; systemctl daemon-reload",
+    );
+    let said = machine.run("ccpgate-upgrade");
+    assert!(said.code == 1 && said.out.contains("ccpgate.socket is off"), "{}", said.out);
+    machine.must("rm /etc/systemd/system/ccpgate.socket; systemctl daemon-reload");
+
     let said = machine.must("dpkg -i broken.deb");
     assert!(said.contains("ccpgate@b goes on") && said.contains("so that no call is cut"), "{said}");
     assert_eq!(row(machine), ["deactivating", "active", "inactive"]);

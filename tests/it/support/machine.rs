@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, setns};
 use tempfile::TempDir;
 
-use super::{eventually, have};
+use super::have;
 
 /// Folders of this machine that hold programs.
 const PROGRAMS: [&str; 6] = ["usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "usr/libexec", "usr/share"];
 /// A boot takes a second; a busy machine takes longer.
 const BOOT: Duration = Duration::from_secs(120);
+/// For anything awaited of it: service managers in a machine that is busy itself have the last turn.
+const WAIT: Duration = Duration::from_secs(60);
 
 /// A booted machine; switched off when this is dropped.
 pub(crate) struct Machine {
@@ -143,9 +145,18 @@ impl Machine {
     /// Waits until a script's output has this text.
     #[track_caller]
     pub(crate) fn eventually(&self, script: &str, text: &str) -> String {
-        eventually(&format!("{text:?} in the output of {script}"), || {
-            Some(self.run(script).out).filter(|out| out.contains(text))
-        })
+        let until = Instant::now() + WAIT;
+        loop {
+            let out = self.run(script).out;
+            if out.contains(text) {
+                return out;
+            }
+            if Instant::now() > until {
+                let log = self.run("journalctl --no-pager -n 60 -o short").out;
+                panic!("waited {WAIT:?} for {text:?} in the output of\n{script}\n{out}\nthe journal:\n{log}");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Moves this thread into the machine's network, for good.
