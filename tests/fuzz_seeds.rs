@@ -4,6 +4,8 @@
 
 use std::panic::catch_unwind;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -12,6 +14,8 @@ use fastrand::Rng;
 mod entries;
 
 const EACH: Duration = Duration::from_secs(1);
+/// So many entries run beside each other.
+const AT_ONCE: usize = 4;
 
 /// One to four of the changes that fuzzers make.
 fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Rng) {
@@ -43,28 +47,34 @@ fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Rng) {
 
 #[test]
 fn every_entry_holds_over_its_seeds_and_their_mutations() {
-    for (name, entry) in entries::ALL {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
-        let mut seeds: Vec<Vec<u8>> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|file| std::fs::read(file.unwrap().path()).unwrap())
-            .collect();
-        seeds.sort();
-        assert!(!seeds.is_empty(), "{name} has no seeds");
-        let run = |bytes: &[u8]| {
-            if catch_unwind(|| entry(bytes)).is_err() {
-                panic!("{name} does not hold for \"{}\"", bytes.escape_ascii());
-            }
-        };
-        run(b"");
-        seeds.iter().for_each(|seed| run(seed));
-        // A fixed seed, so that a failure is likely to come again.
-        let mut random = Rng::with_seed(1);
-        let begun = Instant::now();
-        while begun.elapsed() < EACH {
-            let mut bytes = seeds[random.usize(..seeds.len())].clone();
-            mutate(&mut bytes, &seeds, &mut random);
-            run(&bytes);
+    let next = AtomicUsize::new(0);
+    let take_turns = || {
+        while let Some((name, entry)) = entries::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+            hold(name, *entry);
         }
+    };
+    thread::scope(|scope| (0..AT_ONCE).for_each(|_| drop(scope.spawn(take_turns))));
+}
+
+fn hold(name: &str, entry: entries::Entry) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+    let mut seeds: Vec<Vec<u8>> =
+        std::fs::read_dir(folder).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
+    seeds.sort();
+    assert!(!seeds.is_empty(), "{name} has no seeds");
+    let run = |bytes: &[u8]| {
+        if catch_unwind(|| entry(bytes)).is_err() {
+            panic!("{name} does not hold for \"{}\"", bytes.escape_ascii());
+        }
+    };
+    run(b"");
+    seeds.iter().for_each(|seed| run(seed));
+    // A fixed seed, so that a failure is likely to come again.
+    let mut random = Rng::with_seed(1);
+    let begun = Instant::now();
+    while begun.elapsed() < EACH {
+        let mut bytes = seeds[random.usize(..seeds.len())].clone();
+        mutate(&mut bytes, &seeds, &mut random);
+        run(&bytes);
     }
 }
