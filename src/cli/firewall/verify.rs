@@ -7,11 +7,13 @@ use std::time::SystemTime;
 
 use clap::ValueHint;
 use jiff::Timestamp;
+use jiff::civil::Date;
 use tokio::runtime::{Builder, Handle};
 
 use super::words;
 use crate::agent::route::Route;
 use crate::agent::tls::Trust;
+use crate::cause::Owner;
 use crate::cli::out::{say, say_json, warn};
 use crate::cli::progress::bar;
 use crate::cli::ranges::{self, Current, with_history};
@@ -109,7 +111,7 @@ impl Args {
 }
 
 /// For people: the answer, what to do, then everything that was looked at.
-fn text(report: &Report, today: jiff::civil::Date) -> String {
+fn text(report: &Report, today: Date) -> String {
     let mut text = clean(&report.summary);
     to_do(report, &mut text);
     if !report.prefixes.is_empty() || !report.outside.is_empty() {
@@ -126,7 +128,7 @@ fn text(report: &Report, today: jiff::civil::Date) -> String {
                 or(row.rtt_ms.map(|ms| format!("{ms} ms"))),
                 or(row.after_hop.map(|hop| hop.to_string())),
                 or(row.due.map(|day| day.to_string())),
-                or(Some(row.names.join(" ")).filter(|names| !names.is_empty())),
+                names(row),
             ]
         });
         let _ = write!(text, "\n\nUDP 3478, {}:\n{}", report.of(), Table::new(&head, rows));
@@ -149,41 +151,66 @@ fn text(report: &Report, today: jiff::civil::Date) -> String {
     text
 }
 
-/// Whose turn it is, and what to do.
+/// Whose turn it is, and what to do: the same once, with all that it is for.
 fn to_do(report: &Report, text: &mut String) {
-    let mut line = |owner: &str, what: &str, why: &str| {
-        let _ = write!(text, "\nTo do ({owner}): {}", clean(what));
-        if !why.is_empty() {
-            let _ = write!(text, "\n  {}", clean(why));
+    let mut all: Vec<(&str, &str, Vec<String>)> = Vec::new();
+    let mut add = |owner: Option<Owner>, what, why: String| {
+        let owner = owner.map_or("", |owner| owner.as_str());
+        match all.iter_mut().find(|(known, to_do, _)| *known == owner && *to_do == what) {
+            Some((_, _, whys)) => whys.push(why),
+            None => all.push((owner, what, vec![why])),
         }
     };
-    for row in report.closed() {
-        let owner = row.owner.map_or("", |owner| owner.as_str());
-        line(owner, row.remedy.as_deref().unwrap_or_default(), &row.detail);
+    for row in report.closed().filter(|row| row.prefix.is_some()) {
+        add(row.owner, row.remedy.as_deref().unwrap_or_default(), row.detail.clone());
+    }
+    for row in &report.outside {
+        let why = format!("{} resolves to {}, outside the published prefixes", names(row), row.name());
+        add(row.owner, row.remedy.as_deref().unwrap_or_default(), why);
     }
     for name in &report.unresolved {
-        line(name.owner.as_str(), name.remedy, &format!("{}: {}", name.name, name.detail));
+        add(Some(name.owner), name.remedy, format!("{}: {}", name.name, name.detail));
     }
     for host in report.hosts.iter().filter(|host| host.status == Status::Closed) {
-        let owner = host.owner.map_or("", |owner| owner.as_str());
-        line(
-            owner,
-            host.remedy.unwrap_or_default(),
-            &format!("{}:{}: {}", host.host, host.port, host.detail),
-        );
+        let why = format!("{}:{}: {}", host.host, host.port, host.detail);
+        add(host.owner, host.remedy.unwrap_or_default(), why);
+    }
+    for (owner, what, whys) in all {
+        let _ = write!(text, "\nTo do ({owner}): {}", clean(what));
+        for why in whys {
+            let _ = write!(text, "\n  {}", clean(&why));
+        }
+    }
+}
+
+/// The names of a row, as far as there is room.
+fn names(row: &Row) -> String {
+    match &row.names[..] {
+        [] => "-".to_owned(),
+        [one] => one.clone(),
+        [one, more @ ..] => format!("{one} and {} more", more.len()),
     }
 }
 
 /// What has to be known to read it.
-fn notes(report: &Report, today: jiff::civil::Date, text: &mut String) {
-    let not_tried = || report.prefixes.iter().filter(|row| row.status == Status::NotTried);
-    if not_tried().next().is_some() {
+fn notes(report: &Report, today: Date, text: &mut String) {
+    let (in_use, idle): (Vec<&Row>, Vec<&Row>) = report
+        .prefixes
+        .iter()
+        .chain(&report.outside)
+        .filter(|row| row.status == Status::NotTried)
+        .partition(|row| !row.names.is_empty());
+    text.push('\n');
+    for row in in_use {
+        let _ = write!(text, "\n{} wasn't tried: {}.", row.name(), clean(&row.detail));
+    }
+    if !idle.is_empty() {
         text.push_str(
-            "\n\nPrefixes that weren't tried don't count as open: nothing answers in them today, and they must \
-             be in the firewall all the same.",
+            "\nPrefixes that no TURN name was seen to lead into aren't tried, and don't count as open; they must be \
+             in the firewall all the same.",
         );
     }
-    for row in not_tried() {
+    for row in idle {
         if let Some(day) = row.due {
             let _ = write!(text, "\n  {} is {}", row.name(), due(day, today));
         }

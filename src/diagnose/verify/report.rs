@@ -309,6 +309,10 @@ fn row(place: Place, asked: &Asked, ways: &Ways, pending: &[Added]) -> Row {
         detail: String::new(),
         refused: false,
     };
+    if place.prefix.is_none() {
+        let about = Cause::OutsideRanges.about();
+        (row.owner, row.remedy) = (Some(about.owner), Some(about.remedy.to_owned()));
+    }
     let (probes, last_hop) = match asked {
         Asked::Nobody => {
             "no TURN name resolves into it today".clone_into(&mut row.detail);
@@ -340,10 +344,14 @@ fn row(place: Place, asked: &Asked, ways: &Ways, pending: &[Added]) -> Row {
     }
     row.detail = format!("{}{}", media::silence(&silent), media::ended(&silent, last_hop));
     row.refused = silent.iter().any(|probed| probed.refusal.is_some());
-    row.owner = Some(Owner::Firewall);
-    row.remedy = Some(format!(
-        "let UDP 3478 out from the agents' networks to {name}, and its answers in; `ccpgate firewall` prints the rules"
-    ));
+    // Nobody is asked to open an address that may not be AWS's.
+    if row.prefix.is_some() {
+        row.owner = Some(Owner::Firewall);
+        row.remedy = Some(format!(
+            "let UDP 3478 out from the agents' networks to {name}, and its answers in; `ccpgate firewall` prints \
+             the rules"
+        ));
+    }
     row
 }
 
