@@ -129,7 +129,7 @@ pub(super) const fn about(cause: Cause) -> About {
             definition: "the connection is refused, or answered by an ICMP rejection",
             threshold: None,
             agent_sees: "what needs the host fails at once",
-            remedy: "allow TCP 443 from the proxy to the host",
+            remedy: "allow TCP from the proxy to the host and its port (AWS's: 443)",
             owner: Firewall,
             grade: Always(Failed),
         },
