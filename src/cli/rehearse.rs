@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::open_files::open_files;
 use super::out::{say, say_json, say_styled, tell};
 use super::progress::bar;
-use super::stage::{Alone, Signals, files, urls};
+use super::stage::{Alone, Signals, each_call, files, urls};
 use super::via::Via;
 use super::{Failure, load, ranges, shift, simulate};
 use crate::agent::route;
@@ -224,7 +224,7 @@ impl Args {
             (None, None) => "the way of this configuration; --via goes through a running proxy".to_owned(),
         };
         let scope = if url.is_some() { Scope::Whole } else { Scope::WithoutLogin };
-        let signalling = url.map(|url| Signalling { url: Box::new(move |_| url.clone()), simulated: false });
+        let signalling = url.map(|url| Signalling { url: each_call(url), simulated: false });
         let scene = self.scene(config, plan, parent, trust, proxy, signalling)?;
         if scene.cast.is_empty() && scene.signalling.is_none() {
             let why = "nothing on the list has a name that could be called; see ccpgate allowlist";

@@ -14,7 +14,8 @@ use crate::config::{self, Loaded, Sources};
 use crate::diagnose::targets::WebSocketUrl;
 use crate::plan::Plan;
 use crate::rehearse::proxy;
-use crate::simulate::Region;
+use crate::simulate::{self, Region};
+use crate::target::{Host, Target};
 
 /// A folder with the configuration of a proxy that reaches the region, `more` at its end, and the region's
 /// authority.
@@ -53,15 +54,26 @@ impl Alone {
     }
 }
 
+/// The addresses of calls by their numbers.
+pub(super) type Urls = Box<dyn Fn(u32) -> WebSocketUrl + Send + Sync>;
+
 /// A host of its own for each call: connections spread as in life, and each call's name is looked up.
-pub(super) fn urls(region: &Region) -> Result<Box<dyn Fn(u32) -> WebSocketUrl + Send + Sync>, String> {
-    let any = region.url("call");
-    let template = WebSocketUrl::parse(&any)?;
-    let (before, after) = any.split_once("call.").ok_or("its signalling has no host")?;
-    let (before, after) = (before.to_owned(), after.to_owned());
-    Ok(Box::new(move |number| {
-        WebSocketUrl::parse(&format!("{before}call-{number}.{after}")).unwrap_or_else(|_| template.clone())
-    }))
+pub(super) fn urls(region: &Region) -> Result<Urls, String> {
+    Ok(each_call(WebSocketUrl::parse(&region.url("call"))?))
+}
+
+/// The same of one of these addresses; any other stands for all calls.
+pub(super) fn each_call(url: WebSocketUrl) -> Urls {
+    Box::new(move |number| {
+        let mut url = url.clone();
+        if let Host::Name(name) = &url.target.host
+            && let Some(own) = simulate::host_of_call(name, number)
+            && let Ok(target) = Target::parse_authority(format!("{own}:{}", url.target.port).as_bytes())
+        {
+            url.target = target;
+        }
+        url
+    })
 }
 
 /// Ctrl-C, and what service managers send.

@@ -145,7 +145,17 @@ impl Region {
 /// The hosts of the calls' signalling are below it. It lies below a documented name, so that a host of it
 /// reads like one of AWS's, and is none of theirs.
 fn zone(region: &str) -> String {
-    format!("simulated.transport.connect.{region}.amazonaws.com")
+    format!("{ZONE}{region}.amazonaws.com")
+}
+
+/// How it begins.
+const ZONE: &str = "simulated.transport.connect.";
+
+/// The host of call `number`, where `host` is that of a call in a simulated region: each has its own, so that
+/// what goes wrong with a name hits one call, however many there are.
+pub(crate) fn host_of_call(host: &str, number: u32) -> Option<String> {
+    let (call, zone) = host.split_once('.')?;
+    zone.starts_with(ZONE).then(|| format!("{call}-{number}.{zone}"))
 }
 
 async fn listener() -> io::Result<TcpListener> {

@@ -194,6 +194,42 @@ fn without_a_login_it_says_what_a_call_is() {
 }
 
 #[test]
+fn faults_of_names_hit_single_calls_in_a_region_of_another_process_too() {
+    for fault in ["dns_nxdomain", "tcp_refused", "ws_refused"] {
+        let region = Region::start(&["--fault", &format!("{fault}=0.5")]);
+        let file = region.configuration();
+        let arguments =
+            ["rehearse", "-c", file.to_str().unwrap(), "--ca", region.ca(), "--ws-url", region.url()];
+        let report = ccpgate(None, &[&arguments[..], &["--calls", "24", "--json"]].concat()).json();
+        let failed = report["causes"][fault].as_u64().unwrap_or(0);
+        assert!((4..=20).contains(&failed) && report["failed"] == failed, "{fault}: {report:#}");
+    }
+}
+
+#[test]
+fn too_few_open_files_are_no_failures_of_the_network() {
+    let program = env!("CARGO_BIN_EXE_ccpgate");
+    let within = |files: u32, more: &[&str]| {
+        let mut command = Command::new("sh");
+        clean(&mut command);
+        command.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), program]);
+        command.args(["rehearse", "--simulate", "--calls", "5"]).args(more).output().unwrap()
+    };
+    let told = within(150, &[]);
+    let said = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert_eq!(told.status.code(), Some(2), "{said}");
+    assert!(said.contains("260 open files") && said.contains("--concurrency 6"), "{said}");
+    let told = within(150, &["--concurrency", "6"]);
+    assert_eq!(told.status.code(), Some(0), "{}", String::from_utf8_lossy(&told.stdout));
+    // A soft limit is raised.
+    let mut command = Command::new("sh");
+    clean(&mut command);
+    command.args(["-c", "ulimit -S -n 40; exec \"$0\" \"$@\"", program]);
+    let told = command.args(["rehearse", "--simulate", "--calls", "40"]).output().unwrap();
+    assert_eq!(told.status.code(), Some(0), "{}", String::from_utf8_lossy(&told.stdout));
+}
+
+#[test]
 fn wrong_words_are_told_with_what_would_be_right() {
     for (arguments, word) in [
         (&["--calls", "0"][..], "1..=1000000"),
