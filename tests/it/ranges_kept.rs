@@ -325,6 +325,23 @@ fn a_folder_that_cannot_be_used_is_said_and_the_ranges_are_there() {
 }
 
 #[test]
+fn a_folder_that_goes_away_holds_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, state) = (folder.path().join("ip-ranges.json"), folder.path().join("state"));
+    let (first, text) = version(48, BASE);
+    std::fs::write(&file, text).unwrap();
+    let proxy = Proxy::start(&format!("[ranges]\nfile = {file:?}\nstate = {state:?}\n"));
+    in_force(&proxy, first);
+    std::fs::remove_dir_all(&state).unwrap();
+    let (second, text) = version(1, BASE);
+    std::fs::write(&file, text).unwrap();
+    in_force(&proxy, second);
+    eventually("kept", || state.is_dir().then(|| tokens(&state)).filter(|kept| !kept.is_empty()));
+    assert_eq!(tokens(&state), [format!("ip-ranges-{second}.json")]);
+    eventually("no error", || ranges(&proxy)["error"].is_null().then_some(()));
+}
+
+#[test]
 fn a_full_disk_leaves_what_was_there_and_nothing_else() {
     if !have("mount") {
         return;
@@ -361,6 +378,19 @@ fn a_full_disk_leaves_what_was_there_and_nothing_else() {
         mount(&["-o", "remount,size=1m"]);
         in_force(&proxy, second);
         eventually("no error", || ranges(&proxy)["error"].is_null().then_some(()));
+        drop(proxy);
+        // The same of a version in a file, which doesn't change again.
+        let (elsewhere, full) = (tempfile::tempdir().unwrap(), folder.path().join("full"));
+        let file = elsewhere.path().join("ip-ranges.json");
+        std::fs::write(&file, text).unwrap();
+        let proxy = Proxy::start(&format!("[ranges]\nfile = {file:?}\nstate = {:?}\n", folder.path()));
+        in_force(&proxy, second);
+        let _ = std::fs::write(&full, vec![0; 2 << 20]);
+        let (third, text) = version(0, BASE);
+        std::fs::write(&file, format!("{text}{}", " ".repeat(32 << 10))).unwrap();
+        error(&proxy, "No space left on device");
+        std::fs::remove_file(&full).unwrap();
+        in_force(&proxy, third);
         drop(proxy);
         assert!(Command::new("umount").arg(folder.path()).status().unwrap().success());
     });

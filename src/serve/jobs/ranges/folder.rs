@@ -39,7 +39,12 @@ impl Folder {
     /// What is in it; nothing as long as it isn't in use. What is no longer there isn't remembered.
     pub(super) fn contents(&mut self) -> Result<Option<Contents>, String> {
         let Some(state) = &self.state else { return Ok(None) };
-        let contents = state.contents()?;
+        let contents = state.contents().inspect_err(|_| {
+            // Somebody has removed it: it is made anew.
+            if !self.path.is_dir() {
+                self.state = None;
+            }
+        })?;
         let there =
             |path: &Path| contents.versions.iter().chain(&contents.aside).any(|kept| kept.path == *path);
         self.unusable.retain(|path, _| there(path));

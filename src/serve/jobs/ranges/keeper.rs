@@ -42,6 +42,8 @@ struct Errors {
 pub(in crate::serve) struct Keeper {
     file: Option<PathBuf>,
     watch: Watch,
+    /// The file has a version that couldn't be kept, and so isn't in force: it is read again.
+    again: bool,
     folder: Option<Folder>,
     wanted: Wanted,
     max_age: Duration,
@@ -63,6 +65,7 @@ impl Keeper {
         let sources = file.iter().map(|file| file.display().to_string());
         let mut keeper = Self {
             watch: Watch::new(file.iter().cloned().collect()),
+            again: false,
             folder: settings.state.clone().map(Folder::new),
             wanted: settings.wanted.clone(),
             max_age: settings.max_age,
@@ -132,7 +135,7 @@ impl Keeper {
         self.open_state();
         self.catch_up();
         self.look_at_state();
-        if !self.watch.poll().is_empty() {
+        if !self.watch.poll().is_empty() || self.again {
             self.read_file();
         }
         self.tell();
@@ -208,6 +211,7 @@ impl Keeper {
 
     fn read_file(&mut self) {
         let Some(file) = self.file.clone() else { return };
+        self.again = false;
         match keep::load_with_bytes(&file) {
             Ok((ranges, bytes)) => {
                 self.offer(Origin::File, &file.display().to_string(), ranges, &bytes);
@@ -250,6 +254,7 @@ impl Keeper {
                 // What is in force stays what the next start begins with.
                 let in_use = self.folder.as_ref().is_some_and(|folder| folder.in_use().is_some());
                 if kept.is_none() && in_use && before.is_some() {
+                    self.again |= origin == Origin::File;
                     return false;
                 }
                 let unkept = kept.is_none() && self.folder.is_some();
