@@ -7,6 +7,8 @@ use serde::Serialize;
 use super::Admin;
 use super::explained::Explained;
 use super::http::{Answer, time, typed};
+use super::older::Question;
+use super::together;
 use crate::journal::denied::Denied;
 use crate::policy::Nearest;
 
@@ -29,8 +31,21 @@ struct Row<'a> {
 
 pub(super) fn answer(admin: &Admin) -> Answer {
     // A thousand targets are held against every rule and the catalogue: DNS shares this thread.
-    let rows = tokio::task::block_in_place(|| admin.all_denied(own(admin)));
+    let rows = tokio::task::block_in_place(|| all(admin));
     typed(StatusCode::OK, "application/json", rows)
+}
+
+/// The rows of all processes.
+fn all(admin: &Admin) -> Vec<u8> {
+    let own = own(admin);
+    let others = admin.generations.answers(&Question::Denied, |known| &known.denied);
+    if others.is_empty() {
+        return own;
+    }
+    let whole = serde_json::from_slice(&own).unwrap_or_default();
+    let mut rows = together::rows(whole, others, &["target", "reason"], &["count"]);
+    admin.explain_anew(&mut rows);
+    serde_json::to_vec(&rows).unwrap_or(own)
 }
 
 /// The rows of this process alone.

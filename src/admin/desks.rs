@@ -3,12 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use hyper::StatusCode;
+use ipnet::IpNet;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::Admin;
-use super::http::{Answer, bad, json, time};
+use super::http::{Answer, bad, time, typed};
+use super::older::Question;
 use super::query::Query;
+use super::together;
 use super::tunnels::known;
 use crate::desk::judge::{CategoryResult, MediaResult};
 use crate::findings::networks;
@@ -46,31 +52,75 @@ struct Seen<'a> {
     received: u64,
 }
 
+/// Which ones are asked for.
+struct Wanted {
+    network: Option<IpNet>,
+    code: Option<String>,
+    limit: usize,
+}
+
+impl Wanted {
+    /// # Errors
+    /// In words, for the client.
+    fn read(query: Query<'_>, journal: &Journal) -> Result<Self, String> {
+        let network = match query.get("client").map(|text| text.parse::<IpAddr>().map_err(|_| text)) {
+            None => None,
+            // An answer mustn't tell more of an address than is shown of it.
+            Some(Ok(client)) => Some(known(client.into(), journal)),
+            Some(Err(wrong)) => return Err(format!("client={wrong:?} is no IP address")),
+        };
+        let limit = match query.get("limit").map(|text| text.parse().map_err(|_| text)) {
+            None => usize::MAX,
+            Some(Ok(limit)) => limit,
+            Some(Err(wrong)) => return Err(format!("limit={wrong:?} is no number")),
+        };
+        Ok(Self { network, code: query.get("code"), limit })
+    }
+
+    fn has(&self, client: Option<IpAddr>, code: &str) -> bool {
+        self.network.is_none_or(|network| client.is_some_and(|client| network.contains(&client)))
+            && self.code.as_deref().is_none_or(|wanted| wanted.trim().eq_ignore_ascii_case(code))
+    }
+}
+
 pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
+    // Older processes may be asked: DNS shares this thread.
+    match tokio::task::block_in_place(|| all(admin, query)) {
+        Ok(rows) => typed(StatusCode::OK, "application/json", rows),
+        Err(why) => bad(&why),
+    }
+}
+
+/// The rows of all processes.
+fn all(admin: &Admin, query: Query<'_>) -> Result<Vec<u8>, String> {
+    let wanted = Wanted::read(query, &admin.shared.journal)?;
+    let own = own(admin, query.0)?;
+    let question = Question::Desks(query.0.to_owned());
+    let others = admin.generations.answers(&question, |known| &known.desks);
+    if others.is_empty() {
+        return Ok(own);
+    }
+    let has = |row: &Value| wanted.has(together::client(row), row["code"].as_str().unwrap_or_default());
+    let whole = serde_json::from_slice(&own).unwrap_or_default();
+    let mut whole = together::desks(whole, others, wanted.limit, has);
+    if admin.shared.journal.anonymises() {
+        together::anonymise(whole.as_array_mut().into_iter().flatten());
+    }
+    Ok(serde_json::to_vec(&whole).unwrap_or(own))
+}
+
+/// The rows of this process alone, as JSON.
+///
+/// # Errors
+/// In words, when the query makes no sense.
+pub(super) fn own(admin: &Admin, query: &str) -> Result<Vec<u8>, String> {
     let journal = &admin.shared.journal;
-    let wanted = match query.get("client").map(|text| text.parse::<IpAddr>().map_err(|_| text)) {
-        None => None,
-        // An answer mustn't tell more of an address than is shown of it.
-        Some(Ok(client)) => Some(known(client.into(), journal)),
-        Some(Err(wrong)) => {
-            return bad(&format!("client={wrong:?} is no IP address"));
-        }
-    };
-    let limit = match query.get("limit").map(|text| text.parse::<usize>().map_err(|_| text)) {
-        None => usize::MAX,
-        Some(Ok(limit)) => limit,
-        Some(Err(wrong)) => {
-            return bad(&format!("limit={wrong:?} is no number"));
-        }
-    };
-    let code = query.get("code");
-    let is_wanted = |desk: &Desk| {
-        wanted.is_none_or(|network| network.contains(&desk.checked.client))
-            && code.as_deref().is_none_or(|code| code.trim().eq_ignore_ascii_case(&desk.code))
-    };
+    let wanted = Wanted::read(Query(query), journal)?;
     let desks = journal.desks.all();
-    let rows = desks.iter().filter(|desk| is_wanted(desk)).take(limit).map(|desk| row(desk, journal));
-    json(&rows.collect::<Vec<_>>())
+    let is_wanted = |desk: &&Arc<Desk>| wanted.has(Some(desk.checked.client), &desk.code);
+    let rows = desks.iter().filter(is_wanted).take(wanted.limit).map(|desk| row(desk, journal));
+    // Plain data into memory does not fail.
+    Ok(serde_json::to_vec(&rows.collect::<Vec<_>>()).unwrap_or_default())
 }
 
 fn row<'a>(desk: &'a Desk, journal: &Journal) -> Row<'a> {

@@ -4,6 +4,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::{Value, json};
+
+use super::Admin;
 use crate::catalogue::find_elsewhere_given;
 use crate::policy::{Decision, Nearest, Reason};
 use crate::proxy::snapshot::Snapshot;
@@ -37,7 +40,7 @@ impl Explanations {
     pub(super) fn of<'a>(
         &self,
         snapshot: &Arc<Snapshot>,
-        denied: impl Iterator<Item = (&'a str, &'static str)>,
+        denied: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> Vec<Arc<Explained>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !known.under.as_ref().is_some_and(|under| Arc::ptr_eq(under, snapshot)) {
@@ -59,6 +62,24 @@ impl Explanations {
             explained
         };
         denied.map(explain).collect()
+    }
+}
+
+impl Admin {
+    /// Explains rows of other processes by the rules of this one: theirs may be others.
+    pub(super) fn explain_anew(&self, rows: &mut [Value]) {
+        let denied = |row: &Value| {
+            let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+            (text("target"), if row["kind"] == "failed" { String::new() } else { text("reason") })
+        };
+        let asked: Vec<_> = rows.iter().map(denied).collect();
+        let asked = asked.iter().map(|(target, reason)| (target.as_str(), reason.as_str()));
+        let explained = self.explanations.of(&self.shared.snapshot(), asked);
+        for (row, why) in rows.iter_mut().zip(&explained) {
+            row["nearest"] = json!(why.nearest);
+            row["elsewhere"] = json!(why.elsewhere);
+            row["allowed_now"] = json!(why.allowed_now);
+        }
     }
 }
 

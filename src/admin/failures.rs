@@ -4,13 +4,17 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use hyper::StatusCode;
 use ipnet::IpNet;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::Admin;
 use super::explained::Explained;
-use super::http::{Answer, bad, json, time};
+use super::http::{Answer, bad, time, typed};
+use super::older::Question;
 use super::query::{Query, network};
+use super::together;
 use super::tunnels::known;
 use crate::journal::Journal;
 use crate::journal::failures::{Failure, Kind, MOST};
@@ -116,34 +120,70 @@ impl Wanted {
                 Some(Client::Begins(text)) => shown(client).to_string().starts_with(text),
             }
     }
+
+    /// The same of a failure as another process shows it.
+    fn has_shown(&self, row: &Value, shown: impl Fn(IpAddr) -> IpAddr) -> bool {
+        let text = |key: &str| row[key].as_str().unwrap_or_default();
+        together::client(row).is_some_and(|client| self.has(client, shown, text("target"), text("reason")))
+    }
 }
 
 pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
+    // Targets are held against every rule and the catalogue: DNS shares this thread.
+    match tokio::task::block_in_place(|| all(admin, query)) {
+        Ok(object) => typed(StatusCode::OK, "application/json", object),
+        Err(why) => bad(&why),
+    }
+}
+
+/// The failures of all processes.
+fn all(admin: &Admin, query: Query<'_>) -> Result<Vec<u8>, String> {
+    let own = own(admin, query.0)?;
+    // All of them: rows of several processes become one before they are cut.
+    let question = Question::Failures(format!("limit={MOST}&{}", query.0));
+    let others = admin.generations.answers(&question, |known| &known.failures);
+    if others.is_empty() {
+        return Ok(own);
+    }
     let journal = &admin.shared.journal;
-    let wanted = match Wanted::read(query, journal) {
-        Ok(wanted) => wanted,
-        Err(why) => return bad(&why),
-    };
+    let wanted = Wanted::read(query, journal)?;
+    let has = |row: &Value| wanted.has_shown(row, |client| journal.shown_address(client));
+    let whole = serde_json::from_slice(&own).unwrap_or_default();
+    let mut whole = together::failures(whole, others, wanted.limit, has);
+    if let Some(rows) = whole["failures"].as_array_mut() {
+        admin.explain_anew(rows);
+        if journal.anonymises() {
+            together::anonymise(rows.iter_mut());
+        }
+    }
+    Ok(serde_json::to_vec(&whole).unwrap_or(own))
+}
+
+/// The failures of this process alone, as JSON.
+///
+/// # Errors
+/// In words, when the query makes no sense.
+pub(super) fn own(admin: &Admin, query: &str) -> Result<Vec<u8>, String> {
+    let journal = &admin.shared.journal;
+    let wanted = Wanted::read(Query(query), journal)?;
     let anonymise = journal.anonymises();
     let shown = |client| journal.shown_address(client);
     let snapshot = admin.shared.snapshot();
-    // Targets are held against every rule and the catalogue: DNS shares this thread.
-    tokio::task::block_in_place(|| {
-        let mut all =
-            journal.failures.all(|client, target, reason| wanted.has(client, shown, target, reason));
-        let left_out = all.len().saturating_sub(wanted.limit);
-        all.truncate(wanted.limit);
-        let asked = all.iter().map(|failure| (failure.target.as_str(), denied_for(failure)));
-        let explained = admin.explanations.of(&snapshot, asked);
-        json(&Failures {
-            schema_version: 1,
-            time: time(jiff::Timestamp::now()),
-            failures: all.iter().zip(&explained).map(|(failure, why)| row(failure, why, shown)).collect(),
-            left_out,
-            reasons: journal.failures.reasons(),
-            clients_are_networks: anonymise,
-        })
-    })
+    let mut all = journal.failures.all(|client, target, reason| wanted.has(client, shown, target, reason));
+    let left_out = all.len().saturating_sub(wanted.limit);
+    all.truncate(wanted.limit);
+    let asked = all.iter().map(|failure| (failure.target.as_str(), denied_for(failure)));
+    let explained = admin.explanations.of(&snapshot, asked);
+    let object = Failures {
+        schema_version: 1,
+        time: time(jiff::Timestamp::now()),
+        failures: all.iter().zip(&explained).map(|(failure, why)| row(failure, why, shown)).collect(),
+        left_out,
+        reasons: journal.failures.reasons(),
+        clients_are_networks: anonymise,
+    };
+    // Plain data into memory does not fail.
+    Ok(serde_json::to_vec(&object).unwrap_or_default())
 }
 
 /// The reason for which the policy denied it.

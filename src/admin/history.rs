@@ -4,17 +4,18 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use super::http::{Answer, bad, json, time};
+use super::older::Question;
 use super::query::Query;
 use crate::findings::Second;
-use crate::journal::history::{Past, Steps};
+use crate::journal::history::{Count, Lived, Minutes, Past, Steps};
 
 /// Three hours: a morning.
 const MINUTES: Second = 180;
-const MOST: Second = 1440;
+pub(super) const MOST: Second = 1440;
 /// A curve has no more points than that.
 const POINTS: Second = 180;
 
@@ -30,7 +31,7 @@ struct Told {
     /// AWS's line.
     line: f64,
     /// `[begin of the step in seconds since 1970, ended, failed]`; steps without an end are left out.
-    categories: BTreeMap<&'static str, Vec<[i64; 3]>>,
+    categories: BTreeMap<String, Vec<[i64; 3]>>,
     /// `[begin, handshakes, resumed]`.
     handshakes: Vec<[i64; 3]>,
     changes: Vec<Change>,
@@ -39,8 +40,18 @@ struct Told {
 #[derive(Serialize)]
 struct Change {
     time: String,
-    kind: &'static str,
+    kind: String,
     text: String,
+}
+
+/// What a process tells another one of its past.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Chronicle {
+    /// In seconds since 1970.
+    since: i64,
+    past: Minutes,
+    /// Seconds since 1970, kind, text.
+    changes: Vec<(i64, String, String)>,
 }
 
 pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
@@ -48,21 +59,42 @@ pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
         Ok(minutes) => minutes.unwrap_or(MINUTES),
         Err(why) => return bad(&why),
     };
+    let domain = query.get("domain");
     admin.shared.remember();
     let journal = &admin.shared.journal;
     let (findings, now) = (&journal.findings, journal.findings.now());
     let step = minutes.div_ceil(POINTS);
     let since = now.saturating_sub(minutes * 60);
-    let past = journal.history.past(now, minutes, step, query.get("domain").as_deref());
+    let past = journal.history.past(now, minutes, step, domain.as_deref());
     let changes = findings.changes_since(since).into_iter();
-    json(&told(
-        past,
-        |second| findings.time(second),
-        step * 60,
-        since,
-        Timestamp::now(),
-        changes.map(|(at, kind, text)| Change { time: time(at), kind, text }).collect(),
-    ))
+    let changes = changes.map(|(at, kind, text)| Change { time: time(at), kind: kind.to_owned(), text });
+    let at = |second| findings.time(second);
+    let mut told = told(past, at, step * 60, since, Timestamp::now(), changes.collect());
+    // Older processes may be asked: DNS shares this thread.
+    let others = tokio::task::block_in_place(|| {
+        admin.generations.answers(&Question::History(minutes), |known| &known.history)
+    });
+    let window = Timestamp::now().as_second() - i64::from(minutes) * 60;
+    // What another version tells otherwise is left out.
+    for other in others.into_iter().filter_map(|other| serde_json::from_value(other).ok()) {
+        told.add(other, at(0).as_second(), window, domain.as_deref());
+    }
+    json(&told)
+}
+
+/// What this process alone tells of the last `minutes`.
+pub(super) fn own(admin: &Admin, minutes: Second) -> Chronicle {
+    admin.shared.remember();
+    let journal = &admin.shared.journal;
+    let (findings, now) = (&journal.findings, journal.findings.now());
+    let at = |second| findings.time(second).as_second();
+    let since = now.saturating_sub(minutes * 60);
+    let changes = findings.changes_since(since).into_iter();
+    Chronicle {
+        since: at(since),
+        past: journal.history.minutes(now, minutes, at),
+        changes: changes.map(|(at, kind, text)| (at.as_second(), kind.to_owned(), text)).collect(),
+    }
 }
 
 fn told(
@@ -74,9 +106,8 @@ fn told(
     changes: Vec<Change>,
 ) -> Told {
     let points = |steps: Steps| {
-        let point = |(second, count): (Second, crate::journal::history::Count)| {
-            let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-            [at(second).as_second(), number(count.all), number(count.of_them)]
+        let point = |(second, count): (Second, Count)| {
+            [at(second).as_second(), whole(count.all), whole(count.of_them)]
         };
         steps.into_iter().map(point).collect()
     };
@@ -86,16 +117,68 @@ fn told(
         since: time(at(since)),
         step_s,
         line: 0.02,
-        categories: past.by_category.into_iter().map(|(category, steps)| (category, points(steps))).collect(),
+        categories: past
+            .by_category
+            .into_iter()
+            .map(|(category, steps)| (category.to_owned(), points(steps)))
+            .collect(),
         handshakes: points(past.handshakes),
         changes,
     }
 }
 
+fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+impl Told {
+    /// Adds what another process lived through since `window`. Steps are counted from `origin`, the begin of
+    /// this process.
+    fn add(&mut self, other: Chronicle, origin: i64, window: i64, domain: Option<&str>) {
+        let Chronicle { since, past, changes } = other;
+        let step = i64::from(self.step_s);
+        let begin = |at: i64| at - (at - origin).rem_euclid(step);
+        let since = Timestamp::from_second(since.max(window)).unwrap_or_default();
+        self.since = std::mem::take(&mut self.since).min(time(since));
+        for Lived { at, rows, handshakes } in past.minutes {
+            // A minute that has begun before belongs to what is told as well.
+            if at + 60 <= window {
+                continue;
+            }
+            if handshakes != Count::default() {
+                count(&mut self.handshakes, begin(at), handshakes);
+            }
+            for (rule, ended) in rows {
+                let Some((name, category)) = past.rules.get(rule) else { continue };
+                if domain.is_none_or(|domain| domain == name) {
+                    let points = self.categories.entry(category.clone()).or_default();
+                    count(points, begin(at), ended);
+                }
+            }
+        }
+        for (at, kind, text) in changes {
+            let Ok(at) = Timestamp::from_second(at) else { continue };
+            if at.as_second() >= window {
+                self.changes.push(Change { time: time(at), kind, text });
+            }
+        }
+        self.changes.sort_by(|a, b| a.time.cmp(&b.time));
+    }
+}
+
+/// Adds to the point of a step.
+fn count(points: &mut Vec<[i64; 3]>, at: i64, more: Count) {
+    let place = points.binary_search_by_key(&at, |point| point[0]).unwrap_or_else(|place| {
+        points.insert(place, [at, 0, 0]);
+        place
+    });
+    points[place][1] = points[place][1].saturating_add(whole(more.all));
+    points[place][2] = points[place][2].saturating_add(whole(more.of_them));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::history::Count;
 
     #[test]
     fn the_object_is_the_one_that_programs_rely_on() {
@@ -108,8 +191,46 @@ mod tests {
             handshakes: steps(40, 38),
         };
         let text = "reload: dns.servers: [] → [\"10.0.0.2:53\"]".to_owned();
-        let changes = vec![Change { time: time(at(72)), kind: "reload", text }];
+        let changes = vec![Change { time: time(at(72)), kind: "reload".to_owned(), text }];
         let json = serde_json::to_string_pretty(&told(past, at, 60, 0, at(300), changes)).unwrap() + "\n";
         assert!(json == include_str!("testdata/history.json"), "testdata/history.json differs from:\n{json}");
+    }
+    #[test]
+    fn what_an_older_process_lived_through_is_in_the_same_steps() {
+        let counted = |all, of_them| Count { all, of_them };
+        let past = Past {
+            by_category: BTreeMap::from([("login", Steps::from([(0, counted(3, 1))]))]),
+            handshakes: Steps::new(),
+        };
+        let at = |second: Second| Timestamp::from_second(10_000 + i64::from(second)).unwrap();
+        let mut told = told(past, at, 120, 0, at(300), Vec::new());
+        let rows = vec![(0, counted(7, 0)), (1, counted(5, 5))];
+        let lived = |at, rows| Lived { at, rows, handshakes: counted(2, 1) };
+        let older = Chronicle {
+            since: 100,
+            past: Minutes {
+                rules: vec![
+                    ("a.example".to_owned(), "login".to_owned()),
+                    ("b.example".to_owned(), "api".to_owned()),
+                ],
+                minutes: vec![
+                    lived(9000, rows.clone()),
+                    lived(9850, rows.clone()),
+                    lived(9910, rows.clone()),
+                    lived(10_059, rows),
+                ],
+            },
+            changes: vec![
+                (9000, "started".to_owned(), "x".to_owned()),
+                (9900, "reload".to_owned(), "y".to_owned()),
+            ],
+        };
+        told.add(older, 10_000, 9800, None);
+        assert_eq!(told.categories["login"], [[9760, 7, 0], [9880, 7, 0], [10_000, 10, 1]]);
+        assert_eq!(told.categories["api"], [[9760, 5, 5], [9880, 5, 5], [10_000, 5, 5]]);
+        assert_eq!(told.handshakes, [[9760, 2, 1], [9880, 2, 1], [10_000, 2, 1]]);
+        assert_eq!(told.since, time(Timestamp::from_second(9800).unwrap()));
+        let changes: Vec<_> = told.changes.iter().map(|change| change.text.as_str()).collect();
+        assert_eq!(changes, ["y"]);
     }
 }

@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use super::Admin;
 use super::http::{Answer, time, typed};
+use super::older::Question;
+use super::together;
 use crate::journal::learned::Learned;
 
 #[derive(Serialize)]
@@ -22,8 +24,20 @@ struct Row {
 }
 
 pub(super) fn answer(admin: &Admin) -> Answer {
-    let rows = tokio::task::block_in_place(|| admin.all_learned(own(admin)));
+    let rows = tokio::task::block_in_place(|| all(admin));
     typed(StatusCode::OK, "application/json", rows)
+}
+
+/// The rows of all processes.
+fn all(admin: &Admin) -> Vec<u8> {
+    let own = own(admin);
+    let others = admin.generations.answers(&Question::Learned, |known| &known.learned);
+    if others.is_empty() {
+        return own;
+    }
+    let whole = serde_json::from_slice(&own).unwrap_or_default();
+    let rows = together::rows(whole, others, &["host", "rule"], &["sent", "received"]);
+    serde_json::to_vec(&rows).unwrap_or(own)
 }
 
 /// The rows of this process alone.

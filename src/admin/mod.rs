@@ -1,5 +1,5 @@
 //! What the admin listener shows: metrics, probes, the PAC file, the status. Nothing here changes
-//! anything but `reload`.
+//! anything but `reload`, and `vacate` in a process that drains.
 
 mod consumers;
 mod denied;
@@ -8,13 +8,14 @@ pub(crate) mod edl;
 mod events;
 mod explained;
 mod failures;
-pub(crate) mod generations;
+mod generations;
 mod held;
 mod history;
 mod http;
 mod latest;
 mod learned;
 pub(crate) mod lists;
+pub(crate) mod older;
 mod page;
 mod places;
 mod query;
@@ -23,8 +24,10 @@ pub(crate) mod reload;
 mod remembered;
 mod status;
 mod tls;
+mod together;
 mod tunnels;
 pub(crate) mod users;
+pub(crate) mod vacate;
 
 use std::future::ready;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -35,12 +38,13 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use self::explained::Explanations;
-use self::generations::Generations;
-use self::http::{Answer, text};
+use self::http::{Answer, Ends, text};
 use self::latest::Latest;
 use self::lists::{Asked, Lists, who};
+use self::older::Generations;
 use self::query::Query;
 use crate::net::entrance::Entrance;
 use crate::pac::rendezvous::Key;
@@ -65,6 +69,8 @@ pub(crate) struct Admin {
     pub reloads: reload::Door,
     /// The processes before this one.
     pub generations: Arc<Generations>,
+    /// Another process takes the admin port of this one, which drains.
+    pub vacated: CancellationToken,
 }
 
 impl Admin {
@@ -83,6 +89,7 @@ impl Admin {
             explanations: Arc::default(),
             reloads,
             generations: Arc::default(),
+            vacated: CancellationToken::new(),
         }
     }
 }
@@ -161,6 +168,9 @@ impl Admin {
         if path == reload::PATH {
             return reload::answer(self, request);
         }
+        if path == vacate::PATH {
+            return vacate::answer(self, request);
+        }
         let query = Query(request.uri().query().unwrap_or_default());
         if path.starts_with(LISTS) {
             let asked = Asked { method: request.method(), headers: request.headers() };
@@ -183,6 +193,12 @@ impl Admin {
             return text(StatusCode::FORBIDDEN, why);
         }
         (route.answer)(self, &Wanted { query, conditions: Conditions::of(request.headers()) })
+    }
+
+    /// Whether a program of this machine asks, and no browser: every one of them says where a POST comes from.
+    fn is_asked_here(&self, request: &Request<Incoming>) -> bool {
+        let here = request.extensions().get::<Ends>().is_some_and(|ends| ends.are_here());
+        here && !request.headers().contains_key(header::ORIGIN) && self.knows_host(request)
     }
 
     fn knows_host(&self, request: &Request<Incoming>) -> bool {

@@ -1,14 +1,13 @@
-//! `POST /api/reload?yes=1`: makes this process reload, and answers with its verdict. The only path here
-//! that changes something, so it is for this machine alone, and not for a browser.
+//! `POST /api/reload?yes=1`: makes this process reload, and answers with its verdict. It changes
+//! something, so it is for this machine alone, and not for a browser.
 
 use hyper::body::Incoming;
-use hyper::header;
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Admin;
-use super::http::{Answer, Ends, json, not_allowed, text};
+use super::http::{Answer, json, not_allowed, text};
 use super::query::Query;
 
 pub(super) const PATH: &str = "/api/reload";
@@ -63,10 +62,8 @@ pub(super) fn answer(admin: &Admin, request: &Request<Incoming>) -> Answer {
     if *request.method() != Method::POST {
         return not_allowed("POST", "ccpgate: only POST; `ccpgate reload` does it\n");
     }
-    let here = request.extensions().get::<Ends>().is_some_and(|ends| ends.are_here());
-    // Every browser says where a POST comes from: no page may reload this proxy.
-    let by_browser = request.headers().contains_key(header::ORIGIN);
-    if !here || by_browser || !admin.knows_host(request) {
+    // No page may reload this proxy.
+    if !admin.is_asked_here(request) {
         return text(
             StatusCode::FORBIDDEN,
             "ccpgate: reloads are asked for by `ccpgate reload` on this machine\n",

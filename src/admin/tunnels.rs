@@ -10,7 +10,9 @@ use serde_json::Value;
 
 use super::Admin;
 use super::http::{Answer, bad, time, typed};
+use super::older::Question;
 use super::query::{Query, network};
+use super::together;
 use crate::journal::Journal;
 use crate::journal::ledger::{Ended, Seat};
 use crate::policy::Pattern;
@@ -98,7 +100,7 @@ impl Wanted {
 
     /// The same of a tunnel as another process shows it.
     fn has_shown(&self, tunnel: &Value) -> bool {
-        let client = || tunnel["client"].as_str()?.parse::<IpAddr>().ok();
+        let client = || together::client(tunnel);
         let target = || Target::parse_authority(tunnel["target"].as_str()?.as_bytes()).ok();
         self.clients.is_none_or(|net| client().is_some_and(|client| net.contains(&client)))
             && self.hosts.as_ref().is_none_or(|p| target().is_some_and(|target| p.matches(&target.host)))
@@ -123,7 +125,19 @@ pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
     let all: Result<String, String> = tokio::task::block_in_place(|| {
         let wanted = Wanted::read(query, &admin.shared.journal)?;
         let own = found(admin, &wanted);
-        Ok(admin.all_tunnels(own, query.0, wanted.limit, |tunnel| wanted.has_shown(tunnel)))
+        let question = Question::Tunnels(query.0.to_owned());
+        let others = admin.generations.answers(&question, |known| &known.tunnels);
+        if others.is_empty() {
+            return Ok(own);
+        }
+        let whole = serde_json::from_str(&own).unwrap_or_default();
+        let mut whole = together::tunnels(whole, others, wanted.limit, |tunnel| wanted.has_shown(tunnel));
+        if admin.shared.journal.anonymises() {
+            for list in ["live", "ended"] {
+                together::anonymise(whole[list].as_array_mut().into_iter().flatten());
+            }
+        }
+        Ok(whole.to_string())
     });
     match all {
         Ok(all) => typed(StatusCode::OK, "application/json", all),

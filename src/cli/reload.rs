@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Failure;
 use super::out::{say, say_json};
 use super::running::{AdminArg, clean};
-use crate::admin::generations::Question;
+use crate::admin::older::Question;
 use crate::config::{self, Sources};
 use crate::net::control::Line;
 use crate::serve::control;

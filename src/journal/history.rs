@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use super::metrics::RuleSeries;
 use super::metrics::rules::Labels;
 use crate::findings::Second;
@@ -18,7 +20,7 @@ const ROWS: usize = 100_000;
 pub(crate) const EVERY: Second = 5;
 
 /// Ended tunnels, and those of them that failed by the network; or handshakes, and those that were resumed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Count {
     pub all: u64,
     pub of_them: u64,
@@ -32,7 +34,7 @@ impl Count {
         }
     }
 
-    fn add(&mut self, more: Self) {
+    pub(crate) fn add(&mut self, more: Self) {
         self.all += more.all;
         self.of_them += more.of_them;
     }
@@ -75,6 +77,24 @@ pub(crate) type Steps = BTreeMap<Second, Count>;
 pub(crate) struct Past {
     pub by_category: BTreeMap<&'static str, Steps>,
     pub handshakes: Steps,
+}
+
+/// The minutes of a process, as it tells them another one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Minutes {
+    /// Domain and category of each rule.
+    pub rules: Vec<(String, String)>,
+    pub minutes: Vec<Lived>,
+}
+
+/// A minute.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Lived {
+    /// When it began, in seconds since 1970.
+    pub at: i64,
+    /// By the place of the rule.
+    pub rows: Vec<(usize, Count)>,
+    pub handshakes: Count,
 }
 
 impl History {
@@ -156,6 +176,21 @@ impl History {
             }
         }
         past
+    }
+
+    /// The `minutes` before `now`, each by the second since 1970 that `at` says.
+    pub(crate) fn minutes(&self, now: Second, minutes: Second, at: impl Fn(Second) -> i64) -> Minutes {
+        let kept = self.lock();
+        let rules = kept.rules.iter();
+        let lived = |minute: &Minute| Lived {
+            at: at(minute.number * MINUTE),
+            rows: minute.rows.iter().map(|row| (row.rule, row.count)).collect(),
+            handshakes: minute.handshakes,
+        };
+        Minutes {
+            rules: rules.map(|(labels, _)| (labels.domain.to_string(), labels.category.to_owned())).collect(),
+            minutes: kept.minutes_since(now, minutes).map(lived).collect(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -254,6 +289,12 @@ mod tests {
         assert_eq!(history.lately(601, 1).get(&in_telecom), Some(&count(10, 10)));
         assert_eq!(history.handshakes(601, 10), count(1, 1));
         assert!(!history.is_due(605) && history.is_due(606));
+
+        let told = history.minutes(601, 10, |second| 1000 + i64::from(second));
+        let begun: Vec<_> = told.minutes.iter().map(|minute| (minute.at, minute.handshakes)).collect();
+        assert_eq!(begun, [(1060, count(1, 1)), (1600, count(0, 0))]);
+        let [(rule, ended)] = told.minutes[1].rows[..] else { panic!("{told:?}") };
+        assert_eq!((told.rules[rule].0.as_str(), ended), ("*.t.example", count(10, 10)));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::admin::Admin;
-use crate::admin::generations::{Question, Who, ask};
+use crate::admin::older::{Question, Who, ask};
 use crate::admin::reload::{Ask, Verdict};
 use crate::net::control::{framed, framed_bytes, is_ours};
 

@@ -12,10 +12,11 @@ use jiff::Timestamp;
 use tokio::signal::unix::Signal;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::listeners::Admins;
 use super::notify::{self, Manager};
 use super::{Server, Signals};
 use super::{control, farewell};
-use crate::admin::generations::{Last, Question, ask};
+use crate::admin::older::{Question, ask};
 use crate::proxy::shared::Shared;
 
 /// How long after SIGTERM a connection that was just accepted may still begin its request.
@@ -99,7 +100,18 @@ impl Server {
         );
         match handed_over {
             true => self.listeners.hand_over(),
-            false => self.listeners.close_proxies(),
+            false => {
+                let (vacated, admins) = (self.admin.vacated.clone(), self.listeners.close_proxies());
+                // Dropped with the runtime, when the process ends.
+                tokio::spawn(async move {
+                    vacated.cancelled().await;
+                    tracing::info!(
+                        event = "vacated",
+                        "another process starts, and has the admin port from now on"
+                    );
+                    admins.into_iter().for_each(Admins::close);
+                });
+            }
         }
         let ended = pace != Pace::Now
             && tokio::select! {
@@ -128,7 +140,7 @@ impl Server {
         let Some(folder) = self.control.as_ref().and_then(|control| control.path.parent()) else { return };
         let newest = control::living(folder).into_iter().find(|(who, _)| who.id > self.shared.generation);
         let Some((who, socket)) = newest else { return };
-        if let Err(error) = ask(&socket, &Question::Ends(Box::new(Last::of(&self.admin)))) {
+        if let Err(error) = ask(&socket, &Question::Ends(Box::new(self.admin.last_words()))) {
             tracing::warn!(event = "control_failed", %error, "process {} can't be told", who.pid);
         }
     }

@@ -7,13 +7,18 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::time::{Duration, Instant};
 
 use super::error::ServeError;
 use super::takeover::Offered;
+use crate::admin::vacate;
 use crate::config::{Config, collide};
 use crate::net::entrance::Entrance;
 use crate::net::passed::Passed;
 use crate::proxy::listener::{Stop, Stopper, bind, bind_beside};
+
+/// How long a process that leaves its admin port may take to close it.
+const VACATING: Duration = Duration::from_secs(5);
 
 /// A bound address.
 struct Bound {
@@ -134,7 +139,7 @@ impl Listeners {
                 None => {
                     let socket = match self.given(kind, configured) {
                         Some(given) => given.try_clone(),
-                        None => bind_over(configured, &leaving),
+                        None => self.bind(kind, configured, &leaving),
                     };
                     let socket = socket.map_err(failed)?;
                     let copies = self.copies(kind, &socket).map_err(failed)?;
@@ -144,6 +149,28 @@ impl Listeners {
             Ok(Step { kind, configured, actual, what })
         });
         Ok(Change { steps: steps.collect::<Result<_, ServeError>>()? })
+    }
+
+    /// Binds an address. Where a process that drains has the admin port, it leaves it to one that starts.
+    fn bind(
+        &self,
+        kind: Entrance,
+        address: SocketAddr,
+        leaving: &[(SocketAddr, &StdListener)],
+    ) -> io::Result<StdListener> {
+        let begun = Instant::now();
+        let mut bound = bind_over(address, leaving);
+        let is_taken = |bound: &io::Result<_>| {
+            bound.as_ref().is_err_and(|error: &io::Error| error.kind() == io::ErrorKind::AddrInUse)
+        };
+        let starts = kind == Entrance::Admin && self.bound.is_empty();
+        if starts && is_taken(&bound) && vacate::ask(address).unwrap_or(false) {
+            while is_taken(&bound) && begun.elapsed() < VACATING {
+                std::thread::sleep(Duration::from_millis(10));
+                bound = bind_over(address, leaving);
+            }
+        }
+        bound
     }
 
     /// For each address the place of the listener that has it already: one of the same kind if possible,
@@ -303,15 +330,25 @@ impl Listeners {
         Changed { opened, closed: old.into_iter().flatten().map(close).collect() }
     }
 
-    /// Closes all listeners but that for the admin, which stays. Firewalls keep a list that they can't fetch.
-    pub(super) fn close_proxies(&mut self) {
+    /// Closes all listeners but that for the admin, and gives that away. Firewalls keep a list that they can't
+    /// fetch.
+    pub(super) fn close_proxies(&mut self) -> Vec<Admins> {
         self.passed.clear();
-        let (admin, proxies) =
+        let (admin, proxies): (Vec<Bound>, Vec<Bound>) =
             std::mem::take(&mut self.bound).into_iter().partition(|bound| bound.kind == Entrance::Admin);
-        self.bound = admin;
         for bound in proxies {
             close(bound);
         }
+        admin.into_iter().map(Admins).collect()
+    }
+}
+
+/// The listener for the admin of a process that drains.
+pub(super) struct Admins(Bound);
+
+impl Admins {
+    pub(super) fn close(self) {
+        close(self.0);
     }
 }
 

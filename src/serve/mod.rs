@@ -92,7 +92,8 @@ async fn run(
     let mut signals = Signals::new()?;
     let manager = Manager::of_process();
     let (reloads, mut asked) = door::door();
-    let place = if take_over { takeover::ask(loaded.0.ranges.state.as_deref())? } else { Place::default() };
+    let state = loaded.0.ranges.state.clone();
+    let place = if take_over { takeover::ask(state.as_deref())? } else { takeover::beside(state.as_deref()) };
     let mut server = Server::start(loaded, metrics, sink, files, reloads, place)?;
     let (askers, mut asking) = mpsc::channel(1);
     let (steps, mut successor) = mpsc::channel(1);

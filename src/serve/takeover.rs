@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::control;
 use super::error::ServeError;
-use crate::admin::generations::{Older, Question};
+use crate::admin::older::{Older, Question, Who};
 use crate::net::control::Line;
 use crate::net::entrance::Entrance;
 use crate::net::passed::Passed;
@@ -67,11 +67,30 @@ pub(super) struct Place {
     pub takeover: Option<TakeOver>,
 }
 
+impl Place {
+    /// That of a process that comes after those that drain.
+    fn after(living: Vec<(Who, PathBuf)>) -> Self {
+        let id = living.first().map_or(1, |(who, _)| who.id + 1);
+        let older = living.into_iter().map(|(who, socket)| Older::new(who.id, socket)).collect();
+        Self { id, older, takeover: None }
+    }
+}
+
 impl Default for Place {
     /// That of the first process.
     fn default() -> Self {
         Self { id: 1, older: Vec::new(), takeover: None }
     }
+}
+
+/// The place of a process that takes nothing over. Those that drain in the folder that it shares with them,
+/// if there is one, are told of with it. Where one serves, this one is another proxy.
+pub(super) fn beside(state: Option<&Path>) -> Place {
+    let living = control::folder(state).map(|folder| control::living(&folder)).unwrap_or_default();
+    if living.iter().any(|(who, _)| who.serves) {
+        return Place::default();
+    }
+    Place::after(living)
 }
 
 /// Asks the process that serves for its sockets. Where none serves, this one starts as usual.
@@ -89,8 +108,7 @@ pub(super) fn ask(state: Option<&Path>) -> Result<Place, ServeError> {
     let living = control::living(&folder);
     let id = living.first().map_or(1, |(who, _)| who.id + 1);
     let Some((who, socket)) = living.iter().find(|(who, _)| who.serves) else {
-        let older = living.into_iter().map(|(who, socket)| Older::new(who.id, socket)).collect();
-        return Ok(Place { id, older, takeover: None });
+        return Ok(Place::after(living));
     };
     let failed = |error: io::Error| {
         ServeError::TakeOver(format!("process {} doesn't hand over: {error}; it goes on", who.pid))

@@ -116,6 +116,103 @@ fn two_processes_are_one_proxy_until_the_old_one_is_empty() {
     third.expect_echo(b"and on");
 }
 
+/// A report of a desk check in which one host answered.
+fn report(proxy: &Proxy) {
+    let body = r#"{"took_ms":10,"hosts":[{"host":"acme.my.connect.aws","result":"answered","ms":8}]}"#;
+    let head = format!("Host: x\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
+    assert_eq!(proxy.ask(format!("POST /check/report HTTP/1.1\r\n{head}\r\n\r\n{body}")).status, 200);
+}
+
+#[test]
+fn lists_of_failures_and_desks_and_the_past_are_those_of_all_processes() {
+    let (upstream, folder) = (Upstream::echo(), folder());
+    let toml = config(&upstream, "");
+    let mut old = Proxy::start_in(folder.path(), &toml, false);
+    let mut live = old.tunnel(TARGET);
+    let mut ended = old.tunnel(TARGET);
+    ended.finish();
+    ended.expect_closed();
+    old.metric_eventually(ENDED, 1.0);
+    for target in ["evil.example:443", "evil.example:443", "late.example:443"] {
+        assert_eq!(old.connect().connect_target(target).status, 403);
+    }
+    report(&old);
+
+    let allowed = format!("{toml}[[allow]]\npattern = \"late.example\"\n");
+    let new = Proxy::start_in(folder.path(), &allowed, true);
+    expect_handed_over(&old);
+    assert_eq!(new.connect().connect_target("evil.example:443").status, 403);
+    report(&new);
+    let expect = |when: &str| {
+        let failures = json(&new, "/api/failures");
+        let of = |target: &str| {
+            let all = failures["failures"].as_array().unwrap().iter();
+            all.filter(|row| row["target"] == target).cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (&of("evil.example:443")[0]["count"], of("evil.example:443").len()),
+            (&3.into(), 1),
+            "{when}"
+        );
+        // By the rules that are in force, whoever denied it.
+        assert_eq!(of("late.example:443")[0]["allowed_now"], true, "{when}: {failures}");
+        assert_eq!(failures["reasons"], serde_json::json!(["no_rule"]), "{when}");
+        assert_eq!(json(&new, "/api/failures?limit=1")["left_out"], 1, "{when}");
+        for (query, many) in
+            [("host=late", 1), ("client=127.0.0.1", 2), ("client=10.9.9.9", 0), ("reason=port", 0)]
+        {
+            let found = json(&new, &format!("/api/failures?{query}"));
+            assert_eq!(found["failures"].as_array().unwrap().len(), many, "{when}, {query}");
+        }
+        let denied = json(&new, "/api/denied");
+        let late = denied.as_array().unwrap().iter().find(|row| row["target"] == "late.example:443").unwrap();
+        assert_eq!(late["allowed_now"], true, "{when}");
+
+        let desks = json(&new, "/api/desks");
+        let codes: Vec<&str> =
+            desks.as_array().unwrap().iter().map(|d| d["code"].as_str().unwrap()).collect();
+        assert_eq!(codes.len(), 2, "{when}: {desks}");
+        for code in codes {
+            assert_eq!(json(&new, &format!("/api/desks?code={code}")).as_array().unwrap().len(), 1, "{when}");
+        }
+        assert_eq!(json(&new, "/api/desks?limit=1").as_array().unwrap().len(), 1, "{when}");
+
+        let history = json(&new, "/api/history?minutes=60&domain=good.example");
+        let ended: i64 =
+            history["categories"]["extra"].as_array().unwrap().iter().map(|p| p[1].as_i64().unwrap()).sum();
+        let kinds = history["changes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|change| change["kind"] == "started")
+            .count();
+        (ended, kinds)
+    };
+    assert_eq!(expect("both live"), (1, 2));
+    live.finish();
+    live.expect_closed();
+    assert_eq!(old.wait_exit().code(), Some(0));
+    assert_eq!(expect("the old one has ended"), (2, 2));
+}
+
+#[test]
+fn a_successor_that_anonymises_shows_no_address_that_an_older_process_tells() {
+    let (upstream, folder) = (Upstream::echo(), folder());
+    let toml = config(&upstream, "");
+    let old = Proxy::start_in(folder.path(), &toml, false);
+    let mut live = old.tunnel(TARGET);
+    assert_eq!(old.connect().connect_target("evil.example:443").status, 403);
+    report(&old);
+    let new = Proxy::start_in(folder.path(), &format!("{toml}[ledger]\nanonymise = true\n"), true);
+    expect_handed_over(&old);
+    live.expect_echo(b"x");
+    for (path, list) in [("/api/tunnels", "/live"), ("/api/failures", "/failures"), ("/api/desks", "")] {
+        let all = json(&new, path);
+        assert_eq!(all.pointer(list).unwrap()[0]["client"], "127.0.0.0", "{path}: {all}");
+        assert!(!all.to_string().contains("127.0.0.1\""), "{path}: {all}");
+    }
+}
+
 #[test]
 fn a_successor_that_can_not_start_changes_nothing() {
     let (upstream, folder) = (Upstream::echo(), folder());

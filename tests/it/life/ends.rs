@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::{TARGET, at, rules};
-use crate::support::{Proxy, Upstream, eventually};
+use crate::support::{Proxy, Raw, Upstream, ccpgate, eventually};
 
 #[test]
 fn a_lame_duck_says_no_and_serves_on() {
@@ -46,4 +46,76 @@ fn a_second_signal_ends_a_lame_duck() {
     proxy.signal(Signal::TERM);
     client.expect_gone();
     assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+/// A configuration with the addresses of a process.
+fn same_addresses(proxy: &Proxy, upstream: &Upstream) -> String {
+    format!(
+        "[proxy]\nlisten = [\"{}\"]\n[admin]\nlisten = \"{}\"\n{}",
+        proxy.http(),
+        proxy.admin(),
+        rules(upstream)
+    )
+}
+
+#[test]
+fn a_process_that_starts_while_another_one_drains_gets_its_admin_port() {
+    let upstream = Upstream::echo();
+    let mut old = Proxy::start(&rules(&upstream));
+    let mut live = old.tunnel(TARGET);
+    let toml = same_addresses(&old, &upstream);
+    // One that serves leaves nothing, whoever asks.
+    let vacate = "POST /api/vacate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n";
+    assert_eq!(ask_admin(&old, vacate), 409);
+    let said =
+        ccpgate(Some(&toml.replace(&old.http().to_string(), "127.0.0.1:0")), &["serve"]).expect(2).stderr;
+    assert!(said.contains("admin.listen") && said.contains(&old.admin().to_string()), "{said}");
+    old.signal(Signal::TERM);
+    old.log_line("the drain", |line| line["event"] == "draining");
+    assert_eq!(at(old.admin(), "GET", "/readyz").status, 503, "until then it says that it drains");
+    assert_eq!(at(old.admin(), "GET", "/api/vacate").status, 405);
+    assert_eq!(ask_admin(&old, &format!("{vacate}Origin: http://evil.example\r\n")), 403);
+    assert_eq!(ask_admin(&old, &vacate.replace("127.0.0.1", "evil.example")), 403);
+
+    let new = Proxy::start(&toml);
+    assert_eq!(new.get("/readyz").status, 200);
+    new.tunnel(TARGET).expect_echo(b"served");
+    live.expect_echo(b"unharmed");
+    live.finish();
+    live.expect_closed();
+    assert_eq!(old.wait_exit().code(), Some(0));
+    assert_eq!(new.get("/readyz").status, 200);
+}
+
+#[test]
+fn in_a_common_folder_it_tells_of_the_one_that_drains_as_well() {
+    for take_over in [false, true] {
+        let (upstream, folder) = (Upstream::echo(), tempfile::tempdir().unwrap());
+        let mut old = Proxy::start_in(folder.path(), &rules(&upstream), false);
+        let mut live = old.tunnel(TARGET);
+        live.expect_echo(b"123");
+        old.signal(Signal::TERM);
+        old.log_line("the drain", |line| line["event"] == "draining");
+        let new = Proxy::start_in(folder.path(), &same_addresses(&old, &upstream), take_over);
+        new.tunnel(TARGET).expect_echo(b"45");
+        let generations = || {
+            let status: serde_json::Value = serde_json::from_str(&new.get("/api/status").text()).unwrap();
+            status["generations"].as_array().unwrap().len()
+        };
+        assert_eq!(generations(), 2, "{take_over}");
+        live.finish();
+        live.expect_closed();
+        assert_eq!(old.wait_exit().code(), Some(0));
+        assert_eq!(generations(), 1, "{take_over}");
+        // What it counted stays.
+        const SENT: &str =
+            "ccpgate_tunnel_bytes_total{domain=\"good.example\",category=\"extra\",direction=\"sent\"}";
+        assert_eq!(new.metric(SENT), 5.0);
+    }
+}
+
+fn ask_admin(proxy: &Proxy, head: &str) -> u16 {
+    let mut client = Raw::connect_from([127, 0, 0, 1].into(), proxy.admin());
+    client.send(format!("{head}\r\n"));
+    client.read_answer().status
 }
