@@ -392,3 +392,38 @@ pub(super) fn item(name: &str) -> String {
     let plain: String = name.chars().filter(|c| c.is_ascii() && !c.is_ascii_control()).collect();
     format!("\"{}\"", plain.replace('\\', "\\\\").replace('"', "\\\""))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cause::Cause;
+    use crate::egress::cause::of_status;
+    use crate::egress::failure::Told;
+
+    /// Whoever reads the answer of this proxy comes to the cause that the proxy itself tells.
+    #[test]
+    fn a_failed_dial_is_one_cause_on_both_sides() {
+        let (address, errno) = (([127, 0, 0, 1], 443).into(), io::Error::from_raw_os_error);
+        for (error, cause) in [
+            (DialError::Timeout(Duration::from_secs(5)), Cause::TcpTimeout),
+            (DialError::Refused(address), Cause::TcpRefused),
+            (DialError::Reset(address), Cause::TcpReset),
+            (DialError::Unreachable(address, errno(libc::EHOSTUNREACH)), Cause::TcpUnreachable),
+        ] {
+            assert_eq!(error.cause(), cause);
+            let refusal = Refusal::Dial(error);
+            let (status, _, error) = refusal.status();
+            let told = Told { error: error.to_owned(), ..Told::default() };
+            assert_eq!(of_status(status, Some(&told)), cause, "{}", refusal.proxy_status("p"));
+        }
+        // A limit of this machine is told as one of the proxy's, whichever it is.
+        for errno in [libc::EMFILE, libc::EADDRNOTAVAIL] {
+            let refusal = Refusal::Dial(DialError::Exhausted(io::Error::from_raw_os_error(errno)));
+            let (status, ..) = refusal.status();
+            assert_eq!(of_status(status, None), Cause::ProxyLimit);
+        }
+    }
+}

@@ -30,7 +30,7 @@ fn answer_to(cause: &str) -> Answer {
         "tcp_unreachable" => Answer::Refused("destination_ip_unroutable"),
         // A socket that the proxy has no place for is the proxy's own limit.
         "source_address" => Answer::Refused("connection_limit_reached"),
-        "tcp_reset" => Answer::OpenedOr("connection_refused"),
+        "tcp_reset" => Answer::OpenedOr("connection_terminated"),
         "proxy_auth" => Answer::FromVia(407),
         "proxy_denied" => Answer::FromVia(403),
         "proxy_limit" => Answer::FromVia(503),
