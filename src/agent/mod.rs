@@ -4,6 +4,7 @@
 
 pub(crate) mod certificate;
 pub(crate) mod fetch;
+pub(crate) mod h2;
 pub(crate) mod hops;
 pub(crate) mod http;
 pub(crate) mod route;

@@ -100,18 +100,18 @@ pub(crate) fn roots(authorities: &[CertificateDer<'static>]) -> RootCertStore {
 }
 
 /// What a browser keeps for all its sessions, with these authorities alone: those that it has begun are
-/// resumed.
+/// resumed. `alpn` is the protocol that it wants.
 ///
 /// # Errors
 /// In words, when it can't be made.
-pub(crate) fn browser(roots: RootCertStore) -> Result<TlsConnector, String> {
+pub(crate) fn browser(roots: RootCertStore, alpn: &[u8]) -> Result<TlsConnector, String> {
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![alpn.to_vec()];
     Ok(TlsConnector::from(Arc::new(config)))
 }
 

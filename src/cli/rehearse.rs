@@ -29,6 +29,7 @@ use crate::rehearse::proxy::Proxy;
 use crate::rehearse::report::{Report, Scope, Setting, report};
 use crate::rehearse::script::{Cast, Scene, Signalling};
 use crate::rehearse::shift::Plan as Morning;
+use crate::rehearse::shift::way::Over;
 use crate::rehearse::statistics::Verdict;
 use crate::rehearse::tally::Tally;
 use crate::rehearse::{self, Amount, Stop, junit, text};
@@ -104,6 +105,15 @@ pub(super) struct Args {
     /// Tunnels of each agent.
     #[arg(long, value_name = "NUMBER", requires = "shift", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1000))]
     tunnels: u32,
+    /// What browsers speak to the proxy: HTTP/1.1 without TLS, HTTP/1.1 over TLS, or HTTP/2 over TLS.
+    #[arg(
+        long,
+        value_name = "plain|tls|h2",
+        hide_possible_values = true,
+        requires = "shift",
+        default_value = "tls"
+    )]
+    over: Over,
     /// How many times faster than in life the half hour goes by; heartbeats come as in life.
     #[arg(long, value_name = "NUMBER", requires = "shift", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=120))]
     scale: u16,
@@ -119,7 +129,7 @@ impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
         let (loaded, plan) = load::plan(sources)?;
         if let Some(agents) = self.shift {
-            let plan = Morning { agents, tunnels: self.tunnels, scale: self.scale.into() };
+            let plan = Morning { agents, tunnels: self.tunnels, over: self.over, scale: self.scale.into() };
             return shift::run(plan, &loaded.config.connect, self.json);
         }
         let at_once = u64::from(self.concurrency);

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +24,7 @@ use crate::plan;
 use crate::rehearse::proxy::Proxy;
 use crate::rehearse::script::Cast;
 use crate::rehearse::shift::report::Report;
+use crate::rehearse::shift::way::Over;
 use crate::rehearse::shift::{self, Count, Office, Plan};
 use crate::serve::control;
 use crate::simulate::Region;
@@ -34,7 +34,7 @@ use crate::target::Target;
 pub(super) fn run(plan: Plan, connect: &Choice, json: bool) -> Result<(), Failure> {
     let needed = plan.files();
     open_files(needed, |maximum| {
-        let most = maximum.saturating_sub(500) / 2 / u64::from(plan.tunnels);
+        let most = plan.agents_with(maximum);
         format!(
             "{} agents with {} tunnels need {needed} open files, and no process here may have more than {maximum}: \
              raise that (ulimit -Hn), or rehearse {most} agents",
@@ -84,7 +84,7 @@ async fn morning(plan: Plan, connect: &Choice) -> Result<Report, Failure> {
         own: Own::default(),
         trust: Arc::new(trust),
         roots: tls::roots(&authorities),
-        proxy: url(&proxy).map_err(cannot)?,
+        proxy: url(&proxy, plan.over).map_err(cannot)?,
         hosts: cast.files.iter().chain(&cast.api).filter_map(target).collect(),
         media: cast.media,
         signalling: urls(&region).map_err(cannot)?,
@@ -126,9 +126,12 @@ fn sections(plan: Plan) -> String {
     )
 }
 
-fn url(proxy: &Proxy) -> Result<ParentUrl, String> {
-    let address: SocketAddr = proxy.https.ok_or("the proxy has no TLS listener")?;
-    ParentUrl::parse(&format!("https://{address}"))
+fn url(proxy: &Proxy, over: Over) -> Result<ParentUrl, String> {
+    match (over, proxy.https) {
+        (Over::Plain, _) => ParentUrl::parse(&format!("http://{}", proxy.http)),
+        (Over::Tls | Over::H2, Some(address)) => ParentUrl::parse(&format!("https://{address}")),
+        (Over::Tls | Over::H2, None) => Err("the proxy has no TLS listener".to_owned()),
+    }
 }
 
 fn target(endpoint: &Endpoint) -> Option<Target> {

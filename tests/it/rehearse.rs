@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::simulate::Region;
-use crate::support::{Ran, ccpgate, clean};
+use crate::support::{Proxy, Ran, Secured, ccpgate, clean};
 
 /// A rehearsal with a region and a proxy of its own.
 fn simulated(arguments: &[&str]) -> Ran {
@@ -193,6 +193,34 @@ fn without_a_login_it_says_what_a_call_is() {
     assert_eq!(ran.json()["causes"], serde_json::json!({ "tls_intercepted": 3 }));
 }
 
+/// As browsers go through a proxy that runs: by either listener.
+#[test]
+fn a_proxy_that_runs_is_gone_through_by_http_and_https() {
+    let (region, secured) = (Region::start(&[]), Secured::new());
+    let file = region.configuration();
+    let configuration = std::fs::read_to_string(&file).unwrap();
+    let proxy = Proxy::start(&format!("{configuration}\n{}", secured.section("")));
+    let authorities = secured.path("both.pem");
+    let both = secured.authority.pem() + &std::fs::read_to_string(region.ca()).unwrap();
+    std::fs::write(&authorities, both).unwrap();
+    let all = ["rehearse", "-c", file.to_str().unwrap(), "--calls", "10", "--ws-url", region.url(), "--json"];
+    let run = |via: &str, ca: &str| ccpgate(None, &[&all[..], &["--via", via, "--ca", ca]].concat());
+    let http = format!("http://{}", proxy.http());
+    let https = format!("https://{}", proxy.https());
+    for (via, handshakes) in [(&http, 0.0), (&https, 30.0)] {
+        let report = run(via, authorities.to_str().unwrap()).expect(0).json();
+        assert_eq!((&report["failed"], &report["scope"]), (&0.into(), &"whole".into()), "{report:#}");
+        assert_eq!(report["through"], format!("the proxy {via}"));
+        // The file, the API and the signalling of each call.
+        assert_eq!(proxy.metrics().sum("ccpgate_tls_handshakes_total"), handshakes, "{via}");
+    }
+    // Nobody here knows who vouches for the proxy.
+    let report = run(&https, region.ca()).expect(1).json();
+    assert_eq!(report["failed"], 10, "{report:#}");
+    let detail = report["failures"][0]["detail"].as_str().unwrap();
+    assert!(detail.contains("certificate"), "{report:#}");
+}
+
 #[test]
 fn faults_of_names_hit_single_calls_in_a_region_of_another_process_too() {
     for fault in ["dns_nxdomain", "tcp_refused", "ws_refused"] {
@@ -248,6 +276,8 @@ fn wrong_words_are_told_with_what_would_be_right() {
         (&["--shift", "0"], "1..=100000"),
         (&["--shift", "10", "--calls", "10"], "--calls"),
         (&["--tunnels", "10"], "--shift"),
+        (&["--over", "h2"], "--shift"),
+        (&["--shift", "10", "--over", "spdy"], "plain, tls, h2"),
         (&["--shift", "100000", "--tunnels", "1000"], "need 200000500 open files"),
     ] {
         let ran = ccpgate(None, &[&["rehearse"], arguments].concat()).expect(2);
@@ -320,7 +350,19 @@ fn a_killed_rehearsal_leaves_no_proxy_behind() {
 
 #[test]
 fn no_tunnel_of_a_shift_is_lost() {
-    let report = simulated(&["--shift", "8", "--tunnels", "12", "--scale", "60", "--json"]).expect(0).json();
+    let over = ["plain", "tls", "h2"];
+    std::thread::scope(|scope| {
+        let shift = |over: &'static str| {
+            let arguments = ["--shift", "8", "--tunnels", "12", "--scale", "60", "--over", over, "--json"];
+            scope.spawn(move || expect_no_loss(over, &simulated(&arguments).expect(0).json()))
+        };
+        // Most of the time is waited for.
+        let running = over.map(shift);
+        running.into_iter().for_each(|shift| shift.join().unwrap());
+    });
+}
+
+fn expect_no_loss(over: &str, report: &Value) {
     let of = |key: &str| report[key].as_u64().unwrap_or_else(|| panic!("{key}: {report:#}"));
     assert_eq!((of("lost"), of("failed"), of("failed_calls")), (0, 0, 0), "{report:#}");
     assert_eq!((&report["ok"], &report["reloaded"]), (&true.into(), &true.into()), "{report:#}");
@@ -331,10 +373,17 @@ fn no_tunnel_of_a_shift_is_lost() {
     assert!(of("calls") > 0, "{report:#}");
     // Those who had no break after the upgrade kept the old process, and nobody who came back found a closed
     // port: there is one address alone.
-    assert_eq!(report["taken_over"], true, "{report:#}");
+    assert_eq!((&report["taken_over"], &report["over"]), (&true.into(), &over.into()), "{report:#}");
     assert!(of("drained") >= of("still_draining") && of("still_draining") > 0, "{report:#}");
     assert!((1..=2 * 12).contains(&of("on_successor")), "{report:#}");
-    assert!(of("handshakes") <= all && of("resumed") > of("handshakes") / 3, "{report:#}");
+    match over {
+        "plain" => assert_eq!((of("handshakes"), of("resumed")), (0, 0), "{report:#}"),
+        "tls" => {
+            assert!(of("handshakes") <= all && of("resumed") > of("handshakes") / 3, "{report:#}");
+        }
+        // Each agent's first, and one more for those who come back: they resume, also with the successor.
+        _ => assert!((8..=8 + 4).contains(&of("handshakes")) && of("resumed") > 0, "{report:#}"),
+    }
     assert!(
         report["peak"]["count"].as_u64() > Some(0) && report["peak"]["p99_ms"].as_f64() > Some(0.0),
         "{report:#}"

@@ -1,6 +1,6 @@
 //! One agent: comes, opens tunnels, makes calls, has a break, leaves.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::way::Way;
 use super::{BREAKS, CALLS, Count, LOGGED_IN, Office};
-use crate::agent::route::{self, Io, Route};
+use crate::agent::route::Io;
 use crate::agent::tls;
 use crate::agent::turn;
 use crate::agent::websocket::{Cut, WebSocket};
-use crate::egress::parent::Parent;
-use crate::egress::{Egress, Trace};
+use crate::egress::Trace;
 use crate::rehearse::call::message;
 use crate::rehearse::script::in_turn;
 
@@ -38,8 +38,7 @@ pub(super) struct Desk {
     office: Arc<Office>,
     number: u32,
     begun: Instant,
-    /// The way by the proxy. The sessions with it are this browser's.
-    way: Egress,
+    way: Way,
     tls: TlsConnector,
     opening: Semaphore,
 }
@@ -70,6 +69,7 @@ impl Desk {
             until(at(*from), &leaving).await;
             away.send_replace(true);
             while tunnels.join_next().await.is_some() {}
+            desk.way.leave().await;
             if !until(at(*to) + plan.minutes(share), &leaving).await {
                 return;
             }
@@ -85,10 +85,8 @@ impl Desk {
     fn new(office: Arc<Office>, number: u32, begun: Instant) -> Result<Self, String> {
         // Loopback has an address for everybody.
         let [_, high, middle, low] = (number + 1).to_be_bytes();
-        let own = IpAddr::from(Ipv4Addr::new(127, 16 + high, middle, low));
-        let proxy = Parent::given(office.proxy.clone(), None, office.roots.clone(), PATIENCE)?;
-        let way = Egress { source_address: vec![own], ..route::through(&office.egress, proxy) };
-        let tls = tls::browser(office.roots.clone())?;
+        let way = Way::new(&office, Ipv4Addr::new(127, 16 + high, middle, low).into(), PATIENCE)?;
+        let tls = tls::browser(office.roots.clone(), b"http/1.1")?;
         Ok(Self { office, number, begun, way, tls, opening: Semaphore::new(AT_ONCE) })
     }
 
@@ -138,9 +136,7 @@ impl Desk {
                 (host.clone(), "/".to_owned())
             }
         };
-        let route = Route::via(&office.egress, &office.own, Some(&self.way));
-        let stream = route.open(&target, &mut Trace::default()).await;
-        let stream = stream.map_err(|why| format!("{target}: {}: {why:?}", why.cause().as_str()))?;
+        let stream = self.way.open(office, &target).await.map_err(|why| format!("{target}: {why}"))?;
         let name = ServerName::try_from(target.host.to_string()).map_err(|error| error.to_string())?;
         let secured = self.tls.connect(name, stream).await;
         let secured = secured.map_err(|error| format!("{target}: TLS: {error}"))?;

@@ -1,11 +1,12 @@
 //! `rehearse --shift`: a morning of many agents, in less time. They log in within five minutes, make calls,
 //! have their breaks; in the middle the proxy is reloaded, and then another process takes over from it.
 //!
-//! [`desk`] is one agent, [`report`] what came of it. Everybody's TLS sessions with the proxy are resumed as
+//! [`desk`] is one agent, [`way`] how its browser gets through the proxy, [`report`] what came of it. Everybody's TLS sessions with the proxy are resumed as
 //! browsers do, and each has an address of its own.
 
 mod desk;
 pub(crate) mod report;
+pub(crate) mod way;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +28,7 @@ use crate::egress::url::ParentUrl;
 use crate::target::Target;
 use desk::Desk;
 use report::Report;
+use way::Over;
 
 /// What happens when, in minutes from nine o'clock.
 const LOGGED_IN: f64 = 5.0;
@@ -43,12 +45,16 @@ const OVER: f64 = 30.0;
 /// Between two calls of an agent.
 const CALLS: f64 = 3.0;
 
-/// How many agents, and how fast.
+/// What isn't a tunnel's.
+const OTHER_FILES: u64 = 500;
+
+/// How many agents, how fast, and by what.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub agents: u32,
     /// Of each agent.
     pub tunnels: u32,
+    pub over: Over,
     /// So many times faster than in life. Heartbeats come as in life.
     pub scale: f64,
 }
@@ -64,9 +70,23 @@ impl Plan {
         self.minutes(OVER)
     }
 
-    /// The open files that the proxy needs, and this process as well.
+    /// The open files that the proxy needs, and this process as well with both ends of what the proxy joins.
     pub(crate) fn files(self) -> u64 {
-        u64::from(self.agents) * u64::from(self.tunnels) * 2 + 500
+        u64::from(self.agents) * self.files_each() + OTHER_FILES
+    }
+
+    /// The agents that so many open files are enough for.
+    pub(crate) fn agents_with(self, files: u64) -> u64 {
+        files.saturating_sub(OTHER_FILES) / self.files_each()
+    }
+
+    fn files_each(self) -> u64 {
+        let tunnels = u64::from(self.tunnels);
+        match self.over {
+            Over::Plain | Over::Tls => tunnels * 2,
+            // While a connection goes away there is another one.
+            Over::H2 => tunnels + 2,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::super::report::Times;
+use super::way::Over;
 use super::{Count, LOGGED_IN, Office, Told};
 use crate::cause::Cause;
 
@@ -22,6 +23,7 @@ pub(crate) struct Report {
     pub ok: bool,
     pub agents: u32,
     pub tunnels_each: u32,
+    pub over: Over,
     pub scale: f64,
     pub opened: usize,
     pub lost: u32,
@@ -90,6 +92,7 @@ impl Report {
             ok,
             agents: plan.agents,
             tunnels_each: plan.tunnels,
+            over: plan.over,
             scale: plan.scale,
             opened: peak.len() + later.len(),
             lost,
@@ -128,7 +131,12 @@ impl Report {
     pub(crate) fn text(&self) -> String {
         let mut text = format!("{}\n", self.summary);
         let interrupted = if self.interrupted { ", interrupted" } else { "" };
-        let _ = writeln!(text, "30 minutes in {:.0} s{interrupted}", self.seconds);
+        let over = match self.over {
+            Over::Plain => "HTTP/1.1 without TLS",
+            Over::Tls => "HTTP/1.1 over TLS",
+            Over::H2 => "HTTP/2 over TLS",
+        };
+        let _ = writeln!(text, "30 minutes in {:.0} s by {over}{interrupted}", self.seconds);
         for words in &self.words {
             let _ = writeln!(text, "  {words}");
         }
@@ -151,11 +159,15 @@ impl Report {
         }
         let _ = writeln!(
             text,
-            "\n{} calls, {} failed; {} of {} TLS sessions with the proxy resumed; reload {}",
+            "\n{} calls, {} failed{}; reload {}",
             self.calls,
             self.failed_calls,
-            self.resumed,
-            self.handshakes,
+            match self.over {
+                Over::Plain => String::new(),
+                Over::Tls | Over::H2 => {
+                    format!("; {} of {} TLS handshakes with the proxy resumed", self.resumed, self.handshakes)
+                }
+            },
             if self.reloaded { "taken" } else { "not taken" },
         );
         if self.taken_over {
