@@ -13,9 +13,9 @@ use crate::egress::url::ParentUrl;
 use crate::egress::within::Guard;
 use crate::pac::proxies::Advertise;
 use crate::policy::replay::Coming;
-use crate::policy::{Breadth, Mode, Policy, Rule};
-use crate::ranges::current::InForce;
-use crate::target::Target;
+use crate::policy::{Breadth, IpTargets, Mode, Policy, Rule};
+use crate::ranges::current::{Current, InForce};
+use crate::target::{Host, Target};
 use crate::tls::material;
 
 /// The policy that a configuration makes, and what goes with it.
@@ -73,9 +73,15 @@ impl Plan {
         }
     }
 
-    /// What agents will be allowed, to hold against what they use.
-    pub(crate) fn coming<'a>(&'a self, config: &'a Config) -> Coming<'a> {
+    /// What agents will be allowed, to hold against what they use. `ranges`: the version by which addresses
+    /// count as services.
+    pub(crate) fn coming<'a>(&'a self, config: &'a Config, ranges: Option<&'a Current>) -> Coming<'a> {
+        let current = ranges.filter(|_| config.policy.ip_targets == IpTargets::Ranges);
         Coming {
+            is_of_service: Box::new(move |target| match (current, &target.host) {
+                (Some(current), Host::Ip(address)) => current.service_of(*address, target.port).is_some(),
+                _ => false,
+            }),
             policy: &self.policy,
             report: config.policy.mode == Mode::Report,
             clients: &config.proxy.clients,

@@ -10,13 +10,13 @@ use serde_json::Value;
 use super::out::{say, say_json, warn};
 use super::running::AdminArg;
 use super::seen::{Tunnel, Tunnels};
-use super::{Failure, credentials, load, tunnels};
+use super::{Failure, credentials, load, ranges, tunnels};
 use crate::agent::tls::Trust;
 use crate::config::{self, Config, Loaded, Sources};
 use crate::egress::fetch::Authorities;
 use crate::plan::{self, Plan};
-use crate::policy::Protocol;
 use crate::policy::replay::{Losses, Use};
+use crate::policy::{IpTargets, Protocol};
 use crate::ranges::keep::{self, State};
 use crate::serve::edl;
 use crate::target::Target;
@@ -96,7 +96,11 @@ fn held_against_live(admin: &AdminArg, config: &Config, plan: &Plan) -> Result<(
     let all = tunnels.live.iter().chain(&tunnels.ended);
     let used: Vec<(Target, IpAddr, Timestamp)> = all.filter_map(Tunnel::used).collect();
     let uses = used.iter().map(|(target, client, at)| Use { target, client: *client, at: *at });
-    let losses = Losses::of(&plan.coming(config), uses);
+    let current = match config.policy.ip_targets {
+        IpTargets::Ranges => ranges::in_use(config),
+        IpTargets::Off => None,
+    };
+    let losses = Losses::of(&plan.coming(config, current.as_ref()), uses);
     if losses.is_empty() {
         return say(&format!("denies nothing that agents used since {since:.0}"));
     }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::{Decision, Policy};
+use super::{Decision, Policy, Reason};
 use crate::target::Target;
 
 /// The word for a target that stays allowed, but not for this client.
@@ -20,6 +20,8 @@ pub(crate) struct Coming<'a> {
     /// Report mode lets through what the policy denies.
     pub report: bool,
     pub clients: &'a [IpNet],
+    /// Whether a target that is an address counts as one of a service, by `policy.ip_targets`.
+    pub is_of_service: Box<dyn Fn(&Target) -> bool + 'a>,
 }
 
 impl Coming<'_> {
@@ -29,7 +31,8 @@ impl Coming<'_> {
             return Some(CLIENT);
         }
         let Decision::Denied { reason, .. } = self.policy.decide(target) else { return None };
-        let passes = self.report && reason.is_only_reported(&target.host);
+        let passes = self.report && reason.is_only_reported(&target.host)
+            || reason == Reason::IpLiteral && (self.is_of_service)(target);
         (!passes).then_some(reason.as_str())
     }
 }
@@ -122,7 +125,8 @@ mod tests {
         let rule = Rule::added(Pattern::parse("*.kept.example").unwrap(), vec![443], Category::Login);
         let policy = Policy::new(vec![rule], vec![Pattern::parse("bad.kept.example").unwrap()]);
         let clients = ["10.0.0.0/28".parse().unwrap()];
-        let coming = Coming { policy: &policy, report, clients: &clients };
+        let is_of_service = Box::new(|target: &Target| target.to_string() == "52.1.2.3:443");
+        let coming = Coming { policy: &policy, report, clients: &clients, is_of_service };
         let targets: Vec<_> = uses.iter().map(|(text, client)| (target(text), *client)).collect();
         let uses = targets.iter().zip(0..).map(|((target, client), second)| Use {
             target,
@@ -166,6 +170,14 @@ mod tests {
         let shown: Vec<_> = all.losses.iter().map(|l| (l.target.as_str(), l.reason)).collect();
         assert_eq!(shown, [("0x7f.1:443", "ip_literal"), ("a.kept.example:443", "client")]);
         assert!(losses(false, &[("a.kept.example:443", 1)]).is_empty());
+    }
+
+    #[test]
+    fn an_address_of_a_service_stays_one() {
+        let all = losses(false, &[("52.1.2.3:443", 1), ("52.1.2.3:80", 1), ("52.1.2.4:443", 1)]);
+        let mut shown: Vec<_> = all.losses.iter().map(|l| (l.target.as_str(), l.reason)).collect();
+        shown.sort_unstable();
+        assert_eq!(shown, [("52.1.2.3:80", "ip_literal"), ("52.1.2.4:443", "ip_literal")]);
     }
 
     #[test]

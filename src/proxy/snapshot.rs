@@ -191,7 +191,12 @@ impl Snapshot {
 
     /// What agents will be allowed, to hold against what they use.
     pub(crate) fn coming(&self) -> Coming<'_> {
-        Coming { policy: &self.policy, report: self.report, clients: &self.clients }
+        Coming {
+            policy: &self.policy,
+            report: self.report,
+            clients: &self.clients,
+            is_of_service: Box::new(|target| self.service_of(target).is_some()),
+        }
     }
 
     /// The category of a target that is allowed, and only text so far.
@@ -199,6 +204,7 @@ impl Snapshot {
         let target = Target::parse_authority(target.as_bytes()).ok()?;
         match self.policy.decide(&target) {
             Decision::Allowed(_, rule) => Some(rule.category),
+            Decision::Denied { reason: Reason::IpLiteral, .. } => self.service_of(&target).map(Set::category),
             Decision::Denied { .. } => None,
         }
     }

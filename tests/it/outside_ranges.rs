@@ -187,6 +187,18 @@ fn an_address_counts_as_its_service() {
         let series = "domain=\"ec2_tcp_443\",category=\"api\",outcome=";
         proxy.metric_eventually(&format!("ccpgate_tunnels_total{{{series}\"ok\"}}"), 3.0);
         assert_eq!(proxy.access_line("tunnel", &inside)["domain"], "ec2_tcp_443");
+        // Nobody would lose it by a reload that keeps the key, and everybody by one that doesn't.
+        let admin = format!("http://{}", proxy.admin());
+        for (policy, code, said) in [
+            ("ip_targets = \"ranges\"", 0, "denies nothing that agents used"),
+            ("ip_targets = \"off\"", 1, "127.0.0.5:443  ip_literal"),
+        ] {
+            let arguments = ["config", "check", "--against-live", "--admin", &admin];
+            let ran = ccpgate(Some(&site.config(policy, "")), &arguments).expect(code);
+            assert!(ran.stdout.contains(said), "{}", ran.stdout);
+        }
+        let ran = ccpgate(None, &["reload", "--admin", &admin]);
+        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
         // A name that isn't on it, and a name of another region.
         for name in ["evil.example", "acme.my.connect.aws.evil.example"] {
             let mut client = proxy.tunnel(&inside);
