@@ -76,6 +76,7 @@ impl Args {
 /// Everything that this machine can tell.
 fn gather(admin: &AdminArg, no_check: bool, sources: &Sources) -> Result<Bundle, Failure> {
     let (loaded, plan) = load::plan(sources)?;
+    load::warn_in_short(sources, &loaded.config, &plan);
     let running = admin.running_by(&loaded.config)?;
     let mut gathered = Gathered { bundle: Bundle::default(), missing: Vec::new() };
     let reached = gathered.ask(&running);

@@ -95,10 +95,7 @@ impl Layer {
 
     /// A variable `CCPGATE_SECTION__KEY`; none where the name is not of this form.
     pub(super) fn variable(name: &str, text: &str, problems: &mut Vec<Problem>) -> Option<Self> {
-        let (section, key) = name.strip_prefix("CCPGATE_")?.split_once("__")?;
-        if section.is_empty() {
-            return None;
-        }
+        let (section, key) = section_and_key(name)?;
         let path = [section.to_ascii_lowercase(), key.to_ascii_lowercase()];
         let source = Source::Environment(name.to_owned());
         let text = if text.contains(char::REPLACEMENT_CHARACTER) {
@@ -251,6 +248,11 @@ fn value_of(text: &str) -> Result<Value, String> {
             Err(format!("{} is not valid TOML: {}", quoted(text), error.message().replace('\n', ", ")))
         }
     }
+}
+
+/// The two of a variable `CCPGATE_SECTION__KEY`; none where the name is not of this form.
+pub(super) fn section_and_key(name: &str) -> Option<(&str, &str)> {
+    name.strip_prefix("CCPGATE_")?.split_once("__").filter(|(section, _)| !section.is_empty())
 }
 
 /// Splits at the first `at` outside of quotes.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 
-use super::layer::Layer;
+use super::layer::{Layer, section_and_key};
 use super::problem::Problem;
 use super::read::Reading;
 use super::source::{Position, Provenance, Source};
@@ -90,10 +90,9 @@ impl Sources {
         let usual = || USUAL_FILES.map(PathBuf::from).into_iter().find(|path| exists(path));
         // Loading recognises a value that was not UTF-8 by its replacement characters.
         let lossy = |text: OsString| text.to_string_lossy().into_owned();
-        let ours = |name: &str| name.starts_with("CCPGATE_") && name.contains("__");
         let mut env: Vec<(String, String)> = std::env::vars_os()
             .map(|(name, value)| (lossy(name), lossy(value)))
-            .filter(|(name, _)| ours(name))
+            .filter(|(name, _)| section_and_key(name).is_some())
             .collect();
         env.sort();
         Self { file: named.or_else(usual), env, set }

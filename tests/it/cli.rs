@@ -144,6 +144,9 @@ fn an_answer_says_by_which_file_and_variables() {
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["configuration"]["file"], "ccpgate.toml");
     assert_eq!(json["configuration"]["variables"], serde_json::json!(["CCPGATE_POLICY__MODE"]));
+    // Variables of others are no part of it.
+    let (_, said) = run(&["explain", "tools.connect.aws", "-c", "./ccpgate.toml"], &[("CCPGATE__ODD", "1")]);
+    assert!(!said.contains("answers by"), "{said}");
     // A file that was named by its path surprises nobody.
     let (_, said) = run(&["explain", "tools.connect.aws", "-c", "./ccpgate.toml"], &[]);
     assert!(!said.contains("answers by"), "{said}");
@@ -174,6 +177,17 @@ fn any_instance_is_warned_of_on_stderr() {
     let ran = ccpgate(Some(config), &["allowlist", "--format", "json"]).expect(0);
     assert!(ran.json().is_array());
     assert!(ran.stderr.contains("instances"), "{}", ran.stderr);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.tar.gz");
+    for command in [
+        &["bundle", file.to_str().unwrap(), "--no-check"][..],
+        &["pac"],
+        &["config", "check"],
+        &["explain", "tools.connect.aws"],
+    ] {
+        let said = ccpgate(Some(config), command).expect(0).stderr;
+        assert!(said.contains("instances"), "{command:?}: {said}");
+    }
 }
 
 #[test]
