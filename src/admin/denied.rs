@@ -7,9 +7,9 @@ use serde::Serialize;
 use super::Admin;
 use super::explained::Explained;
 use super::http::{Answer, time, typed};
-use super::older::Question;
+use super::older::{Question, Whose};
 use super::together;
-use crate::journal::denied::Denied;
+use crate::journal::denied::{Denied, MOST};
 use crate::policy::Nearest;
 
 #[derive(Serialize)]
@@ -31,25 +31,26 @@ struct Row<'a> {
 
 pub(super) fn answer(admin: &Admin) -> Answer {
     // A thousand targets are held against every rule and the catalogue: DNS shares this thread.
-    let rows = tokio::task::block_in_place(|| all(admin));
+    let rows = tokio::task::block_in_place(|| told(admin, Whose::Everyones));
     typed(StatusCode::OK, "application/json", rows)
 }
 
-/// The rows of all processes.
-fn all(admin: &Admin) -> Vec<u8> {
+/// The rows of this process and of others.
+pub(super) fn told(admin: &Admin, whose: Whose) -> Vec<u8> {
     let own = own(admin);
-    let others = admin.generations.answers(&Question::Denied, |known| &known.denied);
+    let others = admin.generations.answers(whose, &Question::Denied, |known| &known.denied);
     if others.is_empty() {
         return own;
     }
     let whole = serde_json::from_slice(&own).unwrap_or_default();
     let mut rows = together::rows(whole, others, &["target", "reason"], &["count"]);
+    rows.truncate(MOST);
     admin.explain_anew(&mut rows);
     serde_json::to_vec(&rows).unwrap_or(own)
 }
 
 /// The rows of this process alone.
-pub(super) fn own(admin: &Admin) -> Vec<u8> {
+fn own(admin: &Admin) -> Vec<u8> {
     let snapshot = admin.shared.snapshot();
     let all = admin.shared.journal.denials.all();
     let asked = all.iter().map(|denied| (denied.target.as_str(), denied.reason));

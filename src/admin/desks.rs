@@ -12,14 +12,14 @@ use serde_json::Value;
 
 use super::Admin;
 use super::http::{Answer, bad, time, typed};
-use super::older::Question;
+use super::older::{Question, Whose};
 use super::query::Query;
 use super::together;
 use super::tunnels::known;
 use crate::desk::judge::{CategoryResult, MediaResult};
 use crate::findings::networks;
 use crate::journal::Journal;
-use crate::journal::desks::Desk;
+use crate::journal::desks::{Desk, MOST};
 use crate::policy::Category;
 
 #[derive(Serialize)]
@@ -70,7 +70,7 @@ impl Wanted {
             Some(Err(wrong)) => return Err(format!("client={wrong:?} is no IP address")),
         };
         let limit = match query.get("limit").map(|text| text.parse().map_err(|_| text)) {
-            None => usize::MAX,
+            None => MOST,
             Some(Ok(limit)) => limit,
             Some(Err(wrong)) => return Err(format!("limit={wrong:?} is no number")),
         };
@@ -85,18 +85,21 @@ impl Wanted {
 
 pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
     // Older processes may be asked: DNS shares this thread.
-    match tokio::task::block_in_place(|| all(admin, query)) {
+    match tokio::task::block_in_place(|| told(admin, query, Whose::Everyones)) {
         Ok(rows) => typed(StatusCode::OK, "application/json", rows),
         Err(why) => bad(&why),
     }
 }
 
-/// The rows of all processes.
-fn all(admin: &Admin, query: Query<'_>) -> Result<Vec<u8>, String> {
+/// The rows of this process and of others, as JSON.
+///
+/// # Errors
+/// In words, when the query makes no sense.
+pub(super) fn told(admin: &Admin, query: Query<'_>, whose: Whose) -> Result<Vec<u8>, String> {
     let wanted = Wanted::read(query, &admin.shared.journal)?;
     let own = own(admin, query.0)?;
     let question = Question::Desks(query.0.to_owned());
-    let others = admin.generations.answers(&question, |known| &known.desks);
+    let others = admin.generations.answers(whose, &question, |known| &known.desks);
     if others.is_empty() {
         return Ok(own);
     }
@@ -109,11 +112,8 @@ fn all(admin: &Admin, query: Query<'_>) -> Result<Vec<u8>, String> {
     Ok(serde_json::to_vec(&whole).unwrap_or(own))
 }
 
-/// The rows of this process alone, as JSON.
-///
-/// # Errors
-/// In words, when the query makes no sense.
-pub(super) fn own(admin: &Admin, query: &str) -> Result<Vec<u8>, String> {
+/// The rows of this process alone.
+fn own(admin: &Admin, query: &str) -> Result<Vec<u8>, String> {
     let journal = &admin.shared.journal;
     let wanted = Wanted::read(Query(query), journal)?;
     let desks = journal.desks.all();

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::Admin;
 use super::explained::Explained;
 use super::http::{Answer, bad, time, typed};
-use super::older::Question;
+use super::older::{Question, Whose};
 use super::query::{Query, network};
 use super::together;
 use super::tunnels::known;
@@ -130,18 +130,21 @@ impl Wanted {
 
 pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
     // Targets are held against every rule and the catalogue: DNS shares this thread.
-    match tokio::task::block_in_place(|| all(admin, query)) {
+    match tokio::task::block_in_place(|| told(admin, query, Whose::Everyones)) {
         Ok(object) => typed(StatusCode::OK, "application/json", object),
         Err(why) => bad(&why),
     }
 }
 
-/// The failures of all processes.
-fn all(admin: &Admin, query: Query<'_>) -> Result<Vec<u8>, String> {
+/// The failures of this process and of others, as JSON.
+///
+/// # Errors
+/// In words, when the query makes no sense.
+pub(super) fn told(admin: &Admin, query: Query<'_>, whose: Whose) -> Result<Vec<u8>, String> {
     let own = own(admin, query.0)?;
     // All of them: rows of several processes become one before they are cut.
     let question = Question::Failures(format!("limit={MOST}&{}", query.0));
-    let others = admin.generations.answers(&question, |known| &known.failures);
+    let others = admin.generations.answers(whose, &question, |known| &known.failures);
     if others.is_empty() {
         return Ok(own);
     }
@@ -159,11 +162,8 @@ fn all(admin: &Admin, query: Query<'_>) -> Result<Vec<u8>, String> {
     Ok(serde_json::to_vec(&whole).unwrap_or(own))
 }
 
-/// The failures of this process alone, as JSON.
-///
-/// # Errors
-/// In words, when the query makes no sense.
-pub(super) fn own(admin: &Admin, query: &str) -> Result<Vec<u8>, String> {
+/// The failures of this process alone.
+fn own(admin: &Admin, query: &str) -> Result<Vec<u8>, String> {
     let journal = &admin.shared.journal;
     let wanted = Wanted::read(Query(query), journal)?;
     let anonymise = journal.anonymises();

@@ -6,7 +6,8 @@
 
 use serde_json::Value;
 
-use super::older::{Known, Last, Question, Report, Retired, Who};
+use super::older::{Known, Last, Question, Report, Retired, Who, Whose};
+use super::query::Query;
 use super::together::{merge_rules, merge_status};
 use super::{Admin, denied, desks, failures, history, learned, status, tunnels};
 use crate::journal::failures::MOST;
@@ -68,28 +69,33 @@ impl Admin {
     pub(crate) fn own_answer(&self, question: &Question) -> Option<Vec<u8>> {
         match question {
             Question::Report => serde_json::to_vec(&self.report()).ok(),
-            Question::Tunnels(query) => tunnels::own(self, query).ok().map(String::into_bytes),
-            Question::Denied => Some(denied::own(self)),
-            Question::Learned => Some(learned::own(self)),
-            Question::Failures(query) => failures::own(self, query).ok(),
-            Question::Desks(query) => desks::own(self, query).ok(),
-            Question::History(minutes) => serde_json::to_vec(&history::own(self, *minutes)).ok(),
+            Question::Tunnels(query) => {
+                tunnels::told(self, Query(query), Whose::Own).ok().map(String::into_bytes)
+            }
+            Question::Denied => Some(denied::told(self, Whose::Own)),
+            Question::Learned => Some(learned::told(self, Whose::Own)),
+            Question::Failures(query) => failures::told(self, Query(query), Whose::Own).ok(),
+            Question::Desks(query) => desks::told(self, Query(query), Whose::Own).ok(),
+            Question::History(minutes) => serde_json::to_vec(&history::chronicle(self, *minutes)).ok(),
             _ => None,
         }
     }
 
     /// What this process leaves behind.
     pub(crate) fn last_words(&self) -> Last {
+        let failures = format!("limit={MOST}");
         Last {
             id: self.shared.generation,
             report: self.report(),
             known: Known {
-                tunnels: parsed(tunnels::own(self, "limit=10000").unwrap_or_default().as_bytes()),
-                denied: parsed(&denied::own(self)),
-                learned: parsed(&learned::own(self)),
-                failures: parsed(&failures::own(self, &format!("limit={MOST}")).unwrap_or_default()),
-                desks: parsed(&desks::own(self, "").unwrap_or_default()),
-                history: serde_json::to_value(history::own(self, history::MOST)).unwrap_or_default(),
+                tunnels: parsed(
+                    tunnels::told(self, Query("limit=10000"), Whose::Own).unwrap_or_default().as_bytes(),
+                ),
+                denied: parsed(&denied::told(self, Whose::Own)),
+                learned: parsed(&learned::told(self, Whose::Own)),
+                failures: parsed(&failures::told(self, Query(&failures), Whose::Own).unwrap_or_default()),
+                desks: parsed(&desks::told(self, Query(""), Whose::Own).unwrap_or_default()),
+                history: serde_json::to_value(history::chronicle(self, history::MOST)).unwrap_or_default(),
             },
         }
     }

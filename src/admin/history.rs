@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use super::http::{Answer, bad, json, time};
-use super::older::Question;
+use super::older::{Question, Whose};
 use super::query::Query;
 use crate::findings::Second;
 use crate::journal::history::{Count, Lived, Minutes, Past, Steps};
@@ -71,19 +71,32 @@ pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
     let at = |second| findings.time(second);
     let mut told = told(past, at, step * 60, since, Timestamp::now(), changes.collect());
     // Older processes may be asked: DNS shares this thread.
-    let others = tokio::task::block_in_place(|| {
-        admin.generations.answers(&Question::History(minutes), |known| &known.history)
-    });
+    let others = tokio::task::block_in_place(|| others(admin, minutes, Whose::Everyones));
     let window = Timestamp::now().as_second() - i64::from(minutes) * 60;
-    // What another version tells otherwise is left out.
-    for other in others.into_iter().filter_map(|other| serde_json::from_value(other).ok()) {
+    for other in others {
         told.add(other, at(0).as_second(), window, domain.as_deref());
     }
     json(&told)
 }
 
+/// What others tell of the last `minutes`. What another version tells otherwise is left out.
+fn others(admin: &Admin, minutes: Second, whose: Whose) -> Vec<Chronicle> {
+    let all = admin.generations.answers(whose, &Question::History(minutes), |known| &known.history);
+    all.into_iter().filter_map(|other| serde_json::from_value(other).ok()).collect()
+}
+
+/// What this process tells a successor of the last `minutes`, with what those knew that ended under it.
+pub(super) fn chronicle(admin: &Admin, minutes: Second) -> Chronicle {
+    let mut whole = own(admin, minutes);
+    let window = Timestamp::now().as_second() - i64::from(minutes) * 60;
+    for other in others(admin, minutes, Whose::Own) {
+        whole.add(other, window);
+    }
+    whole
+}
+
 /// What this process alone tells of the last `minutes`.
-pub(super) fn own(admin: &Admin, minutes: Second) -> Chronicle {
+fn own(admin: &Admin, minutes: Second) -> Chronicle {
     admin.shared.remember();
     let journal = &admin.shared.journal;
     let (findings, now) = (&journal.findings, journal.findings.now());
@@ -129,6 +142,21 @@ fn told(
 
 fn whole(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+impl Chronicle {
+    /// Adds what another process lived through since `window`.
+    fn add(&mut self, other: Self, window: i64) {
+        let before = self.past.rules.len();
+        self.since = self.since.min(other.since.max(window));
+        self.past.rules.extend(other.past.rules);
+        let later = other.past.minutes.into_iter().filter(|minute| minute.at >= window);
+        self.past.minutes.extend(later.map(|mut minute| {
+            minute.rows.iter_mut().for_each(|(rule, _)| *rule += before);
+            minute
+        }));
+        self.changes.extend(other.changes.into_iter().filter(|(at, ..)| *at >= window));
+    }
 }
 
 impl Told {

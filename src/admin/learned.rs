@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::Admin;
 use super::http::{Answer, time, typed};
-use super::older::Question;
+use super::older::{Question, Whose};
 use super::together;
-use crate::journal::learned::Learned;
+use crate::journal::learned::{Learned, MOST};
 
 #[derive(Serialize)]
 struct Row {
@@ -24,24 +24,25 @@ struct Row {
 }
 
 pub(super) fn answer(admin: &Admin) -> Answer {
-    let rows = tokio::task::block_in_place(|| all(admin));
+    let rows = tokio::task::block_in_place(|| told(admin, Whose::Everyones));
     typed(StatusCode::OK, "application/json", rows)
 }
 
-/// The rows of all processes.
-fn all(admin: &Admin) -> Vec<u8> {
+/// The rows of this process and of others.
+pub(super) fn told(admin: &Admin, whose: Whose) -> Vec<u8> {
     let own = own(admin);
-    let others = admin.generations.answers(&Question::Learned, |known| &known.learned);
+    let others = admin.generations.answers(whose, &Question::Learned, |known| &known.learned);
     if others.is_empty() {
         return own;
     }
     let whole = serde_json::from_slice(&own).unwrap_or_default();
-    let rows = together::rows(whole, others, &["host", "rule"], &["sent", "received"]);
+    let mut rows = together::rows(whole, others, &["host", "rule"], &["sent", "received"]);
+    rows.truncate(MOST);
     serde_json::to_vec(&rows).unwrap_or(own)
 }
 
 /// The rows of this process alone.
-pub(super) fn own(admin: &Admin) -> Vec<u8> {
+fn own(admin: &Admin) -> Vec<u8> {
     let journal = &admin.shared.journal;
     let rows = journal.learned.all(&journal.ledger).into_iter().map(row);
     // Plain data into memory does not fail.

@@ -118,6 +118,16 @@ pub(crate) struct Generations {
     handed_over: AtomicBool,
 }
 
+/// Whose lists are told of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Those of this process and of those that ended while it was the newest: what it tells a successor,
+    /// which asks the others itself.
+    Own,
+    /// Those of the older processes that live as well.
+    Everyones,
+}
+
 /// Asks a process.
 ///
 /// # Errors
@@ -221,12 +231,17 @@ impl Generations {
         lock(&self.older).iter().filter_map(|older| older.last.clone()).collect()
     }
 
-    /// What the older processes answer to a question, where this one is the newest, and what those that
-    /// have ended knew.
-    pub(super) fn answers(&self, question: &Question, of_ended: impl Fn(&Known) -> &Value) -> Vec<Value> {
+    /// What others told: those that have ended, and for [`Whose::Everyones`] the older ones that live, where this
+    /// process is the newest.
+    pub(super) fn answers(
+        &self,
+        whose: Whose,
+        question: &Question,
+        of_ended: impl Fn(&Known) -> &Value,
+    ) -> Vec<Value> {
         let mut all: Vec<Value> =
             lock(&self.retired).known.iter().map(|known| of_ended(known).clone()).collect();
-        if self.is_newest() {
+        if whose == Whose::Everyones && self.is_newest() {
             let asked = self.living().into_iter().filter_map(|(_, socket)| ask(&socket, question).ok());
             all.extend(asked.filter_map(|bytes| serde_json::from_slice(&bytes).ok()));
         }

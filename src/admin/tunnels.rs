@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Admin;
 use super::http::{Answer, bad, time, typed};
-use super::older::Question;
+use super::older::{Question, Whose};
 use super::query::{Query, network};
 use super::together;
 use crate::journal::Journal;
@@ -122,35 +122,32 @@ pub(super) fn known(net: IpNet, journal: &Journal) -> IpNet {
 
 pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
     // Of all tunnels it is megabytes: DNS shares this thread.
-    let all: Result<String, String> = tokio::task::block_in_place(|| {
-        let wanted = Wanted::read(query, &admin.shared.journal)?;
-        let own = found(admin, &wanted);
-        let question = Question::Tunnels(query.0.to_owned());
-        let others = admin.generations.answers(&question, |known| &known.tunnels);
-        if others.is_empty() {
-            return Ok(own);
-        }
-        let whole = serde_json::from_str(&own).unwrap_or_default();
-        let mut whole = together::tunnels(whole, others, wanted.limit, |tunnel| wanted.has_shown(tunnel));
-        if admin.shared.journal.anonymises() {
-            for list in ["live", "ended"] {
-                together::anonymise(whole[list].as_array_mut().into_iter().flatten());
-            }
-        }
-        Ok(whole.to_string())
-    });
-    match all {
+    match tokio::task::block_in_place(|| told(admin, query, Whose::Everyones)) {
         Ok(all) => typed(StatusCode::OK, "application/json", all),
         Err(why) => bad(&why),
     }
 }
 
-/// The tunnels of this process alone, as JSON.
+/// The tunnels of this process and of others, as JSON.
 ///
 /// # Errors
 /// In words, when the query makes no sense.
-pub(super) fn own(admin: &Admin, query: &str) -> Result<String, String> {
-    Ok(found(admin, &Wanted::read(Query(query), &admin.shared.journal)?))
+pub(super) fn told(admin: &Admin, query: Query<'_>, whose: Whose) -> Result<String, String> {
+    let wanted = Wanted::read(query, &admin.shared.journal)?;
+    let own = found(admin, &wanted);
+    let question = Question::Tunnels(query.0.to_owned());
+    let others = admin.generations.answers(whose, &question, |known| &known.tunnels);
+    if others.is_empty() {
+        return Ok(own);
+    }
+    let whole = serde_json::from_str(&own).unwrap_or_default();
+    let mut whole = together::tunnels(whole, others, wanted.limit, |tunnel| wanted.has_shown(tunnel));
+    if admin.shared.journal.anonymises() {
+        for list in ["live", "ended"] {
+            together::anonymise(whole[list].as_array_mut().into_iter().flatten());
+        }
+    }
+    Ok(whole.to_string())
 }
 
 fn found(admin: &Admin, wanted: &Wanted) -> String {

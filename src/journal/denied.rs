@@ -13,7 +13,7 @@ use super::distinct::Distinct;
 use super::recent::Recent;
 
 /// So many targets and reasons are known; of more, those that were denied longest ago are forgotten.
-const MOST: usize = 1000;
+pub(crate) const MOST: usize = 1000;
 
 /// What was denied, and why.
 #[derive(PartialEq, Eq, Hash)]

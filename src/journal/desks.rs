@@ -14,7 +14,7 @@ use super::sample::one_client;
 use crate::desk::judge::Judgement;
 
 /// So many checks are kept; of more the oldest are forgotten.
-const MOST: usize = 1000;
+pub(crate) const MOST: usize = 1000;
 /// Of these, so many of one client, so that none takes the room of all.
 const OF_ONE: usize = 20;
 /// Reports of one client in a minute: a check takes seconds, and some desks share an address.

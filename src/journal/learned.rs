@@ -14,7 +14,7 @@ use super::recent::Recent;
 use crate::target::Host;
 
 /// So many hosts and rules are known; of more, those that were used longest ago are forgotten.
-const MOST: usize = 1000;
+pub(crate) const MOST: usize = 1000;
 /// So many ports of a host are known.
 const PORTS: usize = 8;
 

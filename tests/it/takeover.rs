@@ -139,12 +139,12 @@ fn lists_of_failures_and_desks_and_the_past_are_those_of_all_processes() {
     report(&old);
 
     let allowed = format!("{toml}[[allow]]\npattern = \"late.example\"\n");
-    let new = Proxy::start_in(folder.path(), &allowed, true);
+    let mut new = Proxy::start_in(folder.path(), &allowed, true);
     expect_handed_over(&old);
     assert_eq!(new.connect().connect_target("evil.example:443").status, 403);
     report(&new);
-    let expect = |when: &str| {
-        let failures = json(&new, "/api/failures");
+    let expect = |new: &Proxy, when: &str| {
+        let failures = json(new, "/api/failures");
         let of = |target: &str| {
             let all = failures["failures"].as_array().unwrap().iter();
             all.filter(|row| row["target"] == target).cloned().collect::<Vec<_>>()
@@ -157,27 +157,27 @@ fn lists_of_failures_and_desks_and_the_past_are_those_of_all_processes() {
         // By the rules that are in force, whoever denied it.
         assert_eq!(of("late.example:443")[0]["allowed_now"], true, "{when}: {failures}");
         assert_eq!(failures["reasons"], serde_json::json!(["no_rule"]), "{when}");
-        assert_eq!(json(&new, "/api/failures?limit=1")["left_out"], 1, "{when}");
+        assert_eq!(json(new, "/api/failures?limit=1")["left_out"], 1, "{when}");
         for (query, many) in
             [("host=late", 1), ("client=127.0.0.1", 2), ("client=10.9.9.9", 0), ("reason=port", 0)]
         {
-            let found = json(&new, &format!("/api/failures?{query}"));
+            let found = json(new, &format!("/api/failures?{query}"));
             assert_eq!(found["failures"].as_array().unwrap().len(), many, "{when}, {query}");
         }
-        let denied = json(&new, "/api/denied");
+        let denied = json(new, "/api/denied");
         let late = denied.as_array().unwrap().iter().find(|row| row["target"] == "late.example:443").unwrap();
         assert_eq!(late["allowed_now"], true, "{when}");
 
-        let desks = json(&new, "/api/desks");
+        let desks = json(new, "/api/desks");
         let codes: Vec<&str> =
             desks.as_array().unwrap().iter().map(|d| d["code"].as_str().unwrap()).collect();
         assert_eq!(codes.len(), 2, "{when}: {desks}");
         for code in codes {
-            assert_eq!(json(&new, &format!("/api/desks?code={code}")).as_array().unwrap().len(), 1, "{when}");
+            assert_eq!(json(new, &format!("/api/desks?code={code}")).as_array().unwrap().len(), 1, "{when}");
         }
-        assert_eq!(json(&new, "/api/desks?limit=1").as_array().unwrap().len(), 1, "{when}");
+        assert_eq!(json(new, "/api/desks?limit=1").as_array().unwrap().len(), 1, "{when}");
 
-        let history = json(&new, "/api/history?minutes=60&domain=good.example");
+        let history = json(new, "/api/history?minutes=60&domain=good.example");
         let ended: i64 =
             history["categories"]["extra"].as_array().unwrap().iter().map(|p| p[1].as_i64().unwrap()).sum();
         let kinds = history["changes"]
@@ -188,11 +188,22 @@ fn lists_of_failures_and_desks_and_the_past_are_those_of_all_processes() {
             .count();
         (ended, kinds)
     };
-    assert_eq!(expect("both live"), (1, 2));
+    assert_eq!(expect(&new, "both live"), (1, 2));
     live.finish();
     live.expect_closed();
     assert_eq!(old.wait_exit().code(), Some(0));
-    assert_eq!(expect("the old one has ended"), (2, 2));
+    assert_eq!(expect(&new, "the old one has ended"), (2, 2));
+
+    // What that one knew goes on to the next, too.
+    let mut held = new.tunnel(TARGET);
+    let third = Proxy::start_in(folder.path(), &allowed, true);
+    expect_handed_over(&new);
+    assert_eq!(expect(&third, "the second one drains"), (2, 3));
+    held.finish();
+    held.expect_closed();
+    assert_eq!(new.wait_exit().code(), Some(0));
+    assert_eq!(expect(&third, "both have ended"), (3, 3));
+    assert_eq!(json(&third, "/api/tunnels")["ended"].as_array().unwrap().len(), 3);
 }
 
 #[test]
