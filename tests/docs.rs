@@ -4,6 +4,8 @@
 
 #[path = "docs/alerts.rs"]
 mod alerts;
+#[path = "docs/capacity.rs"]
+mod capacity;
 #[path = "docs/causes.rs"]
 mod causes;
 #[path = "docs/commands.rs"]

@@ -43,6 +43,7 @@ mod large_lists;
 mod ledger;
 mod life;
 mod limits;
+mod local_ports;
 mod manager;
 mod origins;
 mod outside_ranges;
