@@ -21,8 +21,9 @@ const PROXY: ([u8; 4], u16) = ([127, 0, 0, 1], 3128);
 fn packages(folder: &Path) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/package.sh");
     let first = folder.join("ccpgate.deb");
-    let made =
-        Command::new(script).arg(env!("CARGO_BIN_EXE_ccpgate")).arg(&first).arg("--fast").output().unwrap();
+    let mut command = Command::new(script);
+    command.arg(env!("CARGO_BIN_EXE_ccpgate")).arg(&first);
+    let made = command.args(["--fast", "--compress-system", "--compress-type=gz"]).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let again = "cd \"$1\"; dpkg-deb -R ccpgate.deb unpacked
         version() { sed -i \"s/^\\(Version: .*-\\).*$/\\1$1/\" unpacked/DEBIAN/control; }
