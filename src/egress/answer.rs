@@ -6,12 +6,11 @@ use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use httparse::{ParserConfig, Response, Status};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
 use super::failure::{Failure, Told};
-use crate::tunnel::wire::socket::Socket;
+use crate::tunnel::wire::tls::TlsWire;
 
 /// Longest head, with the interim answers before it.
 const HEAD: usize = 16 * 1024;
@@ -45,9 +44,9 @@ impl Look for TcpStream {
     }
 }
 
-impl Look for TlsStream<Socket> {
+impl Look for TlsWire {
     async fn look(&mut self, take: impl FnOnce(&[u8]) -> usize + Send) -> io::Result<usize> {
-        let bytes = self.fill_buf().await?;
+        let bytes = self.peek().await?;
         let (shown, taken) = (bytes.len(), take(bytes));
         self.consume(taken);
         Ok(shown)

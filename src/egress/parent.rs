@@ -12,7 +12,6 @@ use rustls::{CertificateError, ClientConfig, InvalidMessage, RootCertStore};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::Upstream;
@@ -23,8 +22,7 @@ use crate::policy::Pattern;
 use crate::target::{Host, Target};
 use crate::tls;
 use crate::tls::secret::Secret;
-use crate::tunnel::wire::socket::Socket;
-use crate::tunnel::wire::tls::TlsWire;
+use crate::tunnel::wire::arrival::Arrival;
 
 /// What is known of a parent proxy from the configuration.
 pub(crate) struct Options<'a> {
@@ -44,7 +42,7 @@ pub(crate) struct Parent {
     url: ParentUrl,
     only: Vec<Pattern>,
     credentials: Option<Credentials>,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     /// How long its answer may take, the dial included; none: as long as the dial alone.
     patience: Option<Duration>,
     name: Box<str>,
@@ -138,15 +136,15 @@ impl Parent {
         limit: Duration,
     ) -> Result<Upstream, Failure> {
         let opening = async {
-            let Some((connector, name)) = &self.tls else {
+            let Some((config, name)) = &self.tls else {
                 let mut stream = stream;
                 self.ask(&mut stream, target, via).await?;
                 return Ok(Upstream::Tcp(stream));
             };
-            let stream = connector.connect(name.clone(), Socket::new(stream)).await;
-            let mut stream = Box::new(stream.map_err(|error| no_tls(&error))?);
-            self.ask(&mut *stream, target, via).await?;
-            Ok(Upstream::Tls(TlsWire::new(*stream)))
+            let stream = Arrival::new(stream).connect(config.clone(), name.clone()).await;
+            let mut stream = stream.map_err(|error| no_tls(&error))?;
+            self.ask(&mut stream, target, via).await?;
+            Ok(Upstream::Tls(stream))
         };
         timeout_at(deadline, opening).await.unwrap_or(Err(Failure::Silent(limit)))
     }
@@ -286,9 +284,12 @@ pub(super) fn server_name(host: &Host) -> Result<ServerName<'static>, String> {
 }
 
 /// What a TLS connection to a parent is made with.
-fn secured(url: &ParentUrl, roots: RootCertStore) -> Result<(TlsConnector, ServerName<'static>), String> {
+fn secured(
+    url: &ParentUrl,
+    roots: RootCertStore,
+) -> Result<(Arc<ClientConfig>, ServerName<'static>), String> {
     let name = server_name(&url.host)?;
-    Ok((TlsConnector::from(http1(roots)?), name))
+    Ok((http1(roots)?, name))
 }
 
 /// Describes a failed handshake so that the cause can be found.

@@ -38,7 +38,7 @@ pub(super) fn serve<C: Wire>(
 /// What a connection holds while it negotiates is kept below a kilobyte, which glibc hands out and
 /// takes back without searching.
 #[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice")]
-fn negotiate<C: Wire>(
+pub(super) fn negotiate<C: Wire>(
     mut client: C,
     peer: Peer,
     shared: Arc<Shared>,

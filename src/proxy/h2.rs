@@ -46,27 +46,30 @@ const EARLY_RESETS: usize = 50;
 /// RFC 9113 §6.5.2: what a field counts in a header list beside its name and value.
 const FIELD_OVERHEAD: usize = 32;
 
-/// Serves one connection until it ends; `permit` counts it.
-pub(crate) async fn serve(client: TlsWire, peer: Peer, permit: Permit, shared: Arc<Shared>) {
+/// Serves one connection until it ends.
+pub(super) async fn serve(client: TlsWire, peer: Peer, shared: Arc<Shared>) {
     let (turns, client) = Turns::of(client);
     let snapshot = shared.snapshot();
     // The h2 crate answers a list over its limit by itself and says no reason. Its limit is twice ours, so
     // that all but the largest get our answer.
     let most = u32::try_from(snapshot.limits.request_header.saturating_mul(2)).unwrap_or(u32::MAX);
-    let handshake = Builder::new()
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(STREAMS)
-        .max_send_buffer_size(SEND_BUFFER)
-        .max_header_list_size(most)
-        .max_pending_accept_reset_streams(EARLY_RESETS)
-        .max_concurrent_reset_streams(EARLY_RESETS)
-        .handshake::<_, Bytes>(client);
     let limit = snapshot.limits.header_timeout;
     drop(snapshot);
-    let mut handshake = pin!(handshake);
-    let handshake = poll_fn(|cx| turns.take(cx, |cx| handshake.as_mut().poll(cx)));
-    let Ok(Ok(mut connection)) = tokio::time::timeout(limit, handshake).await else { return };
+    // A box, freed before the connection idles.
+    let mut handshake = Box::pin(
+        Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(STREAMS)
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_header_list_size(most)
+            .max_pending_accept_reset_streams(EARLY_RESETS)
+            .max_concurrent_reset_streams(EARLY_RESETS)
+            .handshake::<_, Bytes>(client),
+    );
+    let made = poll_fn(|cx| turns.take(cx, |cx| handshake.as_mut().poll(cx)));
+    let Ok(Ok(mut connection)) = tokio::time::timeout(limit, made).await else { return };
+    drop(handshake);
     // One reference here, and one with each stream that lives.
     let live = Arc::new(());
     let mut leaving = false;
@@ -115,7 +118,6 @@ pub(crate) async fn serve(client: TlsWire, peer: Peer, permit: Permit, shared: A
     }
     // Such as why it failed.
     let _ = tokio::time::timeout(FAREWELL, poll_fn(|cx| turns.poll_sent(cx))).await;
-    drop(permit);
 }
 
 /// Counts a further tunnel against `limits.connections` and `limits.connections_per_client`: it takes as

@@ -5,12 +5,10 @@
 use std::io;
 
 use arc_swap::ArcSwap;
-use rustls::HandshakeKind;
-use rustls::server::Acceptor;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::{CipherSuite, HandshakeKind};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::LazyConfigAcceptor;
 
 use super::admission::Peer;
 use super::answer;
@@ -22,7 +20,8 @@ use crate::net::entrance::Entrance;
 use crate::outcome::HandshakeFailure as Cause;
 use crate::tls::client::subject;
 use crate::tls::material::Serving;
-use crate::tunnel::wire::socket::Socket;
+use crate::tunnel::hello::{self, MAX_HELLO, Offers};
+use crate::tunnel::wire::arrival::Arrival;
 use crate::tunnel::wire::tls::TlsWire;
 
 /// How many bytes of a failed client are dropped before the close.
@@ -93,36 +92,43 @@ async fn attempt(
     peer: &mut Peer,
     shared: &Shared,
 ) -> Result<Option<TlsWire>, Failed> {
-    let mut first = [0];
-    match stream.peek(&mut first).await {
-        Ok(1) if RECORD_TYPES.contains(&first[0]) => {}
-        Ok(1) => return Err(not_tls(stream).await),
-        // A load balancer that checks whether the port is open.
-        Ok(_) | Err(_) => return Ok(None),
-    }
-    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), Socket::new(stream));
-    let start = match (&mut acceptor).await {
-        Ok(start) => start,
-        Err(error) => return Err(Failed::new(&error, acceptor.take_io().map(Socket::into_tcp))),
+    let mut arrival = Arrival::new(stream);
+    let mut hello = hello::Judge::default();
+    let offers = loop {
+        match arrival.more().await {
+            Ok(1..) => {}
+            // A load balancer that checks whether the port is open.
+            Ok(_) | Err(_) if arrival.bytes().is_empty() => return Ok(None),
+            left => {
+                let error = left.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+                return Err(Failed::new(&error, Some(arrival.into_tcp())));
+            }
+        }
+        if !RECORD_TYPES.contains(&arrival.bytes()[0]) {
+            return Err(not_tls(arrival).await);
+        }
+        match hello.offers(arrival.bytes()) {
+            Ok(Some(offers)) => break offers,
+            Ok(None) if arrival.bytes().len() < MAX_HELLO => {}
+            // The handshake will say what is wrong with it.
+            Ok(None) | Err(_) => break Offers::default(),
+        }
     };
-    drop(acceptor);
+    drop(hello);
     let (serving, snapshot) = (serving.load_full(), shared.snapshot());
     let admitted = session::admit(peer, &snapshot);
     let stranger = matches!(admitted, Err(Refusal::Client(_) | Refusal::Check(_)));
+    let suites: Vec<_> = offers.suites.into_iter().map(CipherSuite::from).collect();
     let (config, tickets) = serving
         .template
-        .per_connection(serving.template.offer(&start.client_hello(), stranger))
+        .per_connection(serving.template.offer(&suites, &offers.protocols, stranger))
         .map_err(|error| Failed::of(Cause::Internal, &format!("can't make a TLS configuration: {error}")))?;
     // A client that will be refused gets no session: it could push an agent's session out of the store.
     if admitted.is_err() {
         tickets.give_none();
     }
-    let stream = start
-        .into_stream(config)
-        .into_fallible()
-        .await
-        .map_err(|(error, socket)| Failed::new(&error, Some(socket.into_tcp())))?;
-    let connection = stream.get_ref().1;
+    let wire = arrival.accept(config).await.map_err(|(error, tcp)| Failed::new(&error, Some(tcp)))?;
+    let connection = wire.state();
     if let Err(error) = serving.template.verify_resumed(connection) {
         shared.journal.metrics.tls_failed(Cause::ClientCertificateBad);
         if shared.journal.takes_line_about(peer.address.ip()) {
@@ -140,24 +146,23 @@ async fn attempt(
         shared.journal.metrics.tls_resumed_age.observe(age as f64);
     }
     peer.certificate = connection.peer_certificates().and_then(subject).map(Into::into);
-    Ok(Some(TlsWire::new(stream)))
+    Ok(Some(wire))
 }
 
 /// Reads what came instead of TLS until its protocol is clear.
-async fn not_tls(mut stream: TcpStream) -> Failed {
-    let mut bytes = Vec::with_capacity(recognise::ENOUGH);
+async fn not_tls(mut arrival: Arrival) -> Failed {
     let recognised = loop {
-        let mut more = [0; recognise::ENOUGH];
-        match stream.read(&mut more).await {
-            Ok(count @ 1..) => bytes.extend_from_slice(&more[..count]),
-            Ok(0) | Err(_) => break None,
-        }
-        match recognise(&bytes) {
+        let bytes = arrival.bytes();
+        match recognise(&bytes[..bytes.len().min(recognise::ENOUGH)]) {
             Ok(spoken) => break Some(spoken),
             Err(More::MayTell) if bytes.len() < recognise::ENOUGH => {}
             Err(_) => break None,
         }
+        if !matches!(arrival.more().await, Ok(1..)) {
+            break None;
+        }
     };
+    let mut stream = arrival.into_tcp();
     let _ = stream.write_all(&UNEXPECTED).await;
     let (cause, why) = match recognised {
         Some(spoken @ Spoken::Http) => (Cause::PlainHttp, spoken.on(Entrance::Https)),

@@ -8,34 +8,48 @@ use tokio::time::timeout;
 
 use super::admission::{Peer, Permit};
 use super::handshake::shake_hands;
+use super::session::{self, Tunnel};
 use super::shared::Shared;
 use super::{h1, h2};
 use crate::tls::material::Serving;
+use crate::tunnel::wire::tls::TlsWire;
 
-/// Serves a connection from its first byte to its end.
-pub(super) async fn serve(
+/// Serves a connection from its first byte to its end; `permit` counts it until then.
+pub(super) fn serve(
+    stream: TcpStream,
+    serving: Arc<ArcSwap<Serving>>,
+    peer: Peer,
+    permit: Permit,
+    shared: Arc<Shared>,
+) -> impl Future<Output = ()> + Send {
+    session::carry(agree(stream, serving, peer, shared), permit)
+}
+
+/// Shakes hands, and serves what was agreed on: a whole connection over HTTP/2, or requests over HTTP/1.1 until
+/// one becomes a tunnel.
+async fn agree(
     stream: TcpStream,
     serving: Arc<ArcSwap<Serving>>,
     mut peer: Peer,
-    permit: Permit,
     shared: Arc<Shared>,
-) {
+) -> Option<Box<Tunnel<TlsWire>>> {
     // Boxes: what one step needs is freed before the connection idles for a shift.
-    let Some(mut wire) = Box::pin(shake_hands(stream, &serving, &mut peer, &shared)).await else { return };
-    let mut http2 = wire.alpn() == Some(b"h2");
+    let mut wire = Box::pin(shake_hands(stream, &serving, &mut peer, &shared)).await?;
+    drop(serving);
+    let mut http2 = wire.state().alpn_protocol() == Some(b"h2");
     if http2 {
         // Programs in Go agree on HTTP/2 with a proxy and then speak HTTP/1.1. Their first bytes show it,
         // and the client speaks first.
-        let first = Box::pin(timeout(shared.limits().header_timeout, wire.begins_with(PREFACE))).await;
+        let first = Box::pin(timeout(shared.limits().header_timeout, wire.peek())).await;
         // Else the client left, or sends nothing.
-        let Ok(Ok(begins)) = first else { return };
-        http2 = begins;
+        let Ok(Ok(first @ [_, ..])) = first else { return None };
+        http2 = first.iter().zip(PREFACE).all(|(sent, preface)| sent == preface);
     }
     if http2 {
-        Box::pin(h2::serve(wire, peer, permit, shared)).await;
-    } else {
-        h1::serve(wire, peer, permit, shared).await;
+        Box::pin(h2::serve(wire, peer, shared)).await;
+        return None;
     }
+    Box::pin(h1::negotiate(wire, peer, shared)).await
 }
 
 /// What an HTTP/2 client says first (RFC 9113 §3.4).

@@ -2,7 +2,6 @@
 //! clients that work better without it. No I/O.
 
 use rustls::CipherSuite;
-use rustls::server::ClientHello;
 use strum::{IntoStaticStr, VariantArray};
 
 /// `tls.alpn`: protocols of the HTTPS listener.
@@ -51,10 +50,14 @@ impl Offer {
     /// it makes a connection for the WebSocket, finds that HTTP/2 was negotiated, adds that connection to
     /// its pool for the proxy, starts over, and gives up after ten. It reads nothing that a server sends
     /// before it starts over, so that only ALPN helps: docs/tls-sessions.md has what was tried.
-    pub(super) fn to(list: &[Vec<u8>], hello: &ClientHello<'_>, stranger: bool) -> Self {
-        let offers = |ours: &[u8]| hello.alpn().is_some_and(|mut theirs| theirs.any(|o| o == ours));
-        let badly = stranger || is_firefox(hello.cipher_suites());
-        if badly && list.iter().any(|ours| ours != H2 && offers(ours)) {
+    pub(super) fn to(
+        list: &[Vec<u8>],
+        suites: &[CipherSuite],
+        protocols: &[Vec<u8>],
+        stranger: bool,
+    ) -> Self {
+        let badly = stranger || is_firefox(suites);
+        if badly && list.iter().any(|ours| ours != H2 && protocols.contains(ours)) {
             Self::WithoutHttp2
         } else {
             Self::All

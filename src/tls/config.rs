@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite as suite};
-use rustls::server::ClientHello;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, ServerConfig};
-use rustls::{Error, ServerConnection, SupportedCipherSuite, SupportedProtocolVersion, version};
+use rustls::{CipherSuite, CommonState, Error, SupportedCipherSuite, SupportedProtocolVersion, version};
 
 use super::alpn::Alpn;
 use super::alpn::{self, Offer};
@@ -91,9 +90,10 @@ impl Template {
         Ok(Self { options, provider, config })
     }
 
-    /// What a client with this hello is offered. A `stranger` is one outside `proxy.clients`.
-    pub(crate) fn offer(&self, hello: &ClientHello<'_>, stranger: bool) -> Offer {
-        Offer::to(&self.config.alpn_protocols, hello, stranger)
+    /// What a client is offered that lists these suites and protocols. A `stranger` is one outside
+    /// `proxy.clients`.
+    pub(crate) fn offer(&self, suites: &[CipherSuite], protocols: &[Vec<u8>], stranger: bool) -> Offer {
+        Offer::to(&self.config.alpn_protocols, suites, protocols, stranger)
     }
 
     /// The configuration for one connection, and its tickets. Drop both when the handshake has ended;
@@ -120,7 +120,7 @@ impl Template {
 
     /// Checks a resumed session's client certificate again, where one is required. Call it after every
     /// handshake, and close the connection on an error.
-    pub fn verify_resumed(&self, connection: &ServerConnection) -> Result<(), ClientCertificateError> {
+    pub fn verify_resumed(&self, connection: &CommonState) -> Result<(), ClientCertificateError> {
         let resumed = connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
         if self.options.client_authority.is_none() || !resumed {
             return Ok(());

@@ -6,8 +6,8 @@ use std::borrow::Cow;
 
 use strum::{Display, IntoStaticStr, VariantArray};
 use tls_parser::{
-    TlsExtension, parse_tls_extension_sni_hostname, parse_tls_extension_unknown,
-    parse_tls_handshake_client_hello,
+    TlsExtension, parse_tls_extension_alpn_content, parse_tls_extension_sni_hostname,
+    parse_tls_extension_unknown, parse_tls_handshake_client_hello,
 };
 
 use crate::target::Host;
@@ -18,6 +18,9 @@ pub(crate) const MAX_HELLO: usize = 64 * 1024;
 
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
+/// Types of extensions (RFC 6066 and RFC 7301).
+const SERVER_NAME: u16 = 0;
+const ALPN: u16 = 16;
 /// RFC 8446 §5.1: plaintext records hold at most 2^14 bytes; handshake records are never empty.
 const MAX_FRAGMENT: usize = 1 << 14;
 
@@ -81,6 +84,26 @@ impl Judge {
         }
     }
 
+    /// What a hello offers that is meant for this proxy itself; none while bytes of it are missing.
+    ///
+    /// # Errors
+    /// When it is none, or a malformed one.
+    pub(crate) fn offers(&mut self, bytes: &[u8]) -> Result<Option<Offers>, &'static str> {
+        let Some(message) = self.message(bytes)? else { return Ok(None) };
+        let (_, hello) = parse_tls_handshake_client_hello(&message).map_err(|_| MALFORMED)?;
+        let suites = hello.ciphers.iter().map(|suite| suite.0).collect();
+        let mut protocols = Vec::new();
+        each_extension(hello.ext.unwrap_or_default(), |kind, data| {
+            if kind == ALPN {
+                let (_, list) = parse_tls_extension_alpn_content(data).map_err(|_| MALFORMED)?;
+                let TlsExtension::ALPN(list) = list else { return Err(MALFORMED) };
+                protocols = list.into_iter().map(<[u8]>::to_vec).collect();
+            }
+            Ok(())
+        })?;
+        Ok(Some(Offers { suites, protocols }))
+    }
+
     /// The body of the first handshake message, put together from its records. `None` while bytes
     /// of it are missing.
     fn message<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<Cow<'a, [u8]>>, &'static str> {
@@ -129,6 +152,15 @@ impl Judge {
     }
 }
 
+/// What a ClientHello offers, in its order.
+#[derive(Debug, Default)]
+pub(crate) struct Offers {
+    /// Cipher suites.
+    pub(crate) suites: Vec<u16>,
+    /// Protocols by ALPN (RFC 7301).
+    pub(crate) protocols: Vec<Vec<u8>>,
+}
+
 enum Named<'a> {
     Nothing,
     One(&'a [u8]),
@@ -144,22 +176,31 @@ fn server_name(body: &[u8]) -> Result<Named<'_>, &'static str> {
     if !rest.is_empty() || hello.version.0 < 0x0300 || hello.ciphers.is_empty() || hello.comp.is_empty() {
         return Err(MALFORMED);
     }
-    let mut extensions = hello.ext.unwrap_or_default();
     let mut named = Named::Nothing;
     let mut seen = false;
+    each_extension(hello.ext.unwrap_or_default(), |kind, data| {
+        if kind == SERVER_NAME {
+            if std::mem::replace(&mut seen, true) {
+                return Err("the ClientHello has two server_name extensions");
+            }
+            named = list(data)?;
+        }
+        Ok(())
+    })?;
+    Ok(named)
+}
+
+fn each_extension<'a>(
+    mut extensions: &'a [u8],
+    mut look: impl FnMut(u16, &'a [u8]) -> Result<(), &'static str>,
+) -> Result<(), &'static str> {
     while !extensions.is_empty() {
         let (next, extension) = parse_tls_extension_unknown(extensions).map_err(|_| MALFORMED)?;
         extensions = next;
         let TlsExtension::Unknown(kind, data) = extension else { return Err(MALFORMED) };
-        if kind.0 != 0 {
-            continue;
-        }
-        if std::mem::replace(&mut seen, true) {
-            return Err("the ClientHello has two server_name extensions");
-        }
-        named = list(data)?;
+        look(kind.0, data)?;
     }
-    Ok(named)
+    Ok(())
 }
 
 fn list(data: &[u8]) -> Result<Named<'_>, &'static str> {

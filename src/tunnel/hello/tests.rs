@@ -468,19 +468,56 @@ fn encrypted_hellos_are_judged_by_their_outer_name() {
 
 /// What rustls makes of these bytes: nothing yet, an error, or a hello with or without a name.
 fn rustls_reads(bytes: &[u8]) -> Option<Result<Option<String>, rustls::Error>> {
+    rustls_sees(bytes, |hello| hello.server_name().map(str::to_owned))
+}
+
+/// The same, of what `look` takes from the hello.
+fn rustls_sees<T>(
+    bytes: &[u8],
+    look: impl Fn(rustls::server::ClientHello<'_>) -> T,
+) -> Option<Result<T, rustls::Error>> {
     let mut acceptor = rustls::server::Acceptor::default();
     let mut rest = Cursor::new(bytes);
     loop {
         let read = acceptor.read_tls(&mut rest).expect("from memory");
         match acceptor.accept() {
             Ok(Some(accepted)) => {
-                return Some(Ok(accepted.client_hello().server_name().map(str::to_owned)));
+                return Some(Ok(look(accepted.client_hello())));
             }
             Ok(None) if read == 0 => return None,
             Ok(None) => {}
             Err((error, _)) => return Some(Err(error)),
         }
     }
+}
+
+/// What is offered to this proxy itself is what the handshake that follows will read.
+fn offers_agree_with_rustls(bytes: &[u8]) -> Result<(), TestCaseError> {
+    let theirs = rustls_sees(bytes, |hello| {
+        let protocols: Vec<_> = hello.alpn().into_iter().flatten().map(<[u8]>::to_vec).collect();
+        (hello.cipher_suites().iter().map(|suite| u16::from(*suite)).collect::<Vec<_>>(), protocols)
+    });
+    if let (Some(Ok(theirs)), Ok(Some(ours))) = (theirs, Judge::default().offers(bytes)) {
+        prop_assert_eq!((ours.suites, ours.protocols), theirs);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_clients_offer_is_read_however_it_comes() {
+    for client in clients() {
+        let hello = client.hello();
+        let offers = Judge::default().offers(&hello).unwrap().unwrap();
+        assert_eq!(offers.protocols, vec![vec![b'p'; 255]; client.protocols], "{client:?}");
+        assert!(offers.suites.len() > 1, "{client:?}");
+        offers_agree_with_rustls(&hello).unwrap();
+        let (cut, mut pieces) = (records(&hello, &[700]), Judge::default());
+        for end in 0..cut.len() {
+            assert!(pieces.offers(&cut[..end]).unwrap().is_none(), "{client:?} at {end}");
+        }
+        assert_eq!(pieces.offers(&cut).unwrap().unwrap().suites, offers.suites, "{client:?}");
+    }
+    assert!(Judge::default().offers(b"CONNECT acme").is_err());
 }
 
 /// Where rustls sees a name, this guard sees the same or refuses; where rustls sees none, so does it.
@@ -557,6 +594,7 @@ proptest! {
         prop_assert_eq!(name_of(&cut), name_of(&hello));
         prop_assert!(cut.len() > MAX_HELLO || !is_not_tls(&name_of(&cut)));
         agrees_with_rustls(&cut)?;
+        offers_agree_with_rustls(&cut)?;
     }
 
     #[test]
@@ -575,6 +613,7 @@ proptest! {
             }
         }
         agrees_with_rustls(&bytes)?;
+        offers_agree_with_rustls(&bytes)?;
     }
 
     #[test]

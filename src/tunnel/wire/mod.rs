@@ -1,7 +1,9 @@
 //! What the relay asks of an end: bytes in and out, and, where it is a bare socket, splice(2).
 
+pub(crate) mod arrival;
+mod buffer;
 pub(crate) mod h2;
-pub(crate) mod socket;
+mod session;
 pub(crate) mod tls;
 pub(crate) mod turns;
 

@@ -11,10 +11,11 @@ use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
+use super::arrival::Arrival;
+use super::buffer::SIZE;
 use super::h2::H2Wire;
-use super::socket::{MOST, Socket};
 use super::tls::TlsWire;
 use super::turns::Turns;
 use super::*;
@@ -51,10 +52,9 @@ async fn pair() -> (TlsWire, TlsStream<TcpStream>) {
     };
     let accept = async {
         let (stream, _) = listener.accept().await.unwrap();
-        TlsAcceptor::from(Arc::new(server)).accept(Socket::new(stream)).await.unwrap()
+        Arrival::new(stream).accept(Arc::new(server)).await.map_err(|(error, _)| error).unwrap()
     };
-    let (mut client, server) = tokio::join!(connect, accept);
-    let mut server = TlsWire::new(server);
+    let (mut client, mut server) = tokio::join!(connect, accept);
     // Session tickets have come, too.
     server.write_all(b"x").await.unwrap();
     server.flush().await.unwrap();
@@ -104,6 +104,108 @@ async fn what_was_read_ahead_comes_in_order_and_before_the_end() {
     assert!(server.held() == 0);
 }
 
+/// Reads as long as there is something; what came.
+async fn read_what_is_there(wire: &mut impl Wire) -> usize {
+    let (mut buffer, mut all) = (vec![0; SIZE], 0);
+    poll_fn(|cx| {
+        loop {
+            match wire.poll_recv(cx, &mut buffer) {
+                Poll::Ready(n) => all += n.unwrap(),
+                Poll::Pending => return Poll::Ready(all),
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_quiet_connection_holds_no_buffer_and_half_a_record_holds_itself() {
+    let (mut server, mut client) = pair().await;
+    assert_eq!(server.held(), 0, "after the handshake");
+    client.write_all(&[7; 3000]).await.unwrap();
+    client.flush().await.unwrap();
+    server.tcp().readable().await.unwrap();
+    assert_eq!(read_what_is_there(&mut server).await, 3000);
+    server.write_all(&[7; 3000]).await.unwrap();
+    server.flush().await.unwrap();
+    assert_eq!(server.held(), 0, "after a message each way");
+
+    // Application data of 16,000 bytes, of which few come.
+    let mut half = vec![0; 1000];
+    half[..5].copy_from_slice(&[23, 3, 3, 0x3e, 0x80]);
+    client.get_mut().0.write_all(&half).await.unwrap();
+    server.tcp().readable().await.unwrap();
+    assert_eq!(read_what_is_there(&mut server).await, 0);
+    assert_eq!(server.held(), half.len());
+}
+
+#[tokio::test]
+async fn a_spoilt_record_is_answered_with_its_alert_and_ends_the_connection() {
+    let (mut server, mut client) = pair().await;
+    client.write_all(b"before").await.unwrap();
+    client.flush().await.unwrap();
+    let mut spoilt = vec![0; 205];
+    spoilt[..5].copy_from_slice(&[23, 3, 3, 0, 200]);
+    client.get_mut().0.write_all(&spoilt).await.unwrap();
+    let mut buffer = [0; 100];
+    while server.tcp().peek(&mut [0; 500]).await.unwrap() < 6 + OVERHEAD + spoilt.len() {}
+    assert_eq!(read_once(&mut server, &mut buffer).await.unwrap(), 6, "what came before is given first");
+    for _ in 0..2 {
+        let error = read_once(&mut server, &mut buffer).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+        assert!(server.write_all(b"x").await.is_err());
+    }
+    let told = client.read_u8().await.unwrap_err();
+    assert!(told.to_string().contains("BadRecordMac"), "{told}");
+}
+
+#[tokio::test]
+async fn new_keys_of_either_side_change_nothing_for_the_tunnel() {
+    let (mut server, mut client) = pair().await;
+    for round in 0..3 {
+        client.get_mut().1.refresh_traffic_keys().unwrap();
+        let sent = numbered(SEVERAL);
+        let both = async {
+            client.write_all(&sent).await.unwrap();
+            client.flush().await.unwrap();
+            let mut back = vec![0; SEVERAL];
+            client.read_exact(&mut back).await.unwrap();
+            back
+        };
+        let echo = async {
+            let mut got = vec![0; SEVERAL];
+            server.read_exact(&mut got).await.unwrap();
+            server.write_all(&got).await.unwrap();
+            server.flush().await.unwrap();
+        };
+        let (back, ()) = tokio::join!(both, echo);
+        assert!(back == sent, "round {round}");
+    }
+    assert_eq!(server.held(), 0);
+}
+
+#[tokio::test]
+async fn a_reader_with_little_room_gets_all_of_a_record() {
+    let (mut server, mut client) = pair().await;
+    let sent = numbered(SEVERAL);
+    client.write_all(&sent).await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut got = Vec::new();
+    // Writes between the reads see to what was received, too.
+    while got.len() < SEVERAL {
+        let mut few = [0; 700];
+        let n = read_once(&mut server, &mut few).await.unwrap();
+        assert!(n > 0, "ended after {} bytes", got.len());
+        got.extend_from_slice(&few[..n]);
+        server.write_all(b"x").await.unwrap();
+        server.flush().await.unwrap();
+        assert!(server.held() <= 2 * SIZE, "{} bytes", server.held());
+    }
+    assert!(got == sent);
+    assert_eq!(read_once(&mut server, &mut [0]).await.unwrap(), 0);
+    assert_eq!(server.held(), 0);
+}
+
 #[tokio::test]
 async fn what_is_written_in_a_turn_goes_out_at_its_end() {
     let (server, mut client) = pair().await;
@@ -150,9 +252,8 @@ async fn a_client_that_takes_nothing_holds_no_more_than_is_said() {
         .await;
     }
     let full = written;
-    // rustls holds 64 KiB at most, its default, and records are larger than what is in them.
     let held = turns.held();
-    assert!(held > 0 && held <= MOST, "{held} bytes");
+    assert!(held > 0 && held <= SIZE, "{held} bytes");
     let read = async {
         let mut got = vec![0; full];
         client.read_exact(&mut got).await.unwrap();

@@ -23,8 +23,7 @@ pub(crate) struct Turns(Arc<Mutex<Line>>);
 pub(crate) struct Gathered(Arc<Mutex<Line>>);
 
 impl Turns {
-    pub(crate) fn of(mut wire: TlsWire) -> (Self, Gathered) {
-        wire.gather();
+    pub(crate) fn of(wire: TlsWire) -> (Self, Gathered) {
         let line = Arc::new(Mutex::new(Line { wire, failed: None }));
         (Self(line.clone()), Gathered(line))
     }
