@@ -185,7 +185,6 @@ fn strangers_are_told_what_they_probably_meant() {
         (b"\x04\x01\x01\xbb", "SOCKS"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),
         (b"SSH-2.0-OpenSSH_9.7\r\n", "SSH"),
-        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 443\r\n", "PROXY protocol"),
     ] {
         match whole(bytes) {
             Some(Head::Bad(HeadError::Malformed(what))) => assert!(what.contains(word), "{what}"),
@@ -193,6 +192,18 @@ fn strangers_are_told_what_they_probably_meant() {
                 assert!(what.contains(word) && word == "PROXY protocol", "{what}");
             }
             other => panic!("{bytes:?}: {other:?}"),
+        }
+    }
+    for header in [
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 1 443\r\n".as_slice(),
+        b"PROXY UNKNOWN\r\nGET /readyz HTTP/1.1\r\n\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    ] {
+        match whole(header) {
+            Some(Head::Bad(HeadError::Introduced(what))) => {
+                assert!(what.contains("PROXY protocol"), "{what}")
+            }
+            other => panic!("{header:?}: {other:?}"),
         }
     }
 }
