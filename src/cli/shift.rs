@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::Failure;
 use super::open_files::open_files;
@@ -88,6 +88,7 @@ async fn morning(plan: Plan, connect: &Choice) -> Result<Report, Failure> {
         hosts: cast.files.iter().chain(&cast.api).filter_map(target).collect(),
         media: cast.media,
         signalling: urls(&region).map_err(cannot)?,
+        goodbyes: Semaphore::new(shift::GOODBYES),
         count: Count::default(),
     });
     let reload = || {

@@ -166,6 +166,8 @@ impl Desk {
                 call = Instant::now() + self.office.plan.minutes(CALLS);
             }
         }
+        // Never closed.
+        let _turn = self.office.goodbyes.acquire().await;
         // Whether it was there to the end.
         socket.beat(ANSWER).await?;
         let _ = timeout(ANSWER, socket.close()).await;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use rustls::RootCertStore;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -42,6 +42,9 @@ const RELOAD: f64 = 12.0;
 const REPLACED: f64 = 16.0;
 const ASKED: f64 = 29.0;
 const OVER: f64 = 30.0;
+/// So many tunnels end at a time: everybody in one instant would be a storm of last messages, and those that wait
+/// for a core too long would count as lost.
+pub(crate) const GOODBYES: usize = 200;
 /// Between two calls of an agent.
 const CALLS: f64 = 3.0;
 
@@ -106,6 +109,8 @@ pub(crate) struct Office {
     pub media: Vec<Target>,
     /// The signalling of an agent.
     pub signalling: Box<dyn Fn(u32) -> WebSocketUrl + Send + Sync>,
+    /// A place for each tunnel that ends: see [`GOODBYES`].
+    pub goodbyes: Semaphore,
     pub count: Count,
 }
 
