@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
@@ -227,11 +228,12 @@ impl<C: Wire, U: Wire> Relay<C, U> {
     }
 
     /// Whether a client's reset came behind the upstream's end, which it had, and behind all that it had said
-    /// itself. A client that closes without reading an upstream's last close_notify makes such a reset: to
-    /// the agent nothing went wrong.
+    /// itself. A client that closes without reading an upstream's last close_notify makes its kernel reset:
+    /// to the agent nothing went wrong. A stream of HTTP/2 is reset for a reason, which its kind tells.
     fn is_late_reset(&self, error: &io::Error) -> bool {
         let [sent, received] = &self.flows;
-        error.kind() == io::ErrorKind::ConnectionReset && received.phase == Phase::Ended && !sent.stuck()
+        let by_kernel = Errno::from_io_error(error) == Some(Errno::CONNRESET);
+        by_kernel && received.phase == Phase::Ended && !sent.stuck()
     }
 
     /// Checks the sources of stuck directions, which nobody reads. A client that has gone ends the tunnel
