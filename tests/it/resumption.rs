@@ -3,11 +3,14 @@
 //! moves.
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConnection, HandshakeKind};
 
 use crate::support::{Agent, H2, Proxy, Secured, Upstream, eventually, fleet, handshakes, have};
 
@@ -75,6 +78,35 @@ fn what_an_agent_got_over_one_protocol_resumes_over_the_other() {
     assert!(!agent.resumes(&proxy));
     let client = agent.alpn(&["h2"]).connect(&proxy);
     assert!(client.resumed());
+}
+
+/// A load balancer's check, or a browser that connects in advance and then thinks better of it: its end comes
+/// with the last of its handshake.
+#[test]
+fn a_client_that_ends_with_its_handshake_has_its_tickets_all_the_same() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "");
+    for protocol in ["http/1.1", "h2"] {
+        let agent = secured.agent().alpn(&[protocol]);
+        for visit in 0..3 {
+            let name = ServerName::try_from("proxy.corp.example").unwrap();
+            let mut tls = ClientConnection::new(agent.config(), name).unwrap();
+            let mut stream = TcpStream::connect(proxy.https()).unwrap();
+            tls.write_tls(&mut stream).unwrap();
+            while tls.is_handshaking() {
+                assert!(tls.read_tls(&mut stream).unwrap() > 0, "an end within the handshake");
+                tls.process_new_packets().unwrap();
+            }
+            assert_eq!(tls.handshake_kind() == Some(HandshakeKind::Resumed), visit > 0, "{protocol}");
+            tls.send_close_notify();
+            while tls.wants_write() {
+                tls.write_tls(&mut stream).unwrap();
+            }
+            while tls.read_tls(&mut stream).is_ok_and(|n| n > 0) {
+                tls.process_new_packets().unwrap();
+            }
+        }
+    }
 }
 
 #[test]

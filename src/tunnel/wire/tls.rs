@@ -249,6 +249,10 @@ impl Secured {
                 }
             }
             if self.ended || had(buffer, self) {
+                if self.ended {
+                    // Also one who has come for tickets alone, and has said already that it ends, gets them.
+                    let _ = self.poll_send(cx)?;
+                }
                 self.incoming.release();
                 return Poll::Ready(Ok(()));
             }
