@@ -120,6 +120,11 @@ fn places(replicas: &[Option<Proxy>]) -> BTreeMap<String, usize> {
     found
 }
 
+/// The same once so many tunnels are there: an agent has its answer a moment before its tunnel is on the list.
+fn places_of(count: usize, replicas: &[Option<Proxy>]) -> BTreeMap<String, usize> {
+    eventually("all tunnels", || Some(places(replicas)).filter(|places| places.len() == count))
+}
+
 /// Opens a tunnel for each of these agents, as browsers do that lost theirs: again at once.
 fn open_all(agents: impl Iterator<Item = u8>) -> BTreeMap<u8, Raw> {
     agents.map(|n| (n, eventually("a tunnel", || open(n)))).collect()
@@ -147,11 +152,11 @@ fn one_of_three_dies_another_leaves_and_only_their_agents_are_moved() {
             let denied = replica.log_so_far().iter().any(|line| line["event"] == "denied");
             assert!(!denied, "a balancer's check is no denial");
         }
-        eventually("the first tunnel's end", || places(&replicas).is_empty().then_some(()));
+        places_of(0, &replicas);
 
         let mut tunnels = open_all(1..=AGENTS);
-        let before = places(&replicas);
-        assert_eq!(before.len(), usize::from(AGENTS), "each by its own address");
+        let all = usize::from(AGENTS);
+        let before = places_of(all, &replicas);
         let counts: Vec<usize> = (0..3).map(|at| numbers_at(&before, at).len()).collect();
         assert!(counts.iter().all(|count| *count >= 3), "{counts:?}");
 
@@ -172,17 +177,16 @@ fn one_of_three_dies_another_leaves_and_only_their_agents_are_moved() {
             tunnel.expect_echo(b"still the same tunnel");
         }
         tunnels.extend(again);
-        let after = places(&replicas);
-        assert_eq!(after.len(), usize::from(AGENTS));
+        let after = places_of(all, &replicas);
         for n in 1..=AGENTS {
             let agent = agent(n).to_string();
             assert_eq!(after[&agent] == before[&agent], !lost.contains(&n), "{agent}");
         }
         // Also who opens another one is where he was.
         drop(tunnels);
-        eventually("all tunnels' ends", || places(&replicas).is_empty().then_some(()));
+        places_of(0, &replicas);
         let mut live = open_all(1..=AGENTS);
-        let moved = places(&replicas);
+        let moved = places_of(all, &replicas);
         for n in (1..=AGENTS).filter(|n| !lost.contains(n)) {
             let agent = agent(n).to_string();
             assert_eq!(moved[&agent], before[&agent], "{agent}");
@@ -196,13 +200,13 @@ fn one_of_three_dies_another_leaves_and_only_their_agents_are_moved() {
             assert!(leaving.elapsed() < PATIENCE, "HAProxy sends agents to a replica that leaves");
             // Whoever comes in the meantime has a tunnel, here or there.
             let fresh = (101..=106).map(|n| (n, open(n).expect("nobody is refused"))).collect::<Vec<_>>();
-            let now = places(&replicas);
+            let now = places_of(all + fresh.len(), &replicas);
             left = fresh.iter().all(|(n, _)| now[&agent(*n).to_string()] == 0);
             for (_, mut tunnel) in fresh {
                 tunnel.finish();
                 tunnel.expect_closed();
             }
-            eventually("their ends", || (places(&replicas).len() == usize::from(AGENTS)).then_some(()));
+            places_of(all, &replicas);
         }
         for tunnel in live.values_mut() {
             tunnel.expect_echo(b"a drain ends no call");
@@ -239,6 +243,6 @@ fn an_agent_that_is_moved_resumes_its_tls_session() {
         assert!(died.elapsed() < AGAIN, "{:?}", died.elapsed());
         assert!(again.resumed(), "by the ticket key that the replicas share");
         drop(dead);
-        assert_eq!(places(&replicas).len(), 1);
+        places_of(1, &replicas);
     });
 }
