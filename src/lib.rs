@@ -8,6 +8,7 @@
 pub mod address;
 pub(crate) mod admin;
 pub mod agent;
+pub(crate) mod as_text;
 pub mod bundle;
 pub mod catalogue;
 pub mod cause;

@@ -9,6 +9,7 @@ use std::path::Path;
 
 /// Rooms that compute and do nothing else. They import one another alone.
 const PURE: &[&str] = &[
+    "as_text",
     "digest",
     "target",
     "address",

@@ -97,7 +97,7 @@ pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
 /// In words, when the query makes no sense.
 pub(super) fn told(admin: &Admin, query: Query<'_>, whose: Whose) -> Result<Vec<u8>, String> {
     let wanted = Wanted::read(query, &admin.shared.journal)?;
-    let own = own(admin, query.0)?;
+    let own = own(admin, &wanted);
     let question = Question::Desks(query.0.to_owned());
     let others = admin.generations.answers(whose, &question, |known| &known.desks);
     if others.is_empty() {
@@ -113,14 +113,13 @@ pub(super) fn told(admin: &Admin, query: Query<'_>, whose: Whose) -> Result<Vec<
 }
 
 /// The rows of this process alone.
-fn own(admin: &Admin, query: &str) -> Result<Vec<u8>, String> {
+fn own(admin: &Admin, wanted: &Wanted) -> Vec<u8> {
     let journal = &admin.shared.journal;
-    let wanted = Wanted::read(Query(query), journal)?;
     let desks = journal.desks.all();
     let is_wanted = |desk: &&Arc<Desk>| wanted.has(Some(desk.checked.client), &desk.code);
     let rows = desks.iter().filter(is_wanted).take(wanted.limit).map(|desk| row(desk, journal));
     // Plain data into memory does not fail.
-    Ok(serde_json::to_vec(&rows.collect::<Vec<_>>()).unwrap_or_default())
+    serde_json::to_vec(&rows.collect::<Vec<_>>()).unwrap_or_default()
 }
 
 fn row<'a>(desk: &'a Desk, journal: &Journal) -> Row<'a> {

@@ -141,15 +141,15 @@ pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
 /// # Errors
 /// In words, when the query makes no sense.
 pub(super) fn told(admin: &Admin, query: Query<'_>, whose: Whose) -> Result<Vec<u8>, String> {
-    let own = own(admin, query.0)?;
+    let journal = &admin.shared.journal;
+    let wanted = Wanted::read(query, journal)?;
+    let own = own(admin, &wanted);
     // All of them: rows of several processes become one before they are cut.
     let question = Question::Failures(format!("limit={MOST}&{}", query.0));
     let others = admin.generations.answers(whose, &question, |known| &known.failures);
     if others.is_empty() {
         return Ok(own);
     }
-    let journal = &admin.shared.journal;
-    let wanted = Wanted::read(query, journal)?;
     let has = |row: &Value| wanted.has_shown(row, |client| journal.shown_address(client));
     let whole = serde_json::from_slice(&own).unwrap_or_default();
     let mut whole = together::failures(whole, others, wanted.limit, has);
@@ -163,9 +163,8 @@ pub(super) fn told(admin: &Admin, query: Query<'_>, whose: Whose) -> Result<Vec<
 }
 
 /// The failures of this process alone.
-fn own(admin: &Admin, query: &str) -> Result<Vec<u8>, String> {
+fn own(admin: &Admin, wanted: &Wanted) -> Vec<u8> {
     let journal = &admin.shared.journal;
-    let wanted = Wanted::read(Query(query), journal)?;
     let anonymise = journal.anonymises();
     let shown = |client| journal.shown_address(client);
     let snapshot = admin.shared.snapshot();
@@ -183,7 +182,7 @@ fn own(admin: &Admin, query: &str) -> Result<Vec<u8>, String> {
         clients_are_networks: anonymise,
     };
     // Plain data into memory does not fail.
-    Ok(serde_json::to_vec(&object).unwrap_or_default())
+    serde_json::to_vec(&object).unwrap_or_default()
 }
 
 /// The reason for which the policy denied it.

@@ -223,6 +223,7 @@ mod tests {
         let json = serde_json::to_string_pretty(&told(past, at, 60, 0, at(300), changes)).unwrap() + "\n";
         assert!(json == include_str!("testdata/history.json"), "testdata/history.json differs from:\n{json}");
     }
+
     #[test]
     fn what_an_older_process_lived_through_is_in_the_same_steps() {
         let counted = |all, of_them| Count { all, of_them };

@@ -1,18 +1,18 @@
 //! `/api/status`: the state of this process, for programs; `summary` is its first line for people.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 
 use hyper::StatusCode;
 use ipnet::IpNet;
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::Admin;
 use super::held::Shown as Edl;
 use super::http::{Answer, typed};
 use super::ranges;
 use super::tls::{self, Tls};
+use crate::as_text;
 use crate::cause::{Cause, Owner};
 use crate::findings::judge::Report;
 use crate::findings::watch::{Probe, Standing, Watch};
@@ -56,7 +56,7 @@ struct Status<'a> {
 struct Process {
     version: &'static str,
     commit: &'static str,
-    #[serde(serialize_with = "display")]
+    #[serde(serialize_with = "as_text::one")]
     time: Timestamp,
     uptime_seconds: u64,
     draining: bool,
@@ -84,7 +84,7 @@ struct Found<'a> {
     since: &'a str,
     clients_failing: usize,
     clients_active: usize,
-    #[serde(serialize_with = "display_all")]
+    #[serde(serialize_with = "as_text::all")]
     networks: &'a [IpNet],
     targets: &'a [String],
     owner: &'static str,
@@ -175,7 +175,7 @@ struct Rule {
     lately: Lately,
     sent: u64,
     received: u64,
-    #[serde(serialize_with = "display_some")]
+    #[serde(serialize_with = "as_text::some")]
     last_used: Option<Timestamp>,
 }
 
@@ -192,28 +192,13 @@ struct Generation {
     id: String,
     pid: u32,
     version: &'static str,
-    #[serde(serialize_with = "display")]
+    #[serde(serialize_with = "as_text::one")]
     since: Timestamp,
     draining: bool,
     tunnels: usize,
     rss_bytes: Option<u64>,
-    #[serde(serialize_with = "display_some")]
+    #[serde(serialize_with = "as_text::some")]
     predicted_end: Option<Timestamp>,
-}
-
-fn display<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
-}
-
-fn display_some<S: Serializer>(value: &Option<impl Display>, serializer: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => serializer.collect_str(value),
-        None => serializer.serialize_none(),
-    }
-}
-
-fn display_all<S: Serializer>(values: &&[impl Display], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(values.iter().map(ToString::to_string))
 }
 
 pub(super) fn answer(admin: &Admin) -> Answer {

@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 
 use crate::egress::Egress;
+use crate::net::h2::poll_room;
 use crate::target::Target;
 
 /// A browser's windows, as Chromium announces them: a stream's, and a connection's.
@@ -133,14 +134,8 @@ impl AsyncWrite for Stream {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.send.reserve_capacity(bytes.len());
-        while self.send.capacity() == 0 {
-            match ready!(self.send.poll_capacity(cx)) {
-                Some(capacity) => capacity.map_err(broken)?,
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            };
-        }
-        let count = self.send.capacity().min(bytes.len());
+        let room = ready!(poll_room(&mut self.send, cx, bytes.len())).ok_or(io::ErrorKind::BrokenPipe)?;
+        let count = room.map_err(broken)?;
         let sent = self.send.send_data(Bytes::copy_from_slice(&bytes[..count]), false);
         Poll::Ready(sent.map(|()| count).map_err(broken))
     }

@@ -14,6 +14,7 @@ use crate::cause::{Cause, Threshold};
 use crate::egress::Egress;
 use crate::egress::dialer::DialError;
 use crate::net::icmp;
+use crate::net::resources::are_used_up;
 
 pub(crate) use crate::net::icmp::What;
 
@@ -64,7 +65,7 @@ impl Refusal {
     fn of_errno(errno: i32) -> Self {
         match errno {
             libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EADDRNOTAVAIL => Self::NoWay,
-            libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => Self::NoSocket,
+            errno if are_used_up(errno) => Self::NoSocket,
             errno => Self::Here { errno },
         }
     }

@@ -10,6 +10,8 @@ use futures_util::stream::FuturesUnordered;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
+use super::dns::ResolveError;
+use crate::net::resources::are_used_up;
 use crate::net::sockopt;
 
 /// RFC 8305 §5: the next address is tried this long after the last.
@@ -40,10 +42,19 @@ impl DialError {
             // A machine whose IPv6 is switched off says that it has no address left; so would one
             // without a free port.
             Some(libc::EADDRNOTAVAIL) if !has_way_to(address) => Self::Unreachable(address, error),
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL) => {
-                Self::Exhausted(error)
-            }
+            Some(number) if are_used_up(number) || number == libc::EADDRNOTAVAIL => Self::Exhausted(error),
             _ => Self::Unreachable(address, error),
+        }
+    }
+
+    /// Without a descriptor to ask DNS with a target fails as without one to dial with.
+    ///
+    /// # Errors
+    /// With any other error of a look-up.
+    pub(super) fn instead_of(error: ResolveError) -> Result<Self, ResolveError> {
+        match error {
+            ResolveError::Exhausted(number) => Ok(Self::Exhausted(io::Error::from_raw_os_error(number))),
+            error => Err(error),
         }
     }
 

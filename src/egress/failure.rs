@@ -1,7 +1,7 @@
 //! Why no tunnel came about through a parent proxy, and what an administrator does about it. No I/O.
 
+use std::fmt;
 use std::time::Duration;
-use std::{fmt, io};
 
 use super::url::ParentUrl;
 use crate::cause::Cause;
@@ -87,14 +87,8 @@ impl Failure {
 }
 
 impl From<ResolveError> for Failure {
-    /// Without a descriptor to ask DNS with it fails as without one to connect with.
     fn from(error: ResolveError) -> Self {
-        match error {
-            ResolveError::Exhausted(number) => {
-                Self::Dial(DialError::Exhausted(io::Error::from_raw_os_error(number)))
-            }
-            error => Self::Dns(error),
-        }
+        DialError::instead_of(error).map_or_else(Self::Dns, Self::Dial)
     }
 }
 

@@ -17,10 +17,10 @@ mod via;
 pub(crate) mod within;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{fmt, io};
 
 use futures_util::future::{Either, select};
 use ipnet::IpNet;
@@ -96,14 +96,8 @@ pub enum Unreached {
 }
 
 impl From<ResolveError> for Unreached {
-    /// Without a descriptor to ask DNS with it fails as without one to dial with.
     fn from(error: ResolveError) -> Self {
-        match error {
-            ResolveError::Exhausted(number) => {
-                Self::Dial(DialError::Exhausted(io::Error::from_raw_os_error(number)))
-            }
-            error => Self::Dns(error),
-        }
+        DialError::instead_of(error).map_or_else(Self::Dns, Self::Dial)
     }
 }
 

@@ -130,28 +130,20 @@ mod tests {
     use crate::catalogue::Choice;
     use crate::explain::{Explanation, Verdict};
     use crate::policy::{Category, Pattern, Policy, Rule};
-    use crate::ranges::read;
     use crate::ranges::select::Wanted;
+    use crate::ranges::testing;
     use crate::target::{Host, Target};
 
     fn current() -> Current {
-        let entry = |line: &str| {
-            let [region, service, prefix] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
-            format!(r#"{{"ip_prefix": "{prefix}", "region": "{region}", "service": "{service}"}}"#)
-        };
         let entries = [
             "us-west-2 AMAZON 52.0.0.0/8",
             "us-west-2 EC2 52.1.0.0/16",
             "eu-west-2 EC2 52.2.0.0/16",
             "us-west-2 AMAZON_CONNECT 15.193.7.0/24",
-        ]
-        .map(entry)
-        .join(",");
-        let text = format!(
-            r#"{{"syncToken": "1", "createDate": "2026-11-20-00-00-00", "prefixes": [{entries}], "ipv6_prefixes": []}}"#
-        );
+        ];
+        let ranges = testing::ranges("1", "2026-11-20-00-00-00", entries);
         let choice = Choice { regions: vec!["us-west-2".into()], ..Choice::default() };
-        Current::new(read::read(text.as_bytes()).unwrap(), Vec::new(), &Wanted::new(&choice, false))
+        Current::new(ranges, Vec::new(), &Wanted::new(&choice, false))
     }
 
     fn explained(target: &str, on: IpTargets, deny: &[&str]) -> Explanation {

@@ -8,6 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Serialize;
 use strum::{EnumMessage, EnumString, IntoStaticStr, VariantArray};
 
+use crate::as_text;
 use crate::catalogue::catalogue;
 use crate::policy::Protocol;
 use crate::ranges::Table;
@@ -70,16 +71,12 @@ pub enum Direction {
 pub struct Rule {
     pub direction: Direction,
     pub protocol: Protocol,
-    #[serde(serialize_with = "as_text")]
+    #[serde(serialize_with = "as_text::one")]
     pub remote: IpNet,
     /// A port, or a range such as `49152-65535`.
     pub remote_ports: String,
     pub local_ports: String,
     pub purpose: String,
-}
-
-fn as_text<S: serde::Serializer>(net: &IpNet, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(net)
 }
 
 /// Any port that a program takes for itself.

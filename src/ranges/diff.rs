@@ -6,10 +6,11 @@
 use ipnet::IpNet;
 use jiff::ToSpan;
 use jiff::civil::Date;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::select::{Selection, Set, open};
 use super::{Ranges, Table};
+use crate::as_text;
 use crate::policy::Protocol;
 
 /// AWS publishes a range of Amazon Connect so many days before it is used, and moves traffic onto it
@@ -43,22 +44,22 @@ pub struct Label {
 /// A prefix that opens addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Added {
-    #[serde(serialize_with = "text")]
+    #[serde(serialize_with = "as_text::one")]
     pub prefix: IpNet,
     pub service: String,
     pub region: String,
     pub protocol: Protocol,
     pub port: &'static str,
     /// 30 days after NEW was made.
-    #[serde(serialize_with = "text")]
+    #[serde(serialize_with = "as_text::one")]
     pub deadline: Date,
     /// Whether AWS promises those 30 days.
     pub promised: bool,
     /// It was first published between these two days.
-    #[serde(serialize_with = "texts")]
+    #[serde(serialize_with = "as_text::all")]
     pub first_seen: [Date; 2],
     /// 30 days after the first of them; none where nothing is promised.
-    #[serde(serialize_with = "text_or_null")]
+    #[serde(serialize_with = "as_text::some")]
     pub safe_deadline: Option<Date>,
     /// Nothing keeps AWS from using it today.
     pub may_be_in_use: bool,
@@ -67,7 +68,7 @@ pub struct Added {
 /// A prefix that leaves addresses closed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Removed {
-    #[serde(serialize_with = "text")]
+    #[serde(serialize_with = "as_text::one")]
     pub prefix: IpNet,
     pub service: String,
     pub region: String,
@@ -170,19 +171,6 @@ impl Label {
 #[must_use]
 pub fn after_notice(day: Date) -> Date {
     day.saturating_add(NOTICE_DAYS.days())
-}
-
-/// As text, as it is printed.
-fn text<S: Serializer>(value: &impl ToString, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&value.to_string())
-}
-
-fn text_or_null<S: Serializer>(value: &Option<impl ToString>, to: S) -> Result<S::Ok, S::Error> {
-    value.as_ref().map(ToString::to_string).serialize(to)
-}
-
-fn texts<S: Serializer>(values: &[impl ToString], to: S) -> Result<S::Ok, S::Error> {
-    to.collect_seq(values.iter().map(ToString::to_string))
 }
 
 fn port(set: Set) -> &'static str {

@@ -15,7 +15,7 @@ pub mod show;
 pub mod table;
 pub mod tell;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use ipnet::IpNet;
 use jiff::Timestamp;

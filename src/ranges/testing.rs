@@ -3,7 +3,7 @@
 use super::{Ranges, read};
 
 /// One with entries of lines `region service prefix`, of both families.
-pub(super) fn ranges<'a>(token: &str, created: &str, lines: impl IntoIterator<Item = &'a str>) -> Ranges {
+pub(crate) fn ranges<'a>(token: &str, created: &str, lines: impl IntoIterator<Item = &'a str>) -> Ranges {
     let (mut four, mut six) = (Vec::new(), Vec::new());
     for line in lines {
         let [region, service, prefix] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };

@@ -52,6 +52,7 @@ use crate::journal::metrics::Metrics;
 use crate::net::control::Line;
 use crate::net::entrance::Entrance;
 use crate::net::passed;
+use crate::net::resources;
 use crate::plan::Plan;
 use crate::proxy::listener::Service;
 use crate::proxy::shared::Shared;
@@ -311,11 +312,6 @@ impl Server {
 
 /// Raises the soft limit of open files to the hard one; returns what is in force.
 fn raise_file_limit() -> Option<u64> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    }
+    let (current, maximum) = resources::open_files();
+    if resources::raise_open_files().is_ok() { maximum } else { current }
 }

@@ -96,18 +96,18 @@ impl Place {
 mod tests {
     use super::*;
     use crate::catalogue::Choice;
-    use crate::ranges::read;
     use crate::ranges::select::{Selection, Wanted};
+    use crate::ranges::testing;
 
     fn version(features: Vec<crate::catalogue::Feature>) -> Version {
-        let text = br#"{"syncToken": "1", "createDate": "2026-11-01-00-00-00", "prefixes": [
-            {"ip_prefix": "15.193.0.0/19", "region": "GLOBAL", "service": "AMAZON_CONNECT"},
-            {"ip_prefix": "15.193.7.0/24", "region": "us-west-2", "service": "AMAZON_CONNECT"},
-            {"ip_prefix": "15.193.6.0/24", "region": "us-east-1", "service": "AMAZON_CONNECT"},
-            {"ip_prefix": "15.193.6.0/24", "region": "us-west-2", "service": "EC2"}],
-            "ipv6_prefixes": [
-            {"ipv6_prefix": "2600:f0f2:7100::/48", "region": "us-west-2", "service": "AMAZON_CONNECT"}]}"#;
-        let ranges = read::read(text).unwrap();
+        let entries = [
+            "GLOBAL AMAZON_CONNECT 15.193.0.0/19",
+            "us-west-2 AMAZON_CONNECT 15.193.7.0/24",
+            "us-east-1 AMAZON_CONNECT 15.193.6.0/24",
+            "us-west-2 EC2 15.193.6.0/24",
+            "us-west-2 AMAZON_CONNECT 2600:f0f2:7100::/48",
+        ];
+        let ranges = testing::ranges("1", "2026-11-01-00-00-00", entries);
         let choice = Choice { regions: vec!["us-west-2".into()], features, ..Choice::default() };
         let selection = Selection::new(&ranges, &Wanted::new(&choice, false));
         Version { ranges, selection }

@@ -10,6 +10,7 @@ use super::place::Place;
 use super::{Asked, Hosts, Seen};
 use crate::agent::hops::LastHop;
 use crate::agent::turn::{Probed, Refusal};
+use crate::as_text;
 use crate::cause::{Cause, Owner};
 use crate::diagnose::finding::Judged;
 use crate::diagnose::media;
@@ -69,7 +70,7 @@ pub(crate) enum Status {
 /// A published prefix, or an address outside all of them.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
-    #[serde(serialize_with = "as_text")]
+    #[serde(serialize_with = "as_text::some")]
     pub prefix: Option<IpNet>,
     pub region: String,
     pub status: Status,
@@ -82,7 +83,7 @@ pub(crate) struct Row {
     pub after_hop: Option<u8>,
     pub router: Option<IpAddr>,
     /// The day on which AWS may begin to use it, as far as that is known.
-    #[serde(serialize_with = "as_text")]
+    #[serde(serialize_with = "as_text::some")]
     pub due: Option<Date>,
     pub owner: Option<Owner>,
     pub remedy: Option<String>,
@@ -115,10 +116,6 @@ pub(crate) struct Host {
     pub owner: Option<Owner>,
     pub remedy: Option<&'static str>,
     pub detail: String,
-}
-
-fn as_text<S: serde::Serializer>(value: &Option<impl ToString>, to: S) -> Result<S::Ok, S::Error> {
-    value.as_ref().map(ToString::to_string).serialize(to)
 }
 
 /// What is known of deadlines.
@@ -389,25 +386,18 @@ mod tests {
     use crate::catalogue::Choice;
     use crate::diagnose::finding;
     use crate::policy::Protocol;
-    use crate::ranges::read;
     use crate::ranges::select::Wanted;
+    use crate::ranges::testing;
 
     const TODAY: Date = jiff::civil::date(2026, 11, 27);
 
     /// A version with so many media prefixes.
     fn current(count: usize) -> Current {
-        let entry = |at| {
-            format!(
-                r#"{{"ip_prefix": "15.193.{at}.0/24", "region": "us-west-2", "service": "AMAZON_CONNECT"}}"#
-            )
-        };
-        let entries: Vec<String> = (0..count).map(entry).collect();
-        let text = format!(
-            r#"{{"syncToken": "1", "createDate": "2026-11-20-00-00-00", "prefixes": [{}], "ipv6_prefixes": []}}"#,
-            entries.join(",")
-        );
+        let entries: Vec<String> =
+            (0..count).map(|at| format!("us-west-2 AMAZON_CONNECT 15.193.{at}.0/24")).collect();
+        let ranges = testing::ranges("1", "2026-11-20-00-00-00", entries.iter().map(String::as_str));
         let choice = Choice { regions: vec!["us-west-2".into()], ..Choice::default() };
-        Current::new(read::read(text.as_bytes()).unwrap(), Vec::new(), &Wanted::new(&choice, false))
+        Current::new(ranges, Vec::new(), &Wanted::new(&choice, false))
     }
 
     fn probed(address: &str, answers: bool, refusal: Option<Refusal>) -> Probed {

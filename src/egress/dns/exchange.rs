@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Failure;
 use super::answer::{self, Question, Reply, Said};
 use super::server::Server;
+use crate::net::resources::are_used_up;
 use crate::net::scratch;
 
 /// The longest first pause before a query is sent again; each further pause is twice as long.
@@ -171,9 +172,7 @@ async fn over_tcp(server: &Server, question: &Question, edns: bool) -> Result<Sa
 
 fn unreachable(server: SocketAddr, error: &io::Error) -> Failure {
     match error.raw_os_error() {
-        Some(number @ (libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => {
-            Failure::Exhausted(number)
-        }
+        Some(number) if are_used_up(number) => Failure::Exhausted(number),
         _ => Failure::Unreachable(format!("{server}: {error}")),
     }
 }

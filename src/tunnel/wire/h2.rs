@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Liveness, Wire};
+use crate::net::h2::poll_room;
 
 /// So much of a frame fills a TLS record together with its header of nine bytes (RFC 9113 section 4.1, RFC
 /// 8446 section 5.1); a larger one would need a second record.
@@ -79,14 +80,8 @@ impl AsyncWrite for H2Wire {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.send.reserve_capacity(bytes.len());
-        while self.send.capacity() == 0 {
-            match ready!(self.send.poll_capacity(cx)) {
-                Some(granted) => granted.map_err(failed)?,
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            };
-        }
-        let n = self.send.capacity().min(bytes.len());
+        let room = ready!(poll_room(&mut self.send, cx, bytes.len())).ok_or(io::ErrorKind::BrokenPipe)?;
+        let n = room.map_err(failed)?;
         let mut rest = Bytes::copy_from_slice(&bytes[..n]);
         while !rest.is_empty() {
             let frame = rest.split_to(rest.len().min(FRAME));
