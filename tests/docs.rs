@@ -16,6 +16,8 @@ mod examples;
 mod links;
 #[path = "docs/queries.rs"]
 mod queries;
+#[path = "docs/tree.rs"]
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
