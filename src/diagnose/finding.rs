@@ -1,4 +1,4 @@
-//! Observation → cause, endpoint by endpoint. Pure.
+//! Observation → cause. Pure.
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
@@ -7,11 +7,8 @@ use std::time::Duration;
 use rustls::{CertificateError, Error};
 
 use super::answer::words;
-use super::observed::{Clock, End, Observed, Seen, WebSocketEnd};
-use super::report::{self, Certificate, Status, Steps};
+use super::observed::{End, Seen, WebSocketEnd};
 use super::sinkhole;
-use super::targets::Endpoint;
-use super::voice::Tested;
 use crate::agent::certificate::Shown;
 use crate::agent::http::NoAnswer;
 use crate::agent::tls::{NoTls, Verdicts};
@@ -21,23 +18,6 @@ use crate::egress::failure::{Failure, Told};
 use crate::egress::resolver::ResolveError;
 use crate::egress::{Lead, Unreached, cause, printable};
 use crate::outcome::Stage;
-
-/// An endpoint with what was found of it.
-pub(crate) struct Judged {
-    pub endpoint: Endpoint,
-    pub status: Status,
-    pub cause: Option<Cause>,
-    /// The cause that hides this one.
-    pub because: Option<Cause>,
-    pub detail: String,
-    address: Option<String>,
-    addresses: Vec<IpAddr>,
-    certificate: Option<Certificate>,
-    steps: Steps,
-    rtt_ms: Option<u64>,
-    loss: Option<f64>,
-    pub(super) clock: Option<Clock>,
-}
 
 /// A cause, how bad it is, and what was seen, in words.
 pub(crate) struct Found {
@@ -54,155 +34,6 @@ fn degraded(cause: Cause, detail: impl Into<String>) -> Found {
     Found { cause, severity: Severity::Degraded, detail: detail.into() }
 }
 
-impl Judged {
-    pub(super) fn set(&mut self, found: Found) {
-        self.status = found.severity.into();
-        self.cause = Some(found.cause);
-        self.detail = found.detail;
-    }
-
-    /// Takes in what a media endpoint answered.
-    fn hear(&mut self, tested: Tested) {
-        let Tested { trace, meaning } = tested;
-        self.steps.dns_ms = trace.dns.map(ms);
-        let meaning = match meaning {
-            Ok(meaning) => meaning,
-            Err(why) => return self.set(of_unreached(&why)),
-        };
-        self.status = Status::Ok;
-        self.addresses = meaning.addresses;
-        self.address = meaning.address.map(|address| address.to_string());
-        self.rtt_ms = meaning.round_trip.map(ms);
-        self.loss = meaning.loss;
-        let sinkhole =
-            meaning.address.and_then(|address| Some((address.ip(), sinkhole::owner(address.ip())?)));
-        let found = match (meaning.cause, sinkhole) {
-            (Some((Cause::UdpBlocked | Cause::TurnPartial, _)), Some((address, owner))) => {
-                Some(of_sinkhole(address, owner))
-            }
-            (Some((cause, severity)), _) => Some(Found { cause, severity, detail: meaning.detail.clone() }),
-            (None, _) => trace.dns.and_then(of_slow_dns),
-        };
-        self.detail = meaning.detail;
-        if let Some(found) = found {
-            self.set(found);
-        }
-    }
-
-    /// Whether the name was resolved, or something stood for it, so that DNS is out of the question.
-    pub(super) fn is_past_dns(&self) -> bool {
-        let dns = [
-            Cause::DnsNxdomain,
-            Cause::DnsServfail,
-            Cause::DnsTimeout,
-            Cause::DnsPrivate,
-            Cause::InstanceUnknown,
-        ];
-        !matches!(self.status, Status::Untested | Status::Skipped)
-            && self.cause.is_none_or(|cause| !dns.contains(&cause))
-    }
-
-    /// As it is shown.
-    pub(super) fn into_shown(self) -> report::Endpoint {
-        let Endpoint { host, port, protocol, category, .. } = self.endpoint;
-        report::Endpoint {
-            host,
-            port,
-            protocol,
-            category,
-            address: self.address,
-            addresses: self.addresses,
-            certificate: self.certificate,
-            status: self.status,
-            cause: self.cause,
-            because: self.because,
-            detail: self.detail,
-            remedy: self.cause.map(|cause| cause.about().remedy),
-            rtt_ms: self.rtt_ms,
-            steps: self.steps,
-            loss: self.loss,
-        }
-    }
-}
-
-fn ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What was observed of one endpoint, by itself.
-pub(super) fn judge(endpoint: Endpoint, observed: Observed) -> Judged {
-    let mut judged = Judged {
-        endpoint,
-        status: Status::Untested,
-        cause: None,
-        because: None,
-        detail: String::new(),
-        address: None,
-        addresses: Vec::new(),
-        certificate: None,
-        steps: Steps::default(),
-        rtt_ms: None,
-        loss: None,
-        clock: None,
-    };
-    let seen = match observed {
-        Observed::Untested(why) => {
-            judged.detail = why;
-            return judged;
-        }
-        Observed::Media(tested) => {
-            judged.hear(*tested);
-            return judged;
-        }
-        Observed::Hidden(cause) => {
-            judged.status = Status::Skipped;
-            judged.because = Some(cause);
-            judged.detail = "not tried, for what it rests on has failed".to_owned();
-            return judged;
-        }
-        Observed::Tested(seen) => seen,
-    };
-    judged.steps = Steps {
-        dns_ms: seen.trace.dns.filter(|_| !seen.by_proxy).map(ms),
-        connect_ms: seen.trace.connect.map(ms),
-        tls_ms: seen.tls.map(ms),
-        http_ms: seen.http.map(ms),
-    };
-    if !seen.by_proxy {
-        judged.address = seen.trace.address.map(|address| address.to_string());
-        // What one connect took: the way there and back.
-        judged.rtt_ms = seen.trace.address.and(seen.trace.connect).map(ms);
-    }
-    judged.addresses.clone_from(&seen.found);
-    judged.certificate = seen.shown.as_ref().map(|(shown, verdicts)| Certificate {
-        issuer: shown.issuer.clone(),
-        subject: shown.subject.clone(),
-        sha256: shown.fingerprint.clone(),
-        product: shown.product,
-        public: verdicts.public.is_ok(),
-    });
-    judged.clock = seen.clock;
-    judged.status = Status::Ok;
-    judged.detail = match &seen.end {
-        Some(End::Answered(status)) => format!("answered {status}"),
-        Some(End::WebSocket(WebSocketEnd::Held { held, .. })) => {
-            format!("the WebSocket lived for {:.0} s and answered", held.as_secs_f64())
-        }
-        _ => String::new(),
-    };
-    if let Some(found) = find(&seen) {
-        judged.set(found);
-    }
-    judged
-}
-
-/// The cause that makes further tests pointless: the one proxy that all of them go through is dead.
-pub(super) fn ends_all(observed: &Observed) -> Option<Cause> {
-    let Observed::Tested(seen) = observed else { return None };
-    let Some(End::Unreached(why @ Unreached::Parent(_))) = &seen.end else { return None };
-    Some(of_unreached(why).cause).filter(|cause| *cause == Cause::ProxyUnreachable)
-}
-
 /// The worst of what was seen; of equals what comes first.
 pub(crate) fn find(seen: &Seen) -> Option<Found> {
     let public = seen.shown.as_ref().is_some_and(|(_, verdicts)| verdicts.public.is_ok());
@@ -213,7 +44,7 @@ pub(crate) fn find(seen: &Seen) -> Option<Found> {
     let end = seen.end.as_ref().and_then(|end| of_end(end, seen));
     let certificate = seen.shown.as_ref().and_then(|(shown, verdicts)| of_certificate(shown, verdicts));
     match (end, certificate) {
-        // Who decrypts is to blame for what only somebody who decrypts can do.
+        // A box that decrypts is to blame for what only such a box can do.
         (Some(end), Some(certificate)) if certificate.cause.hides(end.cause) => {
             Some(failed(certificate.cause, with_issuer(end, seen).detail))
         }
@@ -232,11 +63,11 @@ fn slow_dns(seen: &Seen) -> Option<Found> {
     of_slow_dns(seen.dns_anew.map_or(took, |anew| anew.min(took)))
 }
 
-fn of_sinkhole(address: IpAddr, owner: &str) -> Found {
+pub(super) fn of_sinkhole(address: IpAddr, owner: &str) -> Found {
     failed(Cause::DnsPrivate, format!("the name resolves to {address}, {owner}"))
 }
 
-fn of_slow_dns(took: Duration) -> Option<Found> {
+pub(super) fn of_slow_dns(took: Duration) -> Option<Found> {
     let severity = Cause::DnsSlow.about().threshold?.judge(took)?;
     let detail = format!("the DNS look-up took {:.1} s", took.as_secs_f64());
     Some(Found { cause: Cause::DnsSlow, severity, detail })
@@ -270,7 +101,7 @@ fn of_end(end: &End, seen: &Seen) -> Option<Found> {
     })
 }
 
-/// Who decrypts is named beside what came through it.
+/// Names the box that decrypts beside what came through it.
 fn with_issuer(mut found: Found, seen: &Seen) -> Found {
     if let Some((shown, verdicts)) = &seen.shown
         && verdicts.public.is_err()

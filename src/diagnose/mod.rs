@@ -3,12 +3,13 @@
 //! when its future is dropped.
 //!
 //! [`targets`] says what to test; [`probe`] tests one endpoint up to its first failure, [`voice`] all
-//! media endpoints together, and they are the only I/O; [`finding`] makes causes of what was observed,
-//! [`pac`] of a PAC file, and [`settle`] of what several say together; [`verdict`] makes one answer of all,
+//! media endpoints together, and they are the only I/O; [`finding`] makes a cause of what was observed and
+//! [`judged`] what is shown of an endpoint, [`pac`] of a PAC file, and [`settle`] of what several say together; [`verdict`] makes one answer of all,
 //! [`report`] and [`text`] are what is shown.
 
 pub(crate) mod answer;
 pub(crate) mod finding;
+mod judged;
 pub(crate) mod junit;
 mod media;
 pub(crate) mod observed;
@@ -42,7 +43,7 @@ use crate::catalogue::Choice;
 use crate::cause::Cause;
 use crate::policy::{Category, Policy};
 use crate::target::Target;
-use finding::Judged;
+use judged::Judged;
 use observed::Observed;
 use pac::Pac;
 use probe::Probe;
@@ -101,19 +102,19 @@ pub(crate) async fn check(network: &Network<'_>, options: &Options, progress: Pr
     let (observed, regions) = join(observe(network, options, &endpoints, progress), ranked).await;
     let ruling = options.pac.as_ref().map(|pac| pac::judge(pac, &endpoints, facts(network, &endpoints)));
     let mut judged: Vec<Judged> =
-        endpoints.into_iter().zip(observed).map(|(endpoint, seen)| finding::judge(endpoint, seen)).collect();
+        endpoints.into_iter().zip(observed).map(|(endpoint, seen)| Judged::new(endpoint, seen)).collect();
     let pac = options.pac.as_ref().zip(ruling).map(|(pac, ruling)| pac::settle(&mut judged, pac, ruling));
     Report { pac, regions, ..verdict::report(judged, options.via.clone()) }
 }
 
 /// One endpoint over TCP, tested and judged by itself.
 pub(crate) async fn one(network: &Network<'_>, endpoint: Endpoint) -> Judged {
-    let Plan::Tcp(target) = &endpoint.plan else { return finding::judge(endpoint, never()) };
+    let Plan::Tcp(target) = &endpoint.plan else { return Judged::new(endpoint, never()) };
     let names = look_up(network, std::slice::from_ref(&endpoint)).await;
     let (route, trust, clock) = (&network.route, &network.trust, network.clock);
     let observed = Probe { route, trust, clock, names: &names, hold: None }.tcp(target, &endpoint).await;
     drop(names);
-    finding::judge(endpoint, observed)
+    Judged::new(endpoint, observed)
 }
 
 /// What a PAC file may ask about the network.
@@ -211,7 +212,7 @@ async fn each(
                 Plan::Untested(why) => Observed::Untested(why.clone()),
                 Plan::Udp(_) => return None,
             };
-            if let Some(cause) = finding::ends_all(&observed).filter(|_| probe.route.is_via()) {
+            if let Some(cause) = judged::ends_all(&observed).filter(|_| probe.route.is_via()) {
                 let _ = dead.set(cause);
             }
             Some((at, observed))

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::finding::{self, Judged};
+use super::finding;
+use super::judged::Judged;
 use super::observed::Observed;
 use super::report::{self, Status};
 use super::targets::{Endpoint, Plan};
@@ -190,7 +191,7 @@ pub(super) fn settle(all: &mut Vec<Judged>, pac: &Pac, ruling: Ruling) -> report
                 added: false,
                 plan: Plan::Untested(why.clone()),
             };
-            all.push(finding::judge(endpoint, Observed::Untested(why.clone())));
+            all.push(Judged::new(endpoint, Observed::Untested(why.clone())));
             return report::Pac { source, status: Status::Untested, detail: why };
         }
     };

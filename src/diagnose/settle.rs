@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::finding::{Found, Judged, failed};
+use super::finding::{Found, failed};
+use super::judged::Judged;
 use super::report::Status;
 use crate::cause::{Cause, Severity};
 

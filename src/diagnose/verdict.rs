@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::finding::Judged;
+use super::judged::Judged;
 use super::report::{CategoryVerdict, Report, Status};
 use super::settle::{is_tested, settle};
 use crate::cause::Cause;

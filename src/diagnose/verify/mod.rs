@@ -15,7 +15,8 @@ use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use strum::VariantArray;
 use tokio::sync::Semaphore;
 
-use super::finding::{self, Judged};
+use super::finding;
+use super::judged::Judged;
 use super::targets::{self, Endpoint, Plan, Wanted};
 use super::{Network, Progress, one};
 use crate::agent::hops::{LastHop, last_hop};

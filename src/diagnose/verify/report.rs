@@ -12,7 +12,7 @@ use crate::agent::hops::LastHop;
 use crate::agent::turn::{Probed, Refusal};
 use crate::as_text;
 use crate::cause::{Cause, Owner};
-use crate::diagnose::finding::Judged;
+use crate::diagnose::judged::Judged;
 use crate::diagnose::media;
 use crate::diagnose::report::Status as Tested;
 use crate::ranges::current::Current;

@@ -1,0 +1,180 @@
+//! One endpoint with what was found of it: observation → [`finding`], and what is shown of both. Pure.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::finding::{self, Found, of_sinkhole, of_slow_dns, of_unreached};
+use super::observed::{Clock, End, Observed, Seen, WebSocketEnd};
+use super::report::{self, Certificate, Status, Steps};
+use super::sinkhole;
+use super::targets::Endpoint;
+use super::voice::Tested;
+use crate::cause::Cause;
+use crate::egress::Unreached;
+
+/// An endpoint with what was found of it.
+pub(crate) struct Judged {
+    pub endpoint: Endpoint,
+    pub status: Status,
+    pub cause: Option<Cause>,
+    /// The cause that hides this one.
+    pub because: Option<Cause>,
+    pub detail: String,
+    address: Option<String>,
+    addresses: Vec<IpAddr>,
+    certificate: Option<Certificate>,
+    steps: Steps,
+    rtt_ms: Option<u64>,
+    loss: Option<f64>,
+    pub(super) clock: Option<Clock>,
+}
+
+impl Judged {
+    /// An endpoint by what was observed of it alone.
+    pub(super) fn new(endpoint: Endpoint, observed: Observed) -> Self {
+        let mut judged = Self::untested(endpoint);
+        match observed {
+            Observed::Untested(why) => judged.detail = why,
+            Observed::Hidden(cause) => {
+                judged.status = Status::Skipped;
+                judged.because = Some(cause);
+                judged.detail = "not tried, for what it rests on has failed".to_owned();
+            }
+            Observed::Media(tested) => judged.hear(*tested),
+            Observed::Tested(seen) => judged.see(&seen),
+        }
+        judged
+    }
+
+    fn untested(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            status: Status::Untested,
+            cause: None,
+            because: None,
+            detail: String::new(),
+            address: None,
+            addresses: Vec::new(),
+            certificate: None,
+            steps: Steps::default(),
+            rtt_ms: None,
+            loss: None,
+            clock: None,
+        }
+    }
+
+    pub(super) fn set(&mut self, found: Found) {
+        self.status = found.severity.into();
+        self.cause = Some(found.cause);
+        self.detail = found.detail;
+    }
+
+    /// Takes in what a media endpoint answered.
+    fn hear(&mut self, tested: Tested) {
+        let Tested { trace, meaning } = tested;
+        self.steps.dns_ms = trace.dns.map(ms);
+        let meaning = match meaning {
+            Ok(meaning) => meaning,
+            Err(why) => return self.set(of_unreached(&why)),
+        };
+        self.status = Status::Ok;
+        self.addresses = meaning.addresses;
+        self.address = meaning.address.map(|address| address.to_string());
+        self.rtt_ms = meaning.round_trip.map(ms);
+        self.loss = meaning.loss;
+        let sinkhole =
+            meaning.address.and_then(|address| Some((address.ip(), sinkhole::owner(address.ip())?)));
+        let found = match (meaning.cause, sinkhole) {
+            (Some((Cause::UdpBlocked | Cause::TurnPartial, _)), Some((address, owner))) => {
+                Some(of_sinkhole(address, owner))
+            }
+            (Some((cause, severity)), _) => Some(Found { cause, severity, detail: meaning.detail.clone() }),
+            (None, _) => trace.dns.and_then(of_slow_dns),
+        };
+        self.detail = meaning.detail;
+        if let Some(found) = found {
+            self.set(found);
+        }
+    }
+
+    /// Takes in what a probe saw.
+    fn see(&mut self, seen: &Seen) {
+        self.steps = Steps {
+            dns_ms: seen.trace.dns.filter(|_| !seen.by_proxy).map(ms),
+            connect_ms: seen.trace.connect.map(ms),
+            tls_ms: seen.tls.map(ms),
+            http_ms: seen.http.map(ms),
+        };
+        if !seen.by_proxy {
+            self.address = seen.trace.address.map(|address| address.to_string());
+            // What one connect took: the way there and back.
+            self.rtt_ms = seen.trace.address.and(seen.trace.connect).map(ms);
+        }
+        self.addresses.clone_from(&seen.found);
+        self.certificate = seen.shown.as_ref().map(|(shown, verdicts)| Certificate {
+            issuer: shown.issuer.clone(),
+            subject: shown.subject.clone(),
+            sha256: shown.fingerprint.clone(),
+            product: shown.product,
+            public: verdicts.public.is_ok(),
+        });
+        self.clock = seen.clock;
+        self.status = Status::Ok;
+        self.detail = match &seen.end {
+            Some(End::Answered(status)) => format!("answered {status}"),
+            Some(End::WebSocket(WebSocketEnd::Held { held, .. })) => {
+                format!("the WebSocket lived for {:.0} s and answered", held.as_secs_f64())
+            }
+            _ => String::new(),
+        };
+        if let Some(found) = finding::find(seen) {
+            self.set(found);
+        }
+    }
+
+    /// Whether the name was resolved, or something stood for it, so that DNS is out of the question.
+    pub(super) fn is_past_dns(&self) -> bool {
+        let dns = [
+            Cause::DnsNxdomain,
+            Cause::DnsServfail,
+            Cause::DnsTimeout,
+            Cause::DnsPrivate,
+            Cause::InstanceUnknown,
+        ];
+        !matches!(self.status, Status::Untested | Status::Skipped)
+            && self.cause.is_none_or(|cause| !dns.contains(&cause))
+    }
+
+    /// As it is shown.
+    pub(super) fn into_shown(self) -> report::Endpoint {
+        let Endpoint { host, port, protocol, category, .. } = self.endpoint;
+        report::Endpoint {
+            host,
+            port,
+            protocol,
+            category,
+            address: self.address,
+            addresses: self.addresses,
+            certificate: self.certificate,
+            status: self.status,
+            cause: self.cause,
+            because: self.because,
+            detail: self.detail,
+            remedy: self.cause.map(|cause| cause.about().remedy),
+            rtt_ms: self.rtt_ms,
+            steps: self.steps,
+            loss: self.loss,
+        }
+    }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The cause that makes further tests pointless: the one proxy that all of them go through is dead.
+pub(super) fn ends_all(observed: &Observed) -> Option<Cause> {
+    let Observed::Tested(seen) = observed else { return None };
+    let Some(End::Unreached(why @ Unreached::Parent(_))) = &seen.end else { return None };
+    Some(of_unreached(why).cause).filter(|cause| *cause == Cause::ProxyUnreachable)
+}
