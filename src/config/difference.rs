@@ -2,7 +2,7 @@
 //! reload. There are no secrets in a configuration, only paths of files.
 
 use super::Config;
-use super::sections::Section as _;
+use super::section::Section as _;
 
 /// Characters of a value that are shown.
 const SHOWN: usize = 120;

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value as Json, json};
 
 use super::Loaded;
-use super::sections::Section as _;
+use super::section::Section as _;
 use crate::digest::short_hex;
 
 /// So many bytes of the digest: enough that two configurations never share a word by chance.

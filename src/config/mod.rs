@@ -17,6 +17,7 @@ mod parent;
 mod problem;
 mod read;
 mod schema;
+mod section;
 mod sections;
 mod show;
 mod source;
@@ -38,7 +39,7 @@ pub use sections::{
 pub use source::{Position, Provenance, Source};
 
 use read::{Reading, Table};
-use sections::{About, Section};
+use section::{About, Section};
 
 use crate::catalogue::Choice;
 

@@ -5,7 +5,8 @@ use serde_json::{Value as Json, json};
 
 use super::Config;
 use super::load::DEFAULT;
-use super::sections::{Allow, Section as _};
+use super::section::Section as _;
+use super::sections::Allow;
 
 /// The JSON Schema (draft 2020-12) of a configuration file.
 pub fn schema() -> Json {

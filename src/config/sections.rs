@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use figment::value::Value;
 use ipnet::IpNet;
-use serde_json::{Map, Value as Json, json};
 
 use super::direct::direct;
 use super::endpoint::{self, PatternPort};
@@ -18,6 +17,7 @@ use super::kind::{FilePath, Flag, Kind, OptionalPath, Size, Span, Text, Whole, o
 use super::notation;
 use super::parent::{OptionalParent, OptionalUrl};
 use super::read::{Reading, Table};
+use super::section::{About, Section, section};
 use crate::catalogue::{self, Choice, Feature, SignIn, Wildcards};
 use crate::egress::url::{ParentUrl, Url};
 use crate::journal::log::{Format, Level};
@@ -27,72 +27,6 @@ use crate::pac::rendezvous::Spread;
 use crate::policy::{Category, IpTargets, Mode, OutsideRanges, Pattern};
 use crate::tls::Alpn;
 use crate::tunnel::hello::Check;
-
-/// A section's description.
-pub(super) struct About {
-    pub name: &'static str,
-    pub text: &'static str,
-    /// Name, meaning and JSON Schema of each key, in the order of the documentation.
-    pub keys: Vec<(&'static str, String, Json)>,
-}
-
-/// A table of the configuration with a fixed set of keys.
-pub(super) trait Section: Sized {
-    const NAME: &'static str;
-    const KEYS: &'static [&'static str];
-    fn about() -> About;
-    /// Reports every key that is wrong, and gives it the value of `default`; none without one.
-    fn read(table: &Table<'_>, reading: &mut Reading<'_>, default: Option<&Self>) -> Option<Self>;
-    /// Key and value, in the order of the documentation.
-    fn write(&self) -> Vec<(&'static str, toml::Value)>;
-}
-
-macro_rules! section {
-    ($(#[doc = $about:literal])+ $name:literal $Section:ident {
-        $($(#[doc = $doc:literal])+ $field:ident: $Type:ty = $kind:expr;)+
-    }) => {
-        $(#[doc = $about])+
-        #[derive(Clone, Debug, PartialEq, Eq)]
-        pub struct $Section { $($(#[doc = $doc])+ pub $field: $Type,)+ }
-
-        section! {
-            $(#[doc = $about])+
-            impl $name $Section { $($(#[doc = $doc])+ $field: $Type = $kind;)+ }
-        }
-    };
-    // For a type that another room owns.
-    ($(#[doc = $about:literal])+ impl $name:literal $Section:ident {
-        $($(#[doc = $doc:literal])+ $field:ident: $Type:ty = $kind:expr;)+
-    }) => {
-        impl Section for $Section {
-            const NAME: &'static str = $name;
-            const KEYS: &'static [&'static str] = &[$(stringify!($field)),+];
-
-            fn about() -> About {
-                About {
-                    name: $name,
-                    text: concat!($($about),+).trim_ascii(),
-                    keys: vec![$((
-                        stringify!($field),
-                        [$($doc.trim()),+].join(" "),
-                        $kind.schema(),
-                    )),+],
-                }
-            }
-
-            fn read(table: &Table<'_>, reading: &mut Reading<'_>, default: Option<&Self>) -> Option<Self> {
-                // All keys are read before any of them gives up, so that all problems show.
-                $(let $field = read_key(&$kind, table, stringify!($field), reading)
-                    .or_else(|| default.map(|all| all.$field.clone()));)+
-                Some(Self { $($field: $field?),+ })
-            }
-
-            fn write(&self) -> Vec<(&'static str, toml::Value)> {
-                vec![$((stringify!($field), $kind.write(&self.$field))),+]
-            }
-        }
-    };
-}
 
 section! {
     /// The instances of Amazon Connect that agents work with.
@@ -423,26 +357,5 @@ impl RangesSource {
     #[must_use]
     pub(crate) fn is_named(&self) -> bool {
         self.file.is_some() || self.url.is_some()
-    }
-}
-
-impl About {
-    /// JSON Schema of the section's table.
-    pub(super) fn schema(self, required: &[&str]) -> Json {
-        let mut properties = Map::new();
-        for (name, text, mut schema) in self.keys {
-            schema["description"] = json!(text);
-            properties.insert(name.to_owned(), schema);
-        }
-        let mut schema = json!({
-            "type": "object",
-            "description": self.text,
-            "properties": properties,
-            "additionalProperties": false,
-        });
-        if !required.is_empty() {
-            schema["required"] = json!(required);
-        }
-        schema
     }
 }

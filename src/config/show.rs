@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::sections::Section as _;
+use super::section::Section as _;
 use super::{Loaded, Source};
 
 impl Loaded {
