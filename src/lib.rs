@@ -22,6 +22,7 @@ pub mod explain;
 pub mod export;
 pub mod findings;
 pub mod journal;
+pub(crate) mod lock;
 pub(crate) mod net;
 pub mod outcome;
 pub mod pac;

@@ -11,6 +11,7 @@ use std::path::Path;
 const PURE: &[&str] = &[
     "as_text",
     "digest",
+    "lock",
     "target",
     "address",
     "policy",

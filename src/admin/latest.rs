@@ -1,11 +1,12 @@
 //! The event that all streams get: made once for all of them, however many watch.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::{Admin, status};
+use crate::lock::lock;
 
 /// As long as nothing was found, a stream gets what another one got so lately.
 const FRESH: Duration = Duration::from_secs(1);
@@ -25,7 +26,7 @@ impl Latest {
     /// The status as an event.
     pub(super) fn event(&self, admin: &Admin) -> Bytes {
         // Held while one is made, so that those who wait take it.
-        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = lock(&self.0);
         let news = || *admin.shared.journal.findings.news().borrow();
         if let Some(made) = &*latest
             && made.at.elapsed() < FRESH

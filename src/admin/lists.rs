@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -16,6 +16,7 @@ use super::http::{Answer, only_reads, text};
 use super::query::Query;
 use super::remembered;
 use crate::export::edl::{self, Absent, Fetched, Made, Prefixes, Source};
+use crate::lock::lock;
 use crate::net::watch::{Fingerprint, fingerprint};
 use crate::policy::Policy;
 use crate::proxy::conditions::Conditions;
@@ -94,7 +95,7 @@ impl Lists {
     /// In one line, with the path; then nothing is lost here, and the next call tries again.
     pub(crate) fn remember(&self, folder: &Path) -> Result<(), String> {
         let path = folder.join(remembered::NAME);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = lock(&self.seen);
         if fingerprint(&path) == *seen && !self.locked().consumers.changed {
             return Ok(());
         }
@@ -127,7 +128,7 @@ impl Lists {
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The lists as they are now: made anew where the configuration or the ranges have changed since.

@@ -1,10 +1,12 @@
 //! The places of a listener for people, probes and scrapers. A connection that says nothing gives way to one
 //! that comes: hundreds of silent ones delay a scrape by a blink.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
+
+use crate::lock::lock;
 
 /// Enough for scrapers, probes and a few people; a flood must not take descriptors from tunnels.
 const PLACES: usize = 64;
@@ -95,7 +97,7 @@ impl Places {
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.taken)
     }
 
     fn set(&self, number: u64, state: State, time: Duration) {

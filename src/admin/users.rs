@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use bcrypt::HashParts;
 use data_encoding::BASE64;
 use tokio::sync::Semaphore;
+
+use crate::lock::lock;
 
 /// So many bytes of a file are read at most.
 const LARGEST: u64 = 1 << 20;
@@ -114,7 +116,7 @@ impl Users {
     }
 
     fn right(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, [u8; 32]>> {
-        self.right.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.right)
     }
 }
 

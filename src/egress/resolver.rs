@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -23,6 +23,7 @@ use super::dns::NO_ADDRESS;
 pub use super::dns::ResolveError;
 use super::dns::stub::{Definite, Found, Late, Stub};
 use super::dns::system::{self, Files};
+use crate::lock::lock;
 use crate::net::watch::Watch;
 
 /// Names in the cache; denied names are never resolved, so only allowed ones compete for it.
@@ -286,7 +287,7 @@ impl Resolver {
 
 impl Sources {
     fn pending(&self) -> MutexGuard<'_, HashMap<Box<str>, Shared<BoxFuture<'static, Resolved>>>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pending)
     }
 
     /// Asks DNS, and keeps what it says. The second family of an answer may come late.

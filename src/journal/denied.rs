@@ -4,13 +4,14 @@
 use std::fmt;
 use std::hash::RandomState;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use jiff::Timestamp;
 
 use super::access::Asked;
 use super::distinct::Distinct;
 use super::recent::Recent;
+use crate::lock::lock;
 
 /// So many targets and reasons are known; of more, those that were denied longest ago are forgotten.
 pub(crate) const MOST: usize = 1000;
@@ -99,7 +100,7 @@ impl Denials {
     }
 
     fn lock(&self) -> MutexGuard<'_, Recent<Key, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.entries)
     }
 }
 

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
 use jiff::Timestamp;
@@ -18,6 +18,7 @@ use serde::Serialize;
 use super::access::{Asked, Event, short};
 use super::id::RequestId;
 use super::recent::Recent;
+use crate::lock::lock;
 use crate::outcome::{Outcome, Stage, WouldDeny};
 
 const SHARDS: usize = 16;
@@ -176,10 +177,6 @@ impl Failures {
         all.sort_by_key(|failure| std::cmp::Reverse(failure.last));
         all
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Failures {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use foldhash::fast::RandomState;
@@ -22,6 +22,7 @@ use crate::findings::standing::{Standing, Standings};
 use crate::findings::unlisted::Unlisted;
 use crate::findings::watch::{Round, Watch};
 use crate::findings::{Finding, Key, Second, State, Subject, networks, words};
+use crate::lock::lock;
 use crate::outcome::{Denial, Fault, Outcome};
 use crate::policy::Category;
 use crate::target::{Host, Target};
@@ -68,10 +69,6 @@ impl Default for Findings {
             news: watch::Sender::new(0),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Findings {

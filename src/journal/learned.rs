@@ -4,13 +4,14 @@
 use std::collections::HashMap;
 use std::hash::RandomState;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use jiff::Timestamp;
 
 use super::distinct::Distinct;
 use super::ledger::{Ledger, Seat};
 use super::recent::Recent;
+use crate::lock::lock;
 use crate::target::Host;
 
 /// So many hosts and rules are known; of more, those that were used longest ago are forgotten.
@@ -129,7 +130,7 @@ impl Hosts {
     }
 
     fn lock(&self) -> MutexGuard<'_, Recent<Key, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.entries)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -14,6 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::id::RequestId;
 use super::metrics::rules::Labels;
+use crate::lock::lock;
 use crate::outcome::{EndedBy, Outcome};
 use crate::policy::replay::Use;
 use crate::target::{Host, Target};
@@ -325,10 +326,6 @@ impl Ledger {
     fn shard(&self, id: RequestId) -> MutexGuard<'_, Shard> {
         lock(&self.shards[id.number() as usize % SHARDS])
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

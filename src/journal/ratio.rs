@@ -4,9 +4,11 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use prometheus::Gauge;
+
+use crate::lock::lock;
 
 /// How many ended tunnels it looks back on: AWS judges a rehearsal by 200 calls.
 const WINDOW: usize = 200;
@@ -52,7 +54,7 @@ impl Ratio {
 
     /// Counts a tunnel that ended well, or failed for a client.
     pub(super) fn record(&self, failed: Option<IpAddr>) -> Option<Crossing> {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = lock(&self.window);
         window.push(failed);
         let ratio = window.errors as f64 / window.last.len() as f64;
         self.gauge.set(ratio);

@@ -6,11 +6,12 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use prometheus::IntGauge;
 
 use super::snapshot::Limits;
+use crate::lock::lock;
 use crate::net::entrance::Entrance;
 
 const SHARDS: usize = 16;
@@ -91,7 +92,7 @@ impl Admission {
             IpAddr::V4(address) => address.octets()[3],
             IpAddr::V6(address) => address.octets()[15],
         };
-        self.clients[usize::from(last) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.clients[usize::from(last) % SHARDS])
     }
 }
 

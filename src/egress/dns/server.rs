@@ -2,8 +2,10 @@
 //! sent here.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::lock::lock;
 
 /// How long a server is asked without EDNS before it is tried again.
 const WITHOUT_EDNS: Duration = Duration::from_secs(600);
@@ -34,7 +36,7 @@ impl Server {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.memory)
     }
 
     /// Notes that the server answered something.
