@@ -14,7 +14,7 @@ use super::ranges;
 use super::tls::{self, Tls};
 use crate::as_text;
 use crate::cause::{Cause, Owner};
-use crate::findings::judge::Report;
+use crate::findings::report::Report;
 use crate::findings::watch::{Probe, Standing, Watch};
 use crate::findings::words::{self, Told};
 use crate::findings::{Finding, Second, State, networks};

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use proptest::prelude::*;
 
 use super::clients::{Clients, Tally};
-use super::judge::{Judge, Report};
+use super::judge::Judge;
+use super::report::Report;
 use super::unlisted::Unlisted;
 use super::{Finding, Key, Second, State, Subject};
 use crate::catalogue::{Choice, find_elsewhere_given};

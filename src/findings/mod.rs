@@ -6,7 +6,8 @@
 //!
 //! - [`clients`]: what is remembered of each client, bounded.
 //! - [`unlisted`]: hosts that were denied because no rule has them, bounded.
-//! - [`judge`]: from both to findings, with the thresholds that keep ordinary noise silent.
+//! - [`judge`]: from both to findings; `group` has the thresholds that keep ordinary noise silent.
+//! - [`report`]: what a look found, all of it.
 //! - [`networks`]: what the addresses of those who fail have in common.
 //! - [`change`]: what changed lately.
 //! - [`watch`]: what the rounds of the watch found.
@@ -15,8 +16,10 @@
 
 pub mod change;
 pub mod clients;
+mod group;
 pub mod judge;
 pub mod networks;
+pub mod report;
 pub mod standing;
 pub mod unlisted;
 pub mod watch;

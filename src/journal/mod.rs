@@ -41,7 +41,7 @@ use sample::{Sampler, Verdict};
 
 use crate::address::cut;
 use crate::catalogue::Choice;
-use crate::findings::judge::Report;
+use crate::findings::report::Report;
 use crate::findings::networks;
 use crate::outcome::{Bound, Denial, WouldDeny};
 

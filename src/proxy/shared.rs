@@ -11,7 +11,7 @@ use super::admission::Admission;
 use super::drain::Drain;
 use super::snapshot::{Limits, Snapshot};
 use crate::egress::own::Own;
-use crate::findings::judge::Report;
+use crate::findings::report::Report;
 use crate::journal::Journal;
 use crate::journal::access::AccessLog;
 use crate::journal::ledger::Seat;

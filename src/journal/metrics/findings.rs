@@ -8,7 +8,7 @@ use strum::VariantArray;
 
 use super::{NO_RULE, VALID, keep};
 use crate::cause::Cause;
-use crate::findings::judge::Report;
+use crate::findings::report::Report;
 use crate::policy::Category;
 
 /// What the running proxy can find by itself; their series exist from the start. Those of the watch's
