@@ -28,7 +28,7 @@ use std::{fs, io};
 use ccpgate::address::judge;
 use ccpgate::egress::failure::{Failure, ParentError, Told};
 use ccpgate::egress::url::ParentUrl;
-use ccpgate::egress::{Circle, Lead, Loop, Outside};
+use ccpgate::egress::{Circle, Lead, Loop, Outside, Unreached};
 use ccpgate::egress::{dialer::DialError, resolver::ResolveError};
 use ccpgate::findings::State;
 use ccpgate::findings::watch::{Probe, Round, Standing};
@@ -267,7 +267,6 @@ fn every_value_of_a_closed_label_is_described() {
 /// One refusal of each kind.
 fn refusals() -> Vec<Refusal> {
     let address: std::net::SocketAddr = "192.0.2.1:443".parse().unwrap();
-    let error = || io::Error::from(io::ErrorKind::Other);
     let mut all: Vec<Refusal> = <Reason as VariantArray>::VARIANTS
         .iter()
         .map(|reason| Refusal::Policy { reason: *reason, rule: None })
@@ -278,26 +277,39 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Method { method: "GET".into(), form: Form::Absolute { tls: true } },
         Refusal::Method { method: "GET".into(), form: Form::Authority },
         Refusal::Method { method: "GET".into(), form: Form::Asterisk },
-        Refusal::PrivateAddress(judge("10.0.0.1".parse().unwrap(), &[]).unwrap_err()),
-        Refusal::OutsideRanges(Outside { address: address.ip(), of: "2026-08-22-15-17-05".into() }),
-        Refusal::Own(Loop { address, by: Lead::Name }),
-        Refusal::Own(Loop { address, by: Lead::ConnectTo }),
-        Refusal::Own(Loop { address, by: Lead::Parent }),
         Refusal::Malformed("x".into()),
         Refusal::HeaderSize { limit: 1 },
         Refusal::Check("10.0.0.2".parse().unwrap()),
         Refusal::ProxyHeader(ccpgate::proxy::proxy_protocol::Fault::Missing),
         Refusal::HeaderTimeout,
         Refusal::Overload(Limit::Connections(1)),
-        Refusal::Dial(DialError::Exhausted(error())),
         Refusal::Draining,
-        Refusal::Dns(ResolveError::Timeout),
-        Refusal::Dns(ResolveError::Answer { rcode: "NXDOMAIN", why: String::new() }),
-        Refusal::Dns(ResolveError::Transport(String::new())),
-        Refusal::Dial(DialError::Timeout(Duration::ZERO)),
-        Refusal::Dial(DialError::Refused(address)),
-        Refusal::Dial(DialError::Unreachable(address, error())),
     ]);
+    all.extend(unreached().into_iter().map(Refusal::from));
+    let seen: BTreeSet<&str> = all.iter().map(Refusal::reason).collect();
+    assert!(Denial::VARIANTS.iter().all(|denial| seen.contains(denial.into_str())), "{seen:?}");
+    all
+}
+
+/// A target that isn't reached, for each reason.
+fn unreached() -> Vec<Unreached> {
+    let address: std::net::SocketAddr = "192.0.2.1:443".parse().unwrap();
+    let error = || io::Error::from(io::ErrorKind::Other);
+    let mut all = vec![
+        Unreached::Barred(judge("10.0.0.1".parse().unwrap(), &[]).unwrap_err()),
+        Unreached::Outside(Outside { address: address.ip(), of: "2026-08-22-15-17-05".into() }),
+        Unreached::Own(Loop { address, by: Lead::Name }),
+        Unreached::Own(Loop { address, by: Lead::ConnectTo }),
+        Unreached::Own(Loop { address, by: Lead::Parent }),
+        Unreached::Dns(ResolveError::Timeout),
+        Unreached::Dns(ResolveError::Answer { rcode: "NXDOMAIN", why: String::new() }),
+        Unreached::Dns(ResolveError::Transport(String::new())),
+        Unreached::Dial(DialError::Exhausted(error())),
+        Unreached::Dial(DialError::Timeout(Duration::ZERO)),
+        Unreached::Dial(DialError::Refused(address)),
+        Unreached::Dial(DialError::Reset(address)),
+        Unreached::Dial(DialError::Unreachable(address, error())),
+    ];
     let url = ParentUrl::parse("http://parent.corp:8080").unwrap();
     let of_parent = [
         Failure::Dns(ResolveError::Timeout),
@@ -317,12 +329,10 @@ fn refusals() -> Vec<Refusal> {
             told: Some(Told { error: "proxy_loop_detected".into(), ..Told::default() }),
         },
     ];
-    all.push(Refusal::Circle(Circle { parent: url.clone(), names: Vec::new() }));
+    all.push(Unreached::Circle(Circle { parent: url.clone(), names: Vec::new() }));
     all.extend(of_parent.map(|failure| {
-        Refusal::Parent(Box::new(ParentError { url: url.clone(), authenticated: false, failure }))
+        Unreached::Parent(Box::new(ParentError { url: url.clone(), authenticated: false, failure }))
     }));
-    let seen: BTreeSet<&str> = all.iter().map(Refusal::reason).collect();
-    assert!(Denial::VARIANTS.iter().all(|denial| seen.contains(denial.into_str())), "{seen:?}");
     all
 }
 

@@ -101,25 +101,26 @@ fn refusals_have_the_words_of_the_table() {
     use std::io::Error;
 
     use ccpgate::address::judge;
+    use ccpgate::egress::Unreached;
     use ccpgate::egress::dialer::DialError;
     use ccpgate::egress::resolver::ResolveError;
     use ccpgate::proxy::refusal::Refusal;
 
     let address = "192.0.2.1:443".parse().unwrap();
     let answer = |rcode| ResolveError::Answer { rcode, why: String::new() };
-    for (refusal, cause) in [
-        (Refusal::Dns(ResolveError::Timeout), Cause::DnsTimeout),
-        (Refusal::Dns(ResolveError::Transport(String::new())), Cause::DnsTimeout),
-        (Refusal::Dns(answer("NXDOMAIN")), Cause::DnsNxdomain),
-        (Refusal::Dns(answer("SERVFAIL")), Cause::DnsServfail),
-        (Refusal::Dns(answer("REFUSED")), Cause::DnsServfail),
-        (Refusal::PrivateAddress(judge("10.0.0.1".parse().unwrap(), &[]).unwrap_err()), Cause::DnsPrivate),
-        (Refusal::Dial(DialError::Timeout(std::time::Duration::ZERO)), Cause::TcpTimeout),
-        (Refusal::Dial(DialError::Refused(address)), Cause::TcpRefused),
-        (Refusal::Dial(DialError::Reset(address)), Cause::TcpReset),
-        (Refusal::Dial(DialError::Unreachable(address, Error::other("x"))), Cause::TcpUnreachable),
-        (Refusal::Dial(DialError::Exhausted(Error::from_raw_os_error(99))), Cause::SourceAddress),
+    for (why, cause) in [
+        (Unreached::Dns(ResolveError::Timeout), Cause::DnsTimeout),
+        (Unreached::Dns(ResolveError::Transport(String::new())), Cause::DnsTimeout),
+        (Unreached::Dns(answer("NXDOMAIN")), Cause::DnsNxdomain),
+        (Unreached::Dns(answer("SERVFAIL")), Cause::DnsServfail),
+        (Unreached::Dns(answer("REFUSED")), Cause::DnsServfail),
+        (Unreached::Barred(judge("10.0.0.1".parse().unwrap(), &[]).unwrap_err()), Cause::DnsPrivate),
+        (Unreached::Dial(DialError::Timeout(std::time::Duration::ZERO)), Cause::TcpTimeout),
+        (Unreached::Dial(DialError::Refused(address)), Cause::TcpRefused),
+        (Unreached::Dial(DialError::Reset(address)), Cause::TcpReset),
+        (Unreached::Dial(DialError::Unreachable(address, Error::other("x"))), Cause::TcpUnreachable),
+        (Unreached::Dial(DialError::Exhausted(Error::from_raw_os_error(99))), Cause::SourceAddress),
     ] {
-        assert_eq!(refusal.remedy(Some("host.example:443")), cause.about().remedy, "{cause:?}");
+        assert_eq!(Refusal::from(why).remedy(Some("host.example:443")), cause.about().remedy, "{cause:?}");
     }
 }

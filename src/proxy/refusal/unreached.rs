@@ -1,0 +1,144 @@
+//! A target that is not reached, as an answer: what it counts as, its status, its words. No I/O.
+
+use ipnet::IpNet;
+
+use super::{Counted, EXHAUSTED, Status};
+use crate::address::{Barred, Special};
+use crate::cause::Cause;
+use crate::egress::dialer::DialError;
+use crate::egress::failure::Failure;
+use crate::egress::resolver::ResolveError;
+use crate::egress::{Circle, Lead, Loop, Unreached};
+use crate::outcome::{Denial, Outcome};
+
+pub(super) fn counted(unreached: &Unreached) -> Counted {
+    match unreached {
+        Unreached::Barred(_) | Unreached::Own(_) => Counted::Denied(Denial::PrivateAddress),
+        Unreached::Outside(_) => Counted::Denied(Denial::OutsideRanges),
+        Unreached::Dns(_) => Counted::Failed(Outcome::Dns),
+        Unreached::Dial(error) => of_dial(error).0,
+        Unreached::Circle(_) => Counted::Failed(Outcome::Connect),
+        Unreached::Parent(error) => match &error.failure {
+            Failure::Dns(_) => Counted::Failed(Outcome::Dns),
+            Failure::Dial(error) => of_dial(error).0,
+            _ => Counted::Failed(Outcome::Connect),
+        },
+    }
+}
+
+pub(super) fn status(unreached: &Unreached) -> Status {
+    match unreached {
+        Unreached::Barred(_) | Unreached::Outside(_) | Unreached::Own(_) => {
+            (403, "Forbidden", "destination_ip_prohibited")
+        }
+        Unreached::Dns(error) => of_dns(error),
+        Unreached::Dial(error) => of_dial(error).1,
+        // RFC 9209 section 2.3.
+        Unreached::Circle(_) => (502, "Bad Gateway", "proxy_loop_detected"),
+        Unreached::Parent(error) => match &error.failure {
+            Failure::Dns(error) => of_dns(error),
+            Failure::Dial(error) => of_dial(error).1,
+            Failure::Silent(_) => (504, "Gateway Timeout", "connection_timeout"),
+            failure if failure.is_circle() => (502, "Bad Gateway", "proxy_loop_detected"),
+            Failure::Refused { .. } => (502, "Bad Gateway", "connection_refused"),
+            Failure::Tls { certificate: true, .. } => (502, "Bad Gateway", "tls_certificate_error"),
+            Failure::Tls { .. } => (502, "Bad Gateway", "tls_protocol_error"),
+            Failure::Lost(_) => (502, "Bad Gateway", "connection_terminated"),
+            Failure::Oversized => (502, "Bad Gateway", "http_response_header_section_size"),
+            Failure::Foreign(_) => (502, "Bad Gateway", "http_protocol_error"),
+        },
+    }
+}
+
+/// What `Proxy-Status` says beside the error, if anything.
+pub(super) fn parameter(unreached: &Unreached) -> Option<String> {
+    let failure = if let Unreached::Parent(error) = unreached { Some(&error.failure) } else { None };
+    match (unreached, failure) {
+        (Unreached::Dns(ResolveError::Answer { rcode, .. }), _)
+        | (_, Some(Failure::Dns(ResolveError::Answer { rcode, .. }))) => Some(format!("rcode=\"{rcode}\"")),
+        // RFC 9209 section 2.1.4.
+        (_, Some(Failure::Refused { status, .. })) => Some(format!("received-status={status}")),
+        _ => None,
+    }
+}
+
+/// Why, in words.
+pub(super) fn why(unreached: &Unreached) -> String {
+    match unreached {
+        Unreached::Barred(barred) => format!("the name resolves to {barred}"),
+        Unreached::Outside(outside) => format!("the name resolves to {outside}"),
+        Unreached::Own(Loop { address, by }) => format!(
+            "{} to {address}, this proxy itself",
+            match by {
+                Lead::Name => "the name resolves",
+                Lead::ConnectTo => "egress.connect_to leads",
+                Lead::Parent => "egress.proxy leads",
+            }
+        ),
+        Unreached::Dns(error) => format!("DNS look-up failed: {error}"),
+        Unreached::Dial(error) => error.to_string(),
+        Unreached::Circle(Circle { parent, names }) => {
+            let named = names.iter().map(|name| format!("\"{name}\""));
+            let named = named.collect::<Vec<_>>().join(", ");
+            let by = if named.is_empty() { String::new() } else { format!(" (by way of {named})") };
+            format!("egress.proxy leads in a circle: this proxy, {parent}{by}, and this proxy again")
+        }
+        Unreached::Parent(error) => error.to_string(),
+    }
+}
+
+/// What an administrator does next.
+pub(super) fn remedy(unreached: &Unreached) -> String {
+    match unreached {
+        Unreached::Barred(Barred { special: Special::Metadata, address, embedded }) => {
+            let metadata = embedded.map_or(*address, Into::into);
+            format!(
+                "check the DNS answer: credentials are given out there, so no network in egress.allow_private opens it, only exactly {}",
+                IpNet::from(metadata)
+            )
+        }
+        Unreached::Barred(Barred { embedded: Some(inner), .. }) => {
+            format!("check the DNS answer; if it is meant, add the network of {inner} to egress.allow_private")
+        }
+        Unreached::Own(Loop { by: Lead::Name, .. }) => {
+            "check the DNS answer: a proxy that reaches itself goes round until it has no socket left".into()
+        }
+        Unreached::Own(Loop { by: Lead::Parent, .. }) => {
+            "correct egress.proxy: the parent is another proxy, nearer to the internet".into()
+        }
+        Unreached::Own(Loop { by: Lead::ConnectTo, .. }) => {
+            "correct the address in egress.connect_to: it is one that this proxy listens on".into()
+        }
+        Unreached::Circle(_) => {
+            "correct egress.proxy here or at a parent: the last proxy of a chain has none, and leads to the internet"
+                .into()
+        }
+        Unreached::Dial(error) if error.cause() == Cause::Limit => {
+            "raise LimitNOFILE: this process has no descriptor left".into()
+        }
+        Unreached::Parent(error) => error.remedy().into(),
+        // In the words of the table of causes, as everywhere.
+        Unreached::Barred(_) | Unreached::Outside(_) | Unreached::Dns(_) | Unreached::Dial(_) => {
+            unreached.cause().about().remedy.into()
+        }
+    }
+}
+
+fn of_dns(error: &ResolveError) -> Status {
+    match error {
+        ResolveError::Timeout => (504, "Gateway Timeout", "dns_timeout"),
+        _ => (502, "Bad Gateway", "dns_error"),
+    }
+}
+
+/// What a failed dial counts as, and its status.
+fn of_dial(error: &DialError) -> (Counted, Status) {
+    let failed = |status| (Counted::Failed(Outcome::Connect), status);
+    match error {
+        DialError::Exhausted(_) => (Counted::Denied(Denial::Overload), EXHAUSTED),
+        DialError::Timeout(_) => failed((504, "Gateway Timeout", "connection_timeout")),
+        DialError::Refused(_) => failed((502, "Bad Gateway", "connection_refused")),
+        DialError::Reset(_) => failed((502, "Bad Gateway", "connection_terminated")),
+        DialError::Unreachable(..) => failed((502, "Bad Gateway", "destination_ip_unroutable")),
+    }
+}
