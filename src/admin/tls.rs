@@ -40,15 +40,15 @@ pub(super) struct Lately {
 /// None without a TLS listener.
 pub(super) fn of(journal: &Journal) -> Option<Tls> {
     let metrics = &journal.metrics;
-    let (file, begins, ends) = metrics.certificate_in_use()?;
+    let (file, begins, ends) = metrics.tls.certificate_in_use()?;
     let Count { all, of_them } = journal.history.handshakes(journal.findings.now(), LATELY);
     let time = |second: i64| Timestamp::from_second(second).ok().map(|time| time.to_string());
     Some(Tls {
         certificate: Certificate { file, not_before: time(begins), not_after: time(ends) },
-        full: metrics.tls_full.get(),
-        resumed: metrics.tls_resumed.get(),
+        full: metrics.tls.full.get(),
+        resumed: metrics.tls.resumed.get(),
         lately: Lately { handshakes: all, resumed: of_them },
-        sessions: metrics.tls_sessions.get(),
-        failed: metrics.tls_failures().filter(|(_, count)| *count > 0).collect(),
+        sessions: metrics.tls.sessions.get(),
+        failed: metrics.tls.failures().filter(|(_, count)| *count > 0).collect(),
     })
 }

@@ -41,8 +41,8 @@ use sample::{Sampler, Verdict};
 
 use crate::address::cut;
 use crate::catalogue::Choice;
-use crate::findings::report::Report;
 use crate::findings::networks;
+use crate::findings::report::Report;
 use crate::outcome::{Bound, Denial, WouldDeny};
 
 /// Counts and logs what it is told.
@@ -198,7 +198,7 @@ impl Journal {
 
     /// Reads the counters of these rules into the history.
     pub(crate) fn remember<'a>(&self, rules: impl Iterator<Item = &'a RuleSeries>) {
-        let (full, resumed) = (self.metrics.tls_full.get(), self.metrics.tls_resumed.get());
+        let (full, resumed) = (self.metrics.tls.full.get(), self.metrics.tls.resumed.get());
         self.history.look(self.findings.now(), rules, [full + resumed, resumed]);
     }
 

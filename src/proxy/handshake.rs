@@ -70,7 +70,7 @@ pub(super) async fn shake_hands(
         Err(_) => Failed::of(Cause::Timeout, ""),
     };
     let Failed { cause, why: error, aloud, stream } = failed;
-    shared.journal.metrics.tls_failed(cause);
+    shared.journal.metrics.tls.failed(cause);
     let (client, cause) = (shared.journal.shown(peer.address), cause.into_str());
     // Port scans and cancelled tabs end here every day. An administrator reads at `warn` what
     // he can put right, as far as the log takes lines about this client.
@@ -130,7 +130,7 @@ async fn attempt(
     let wire = arrival.accept(config).await.map_err(|(error, tcp)| Failed::new(&error, Some(tcp)))?;
     let connection = wire.state();
     if let Err(error) = serving.template.verify_resumed(connection) {
-        shared.journal.metrics.tls_failed(Cause::ClientCertificateBad);
+        shared.journal.metrics.tls.failed(Cause::ClientCertificateBad);
         if shared.journal.takes_line_about(peer.address.ip()) {
             let client = shared.journal.shown(peer.address);
             tracing::warn!(event = "client_certificate", %client, %error, "refused a resumed session");
@@ -139,11 +139,11 @@ async fn attempt(
     }
     let kind = connection.handshake_kind();
     match kind {
-        Some(HandshakeKind::Resumed) => shared.journal.metrics.tls_resumed.inc(),
-        _ => shared.journal.metrics.tls_full.inc(),
+        Some(HandshakeKind::Resumed) => shared.journal.metrics.tls.resumed.inc(),
+        _ => shared.journal.metrics.tls.full.inc(),
     }
     if let Some(age) = tickets.resumed_age(kind) {
-        shared.journal.metrics.tls_resumed_age.observe(age as f64);
+        shared.journal.metrics.tls.resumed_age.observe(age as f64);
     }
     peer.certificate = connection.peer_certificates().and_then(subject).map(Into::into);
     Ok(Some(wire))

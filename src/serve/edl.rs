@@ -122,7 +122,7 @@ impl Edl {
             let [begins, ends] = [identity.not_before(), identity.not_after()];
             (path, begins as i64, ends as i64)
         });
-        self.metrics.certificate_of(Entrance::Edl, certificate);
+        self.metrics.tls.certificate_of(Entrance::Edl, certificate);
         self.door.store(Arc::new(door));
         (self.identity, self.warning) = (identity, warning);
         self.watching = watch.map(|watch| watch.follow(self.changed.clone()));

@@ -1,5 +1,6 @@
 //! What is read again while the process runs: the configuration at SIGHUP or when `ccpgate reload` asks, the
-//! TLS files when one of them changes. Each is put in force whole or not at all, and a metric shows whether that succeeded.
+//! files of the TLS listener and those of `[edl]` when one of them changes. Each is put in force whole or not
+//! at all, and a metric shows whether that succeeded.
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::admin::reload::Verdict;
 use crate::config::{self, Sources};
 use crate::egress::resolver::Resolver;
 use crate::findings::change::Change;
+use crate::journal::metrics::Reload;
 use crate::policy::replay::Losses;
 use crate::proxy::snapshot::Snapshot;
 
@@ -41,7 +43,7 @@ impl Server {
     pub(super) fn reload_tls_files(&mut self) {
         let sessions = self.config.shift.sessions;
         let followed = Watched::read(&self.config).and_then(|read| self.tls.follow(read, sessions));
-        self.count_reload(followed.is_ok(), Loads { tls_files: followed.is_ok(), ..self.loads });
+        self.count_reload(how(&followed), Loads { tls_files: followed.is_ok(), ..self.loads });
         match followed {
             Ok(()) => {
                 self.shared.journal.findings.changed(Change::Certificate);
@@ -59,7 +61,7 @@ impl Server {
     /// Reads the files of `[edl]` again, because one of them was replaced; a broken one changes nothing.
     pub(super) fn reload_edl_files(&mut self) {
         let reloaded = self.edl.reload(&self.config);
-        self.count_reload(reloaded.is_ok(), Loads { edl_files: reloaded.is_ok(), ..self.loads });
+        self.count_reload(how(&reloaded), Loads { edl_files: reloaded.is_ok(), ..self.loads });
         match reloaded {
             Ok(()) => tracing::info!(event = "edl_reloaded", "took over the changed files of [edl]"),
             Err(error) => {
@@ -84,11 +86,11 @@ impl Server {
     async fn reload(&mut self, sources: &Sources, losing: Losing) -> Verdict {
         match self.try_reload(sources, losing).await {
             Ok(differences) => {
-                self.count_reload(true, Loads { config: true, tls_files: true, edl_files: true });
+                self.count_reload(Reload::Ok, Loads { config: true, tls_files: true, edl_files: true });
                 Verdict::taken(differences)
             }
             Err((error, loads)) => {
-                self.count_reload(false, loads);
+                self.count_reload(Reload::Error, loads);
                 self.shared.journal.findings.changed(Change::ReloadRefused);
                 tracing::error!(event = "reload_failed", %error, "the reload failed; the running configuration stays");
                 Verdict::refused(error.to_string(), matches!(error, ServeError::Losses(_)))
@@ -96,14 +98,16 @@ impl Server {
         }
     }
 
-    fn count_reload(&mut self, ok: bool, loads: Loads) {
+    fn count_reload(&mut self, how: Reload, loads: Loads) {
         self.loads = loads;
-        let whole = loads.config && loads.tls_files && loads.edl_files;
-        self.shared.journal.metrics.reloaded(ok, whole, loads.tls_files);
+        let metrics = &self.shared.journal.metrics;
+        metrics.reloaded(how);
+        metrics.reload_successful.set(i64::from(loads.config && loads.tls_files && loads.edl_files));
+        metrics.tls_files_successful.set(i64::from(loads.tls_files));
     }
 
     /// # Errors
-    /// The reason, and whether each of the two could be read; then nothing has changed.
+    /// The reason, and what could be read; then nothing has changed.
     async fn try_reload(
         &mut self,
         sources: &Sources,
@@ -111,7 +115,7 @@ impl Server {
     ) -> Result<Vec<String>, (ServeError, Loads)> {
         let failed = Loads { config: false, ..self.loads };
         let (config, plan) = load(sources).map_err(|error| (error, failed))?;
-        // Where the same TLS files are named as before, the fault is in them; if nothing else has changed
+        // Where the same files are named as before, the fault is in them; if nothing else has changed
         // either, the configuration that was read is the one in force.
         let tls_failed = Loads {
             config: config == self.config,
@@ -180,4 +184,8 @@ impl Server {
         running.refresh();
         running
     }
+}
+
+fn how(read: &Result<(), ServeError>) -> Reload {
+    if read.is_ok() { Reload::Ok } else { Reload::Error }
 }

@@ -93,7 +93,7 @@ impl Tls {
         let Some(Watched { files, watch }) = read else {
             if let Some(running) = &mut self.running {
                 running.watching = None;
-                self.metrics.certificate(None);
+                self.metrics.tls.certificate(None);
             }
             return Ok(());
         };
@@ -126,7 +126,7 @@ fn announce(serving: &Serving, window: u64, metrics: &Metrics) {
     warn_of(serving);
     let (file, end) = serving.certificate();
     let begins = serving.certificate_begins();
-    metrics.certificate(Some((&file, begins as i64, end as i64)));
+    metrics.tls.certificate(Some((&file, begins as i64, end as i64)));
     let expires =
         jiff::Timestamp::from_second(end as i64).map_or_else(|_| end.to_string(), |t| t.to_string());
     tracing::info!(
@@ -153,6 +153,6 @@ async fn count_sessions(shift: Arc<Shift>, metrics: Arc<Metrics>) {
         if count.is_multiple_of(COUNTS_TO_A_SWEEP) {
             shift.store().sweep();
         }
-        metrics.tls_sessions.set(shift.store().len() as i64);
+        metrics.tls.sessions.set(shift.store().len() as i64);
     }
 }

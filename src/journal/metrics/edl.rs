@@ -1,8 +1,8 @@
 //! The family that counts who asks for the lists of firewalls.
 
-use prometheus::{IntCounterVec, Opts, Registry};
+use prometheus::IntCounterVec;
 
-use super::{VALID, keep};
+use super::registrar::Registrar;
 use crate::export::edl;
 
 /// The label of what is no list.
@@ -13,12 +13,12 @@ pub(crate) struct EdlMetrics {
 }
 
 impl EdlMetrics {
-    pub(super) fn new(registry: &Registry) -> Self {
-        let about = Opts::new(
+    pub(super) fn new(families: &Registrar<'_>) -> Self {
+        let requests = families.counters(
             "ccpgate_edl_requests_total",
             "Requests for lists of firewalls, by list and status of the answer.",
+            &["list", "code"],
         );
-        let requests = keep(registry, IntCounterVec::new(about, &["list", "code"]).expect(VALID));
         for list in &edl::ALL {
             for code in ["200", "304", "503"] {
                 requests.with_label_values(&[list.name, code]);

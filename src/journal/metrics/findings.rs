@@ -1,14 +1,16 @@
 //! The families that show what fails now.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
-use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntGauge, IntGaugeVec};
 use strum::VariantArray;
 
-use super::{NO_RULE, VALID, keep};
+use super::NO_RULE;
+use super::registrar::Registrar;
 use crate::cause::Cause;
 use crate::findings::report::Report;
+use crate::lock::lock;
 use crate::policy::Category;
 
 /// What the running proxy can find by itself; their series exist from the start. Those of the watch's
@@ -49,26 +51,18 @@ pub(crate) struct FindingMetrics {
 }
 
 impl FindingMetrics {
-    pub(super) fn new(registry: &Registry) -> Self {
-        let gauge = |name: &str, help: &str| keep(registry, IntGauge::new(name, help).expect(VALID));
-        let finding = keep(
-            registry,
-            IntGaugeVec::new(
-                Opts::new(
-                    "ccpgate_finding",
-                    "1 while something fails for this cause; docs/causes.md has the words.",
-                ),
-                &["cause", "category", "owner"],
-            )
-            .expect(VALID),
-        );
+    pub(super) fn new(families: &Registrar<'_>) -> Self {
         let made = Self {
-            active: gauge("ccpgate_clients_active", "Distinct clients of the last ten minutes."),
-            failing: gauge(
+            active: families.gauge("ccpgate_clients_active", "Distinct clients of the last ten minutes."),
+            failing: families.gauge(
                 "ccpgate_clients_failing",
                 "Distinct clients of the last ten minutes for which something fails.",
             ),
-            finding,
+            finding: families.gauges(
+                "ccpgate_finding",
+                "1 while something fails for this cause; docs/causes.md has the words.",
+                &["cause", "category", "owner"],
+            ),
             shown: Mutex::default(),
         };
         for cause in BY_ITSELF {
@@ -90,7 +84,7 @@ impl FindingMetrics {
         self.active.set(report.active as i64);
         self.failing.set(report.failing as i64);
         let now: BTreeSet<_> = report.findings.iter().map(|f| (f.key.cause, f.key.category)).collect();
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = lock(&self.shown);
         for (cause, category) in shown.difference(&now) {
             self.series(*cause, *category).set(0);
         }

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
-use prometheus::{IntGauge, Registry};
+use prometheus::IntGauge;
 
-use super::{VALID, keep};
+use super::registrar::Registrar;
 use crate::ranges::current::{InForce, next_deadline};
 
 pub(crate) struct RangesMetrics {
@@ -16,22 +16,21 @@ pub(crate) struct RangesMetrics {
 }
 
 impl RangesMetrics {
-    pub(super) fn new(registry: &Registry) -> Self {
-        let gauge = |name: &str, help: &str| keep(registry, IntGauge::new(name, help).expect(VALID));
+    pub(super) fn new(families: &Registrar<'_>) -> Self {
         Self {
-            age: gauge(
+            age: families.gauge(
                 "ccpgate_ranges_age_seconds",
                 "How long ago AWS made the ip-ranges.json in force; 0 without one.",
             ),
-            token: gauge(
+            token: families.gauge(
                 "ccpgate_ranges_sync_token",
                 "The syncToken of the ip-ranges.json in force; 0 without one.",
             ),
-            pending: gauge(
+            pending: families.gauge(
                 "ccpgate_ranges_pending_prefixes",
                 "Prefixes in use that AWS announced lately, so that a firewall may still lack them.",
             ),
-            deadline: gauge(
+            deadline: families.gauge(
                 "ccpgate_ranges_next_deadline_timestamp_seconds",
                 "From when on AWS may use the first of the pending prefixes, in seconds since 1970; 0 without any.",
             ),

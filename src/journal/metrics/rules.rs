@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use strum::VariantArray;
 
-use super::CategorySeries;
+use super::categories::CategorySeries;
 use crate::journal::ratio::Crossing;
+use crate::lock::lock;
 use crate::outcome::Outcome;
 use crate::policy::Category;
 
@@ -183,7 +184,7 @@ impl Rules {
         category: &Arc<CategorySeries>,
     ) -> Arc<RuleSeries> {
         let labels = Arc::new(Labels { domain: domain.into(), category: name, traffic: category.traffic });
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.0);
         if let Some(series) = known.get(&labels) {
             return series.clone();
         }
@@ -194,19 +195,19 @@ impl Rules {
 
     /// What they have counted, in the order of their labels.
     pub(super) fn all(&self) -> Vec<Counted> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock(&self.0);
         known.values().map(|series| series.counted()).collect()
     }
 
     /// Tunnels that live.
     pub(super) fn active(&self) -> u64 {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock(&self.0);
         known.values().map(|series| series.active()).sum()
     }
 
     /// Forgets those that no configuration and no tunnel holds.
     pub(super) fn prune(&self) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.0);
         known.retain(|_, series| Arc::strong_count(series) > 1);
     }
 }

@@ -1,12 +1,13 @@
 //! The families that show what the last round of the watch found.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
-use prometheus::{GaugeVec, Opts, Registry};
+use prometheus::GaugeVec;
 
-use super::{VALID, keep};
+use super::registrar::Registrar;
 use crate::findings::watch::{Round, Standing};
+use crate::lock::lock;
 
 pub(super) struct WatchMetrics {
     success: GaugeVec,
@@ -17,22 +18,19 @@ pub(super) struct WatchMetrics {
 }
 
 impl WatchMetrics {
-    pub(super) fn new(registry: &Registry) -> Self {
-        let gauges = |name: &str, help: &str, labels: &[&str]| {
-            keep(registry, GaugeVec::new(Opts::new(name, help), labels).expect(VALID))
-        };
+    pub(super) fn new(families: &Registrar<'_>) -> Self {
         Self {
-            success: gauges(
+            success: families.fractions(
                 "ccpgate_probe_success",
                 "Whether the last round of the watch reached the endpoint.",
                 &["category", "host", "protocol"],
             ),
-            duration: gauges(
+            duration: families.fractions(
                 "ccpgate_probe_duration_seconds",
                 "How long the endpoint took in the last round of the watch.",
                 &["category", "host", "protocol"],
             ),
-            loss: gauges(
+            loss: families.fractions(
                 "ccpgate_probe_loss_ratio",
                 "Share of the Bindings to a media endpoint that the last round of the watch lost.",
                 &["host"],
@@ -63,7 +61,7 @@ impl WatchMetrics {
             }
             now.insert(labels.map(str::to_owned));
         }
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = lock(&self.shown);
         for gone in shown.difference(&now) {
             let labels = [&*gone[0], &*gone[1], &*gone[2]];
             // One that took no time has no such series.
