@@ -117,17 +117,18 @@ impl Server {
         let (config, plan) = load(sources).map_err(|error| (error, failed))?;
         // Where the same files are named as before, the fault is in them; if nothing else has changed
         // either, the configuration that was read is the one in force.
-        let tls_failed = Loads {
-            config: config == self.config,
-            tls_files: config.tls != self.config.tls && self.loads.tls_files,
-            ..self.loads
-        };
+        let same = config == self.config;
+        let tls_files = config.tls != self.config.tls && self.loads.tls_files;
+        let edl_files = config.edl != self.config.edl && self.loads.edl_files;
+        let tls_failed = Loads { config: same, tls_files, ..self.loads };
+        let edl_failed = Loads { config: same, edl_files, ..self.loads };
         let (metrics, in_force) = (&self.shared.journal.metrics, self.shared.ranges.clone());
         let resolver = |dns: &config::Dns| self.resolver(dns);
         let prepared = Prepared::new((config, plan), &self.listeners, metrics, resolver, in_force);
         let Prepared { config, snapshot, warnings, tls, edl, watch, ranges, change } =
             prepared.map_err(|error| match error {
                 ServeError::Tls(_) => (error, tls_failed),
+                ServeError::Edl(_) => (error, edl_failed),
                 _ => (error, failed),
             })?;
         if losing == Losing::MayNot {

@@ -314,6 +314,8 @@ fn a_listener_of_its_own_asks_for_a_password_over_https() {
         "{line}"
     );
     assert_eq!(proxy.metric("ccpgate_config_last_reload_successful"), 0.0);
+    // A reload meanwhile meets the broken file, too; the configuration is still the one in force.
+    proxy.hang_up("error");
     assert_eq!(fetch("/edl/domains.txt", Some("fw-a:one")).status, 200);
     secured.replace("users", &format!("fw-a:{}\n", hash("three")));
     secured.renew(|params| {
