@@ -66,5 +66,6 @@ fn follow(admin: Admin, place: OwnedSemaphorePermit) -> impl futures_util::Strea
 
 fn event(admin: &Admin, next: &mut Instant) -> Bytes {
     *next = Instant::now() + REGULARLY;
-    admin.latest.event(admin)
+    // One stream makes it, others wait for that, and older processes may be asked: DNS shares this thread.
+    tokio::task::block_in_place(|| admin.latest.event(admin))
 }

@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -257,6 +257,37 @@ fn spawn(folder: &Path, toml: &Path) -> Child {
     clean(&mut command);
     command.args(["serve", "--takeover", "-c"]).arg(toml).env("RUNTIME_DIRECTORY", folder);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+#[test]
+fn an_old_process_that_hangs_holds_up_nobody_but_who_asks_for_it() {
+    let (upstream, folder) = (Upstream::echo(), folder());
+    let toml = config(&upstream, "");
+    let old = Proxy::start_in(folder.path(), &toml, false);
+    let mut live = old.tunnel(TARGET);
+    live.expect_echo(b"x");
+    let new = Proxy::start_in(folder.path(), &toml, true);
+    expect_handed_over(&old);
+    old.signal(Signal::STOP);
+    // Pages that are open: what they show takes until the old one is given up, 2 s each time.
+    let mut pages: Vec<Raw> = (0..4).map(|_| Raw::connect(new.admin())).collect();
+    for page in &mut pages {
+        page.send("GET /api/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+    }
+    for page in &mut pages {
+        assert_eq!(page.read_head().status, 200);
+    }
+    // The thread that answers a probe is the one that resolves names.
+    let until = Instant::now() + Duration::from_secs(8);
+    let mut slowest = Duration::ZERO;
+    while Instant::now() < until {
+        let asked = Instant::now();
+        assert_eq!(new.get("/healthz").status, 200);
+        slowest = slowest.max(asked.elapsed());
+    }
+    assert!(slowest < Duration::from_millis(1500), "{slowest:?}");
+    old.signal(Signal::CONT);
+    live.expect_echo(b"unharmed");
 }
 
 #[test]

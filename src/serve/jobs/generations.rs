@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::block_in_place;
+use tokio::time::sleep;
+
 use crate::admin::Admin;
 
 const EVERY: Duration = Duration::from_secs(2);
 
 /// Runs as long as the process.
 pub(in crate::serve) async fn run(admin: Arc<Admin>) {
-    while !admin.generations.living().is_empty() {
-        tokio::time::sleep(EVERY).await;
-        tokio::task::block_in_place(|| admin.generations.refresh());
+    // A scrape that asks one of them holds the list meanwhile: DNS shares this thread.
+    while !block_in_place(|| admin.generations.living().is_empty()) {
+        sleep(EVERY).await;
+        block_in_place(|| admin.generations.refresh());
     }
 }
