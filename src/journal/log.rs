@@ -2,7 +2,9 @@
 //! (`journal::access`). All go through one bounded buffer that a thread of its own writes out, so that a
 //! stuck disk or pipe never holds up a tunnel: then lines are dropped and counted.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
+use std::panic::{self, PanicHookInfo};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::{journald, rate};
+use crate::lock::lock;
 
 /// Most bytes that wait to be written: about 15,000 lines.
 const BUFFER: usize = 4 << 20;
@@ -97,7 +100,7 @@ impl Sink {
     }
 
     pub(super) fn push(&self, line: &[u8]) {
-        let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = lock(&self.0.pending);
         if pending.bytes.len() + line.len() > BUFFER {
             self.0.dropped.inc();
             return;
@@ -112,7 +115,7 @@ impl Sink {
 
     /// Waits until everything is written, a second at most, and ends the thread.
     pub fn close(&self) {
-        let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = lock(&self.0.pending);
         pending.closed = true;
         self.0.changed.notify_all();
         let busy = |p: &mut Pending| p.writing || !p.bytes.is_empty();
@@ -123,7 +126,7 @@ impl Sink {
 fn write_out(buffer: &Buffer, out: &mut impl Write) {
     let mut batch = Vec::new();
     loop {
-        let pending = buffer.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let pending = lock(&buffer.pending);
         let idle = |p: &mut Pending| p.bytes.is_empty() && !p.closed;
         let mut pending = buffer.changed.wait_while(pending, idle).unwrap_or_else(PoisonError::into_inner);
         if pending.bytes.is_empty() {
@@ -133,7 +136,7 @@ fn write_out(buffer: &Buffer, out: &mut impl Write) {
         if !pending.closed {
             drop(pending);
             thread::sleep(GATHER);
-            pending = buffer.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            pending = lock(&buffer.pending);
         }
         std::mem::swap(&mut batch, &mut pending.bytes);
         drop(pending);
@@ -141,7 +144,7 @@ fn write_out(buffer: &Buffer, out: &mut impl Write) {
         let _ = out.write_all(&batch).and_then(|()| out.flush());
         batch.clear();
         batch.shrink_to(64 * 1024);
-        let mut pending = buffer.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = lock(&buffer.pending);
         pending.writing = false;
         drop(pending);
         buffer.changed.notify_all();
@@ -206,7 +209,8 @@ const fn libraries(level: Level) -> &'static str {
     }
 }
 
-/// Sends `tracing`'s events to `sink` from now on. Call once in a process.
+/// Sends `tracing`'s events to `sink` from now on, and says of each panic that there was one. Call once in a
+/// process.
 pub fn install(sink: &Sink, format: Format, level: Level) {
     let filter = EnvFilter::new(format!("{},ccpgate={level}", libraries(level)));
     let builder = tracing_subscriber::fmt()
@@ -227,6 +231,25 @@ pub fn install(sink: &Sink, format: Format, level: Level) {
             builder.event_format(journald::Journal(JsonLine)).fmt_fields(plain()).try_init().ok()
         }
     };
+    panic::set_hook(Box::new(tell_of_panic));
+}
+
+/// Says what has panicked, in the form of the other lines: the runtime catches a panic of one tunnel or job, and
+/// all else goes on, so that nothing but this line tells of it.
+fn tell_of_panic(panic: &PanicHookInfo<'_>) {
+    let payload = panic.payload();
+    let said = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(|s| &**s));
+    let current = thread::current();
+    let trace = Backtrace::capture();
+    tracing::error!(
+        event = "panicked",
+        thread = current.name(),
+        at = panic.location().map(ToString::to_string),
+        backtrace = (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string()),
+        // It may repeat what a client sent.
+        "a fault of ccpgate's own, please report it: {}",
+        said.unwrap_or_default().escape_debug()
+    );
 }
 
 fn plain() -> tracing_subscriber::fmt::format::DefaultFields {
@@ -281,5 +304,44 @@ impl tracing::field::Visit for Fields<'_> {
 
     fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
         self.0.insert(field.name().into(), format!("{value:?}").into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Set in a process of its own, where the test panics: the hook is the whole process's.
+    const PANICS: &str = "CCPGATE_TEST_PANICS";
+
+    #[test]
+    fn a_panic_is_a_line_like_all_others() {
+        if std::env::var_os(PANICS).is_some() {
+            let sink = Sink::stderr(IntCounter::new("dropped", "help").unwrap()).unwrap();
+            install(&sink, Format::Json, Level::Info);
+            let worker = thread::Builder::new().name("worker-7".to_owned());
+            worker.spawn(|| panic!("one\n{}", 2)).unwrap().join().unwrap_err();
+            return sink.close();
+        }
+        let ran = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "journal::log::tests::a_panic_is_a_line_like_all_others", "--nocapture"])
+            .env(PANICS, "1")
+            .env_remove("RUST_BACKTRACE")
+            .env_remove("JOURNAL_STREAM")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(ran.stderr).unwrap();
+        assert!(ran.status.success(), "{text}");
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let [line] = &lines[..] else { panic!("{text}") };
+        assert_eq!((&line["event"], &line["level"]), (&"panicked".into(), &"error".into()));
+        assert_eq!(line["thread"], "worker-7");
+        assert!(line["at"].as_str().unwrap().starts_with("src/journal/log.rs:"), "{line}");
+        assert!(line["message"].as_str().unwrap().ends_with("report it: one\\n2"), "{line}");
     }
 }
