@@ -3,19 +3,22 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
 
 use super::metrics::RuleSeries;
 use super::metrics::rules::Labels;
 use crate::findings::Second;
+use crate::lock::lock;
 
 const MINUTE: Second = 60;
 /// A day.
 const MINUTES: usize = 1440;
 /// Rules that had an end in a minute, of all minutes together; the oldest minutes go. 1.2 MB.
 const ROWS: usize = 100_000;
+/// So many rules are never too many.
+const CROWDED: usize = 1000;
 /// The counters are read so often, and whenever somebody asks.
 pub(crate) const EVERY: Second = 5;
 
@@ -45,6 +48,13 @@ struct Row {
     count: Count,
 }
 
+/// A rule, and its counters at the last look that had it.
+struct Rule {
+    labels: Arc<Labels>,
+    count: Count,
+    looked: Second,
+}
+
 #[derive(Default)]
 struct Minute {
     number: Second,
@@ -57,8 +67,9 @@ struct Minute {
 struct Kept {
     looked: Option<Second>,
     numbers: HashMap<Arc<Labels>, usize>,
-    /// Their counters at the last look.
-    rules: Vec<(Arc<Labels>, Count)>,
+    rules: Vec<Rule>,
+    /// From how many rules on those are dropped that reloads have removed and nobody has used.
+    crowded: usize,
     handshakes: Count,
     /// Oldest first; minutes in which nothing ended are left out.
     minutes: VecDeque<Minute>,
@@ -127,8 +138,9 @@ impl History {
         kept.looked = Some(now);
         for (labels, count) in rules {
             let number = kept.number(labels);
-            let before = std::mem::replace(&mut kept.rules[number].1, count);
-            let new = count.since(before);
+            let rule = &mut kept.rules[number];
+            rule.looked = now;
+            let new = count.since(std::mem::replace(&mut rule.count, count));
             if new != Count::default() {
                 kept.minute(now).add(number, new);
             }
@@ -138,6 +150,9 @@ impl History {
             kept.minute(now).handshakes.add(new);
         }
         kept.forget(now);
+        if kept.rules.len() >= kept.crowded {
+            kept.drop_unused(now);
+        }
     }
 
     /// What ended by rule in the `minutes` before `now`, the running one included.
@@ -145,7 +160,7 @@ impl History {
         let kept = self.lock();
         let mut all = HashMap::new();
         for row in kept.minutes_since(now, minutes).flat_map(|minute| &minute.rows) {
-            all.entry(kept.rules[row.rule].0.clone()).or_insert_with(Count::default).add(row.count);
+            all.entry(kept.rules[row.rule].labels.clone()).or_insert_with(Count::default).add(row.count);
         }
         all
     }
@@ -165,7 +180,7 @@ impl History {
         for minute in kept.minutes_since(now, minutes) {
             let at = minute.number / step * step * MINUTE;
             for row in &minute.rows {
-                let (labels, _) = &kept.rules[row.rule];
+                let labels = &kept.rules[row.rule].labels;
                 if domain.is_none_or(|domain| *labels.domain == *domain) {
                     let steps = past.by_category.entry(labels.category).or_default();
                     steps.entry(at).or_default().add(row.count);
@@ -188,13 +203,15 @@ impl History {
             handshakes: minute.handshakes,
         };
         Minutes {
-            rules: rules.map(|(labels, _)| (labels.domain.to_string(), labels.category.to_owned())).collect(),
+            rules: rules
+                .map(|rule| (rule.labels.domain.to_string(), rule.labels.category.to_owned()))
+                .collect(),
             minutes: kept.minutes_since(now, minutes).map(lived).collect(),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -214,7 +231,7 @@ impl Kept {
         }
         let number = self.rules.len();
         // What a rule counted before it is seen first belongs to no minute that is known.
-        self.rules.push((labels.clone(), Count::default()));
+        self.rules.push(Rule { labels: labels.clone(), count: Count::default(), looked: 0 });
         self.numbers.insert(labels.clone(), number);
         number
     }
@@ -237,6 +254,26 @@ impl Kept {
             let gone = self.minutes.pop_front().map_or(0, |minute| minute.rows.len());
             self.rows = self.rows.saturating_sub(gone);
         }
+    }
+
+    /// Drops the rules that the look at `now` did not have and under which no tunnel has ever ended. One that had
+    /// ends stays: should it come back, its counters go on from where they were.
+    fn drop_unused(&mut self, now: Second) {
+        let mut places = Vec::with_capacity(self.rules.len());
+        let mut used = 0;
+        self.rules.retain(|rule| {
+            let stays = rule.looked == now || rule.count != Count::default();
+            places.push(used);
+            used += usize::from(stays);
+            stays
+        });
+        // A minute tells of rules that had ends alone.
+        for row in self.minutes.iter_mut().flat_map(|minute| &mut minute.rows) {
+            row.rule = places[row.rule];
+        }
+        let numbered = self.rules.iter().enumerate().map(|(number, rule)| (rule.labels.clone(), number));
+        self.numbers = numbered.collect();
+        self.crowded = (self.rules.len() * 2).max(CROWDED);
     }
 
     fn minutes_since(&self, now: Second, minutes: Second) -> impl Iterator<Item = &Minute> {
@@ -295,6 +332,29 @@ mod tests {
         assert_eq!(begun, [(1060, count(1, 1)), (1600, count(0, 0))]);
         let [(rule, ended)] = told.minutes[1].rows[..] else { panic!("{told:?}") };
         assert_eq!((told.rules[rule].0.as_str(), ended), ("*.t.example", count(10, 10)));
+    }
+
+    #[test]
+    fn rules_that_reloads_removed_unused_are_dropped_and_the_others_keep_their_ends() {
+        let history = History::default();
+        let used = labels("api", "used.example");
+        for reload in 0..100_u32 {
+            let list: Vec<_> =
+                (0..500).map(|number| labels("extra", &format!("{reload}-{number}.example"))).collect();
+            let mut rules: Vec<_> = list.iter().map(|rule| (rule, count(0, 0))).collect();
+            if reload % 7 == 0 {
+                // Behind rules that go, so that its place changes.
+                rules.push((&used, count(u64::from(reload) + 1, 0)));
+            }
+            history.take(reload * EVERY, rules.into_iter(), Count::default());
+        }
+        let known = history.lock().rules.len();
+        assert!(known <= 2 * CROWDED, "{known} rules, 501 at a time");
+        let told = history.minutes(500, 1440, i64::from);
+        let ends = told.minutes.iter().flat_map(|minute| &minute.rows);
+        let ends: Vec<_> = ends.map(|(rule, ended)| (told.rules[*rule].0.as_str(), ended.all)).collect();
+        assert!(ends.iter().all(|(domain, _)| *domain == "used.example"), "{ends:?}");
+        assert_eq!(ends.iter().map(|(_, all)| all).sum::<u64>(), 99);
     }
 
     #[test]
