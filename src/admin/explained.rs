@@ -2,12 +2,13 @@
 //! seconds, so answers are kept until the configuration is another one.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Weak};
 
 use serde_json::{Value, json};
 
 use super::Admin;
 use crate::catalogue::find_elsewhere_given;
+use crate::lock::lock;
 use crate::policy::{Decision, Nearest, Reason};
 use crate::proxy::snapshot::Snapshot;
 use crate::target::{Host, Target};
@@ -31,7 +32,8 @@ pub(super) struct Explanations(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
-    under: Option<Arc<Snapshot>>,
+    /// Weak: a configuration that was replaced is freed, whether anybody asks again or not.
+    under: Weak<Snapshot>,
     targets: HashMap<Box<str>, Arc<Explained>>,
 }
 
@@ -42,9 +44,10 @@ impl Explanations {
         snapshot: &Arc<Snapshot>,
         denied: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> Vec<Arc<Explained>> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !known.under.as_ref().is_some_and(|under| Arc::ptr_eq(under, snapshot)) {
-            *known = Known { under: Some(snapshot.clone()), targets: HashMap::new() };
+        let mut known = lock(&self.0);
+        let under = Arc::downgrade(snapshot);
+        if !known.under.ptr_eq(&under) {
+            *known = Known { under, targets: HashMap::new() };
         }
         let nothing = Arc::new(Explained::default());
         let explain = |(target, reason)| {
