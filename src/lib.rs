@@ -1,9 +1,17 @@
 //! ccpgate: a forward HTTPS/CONNECT proxy for the egress of contact centres that run Amazon Connect.
 //!
-//! The pure core ([`target`], [`policy`], [`catalogue`], [`cause`], [`outcome`], [`pac`], [`address`], [`explain`],
-//! [`findings`], [`ranges`], [`export`], [`desk`]) does no I/O. [`proxy`] is the data path, accept → admit → decide → reach → guard → [`tunnel`] → record, on the
-//! rooms that do its I/O: [`egress`], `net`, [`tunnel`]. [`journal`] is told what happens; [`config`] turns text into
-//! what is in force; `diagnose` tests the network as an agent's browser, `agent`, meets it; `serve` is the life of the process; [`cli`] is what an administrator types.
+//! From what people type down to what everything rests on; a room imports from below alone:
+//!
+//! - [`cli`]: what an administrator types.
+//! - `serve`: the life of the process. `admin`: what it shows over HTTP.
+//! - [`proxy`]: the data path, accept → admit → decide → reach → guard → relay → record.
+//! - `diagnose`, `rehearse`: the network as an agent's browser, [`agent`], meets it; `simulate`: a network to
+//!   rehearse on.
+//! - [`config`], [`plan`]: from text to what is in force.
+//! - [`egress`], [`tunnel`], [`tls`], `net`: the rooms with I/O that the data path rests on. [`journal`]: it is
+//!   told once of each beginning, end and denial, and tells metrics, log and page.
+//! - The pure core, which does no I/O: [`target`], [`address`], [`policy`], [`catalogue`], [`explain`], [`pac`],
+//!   [`outcome`], [`cause`], [`findings`], [`ranges`], [`export`], [`bundle`], [`desk`].
 
 pub mod address;
 pub(crate) mod admin;

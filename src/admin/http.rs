@@ -155,7 +155,7 @@ async fn connection<F: Future<Output = Answer>>(
         tokio::select! {
             // An error means that the client has gone.
             _ = connection.as_mut() => {}
-            // Whoever keeps a connection to a listener that is gone would see another process's figures.
+            // A client that kept its connection to a listener that is gone would see another process's figures.
             () = ending.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 let _ = connection.await;

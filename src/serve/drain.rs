@@ -17,6 +17,7 @@ use super::notify::{self, Manager};
 use super::{Server, Signals};
 use super::{control, farewell};
 use crate::admin::older::{Question, ask};
+use crate::config::Limits;
 use crate::proxy::shared::Shared;
 
 /// How long after SIGTERM a connection that was just accepted may still begin its request.
@@ -35,6 +36,18 @@ pub(super) enum Why {
     HandedOver,
 }
 
+impl Why {
+    /// How long it says that it leaves, and serves as before.
+    fn lame_duck(self, limits: &Limits) -> Duration {
+        match self {
+            Self::Signal => limits.lame_duck,
+            // A machine that goes down gives all of this a minute.
+            Self::GoingDown => limits.lame_duck.min(limits.reboot_drain / 2),
+            Self::HandedOver => Duration::ZERO,
+        }
+    }
+}
+
 /// How fast the process must end, by the signals so far.
 #[derive(PartialEq)]
 enum Pace {
@@ -50,7 +63,6 @@ impl Server {
     /// Ends the process. The limits count from now.
     pub(super) async fn drain(mut self, signals: &mut Signals, manager: &Manager, why: Why) {
         let going_down = why == Why::GoingDown;
-        let handed_over = !self.admin.generations.is_newest();
         let signalled = Instant::now();
         let (shared, limits) = (self.shared.clone(), self.config.limits.clone());
         let Signals { terminate, interrupt, power, .. } = signals;
@@ -59,12 +71,7 @@ impl Server {
         let second = second(terminate, interrupt, why != Why::Signal);
         tokio::pin!(second);
         let mut pace = if going_down { Pace::Reboot } else { Pace::Orderly };
-        // A machine that goes down gives all of this a minute.
-        let lame_duck = match why {
-            Why::Signal => limits.lame_duck,
-            Why::GoingDown => limits.lame_duck.min(limits.reboot_drain / 2),
-            Why::HandedOver => Duration::ZERO,
-        };
+        let lame_duck = why.lame_duck(&limits);
         if !lame_duck.is_zero() {
             manager.stopping(&notify::state(&shared));
             tracing::info!(
@@ -78,13 +85,9 @@ impl Server {
                 Some(()) = power.recv() => pace = Pace::Reboot,
             }
         }
-        let spent = signalled.elapsed();
-        let reboot = if going_down { limits.reboot_drain.saturating_sub(spent) } else { limits.reboot_drain };
-        let drain = limits.drain.saturating_sub(spent);
-        let deadline = Deadline { drain, reboot };
-        let seconds = i64::try_from(drain.as_secs()).unwrap_or(i64::MAX);
-        shared.drain.ends_at(Timestamp::now().as_second().saturating_add(seconds));
-        if handed_over {
+        let deadline = Deadline::new(&limits, why, signalled.elapsed());
+        shared.drain.ends_at(deadline.drained());
+        if !self.admin.generations.is_newest() {
             shared.drain.hand_over();
         }
         shared.drain.begin();
@@ -98,21 +101,7 @@ impl Server {
             limit = %humantime::format_duration(limits.drain),
             "draining: no new connections; live tunnels go on; a second signal ends them now"
         );
-        match handed_over {
-            true => self.listeners.hand_over(),
-            false => {
-                let (vacated, admins) = (self.admin.vacated.clone(), self.listeners.close_proxies());
-                // Dropped with the runtime, when the process ends.
-                tokio::spawn(async move {
-                    vacated.cancelled().await;
-                    tracing::info!(
-                        event = "vacated",
-                        "another process starts, and has the admin port from now on"
-                    );
-                    admins.into_iter().for_each(Admins::close);
-                });
-            }
-        }
+        self.close_listeners();
         let ended = pace != Pace::Now
             && tokio::select! {
                 () = idle(&shared) => true,
@@ -133,6 +122,21 @@ impl Server {
             self.last_words();
         });
         tracing::info!(event = "stopped", "stopped");
+    }
+
+    /// Leaves the listeners to a successor, where there is one. Else the proxy listeners close, and the admin
+    /// listener stays until another process wants its port.
+    fn close_listeners(&mut self) {
+        if !self.admin.generations.is_newest() {
+            return self.listeners.hand_over();
+        }
+        let (vacated, admins) = (self.admin.vacated.clone(), self.listeners.close_proxies());
+        // Dropped with the runtime, when the process ends.
+        tokio::spawn(async move {
+            vacated.cancelled().await;
+            tracing::info!(event = "vacated", "another process starts, and has the admin port from now on");
+            admins.into_iter().for_each(Admins::close);
+        });
     }
 
     /// Tells the newest process what this one counted.
@@ -179,6 +183,21 @@ struct Deadline {
 }
 
 impl Deadline {
+    /// What is left when so much time was spent as a lame duck.
+    fn new(limits: &Limits, why: Why, spent: Duration) -> Self {
+        let drain = limits.drain.saturating_sub(spent);
+        match why {
+            Why::GoingDown => Self { drain, reboot: limits.reboot_drain.saturating_sub(spent) },
+            Why::Signal | Why::HandedOver => Self { drain, reboot: limits.reboot_drain },
+        }
+    }
+
+    /// The end of the drain, in seconds since 1970, if the machine stays up.
+    fn drained(&self) -> i64 {
+        let seconds = i64::try_from(self.drain.as_secs()).unwrap_or(i64::MAX);
+        Timestamp::now().as_second().saturating_add(seconds)
+    }
+
     /// Waits until the time is over. `power` receives SIGPWR; `already`: it has come.
     async fn passed(self, shared: &Shared, power: &mut Signal, already: bool) {
         let begun = Instant::now();

@@ -119,7 +119,7 @@ async fn run(
             }
             Some(Ask { yes, verdict }) = asked.recv() => {
                 let losing = if yes { Losing::May } else { Losing::MayNot };
-                // Whoever asked may have gone.
+                // The client that asked may have gone.
                 let _ = verdict.send(server.reload_told(sources, &manager, losing).await);
             }
             () = server.tls.changed() => server.reload_tls_files(),
