@@ -163,7 +163,7 @@ fn probes_and_metrics_answer() {
     assert!(kind.starts_with("text/plain") && kind.contains("version=0.0.4"), "{kind}");
     let status = proxy.get("/api/status");
     assert!(status.field("content-type").unwrap().starts_with("application/json"), "{}", status.head);
-    let json: serde_json::Value = serde_json::from_slice(&status.body).unwrap();
+    let json: serde_json::Value = status.json();
     assert!(json.is_object(), "{json}");
     assert_eq!(proxy.get("/nothing").status, 404);
     assert_eq!(proxy.get("/proxy.pac/").status, 404);
@@ -288,7 +288,7 @@ fn a_thousand_denied_targets_are_explained_at_once() {
     let ask = || {
         let begun = std::time::Instant::now();
         let answer = proxy.get("/api/denied");
-        let rows: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        let rows: serde_json::Value = answer.json();
         assert_eq!(rows.as_array().unwrap().len(), 1000);
         begun.elapsed()
     };
@@ -303,7 +303,7 @@ fn what_failed_and_when_is_told_to_programs() {
     let json = |path: &str| -> serde_json::Value {
         let answer = proxy.get(path);
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
-        serde_json::from_slice(&answer.body).unwrap()
+        answer.json()
     };
     for _ in 0..3 {
         let mut client = proxy.tunnel("good.example:443");

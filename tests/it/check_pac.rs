@@ -1,12 +1,11 @@
 //! `check --pac`: does the PAC file that browsers have send every listed host to the proxy?
 
 use std::io::Write;
-use std::net::TcpListener;
-use std::thread;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::support::{Ran, ccpgate};
+use crate::support::{Ran, Upstream, ccpgate, read_request};
 
 /// Nothing of this leaves the machine: every name is this machine, where nobody listens.
 const CONFIG: &str = r#"
@@ -127,23 +126,14 @@ fn a_foreign_file_is_judged_by_an_engine_or_untested() {
 }
 
 /// Answers one request after the other with these bytes.
-fn web(answers: Vec<Vec<u8>>) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for answer in answers {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut head = Vec::new();
-            let mut byte = [0];
-            while !head.ends_with(b"\r\n\r\n")
-                && std::io::Read::read(&mut stream, &mut byte).is_ok_and(|n| n == 1)
-            {
-                head.push(byte[0]);
-            }
-            let _ = stream.write_all(&answer);
+fn web(answers: Vec<Vec<u8>>) -> Upstream {
+    let next = AtomicUsize::new(0);
+    Upstream::serve(move |mut stream| {
+        if read_request(&mut stream).is_some() {
+            // A reader that has had enough goes.
+            let _ = stream.write_all(&answers[next.fetch_add(1, Ordering::SeqCst)]);
         }
-    });
-    format!("http://{address}")
+    })
 }
 
 #[test]
@@ -157,8 +147,8 @@ fn the_file_is_fetched_as_browsers_fetch_it() {
     let closed = format!("HTTP/1.1 200 OK\r\n\r\n{text}");
     let moved = "HTTP/1.1 302 Found\r\nLocation: /other.pac\r\nContent-Length: 0\r\n\r\n".to_owned();
     for answers in [vec![plain.clone()], vec![chunked], vec![closed], vec![moved.clone(), plain]] {
-        let base = web(answers.into_iter().map(String::into_bytes).collect());
-        let report = check(CONFIG, &format!("{base}/proxy.pac"), &[]).expect(0).json();
+        let web = web(answers.into_iter().map(String::into_bytes).collect());
+        let report = check(CONFIG, &format!("http://{}/proxy.pac", web.address()), &[]).expect(0).json();
         assert_eq!(report["pac"]["status"], "ok", "{report:#}");
     }
     let cut = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len() + 1);
@@ -170,7 +160,8 @@ fn the_file_is_fetched_as_browsers_fetch_it() {
         (vec![moved.into_bytes(); 5], "redirects"),
         (vec![b"\x15\x03\x01\x00\x02\x02\x46".to_vec()], "something else than HTTP"),
     ] {
-        let said = check(CONFIG, &web(answers), &[]).expect(2).stderr;
+        let web = web(answers);
+        let said = check(CONFIG, &format!("http://{}", web.address()), &[]).expect(2).stderr;
         assert!(said.contains("--pac") && said.contains(word), "{word}: {said}");
     }
     for (wrong, word) in [

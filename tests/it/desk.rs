@@ -52,7 +52,7 @@ fn send(proxy: &Proxy, body: &str, fields: &[(&str, &str)]) -> Answer {
 }
 
 fn desks(proxy: &Proxy) -> Vec<Value> {
-    serde_json::from_str(&proxy.get("/api/desks").text()).unwrap()
+    proxy.get("/api/desks").json()
 }
 
 fn get(path: &str) -> String {
@@ -215,7 +215,7 @@ fn a_report_is_judged_joined_and_shown_everywhere() {
     raw.send(post(proxy.http(), &report(VOICE).to_string(), &[("Sec-Fetch-Site", "same-origin")]));
     let answer = raw.read_answer();
     assert_eq!((answer.status, answer.field("content-type")), (200, Some("application/json")));
-    let told: Value = serde_json::from_str(&answer.text()).unwrap();
+    let told: Value = answer.json();
     let code = told["code"].as_str().unwrap();
     let sentence = "Your computer can't reach Amazon's voice servers: UDP 3478 is blocked on this network.";
     assert_eq!((&told["schema_version"], &told["verdict"]), (&json!(1), &json!("udp_blocked")));
@@ -289,7 +289,7 @@ fn what_the_proxy_saw_decides_whether_a_host_went_through_it() {
     let verdict = |client: IpAddr, body: &str| {
         let mut raw = Raw::connect_from(client, proxy.http());
         raw.send(post(proxy.http(), body, &[]));
-        let answer: Value = serde_json::from_str(&raw.read_answer().text()).unwrap();
+        let answer: Value = raw.read_answer().json();
         answer["verdict"].as_str().unwrap().to_owned()
     };
     let desk: IpAddr = [127, 1, 2, 3].into();

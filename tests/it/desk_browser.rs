@@ -76,7 +76,7 @@ impl Office {
     fn checked(&self, browser: &Browser) -> Value {
         let until = Instant::now() + 6 * PATIENCE;
         loop {
-            let desks: Value = serde_json::from_str(&self.proxy.get("/api/desks").text()).unwrap();
+            let desks: Value = self.proxy.get("/api/desks").json();
             if let Some(desk) = desks.get(0) {
                 return desk.clone();
             }

@@ -75,13 +75,9 @@ fn edl(proxy: &Proxy) -> SocketAddr {
     line["address"].as_str().unwrap().parse().unwrap()
 }
 
-fn status(proxy: &Proxy) -> Value {
-    serde_json::from_slice(&proxy.get("/api/status").body).unwrap()
-}
-
 /// What is told of a consumer and a list.
 fn told(proxy: &Proxy, consumer: &str, list: &str) -> Value {
-    let status = status(proxy);
+    let status = proxy.status();
     let rows = status["edl"]["consumers"].as_array().unwrap().clone();
     let row = rows.iter().find(|row| row["consumer"] == consumer && row["list"] == list);
     row.unwrap_or_else(|| panic!("no {consumer} with {list} in {rows:#?}")).clone()
@@ -251,7 +247,7 @@ fn who_holds_an_old_list_is_told() {
     assert!(row["sentence"].as_str().unwrap().ends_with("missing, which may be in use already"), "{row}");
     // One that asks again is told as it is.
     fetch(b, path, None);
-    let all = status(&proxy)["edl"]["consumers"].clone();
+    let all = proxy.status()["edl"]["consumers"].clone();
     let media = all.as_array().unwrap().iter().filter(|row| row["list"] == "media-udp-3478-v4");
     assert_eq!(media.filter(|row| row["current"] == true).count(), 1, "{all:#}");
 }
@@ -443,7 +439,7 @@ fn a_successor_knows_who_holds_what() {
     // It writes its last words as it goes, and the successor reads them within seconds.
     assert!(old.wait_exit().success());
     let row = eventually("what the older process knew", || {
-        let status = status(&new);
+        let status = new.status();
         let rows = status["edl"]["consumers"].as_array().unwrap().clone();
         rows.into_iter().find(|row| row["consumer"] == "127.0.0.2")
     });

@@ -22,30 +22,6 @@ fn proxy_to(upstream: &Upstream, more: &str) -> Proxy {
     ))
 }
 
-/// Sockets and pipes that the proxy has open.
-fn descriptors(proxy: &Proxy) -> (usize, usize) {
-    let folder = format!("/proc/{}/fd", proxy.id().as_raw_nonzero());
-    let links: Vec<String> = std::fs::read_dir(folder)
-        .unwrap()
-        // One that was closed meanwhile is none.
-        .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
-        .map(|link| link.to_string_lossy().into_owned())
-        .collect();
-    let of = |kind: &str| links.iter().filter(|link| link.starts_with(kind)).count();
-    (of("socket:"), of("pipe:"))
-}
-
-fn threads(proxy: &Proxy) -> usize {
-    std::fs::read_dir(format!("/proc/{}/task", proxy.id().as_raw_nonzero())).unwrap().count()
-}
-
-/// Resident memory in KiB.
-fn resident(proxy: &Proxy) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.id().as_raw_nonzero())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 /// Asks for so many bytes with so many of its own; both are prefixes of one sequence.
 fn trade(client: &mut Raw, bytes: &[u8], up: usize, down: usize) {
     client.send([(up as u64).to_be_bytes(), (down as u64).to_be_bytes()].concat());
@@ -162,11 +138,11 @@ fn resets_in_the_middle_of_bulk_leave_no_descriptor_behind() {
     round(b"c");
     proxy.metric_eventually(OPEN, 0.0);
     let settled = |sockets: usize| {
-        eventually("sockets to be closed", || (descriptors(&proxy).0 <= sockets).then_some(()))
+        eventually("sockets to be closed", || (proxy.descriptors().0 <= sockets).then_some(()))
     };
     // The admin listener's own connections come and go.
     thread::sleep(Duration::from_millis(200));
-    let (sockets, _) = descriptors(&proxy);
+    let (sockets, _) = proxy.descriptors();
     for _ in 0..4 {
         round(b"c");
         round(b"u");
@@ -174,7 +150,7 @@ fn resets_in_the_middle_of_bulk_leave_no_descriptor_behind() {
     proxy.metric_eventually(OPEN, 0.0);
     settled(sockets);
     // A thread keeps 16 pipes at most, each with two ends.
-    let (pipes, most) = (descriptors(&proxy).1, 32 * threads(&proxy));
+    let (pipes, most) = (proxy.descriptors().1, 32 * proxy.threads());
     assert!(pipes <= most, "{pipes} ends of pipes, {most} may be pooled");
 }
 
@@ -198,7 +174,7 @@ fn tunnels_that_are_stuck_hold_bounded_memory_and_lose_nothing() {
         pushing.join().unwrap();
     });
     let proxy = proxy_to(&upstream, "");
-    let before = resident(&proxy);
+    let before = proxy.resident();
     let clients: Vec<Raw> = (0..12).map(|_| proxy.tunnel(TARGET)).collect();
     let sending: Vec<_> = clients
         .iter()
@@ -217,7 +193,7 @@ fn tunnels_that_are_stuck_hold_bounded_memory_and_lose_nothing() {
         last = moved();
         thread::sleep(Duration::from_millis(300));
     }
-    let grown = resident(&proxy).saturating_sub(before);
+    let grown = proxy.resident().saturating_sub(before);
     // 12 tunnels with a read buffer of 64 KiB each way are 1.5 MiB.
     assert!(grown < 8 * 1024, "{grown} KiB for 12 tunnels that are stuck both ways");
     open.store(true, Ordering::SeqCst);
@@ -345,11 +321,11 @@ fn thousands_at_once_and_a_hundred_thousand_in_turn_leave_nothing_behind() {
     let ended = |what: &str| {
         eventually(what, || (proxy.metric(OPEN) == 0.0).then_some(()));
         thread::sleep(Duration::from_millis(500));
-        (descriptors(&proxy), resident(&proxy))
+        (proxy.descriptors(), proxy.resident())
     };
     let at_once = || {
         let clients: Vec<_> = (0..AT_ONCE).map(|i| runtime.block_on(exchange(address, i as u8))).collect();
-        let peak = resident(&proxy);
+        let peak = proxy.resident();
         assert_eq!(proxy.metric(OPEN), AT_ONCE as f64);
         drop(clients);
         peak

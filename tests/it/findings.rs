@@ -28,14 +28,10 @@ fn refused(proxy: &Proxy, client: IpAddr, target: &str) -> u16 {
     Raw::connect_from(client, proxy.http()).connect_target(target).status
 }
 
-fn status(proxy: &Proxy) -> Value {
-    serde_json::from_slice(&proxy.get("/api/status").body).unwrap()
-}
-
 /// The finding of this cause, once it is there.
 fn finding(proxy: &Proxy, cause: &str) -> Value {
     eventually(&format!("a finding {cause}"), || {
-        let status = status(proxy);
+        let status = proxy.status();
         let all = status["findings"].as_array().unwrap();
         all.iter().find(|finding| finding["cause"] == cause).cloned()
     })
@@ -53,7 +49,7 @@ fn with_a_dead_host(dead: &str) -> (Proxy, Upstream, Refusing) {
 #[test]
 fn the_status_says_who_is_hit_and_whose_turn_it_is() {
     let (proxy, _upstream, _refusing) = with_a_dead_host("signal.example");
-    let well = status(&proxy);
+    let well = proxy.status();
     assert_eq!((&well["state"], &well["schema_version"]), (&"ok".into(), &1.into()), "{well}");
     assert_eq!(well["findings"], Value::Array(Vec::new()));
     // Five agents are logged in; signalling is dead for all who try, on two floors.
@@ -77,7 +73,7 @@ fn the_status_says_who_is_hit_and_whose_turn_it_is() {
         assert!(found[key].as_str().is_some_and(|text| text.len() > 10), "{key} of {found}");
     }
     assert!(found["changed"][0].as_str().unwrap().contains("started"), "{found}");
-    let status = status(&proxy);
+    let status = proxy.status();
     assert_eq!(status["state"], "failed", "four of five in signalling");
     let summary = status["summary"].as_str().unwrap();
     for part in [
@@ -115,11 +111,11 @@ fn it_is_over_when_its_clients_succeed_again() {
         refused(&proxy, client(0, at), "api.example:443");
     }
     assert_eq!(finding(&proxy, "tcp_refused")["networks"], Value::from(vec!["127.4.0.0/24"]));
-    assert_eq!(status(&proxy)["state"], "degraded", "calls need no api to ring");
+    assert_eq!(proxy.status()["state"], "degraded", "calls need no api to ring");
     let targets = ["login.example:443", "signal.example:443", "api.example:443"];
     proxy.reload(&format!("{POLICY}{}", upstream.for_targets(&targets)), "ok");
     let _tunnels: Vec<Raw> = (1..=3).map(|at| tunnel(&proxy, client(0, at), "api.example:443")).collect();
-    let status = status(&proxy);
+    let status = proxy.status();
     assert_eq!((&status["state"], &status["clients"]["failing"]), (&"ok".into(), &0.into()), "{status}");
     proxy.log_line("finding_over", |line| line["event"] == "finding_over" && line["cause"] == "tcp_refused");
     proxy
@@ -140,7 +136,7 @@ fn a_reload_just_before_is_named_with_its_difference() {
     let found = finding(&proxy, "tcp_refused");
     let changed: Vec<&str> = found["changed"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert!(changed.iter().any(|change| change.contains("reload: egress.connect_to")), "{changed:?}");
-    assert!(status(&proxy)["summary"].as_str().unwrap().contains("Just before"));
+    assert!(proxy.status()["summary"].as_str().unwrap().contains("Just before"));
 }
 
 #[test]
@@ -148,14 +144,14 @@ fn one_desk_in_a_loop_is_one_client_and_a_single_failure_is_nothing() {
     let (proxy, _upstream, _refusing) = with_a_dead_host("api.example");
     let _well: Vec<Raw> = (1..=6).map(|at| tunnel(&proxy, client(0, at), "login.example:443")).collect();
     refused(&proxy, client(0, 1), "api.example:443");
-    assert_eq!(status(&proxy)["findings"], Value::Array(Vec::new()));
+    assert_eq!(proxy.status()["findings"], Value::Array(Vec::new()));
     for _ in 0..60 {
         refused(&proxy, client(9, 9), "api.example:443");
     }
     let found = finding(&proxy, "one_desk");
     assert_eq!((&found["clients_failing"], &found["owner"]), (&1.into(), &"desk".into()), "{found}");
     assert_eq!(found["networks"], Value::from(vec!["127.4.9.9/32"]));
-    let status = status(&proxy);
+    let status = proxy.status();
     assert_eq!((status["findings"].as_array().unwrap().len(), &status["state"]), (1, &"degraded".into()));
 }
 
@@ -266,7 +262,7 @@ fn the_status_lists_rules_ratios_and_generations() {
     agent.expect_echo(b"hello");
     refused(&proxy, client(0, 1), "api.example:443");
     let status = eventually("the bytes in the status", || {
-        Some(status(&proxy)).filter(|status| rule(status, "login.example")["received"] == 5)
+        Some(proxy.status()).filter(|status| rule(status, "login.example")["received"] == 5)
     });
     let login = rule(&status, "login.example");
     for (key, expected) in [
@@ -390,7 +386,7 @@ fn streams_leave_room_for_scrapes() {
     assert_eq!(answer.status, 503, "the page polls beyond: {}", answer.head);
     assert!(answer.field("retry-after").is_some());
     assert_eq!(proxy.get("/metrics").status, 200);
-    assert_eq!(status(&proxy)["schema_version"], 1);
+    assert_eq!(proxy.status()["schema_version"], 1);
     drop(streams);
     eventually("a place for a stream", || {
         let mut raw = Raw::connect(proxy.admin());

@@ -76,14 +76,6 @@ fn metrics_of_ten_thousand_rules_come_whole_and_compressed_where_asked() {
     assert_eq!((head.status, head.body.len()), (200, 0), "{}", head.head);
 }
 
-/// The memory that the process holds, in KiB.
-fn resident(proxy: &Proxy) -> usize {
-    let path = format!("/proc/{}/status", proxy.id().as_raw_nonzero());
-    let status = std::fs::read_to_string(path).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 /// Reloads and waits for the log to say so: ten thousand rules make a scrape long.
 fn reload(proxy: &Proxy, toml: &str) {
     let reloads = || proxy.log_so_far().iter().filter(|line| line["event"] == "reloaded").count();
@@ -111,7 +103,7 @@ fn memory_does_not_grow_with_reloads() {
         tunnel.expect_echo(b"held");
         tunnels.push(tunnel);
         reload(&proxy, &config);
-        resident(&proxy)
+        proxy.resident()
     };
     // What a reload needs for a moment may stay with the allocator for a while: the least of some counts.
     let mut least_of_some = || (0..4).map(|_| reload_under_a_tunnel()).min().unwrap();

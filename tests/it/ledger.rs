@@ -11,7 +11,7 @@ fn api(proxy: &Proxy, path: &str) -> Value {
     let answer = proxy.get(path);
     assert_eq!(answer.status, 200, "{path}: {}\n{}", answer.head, answer.text());
     assert_eq!(answer.field("content-type"), Some("application/json"));
-    serde_json::from_slice(&answer.body).unwrap()
+    answer.json()
 }
 
 fn ask(proxy: &Proxy, arguments: &[&str], code: i32) -> Ran {

@@ -136,9 +136,9 @@ fn file_descriptors_run_out_and_come_back() {
         live.expect_echo(b"while they have run out");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let before = cpu_time(&proxy);
+    let before = proxy.cpu_time();
     std::thread::sleep(Duration::from_secs(1));
-    let burnt = cpu_time(&proxy) - before;
+    let burnt = proxy.cpu_time() - before;
     assert!(burnt < Duration::from_millis(300), "the accept loop spins: {burnt:?} of CPU in a second");
 
     drop(greedy);
@@ -188,14 +188,6 @@ fn without_a_descriptor_for_dns_it_is_a_limit_and_not_the_network() {
     assert!(full.head.contains("error=connection_limit_reached; details=\"overload\""), "{}", full.head);
     assert!(full.text().contains("LimitNOFILE"), "{}", full.text());
     assert!(told.iter().all(|told| told.contains("NXDOMAIN") || told.contains("overload")), "{told:?}");
-}
-
-/// User and system time of the proxy so far (proc(5): fields 14 and 15 of stat, in ticks of 10 ms).
-fn cpu_time(proxy: &Proxy) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", proxy.id().as_raw_nonzero())).unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
 }
 
 #[test]

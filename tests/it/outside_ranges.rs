@@ -162,7 +162,7 @@ fn stale_ranges_refuse_nobody_and_say_so() {
             proxy.log_line("said loudly", |line| {
                 line["event"] == "ranges_not_enforced" && line["level"] == "error"
             });
-            let status: Value = serde_json::from_slice(&proxy.get("/api/status").body).unwrap();
+            let status: Value = proxy.status();
             let policy = &status["ranges"]["policy"];
             assert_eq!((&policy["configured"], &policy["in_force"]), (&"enforce".into(), &"warn".into()));
             // Service AMAZON is missing in the second: there is nothing to count by either.

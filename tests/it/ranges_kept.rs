@@ -61,7 +61,7 @@ fn version(hours_ago: i64, lines: &[&str]) -> (u64, String) {
 }
 
 fn ranges(proxy: &Proxy) -> Value {
-    let status: Value = serde_json::from_slice(&proxy.get("/api/status").body).unwrap();
+    let status: Value = proxy.status();
     status["ranges"].clone()
 }
 
@@ -214,7 +214,7 @@ fn a_version_that_loses_half_waits_for_a_person() {
     let line = proxy.log_line("said loudly", |line| line["event"] == "ranges_aside");
     assert!(line["message"].as_str().unwrap().contains(&format!("ccpgate ranges accept {half}")), "{line}");
     proxy.metric_eventually("ccpgate_finding{cause=\"ranges_aside\",category=\"none\",owner=\"proxy\"}", 1.0);
-    let status: Value = serde_json::from_slice(&proxy.get("/api/status").body).unwrap();
+    let status: Value = proxy.status();
     assert_eq!(status["state"], "degraded");
     let summary = status["summary"].as_str().unwrap();
     assert!(summary.starts_with("AWS's address ranges want attention since"), "{summary}");

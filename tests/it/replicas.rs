@@ -111,7 +111,7 @@ fn places(replicas: &[Option<Proxy>]) -> BTreeMap<String, usize> {
     let mut found = BTreeMap::new();
     for (at, replica) in replicas.iter().enumerate() {
         let Some(replica) = replica else { continue };
-        let tunnels: serde_json::Value = serde_json::from_str(&replica.get("/api/tunnels").text()).unwrap();
+        let tunnels: serde_json::Value = replica.get("/api/tunnels").json();
         for tunnel in tunnels["live"].as_array().unwrap() {
             let client = tunnel["client"].as_str().unwrap();
             assert_eq!(found.insert(client.to_owned(), at), None, "{client} has one tunnel");

@@ -1,39 +1,26 @@
 //! Commands that ask the running proxy: where nobody answers, where something else does, and what they
 //! make of the answers.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::thread;
+use std::io::Write;
+use std::net::SocketAddr;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::support::{Proxy, Ran, Raw, Refusing, Upstream, ccpgate, eventually};
+use crate::support::{Proxy, Ran, Raw, Refusing, Upstream, ccpgate, eventually, read_request};
 
-/// Something at an address that answers each connection with these bytes, `more` without end behind them.
-fn answers(bytes: Vec<u8>, more: &'static [u8]) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut asked = Vec::new();
-            let mut byte = [0];
-            while !asked.windows(4).any(|end| end == b"\r\n\r\n") {
-                match stream.read(&mut byte) {
-                    Ok(1..) => asked.extend_from_slice(&byte),
-                    _ => break,
-                }
-            }
-            let mut written = stream.write_all(&bytes);
-            while written.is_ok() && !more.is_empty() {
-                written = stream.write_all(more);
-            }
+/// Something that answers each request with these bytes, `more` without end behind them.
+fn answers(bytes: Vec<u8>, more: &'static [u8]) -> Upstream {
+    Upstream::serve(move |mut stream| {
+        read_request(&mut stream);
+        let mut written = stream.write_all(&bytes);
+        while written.is_ok() && !more.is_empty() {
+            written = stream.write_all(more);
         }
-    });
-    address
+    })
 }
 
-fn answers_json(value: &Value) -> SocketAddr {
+fn answers_json(value: &Value) -> Upstream {
     let body = value.to_string();
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     answers([head.as_bytes(), body.as_bytes()].concat(), b"")
@@ -106,7 +93,8 @@ fn what_is_not_ccpgate_is_told_so_and_steers_no_terminal() {
         (chunked, CHUNK, "broke off"),
     ];
     for (bytes, more, why) in rows {
-        let address = answers(bytes, more);
+        let other = answers(bytes, more);
+        let address = other.address();
         for arguments in [&["tunnels"][..], &["tunnels", "--json"], &["status"]] {
             // An empty object is one.
             if why == "/api/" && arguments.contains(&"--json") {
@@ -138,19 +126,17 @@ fn answers_with_control_characters_reach_no_terminal() {
         ("learned", learned, 0),
         ("status", status, 1),
     ] {
-        let address = answers_json(&answer);
+        let other = answers_json(&answer);
         for arguments in [&[command][..], &[command, "--json"]] {
-            let out = ask(address, arguments).expect(code).stdout;
+            let out = ask(other.address(), arguments).expect(code).stdout;
             let steers = |c: char| c.is_control() && c != '\n';
             assert!(!out.contains(steers), "{out:?}");
             assert!(out.contains("example"), "{out}");
         }
     }
-    let entries = ask(
-        answers_json(&json!([{ "host": "a\"\n[policy]", "rule": "x", "clients": 9,
-        "first": "2026-11-27T09:00:00Z", "last": "2026-11-27T09:00:00Z", "sent": 1, "received": 1 }])),
-        &["learned"],
-    );
+    let other = answers_json(&json!([{ "host": "a\"\n[policy]", "rule": "x", "clients": 9,
+        "first": "2026-11-27T09:00:00Z", "last": "2026-11-27T09:00:00Z", "sent": 1, "received": 1 }]));
+    let entries = ask(other.address(), &["learned"]);
     let table: toml::Table = entries.expect(0).stdout.parse().unwrap();
     assert!(table.is_empty(), "{table}");
 }
@@ -161,16 +147,16 @@ fn the_status_is_said_in_words_and_by_the_exit_code() {
         "clients_failing": 3, "clients_active": 40, "networks": ["10.4.0.0/16"], "owner": "configuration",
         "agent_sees": "calls fail", "remedy": "add eu-west-2", "changed": ["reload at 08:59"] });
     let status = json!({ "schema_version": 1, "state": "degraded", "summary": "3 of 40 clients fail", "findings": [finding] });
-    let ran = ask(answers_json(&status), &["status"]).expect(1);
+    let ran = ask(answers_json(&status).address(), &["status"]).expect(1);
     for part in
         ["3 of 40 clients", "not_configured", "10.4.0.0/16", "calls fail", "add eu-west-2", "reload at 08:59"]
     {
         assert!(ran.stdout.contains(part), "{part} in {}", ran.stdout);
     }
     assert!(ran.stdout.starts_with("3 of 40 clients fail\n"), "{}", ran.stdout);
-    assert_eq!(ask(answers_json(&status), &["status", "--json"]).expect(1).json(), status);
+    assert_eq!(ask(answers_json(&status).address(), &["status", "--json"]).expect(1).json(), status);
     let well = json!({ "schema_version": 1, "state": "ok", "summary": "all is well", "findings": [] });
-    assert_eq!(ask(answers_json(&well), &["status"]).expect(0).stdout, "all is well\n");
+    assert_eq!(ask(answers_json(&well).address(), &["status"]).expect(0).stdout, "all is well\n");
 }
 
 /// As the health check of a container asks.
@@ -188,8 +174,8 @@ fn whether_it_is_ready_is_said_by_the_exit_code() {
     live.expect_echo(b"draining");
     // Somebody else's server is not an unready proxy.
     let other = answers(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec(), b"");
-    let ran = ask(other, &["status", "--ready"]).expect(2);
-    assert!(ran.stderr.contains(&format!("{other}/readyz")), "{}", ran.stderr);
+    let ran = ask(other.address(), &["status", "--ready"]).expect(2);
+    assert!(ran.stderr.contains(&format!("{}/readyz", other.address())), "{}", ran.stderr);
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn folder() -> TempDir {
 }
 
 fn json(proxy: &Proxy, path: &str) -> Value {
-    serde_json::from_str(&proxy.get(path).text()).unwrap()
+    proxy.get(path).json()
 }
 
 /// Waits until a process has let another one take over, and drains.

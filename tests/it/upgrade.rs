@@ -145,7 +145,7 @@ fn spawn(folder: &Path, arguments: &[&str]) -> Child {
 }
 
 fn generations(proxy: &Proxy) -> usize {
-    let status: Value = serde_json::from_str(&proxy.get("/api/status").text()).unwrap();
+    let status: Value = proxy.status();
     status["generations"].as_array().unwrap().len()
 }
 

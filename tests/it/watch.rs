@@ -6,14 +6,10 @@ use serde_json::Value;
 use crate::support::turn::{Turn, open};
 use crate::support::{Proxy, Refusing, Region, eventually};
 
-fn status(proxy: &Proxy) -> Value {
-    serde_json::from_slice(&proxy.get("/api/status").body).unwrap()
-}
-
 /// The watch in the status, once it has this verdict.
 fn verdict(proxy: &Proxy, wanted: &str) -> Value {
     eventually(&format!("a round that is {wanted}"), || {
-        Some(status(proxy)["watch"].clone()).filter(|watch| watch["verdict"] == wanted)
+        Some(proxy.status()["watch"].clone()).filter(|watch| watch["verdict"] == wanted)
     })
 }
 
@@ -35,7 +31,7 @@ fn a_fault_on_the_way_is_found_without_an_agent() {
         assert!(watch[key].is_string(), "{key} of {watch}");
     }
     assert_eq!(watch["endpoints"], Value::Array(Vec::new()));
-    assert_eq!(status(&proxy)["state"], "ok");
+    assert_eq!(proxy.status()["state"], "ok");
     proxy.metric_eventually(&format!("ccpgate_probe_success{{{LOGIN}}}"), 1.0);
     assert!(proxy.metric(&format!("ccpgate_probe_duration_seconds{{{LOGIN}}}")) < 10.0);
     // The firewall in front of AWS begins to refuse.
@@ -48,7 +44,7 @@ fn a_fault_on_the_way_is_found_without_an_agent() {
     let changed = watch["changed"].to_string();
     assert!(changed.contains("reload: egress.connect_to"), "{changed}");
     assert!(watch["endpoints"].as_array().unwrap().iter().any(|e| e["host"] == "acme.my.connect.aws"));
-    let status = status(&proxy);
+    let status = proxy.status();
     assert_eq!(status["state"], "failed", "the last round failed");
     let finding = &status["findings"][0];
     assert_eq!((&finding["cause"], &finding["clients_failing"]), (&"tcp_refused".into(), &0.into()));
@@ -68,12 +64,12 @@ fn a_fault_on_the_way_is_found_without_an_agent() {
 fn it_is_off_by_default_and_a_reload_switches_it() {
     let region = Region::healthy();
     let proxy = Proxy::start(&region.config());
-    assert_eq!(status(&proxy)["watch"], Value::Null);
+    assert_eq!(proxy.status()["watch"], Value::Null);
     assert!(proxy.metrics().family("ccpgate_probe_success").next().is_none());
     proxy.reload(&watching(&region, "1s"), "ok");
     verdict(&proxy, "ok");
     proxy.reload(&region.config(), "ok");
-    eventually("the end of the watch", || status(&proxy)["watch"].is_null().then_some(()));
+    eventually("the end of the watch", || proxy.status()["watch"].is_null().then_some(()));
     assert!(proxy.metrics().family("ccpgate_probe_success").next().is_none());
 }
 

@@ -99,7 +99,7 @@ fn in_a_common_folder_it_tells_of_the_one_that_drains_as_well() {
         let new = Proxy::start_in(folder.path(), &same_addresses(&old, &upstream), take_over);
         new.tunnel(TARGET).expect_echo(b"45");
         let generations = || {
-            let status: serde_json::Value = serde_json::from_str(&new.get("/api/status").text()).unwrap();
+            let status: serde_json::Value = new.status();
             status["generations"].as_array().unwrap().len()
         };
         assert_eq!(generations(), 2, "{take_over}");

@@ -24,7 +24,7 @@ fn a_renewed_certificate_does_not_hide_a_failed_reload() {
     };
     renew();
     assert_eq!(state(), (0.0, 1.0), "the file is still broken");
-    let status: Value = serde_json::from_slice(&proxy.get("/api/status").body).unwrap();
+    let status: Value = proxy.status();
     assert_eq!(status["last_reload_successful"], false, "{status}");
     assert_eq!(status["tls_files_last_load_successful"], true, "{status}");
     // A broken certificate that is repaired says nothing of the file either.

@@ -16,6 +16,7 @@ mod metrics;
 mod network;
 mod port;
 mod printed;
+mod process;
 mod proxy;
 mod ranges;
 mod raw;

@@ -73,6 +73,19 @@ impl Blackhole {
     pub(crate) fn address(&self) -> SocketAddr {
         address_of(&self.listener)
     }
+
+    /// Whether somebody waits for the answer to its SYN.
+    pub(crate) fn is_dialled(&self) -> bool {
+        let SocketAddr::V4(address) = self.address() else { unreachable!("it is bound to 127.0.0.1") };
+        // Of proc(5): the address in the order of its bytes, the port as a number, and SYN_SENT.
+        let remote = format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port());
+        let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let waits = |socket: &str| {
+            let mut words = socket.split_whitespace().skip(2);
+            words.next() == Some(&*remote) && words.next() == Some("02")
+        };
+        sockets.lines().any(waits)
+    }
 }
 
 fn bound() -> OwnedFd {

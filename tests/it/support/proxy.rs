@@ -184,6 +184,12 @@ impl Proxy {
         client.read_answer()
     }
 
+    /// The object of `/api/status`.
+    #[track_caller]
+    pub(crate) fn status(&self) -> Value {
+        self.get("/api/status").json()
+    }
+
     #[track_caller]
     pub(crate) fn metrics(&self) -> Metrics {
         let answer = self.get("/metrics");

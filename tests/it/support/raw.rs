@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustls::{ClientConnection, HandshakeKind};
+use serde::de::DeserializeOwned;
 
 use super::{PATIENCE, Proxy};
 
@@ -49,6 +50,11 @@ impl Answer {
 
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    #[track_caller]
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> T {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in:\n{}", self.text()))
     }
 
     /// A parameter of `Proxy-Status`, without its quotes: `error`, `details`, `rcode`.
