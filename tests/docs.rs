@@ -31,7 +31,7 @@ use ccpgate::egress::url::ParentUrl;
 use ccpgate::egress::{Circle, Lead, Loop, Outside, Unreached};
 use ccpgate::egress::{dialer::DialError, resolver::ResolveError};
 use ccpgate::findings::State;
-use ccpgate::findings::watch::{Probe, Round, Standing};
+use ccpgate::findings::watch::{Probe, ProbeStatus, Round};
 use ccpgate::journal::metrics::Metrics;
 use ccpgate::outcome::{Denial, Outcome};
 use ccpgate::policy::{Category, Protocol, Reason};
@@ -175,7 +175,7 @@ fn round() -> Round {
         port: 3478,
         protocol: Protocol::Udp,
         category: Category::Media,
-        standing: Standing::Ok,
+        status: ProbeStatus::Ok,
         cause: None,
         detail: String::new(),
         issuer: None,

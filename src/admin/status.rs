@@ -15,7 +15,7 @@ use super::tls::{self, Tls};
 use crate::as_text;
 use crate::cause::{Cause, Owner};
 use crate::findings::report::Report;
-use crate::findings::watch::{Probe, Standing, Watch};
+use crate::findings::watch::{Probe, ProbeStatus, Watch};
 use crate::findings::words::{self, Told};
 use crate::findings::{Finding, Second, State, networks};
 use crate::journal::findings::Findings;
@@ -118,7 +118,7 @@ struct Unwell {
     port: u16,
     protocol: Protocol,
     category: &'static str,
-    status: Standing,
+    status: ProbeStatus,
     cause: Option<Cause>,
     detail: String,
 }
@@ -126,7 +126,7 @@ struct Unwell {
 impl Watched {
     fn of(watch: &Watch, snapshot: &Snapshot, findings: &Findings) -> Self {
         let round = watch.last().map(|(_, round)| round);
-        let ill = |probe: &&Probe| probe.standing >= Standing::Degraded;
+        let ill = |probe: &&Probe| probe.status >= ProbeStatus::Degraded;
         let endpoints = round.iter().flat_map(|round| &round.probes).filter(ill);
         let verdict = round.map(|round| round.verdict);
         Self {
@@ -154,7 +154,7 @@ impl Unwell {
             port: probe.port,
             protocol: probe.protocol,
             category: probe.category.as_str(),
-            status: probe.standing,
+            status: probe.status,
             cause: probe.cause,
             detail: probe.detail.clone(),
         }

@@ -19,7 +19,7 @@ const TARGETS: usize = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case", const_into_str)]
-pub enum Standing {
+pub enum ProbeStatus {
     Untested,
     Ok,
     Degraded,
@@ -35,7 +35,7 @@ pub struct Probe {
     pub port: u16,
     pub protocol: Protocol,
     pub category: Category,
-    pub standing: Standing,
+    pub status: ProbeStatus,
     pub cause: Option<Cause>,
     /// One printable line.
     pub detail: String,
@@ -82,15 +82,15 @@ struct Failing {
 impl Watch {
     /// Takes in a round; what is different about the endpoints that were well before.
     pub fn round(&mut self, now: Second, round: Round) -> Vec<Change> {
-        let changes = round.probes.iter().filter(|probe| probe.standing >= Standing::Degraded);
+        let changes = round.probes.iter().filter(|probe| probe.status >= ProbeStatus::Degraded);
         let changes = changes.flat_map(|probe| self.differences(probe)).collect();
         let mut failing: BTreeMap<(Cause, Option<Category>), Failing> = BTreeMap::new();
         let mut well = Vec::new();
         let since = |key| self.failing.get(&key).map_or(now, |known: &Failing| known.since);
         for probe in &round.probes {
-            match (probe.standing, probe.cause) {
-                (Standing::Ok, _) => well.push(probe.clone()),
-                (Standing::Degraded | Standing::Failed, Some(cause)) => {
+            match (probe.status, probe.cause) {
+                (ProbeStatus::Ok, _) => well.push(probe.clone()),
+                (ProbeStatus::Degraded | ProbeStatus::Failed, Some(cause)) => {
                     let key = (cause, Some(probe.category));
                     let entry = failing.entry(key);
                     let entry = entry.or_insert_with(|| Failing { since: since(key), targets: Vec::new() });
@@ -193,13 +193,13 @@ fn key(probe: &Probe) -> (String, u16, bool) {
 mod tests {
     use super::*;
 
-    fn probe(host: &str, standing: Standing, cause: Option<Cause>) -> Probe {
+    fn probe(host: &str, status: ProbeStatus, cause: Option<Cause>) -> Probe {
         Probe {
             host: host.to_owned(),
             port: 443,
             protocol: Protocol::Tcp,
             category: Category::Signalling,
-            standing,
+            status,
             cause,
             detail: String::new(),
             issuer: Some("CN=Amazon RSA 2048 M01".to_owned()),
@@ -219,17 +219,18 @@ mod tests {
         let mut watch = Watch::default();
         assert!(!watch.failed() && watch.last().is_none());
         for at in [10, 20] {
-            let well = vec![probe("a.example", Standing::Ok, None), probe("b.example", Standing::Ok, None)];
+            let well =
+                vec![probe("a.example", ProbeStatus::Ok, None), probe("b.example", ProbeStatus::Ok, None)];
             assert_eq!(watch.round(at, round(State::Ok, well)), []);
         }
         assert_eq!((watch.since(), watch.last_good(), watch.findings(3).count()), (10, Some(20), 0));
-        let broken = |standing| Probe {
+        let broken = |status| Probe {
             issuer: Some("CN=Gateway".to_owned()),
             addresses: vec![[10, 0, 0, 9].into()],
             rtt_ms: Some(200),
-            ..probe("a.example", standing, Some(Cause::TlsIntercepted))
+            ..probe("a.example", status, Some(Cause::TlsIntercepted))
         };
-        let changes = watch.round(30, round(State::Failed, vec![broken(Standing::Failed)]));
+        let changes = watch.round(30, round(State::Failed, vec![broken(ProbeStatus::Failed)]));
         let words: Vec<String> = changes.iter().map(ToString::to_string).collect();
         assert_eq!(
             words,
@@ -240,12 +241,12 @@ mod tests {
             ]
         );
         assert!(watch.failed());
-        watch.round(40, round(State::Degraded, vec![broken(Standing::Degraded)]));
+        watch.round(40, round(State::Degraded, vec![broken(ProbeStatus::Degraded)]));
         assert_eq!((watch.since(), watch.last_good()), (40, Some(20)));
         let findings: Vec<Finding> = watch.findings(3).collect();
         assert_eq!((findings.len(), findings[0].since, findings[0].last), (1, 30, 40));
         assert_eq!(findings[0].targets, ["a.example:443"]);
-        watch.round(50, round(State::Ok, vec![probe("a.example", Standing::Ok, None)]));
+        watch.round(50, round(State::Ok, vec![probe("a.example", ProbeStatus::Ok, None)]));
         assert_eq!((watch.findings(3).count(), watch.since(), watch.last_good()), (0, 50, Some(50)));
     }
 
@@ -253,8 +254,8 @@ mod tests {
     fn what_is_hidden_or_untested_is_no_finding() {
         let mut watch = Watch::default();
         let probes = vec![
-            probe("a.example", Standing::Skipped, Some(Cause::TcpTimeout)),
-            probe("b.example", Standing::Untested, None),
+            probe("a.example", ProbeStatus::Skipped, Some(Cause::TcpTimeout)),
+            probe("b.example", ProbeStatus::Untested, None),
         ];
         watch.round(1, round(State::Ok, probes));
         assert_eq!(watch.findings(1).count(), 0);

@@ -35,14 +35,14 @@ impl Sink for Length {
 
 /// The families that count by rule.
 #[derive(Clone, Copy, VariantArray)]
-pub(super) enum Family {
+pub(super) enum RuleFamily {
     Connect,
     Bytes,
     Active,
     Tunnels,
 }
 
-impl Family {
+impl RuleFamily {
     /// Its name, its help and its type.
     pub(super) const fn about(self) -> (&'static str, &'static str, MetricType) {
         match self {
@@ -136,7 +136,7 @@ impl Exposition {
     /// How long it is, from its beginning.
     pub(crate) fn length(&self) -> usize {
         let mut length = Length(self.others.len());
-        for family in Family::VARIANTS.iter().filter(|_| !self.rules.is_empty()) {
+        for family in RuleFamily::VARIANTS.iter().filter(|_| !self.rules.is_empty()) {
             length.text(&family.described());
             self.rules.iter().for_each(|rule| family.write(rule, &mut length));
         }
@@ -152,7 +152,9 @@ impl Iterator for Exposition {
         text.reserve(PIECE + SLACK);
         while text.len() < PIECE {
             let (family, rule) = self.next;
-            let Some(family) = Family::VARIANTS.get(family).filter(|_| !self.rules.is_empty()) else { break };
+            let Some(family) = RuleFamily::VARIANTS.get(family).filter(|_| !self.rules.is_empty()) else {
+                break;
+            };
             if rule == 0 {
                 text.text(&family.described());
             }
@@ -240,7 +242,7 @@ mod tests {
                 }
             }
         }
-        for family in Family::VARIANTS {
+        for family in RuleFamily::VARIANTS {
             assert_eq!(text.matches(&family.described()).count(), 1);
         }
         // With those of what no rule allows.

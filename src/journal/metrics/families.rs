@@ -4,7 +4,7 @@
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily};
 use strum::VariantArray;
 
-use super::exposition::Family;
+use super::exposition::RuleFamily;
 use super::rules::{CONNECT_EDGES, Counted, Labels};
 use crate::outcome::Outcome;
 
@@ -47,7 +47,7 @@ pub(super) fn of(rules: &[Counted]) -> Vec<MetricFamily> {
         let outcomes = Outcome::VARIANTS.iter().zip(rule.outcomes);
         outcomes.map(|(outcome, count)| counter(&rule.labels, &[("outcome", outcome.into_str())], count))
     });
-    let family = |kind: Family, metrics: Vec<Metric>| {
+    let family = |kind: RuleFamily, metrics: Vec<Metric>| {
         let (name, help, of_type) = kind.about();
         let mut family = MetricFamily::default();
         family.set_name(name.to_owned());
@@ -57,10 +57,10 @@ pub(super) fn of(rules: &[Counted]) -> Vec<MetricFamily> {
         family
     };
     vec![
-        family(Family::Connect, connects.collect()),
-        family(Family::Bytes, bytes.collect()),
-        family(Family::Active, active.collect()),
-        family(Family::Tunnels, tunnels.collect()),
+        family(RuleFamily::Connect, connects.collect()),
+        family(RuleFamily::Bytes, bytes.collect()),
+        family(RuleFamily::Active, active.collect()),
+        family(RuleFamily::Tunnels, tunnels.collect()),
     ]
 }
 
@@ -85,7 +85,7 @@ mod tests {
     use std::time::Duration;
 
     use super::super::Metrics;
-    use super::super::generations::Family as Travelling;
+    use super::super::generations::Family;
     use crate::policy::{Category, Pattern, Rule};
 
     #[test]
@@ -101,7 +101,7 @@ mod tests {
             // As long as it is in force.
             (metrics, series)
         });
-        let families: Vec<Travelling> = old.0.families();
+        let families: Vec<Family> = old.0.families();
         let text: Vec<u8> = new.0.exposition(families.iter()).flatten().collect();
         let text = String::from_utf8(text).unwrap();
         let labels = "category=\"extra\",domain=\"*.a.example\"";

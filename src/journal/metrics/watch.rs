@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use prometheus::GaugeVec;
 
 use super::registrar::Registrar;
-use crate::findings::watch::{Round, Standing};
+use crate::findings::watch::{ProbeStatus, Round};
 use crate::lock::lock;
 
 pub(super) struct WatchMetrics {
@@ -44,11 +44,11 @@ impl WatchMetrics {
     pub(super) fn show(&self, round: Option<&Round>) {
         let mut now = BTreeSet::new();
         for probe in round.iter().flat_map(|round| &round.probes) {
-            if probe.standing == Standing::Untested {
+            if probe.status == ProbeStatus::Untested {
                 continue;
             }
             let labels = [probe.category.as_str(), &probe.host, probe.protocol.into()];
-            let reached = matches!(probe.standing, Standing::Ok | Standing::Degraded);
+            let reached = matches!(probe.status, ProbeStatus::Ok | ProbeStatus::Degraded);
             self.success.with_label_values(&labels).set(f64::from(u8::from(reached)));
             // What this round has no value for must not go on showing the last one's.
             match probe.took_ms {

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::diagnose::report::{Endpoint, Report, Status};
 use crate::diagnose::{self, Network, Options};
 use crate::findings::State;
-use crate::findings::watch::{Probe, Round, Standing};
+use crate::findings::watch::{Probe, ProbeStatus, Round};
 use crate::policy::Category;
 use crate::proxy::shared::Shared;
 use crate::proxy::snapshot::Snapshot;
@@ -156,12 +156,12 @@ fn probe(endpoint: Endpoint) -> Probe {
     let steps = [steps.dns_ms, steps.connect_ms, steps.tls_ms, steps.http_ms];
     let took = steps.into_iter().flatten().reduce(|all, step| all.saturating_add(step));
     Probe {
-        standing: match endpoint.status {
-            Status::Untested => Standing::Untested,
-            Status::Skipped => Standing::Skipped,
-            Status::Ok => Standing::Ok,
-            Status::Degraded => Standing::Degraded,
-            Status::Failed => Standing::Failed,
+        status: match endpoint.status {
+            Status::Untested => ProbeStatus::Untested,
+            Status::Skipped => ProbeStatus::Skipped,
+            Status::Ok => ProbeStatus::Ok,
+            Status::Degraded => ProbeStatus::Degraded,
+            Status::Failed => ProbeStatus::Failed,
         },
         addresses: endpoint.addresses,
         host: endpoint.host,
