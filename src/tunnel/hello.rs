@@ -23,6 +23,11 @@ const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
 /// RFC 8446 §5.1: plaintext records hold at most 2^14 bytes; handshake records are never empty.
 const MAX_FRAGMENT: usize = 1 << 14;
+/// The major version of SSL 3.0 and of every TLS, in records and in the hello.
+const MAJOR: u8 = 3;
+/// The highest minor version, that of TLS 1.3. A client of it says 1.2, and so will those that come: the field
+/// is frozen (RFC 8446 §4.1.2). DTLS and SSLv2 have other numbers.
+const HIGHEST_MINOR: u8 = 4;
 
 /// What the first bytes must be: `policy.tls`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray, IntoStaticStr, Display)]
@@ -112,8 +117,8 @@ impl Judge {
             let rest = &bytes[self.at..];
             match rest {
                 [] => return Ok(None),
-                [HANDSHAKE] | [HANDSHAKE, 3] => return Ok(None),
-                [HANDSHAKE, 3, minor, ..] if *minor <= 4 => {}
+                [HANDSHAKE] | [HANDSHAKE, MAJOR] => return Ok(None),
+                [HANDSHAKE, MAJOR, ..=HIGHEST_MINOR, ..] => {}
                 _ => return Err("the first bytes are no TLS handshake"),
             }
             let Some((header, body)) = rest.split_at_checked(5) else { return Ok(None) };
@@ -173,7 +178,10 @@ const MALFORMED: &str = "the ClientHello is malformed";
 /// checked here, and the guard could be bypassed.
 fn server_name(body: &[u8]) -> Result<Named<'_>, &'static str> {
     let (rest, hello) = parse_tls_handshake_client_hello(body).map_err(|_| MALFORMED)?;
-    if !rest.is_empty() || hello.version.0 < 0x0300 || hello.ciphers.is_empty() || hello.comp.is_empty() {
+    let [MAJOR, ..=HIGHEST_MINOR] = hello.version.0.to_be_bytes() else {
+        return Err("the ClientHello has a version that no TLS has");
+    };
+    if !rest.is_empty() || hello.ciphers.is_empty() || hello.comp.is_empty() {
         return Err(MALFORMED);
     }
     let mut named = Named::Nothing;

@@ -235,6 +235,9 @@ fn what_is_no_client_hello_is_not_tls() {
     let (alert, nothing) = (between(b"\x15\x03\x03\x00\x02\x01\x00"), between(b"\x16\x03\x01\x00\x00"));
     let mut version = hello.clone();
     version[1] = 4;
+    // The version within the hello: none that was ever given out, and that of DTLS.
+    let within = |version: [u8; 2]| [&hello[..9], &version, &hello[11..]].concat();
+    let (later, datagrams) = (within([3, 5]), within([0xfe, 0xfd]));
     let mut too_short = hello.clone();
     too_short[8] = too_short[8].wrapping_sub(1);
     let name = server_names(&[b"good.example"]);
@@ -260,6 +263,8 @@ fn what_is_no_client_hello_is_not_tls() {
         &alert,
         &nothing,
         &version,
+        &later,
+        &datagrams,
         &too_short,
         &two_extensions,
         &wrong_length,

@@ -430,6 +430,27 @@ fn no_wrong_length_passes() {
     }
 }
 
+/// What a client of any TLS writes there ended with TLS 1.2 (RFC 8446 §4.1.2).
+#[test]
+fn a_hello_of_a_version_that_no_tls_has_is_not_tls() {
+    let of = |version: [u8; 2]| {
+        let mut hello = one_name(NAME.as_bytes());
+        hello[9..11].copy_from_slice(&version);
+        hello
+    };
+    for minor in 0..=4 {
+        assert_eq!(sni(&of([3, minor])), Verdict::Pass, "3.{minor}");
+    }
+    // SSLv2, nothing that exists, a draft, DTLS.
+    for version in
+        [[0, 2], [2, 0], [2, 0xff], [3, 5], [3, 0xff], [4, 0], [0x7f, 0x1c], [0xfe, 0xfd], [0xff, 0xff]]
+    {
+        for check in [Check::Sni, Check::Tls] {
+            assert!(is_not_tls(&judge(&of(version), check, &named(NAME))), "{version:?}");
+        }
+    }
+}
+
 #[test]
 fn a_hello_shares_its_record_with_nothing() {
     let hello = CLIENT.hello();
