@@ -66,7 +66,7 @@ pub(super) fn asked(
     body: bool,
 ) -> Result<Target, (Refusal, Option<String>)> {
     let admitted = match admitted {
-        Ok(()) if body => Err(malformed("a CONNECT announces a body")),
+        Ok(()) if body => Err(malformed("a CONNECT announces a body (Content-Length or Transfer-Encoding)")),
         admitted => admitted,
     };
     match (admitted, Target::parse_authority(authority.as_bytes())) {

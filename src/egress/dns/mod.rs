@@ -89,7 +89,7 @@ impl From<Failure> for ResolveError {
                 answer("NOERROR", "the DNS server points elsewhere instead of resolving the name")
             }
             Failure::Unreadable => answer("NOERROR", "the DNS server's answer can't be read"),
-            Failure::Circle => answer("NOERROR", "the name's aliases lead in a circle"),
+            Failure::Circle => answer("NOERROR", "the name's aliases lead in a circle, or are too many"),
         }
     }
 }
