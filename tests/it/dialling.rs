@@ -3,7 +3,9 @@
 
 use serde_json::Value;
 
-use crate::support::{Answer, Blackhole, Dns, Proxy, Raw, Refusing, Reply, Upstream, expect_refusal};
+use crate::support::{
+    Answer, Blackhole, Dns, Proxy, Raw, Refusing, Reply, Secured, Upstream, expect_refusal,
+};
 
 const NAME: &str = "name.example";
 
@@ -163,6 +165,16 @@ fn addresses_that_are_not_public_are_never_dialled() {
         "2001:0:1::1",
         "2001:db8::1",
         "100::1",
+        // The same by other ways, and what is assigned to nobody.
+        "::8.8.8.8",
+        "64:ff9b::808:808",
+        "2002:808:808::1",
+        "2001::1",
+        "fec0::1",
+        "5f00::1",
+        "3fff::1",
+        "4000::1",
+        "192.88.99.1",
     ]
     .into_iter()
     .enumerate()
@@ -175,7 +187,7 @@ fn addresses_that_are_not_public_are_never_dialled() {
         let expected = (403, Some("destination_ip_prohibited"), Some("private_address"));
         assert_eq!(got, expected, "{address}: {}", answer.head);
     }
-    proxy.metric_eventually("ccpgate_denied_total{reason=\"private_address\"}", 34.0);
+    proxy.metric_eventually("ccpgate_denied_total{reason=\"private_address\"}", 43.0);
     assert_eq!(upstream.accepted(), 0);
 }
 
@@ -250,15 +262,22 @@ fn fixed_answers_are_judged_like_dns() {
 
 #[test]
 fn the_proxy_refuses_to_be_its_own_upstream() {
-    // An allowed name that leads back to a listener.
-    let dns = Dns::start();
+    // An allowed name that leads back to a listener, of whatever kind.
+    let (dns, secured) = (Dns::start(), Secured::new());
     dns.addresses(NAME, &["127.0.0.1"]);
     let policy = |ports: &[u16]| {
-        format!("[[allow]]\npattern = \"{NAME}\"\nports = {ports:?}\n{}{LOOPBACK}", dns.as_config())
+        format!(
+            "[[allow]]\npattern = \"{NAME}\"\nports = {ports:?}\n[edl]\nlisten = [\"127.0.0.1:0\"]\n{}{}{LOOPBACK}",
+            secured.section(""),
+            dns.as_config()
+        )
     };
     let proxy = Proxy::start(&policy(&[443]));
-    proxy.reload(&policy(&[proxy.http().port(), proxy.admin().port()]), "ok");
-    for own in [proxy.http(), proxy.admin()] {
+    let lists = proxy.log_line("the lists", |l| l["event"] == "listening" && l["listener"] == "edl");
+    let lists = lists["address"].as_str().unwrap().parse::<std::net::SocketAddr>().unwrap();
+    let own = [proxy.http(), proxy.https(), proxy.admin(), lists];
+    proxy.reload(&policy(&own.map(|own| own.port())), "ok");
+    for own in own {
         let mut client = proxy.connect();
         let answer = client.connect_target(&format!("{NAME}:{}", own.port()));
         assert_eq!(answer.status, 403, "{own}: {}", answer.head);

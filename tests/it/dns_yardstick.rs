@@ -266,6 +266,29 @@ fn with_own_files(folder: &std::path::Path, toml: &str) -> Proxy {
     Proxy::start_by(toml, command)
 }
 
+/// A search list would widen the policy: the name within it is another one, that no rule allows. And what
+/// the hosts file says is judged like DNS.
+#[test]
+fn a_search_list_and_a_hosts_file_widen_nothing() {
+    in_a_network_of_its_own(&["unshare", "python3"], || {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| std::fs::write(folder.path().join(file), text).unwrap();
+        let dns = Dns::start_at("127.0.0.1:53".parse().unwrap());
+        dns.addresses(&format!("acme.{ZONE}.corp.local"), &["127.0.0.1"]);
+        write("resolv.conf", "nameserver 127.0.0.1\nsearch corp.local\noptions ndots:9\n");
+        write("hosts", &format!("10.9.8.7 four.{ZONE}\nfd00::7 six.{ZONE}\n"));
+        let proxy = with_own_files(folder.path(), &format!("[[allow]]\npattern = \"*.{ZONE}\"\n"));
+        let ask = |name: &str| proxy.connect().connect_target(&format!("{name}.{ZONE}:443"));
+        let answer = ask("acme");
+        assert_eq!((answer.status, answer.proxy_status("rcode")), (502, Some("NXDOMAIN")), "{}", answer.head);
+        assert!(dns.asked().iter().all(|name| *name == format!("acme.{ZONE}")), "{:?}", dns.asked());
+        for name in ["four", "six"] {
+            let answer = ask(name);
+            assert_eq!(answer.proxy_status("details"), Some("private_address"), "{name}: {}", answer.head);
+        }
+    });
+}
+
 #[test]
 fn the_machines_files_are_followed() {
     in_a_network_of_its_own(&["unshare", "python3"], || {

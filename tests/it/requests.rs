@@ -3,8 +3,12 @@
 //! tunnel, a refusal with these statuses and reasons, or a closed connection; whatever else, nothing
 //! but a tunnel may reach the upstream.
 
+use std::time::Duration;
+
 use crate::support::Right::{NoTunnel, Refused, Tunnel, TunnelOrRefused};
-use crate::support::{LITERAL, MALFORMED, Raw, Table, client_hello, eventually};
+use crate::support::{
+    Dns, LITERAL, MALFORMED, Proxy, Raw, Reply, Secured, Table, Upstream, client_hello, eventually,
+};
 
 #[test]
 fn request_lines() {
@@ -226,6 +230,28 @@ fn a_client_that_finishes_right_behind_its_head_gets_an_answer_or_a_close() {
     let whole = text.starts_with("HTTP/1.1 200") && text.ends_with("\r\n\r\nlast words");
     assert!(whole || got.is_empty(), "a whole tunnel or none: {text}");
     table.finish();
+}
+
+/// The look-up takes a while: the end of the client's direction is no sign that it has left.
+#[test]
+fn a_client_that_finishes_right_behind_its_head_is_dialled_for_all_the_same() {
+    let (dns, upstream, secured) = (Dns::start(), Upstream::echo(), Secured::new());
+    let port = upstream.address().port();
+    dns.set_otherwise(Reply::Late(Duration::from_millis(300), Box::new(Reply::addresses(&["127.0.0.1"]))));
+    let proxy = Proxy::start(&format!(
+        "[[allow]]\npattern = \"*.example\"\nports = [{port}]\n{}{}[egress]\nallow_private = [\"127.0.0.1/32\"]",
+        dns.as_config(),
+        secured.section("")
+    ));
+    for (host, mut client) in [("plain", proxy.connect()), ("tls", secured.agent().connect(&proxy))] {
+        client.send(format!("CONNECT {host}.example:{port} HTTP/1.1\r\nHost: x\r\n\r\nlast words"));
+        client.finish();
+        let got = client.read_to_end().unwrap();
+        let text = String::from_utf8_lossy(&got);
+        assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("\r\n\r\nlast words"), "{host}: {text}");
+        let line = proxy.access_line("tunnel", &format!("{host}.example:{port}"));
+        assert_eq!((&line["outcome"], &line["ended_by"]), (&"ok".into(), &"client".into()), "{line}");
+    }
 }
 
 #[test]

@@ -85,9 +85,11 @@ fn hosts_of_the_target() {
     }
     table.target(14, "good.example.:443", &Tunnel);
     table.target(16, "GoOd.ExAmPlE:443", &Tunnel);
-    for target in ["xn--good-.wild.example:443", "xn--a.example:443", "xn--99999999999.example:443"] {
-        table.target(19, target, &Refused(&[400, 403, 502], &["no_rule", "malformed", "dns"]));
+    // Never decoded: what reads as "good" is no more than this label.
+    for target in ["xn--good-.example:443", "xn--a.example:443", "xn--99999999999.example:443"] {
+        table.target(19, target, &NO_RULE);
     }
+    table.target(19, "xn--good-.wild.example:443", &Refused(&[502], &["dns"]));
     for label in [64, 250, 251, 252, 10_000] {
         let target = format!("{}.wild.example:443", "a".repeat(label));
         table.target(21, target, &Refused(&[400, 414, 431], &["malformed", "header_size"]));

@@ -8,7 +8,9 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use crate::support::{Authority, Proxy, Raw, Refusing, Upstream, assert_same_bytes, eventually, payload};
+use crate::support::{
+    Authority, Dns, Proxy, Raw, Refusing, Reply, Upstream, assert_same_bytes, eventually, payload,
+};
 
 const TARGET: &str = "good.example:443";
 const CONNECT: &str = "CONNECT good.example:443 HTTP/1.1\r\nHost: good.example:443\r\n\r\n";
@@ -287,6 +289,21 @@ fn a_client_that_leaves_while_its_target_is_dialled_is_noticed() {
     client.reset();
     let line = expect_outcome(&proxy, "client_reset");
     assert_eq!(line["stage"], "connect", "{line}");
+    proxy.metric_eventually("ccpgate_client_connections{listener=\"http\"}", 0.0);
+}
+
+#[test]
+fn a_client_that_leaves_while_its_target_is_looked_up_is_noticed() {
+    let dns = Dns::start();
+    dns.set_otherwise(Reply::Mute);
+    let servers = format!("[dns]\nservers = [\"{}\"]\ntimeout = \"60s\"", dns.address());
+    let proxy = Proxy::start(&format!("[[allow]]\npattern = \"good.example\"\n{servers}"));
+    let mut client = proxy.connect();
+    client.send(CONNECT);
+    eventually("the question", || (!dns.asked().is_empty()).then_some(()));
+    client.reset();
+    let line = expect_outcome(&proxy, "client_reset");
+    assert_eq!((&line["stage"], &line["ended_by"]), (&"dns".into(), &"client".into()), "{line}");
     proxy.metric_eventually("ccpgate_client_connections{listener=\"http\"}", 0.0);
 }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::{OPEN, TARGET, active, connect_block};
 use crate::support::h2::{
-    CONTINUATION, DATA, END_HEADERS, Frame, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE,
-    header_block,
+    CONTINUATION, DATA, END_HEADERS, Frame, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, header_block,
 };
 use crate::support::{Frames, Proxy, Secured, Upstream, eventually};
 
@@ -137,6 +137,11 @@ fn a_header_without_an_end_is_cut() {
         _ => Frame::encode(CONTINUATION, 0, 1, &field),
     });
     assert_eq!(end, Flooded::Ended, "5 MB of one header were taken");
+    let end = flood(5000, |i| match i {
+        0 => Frame::encode(HEADERS, 0, 1, &block),
+        _ => Frame::encode(CONTINUATION, 0, 1, &[]),
+    });
+    assert_eq!(end, Flooded::Ended, "5,000 pieces of nothing were taken");
 }
 
 #[test]
@@ -144,6 +149,15 @@ fn floods_of_control_frames_are_survived() {
     flood(10_000, |i| Frame::encode(PING, 0, 0, &u64::from(i).to_be_bytes()));
     flood(10_000, |_| Frame::encode(SETTINGS, 0, 0, &[]));
     flood(10_000, |_| Frame::encode(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes()));
+    // A table of headers that grows and shrinks; priorities of streams that never were; no frame at all.
+    flood(10_000, |i| Frame::encode(SETTINGS, 0, 0, &[0, 1, 0, 0, (i % 8) as u8, 0]));
+    flood(10_000, |i| Frame::encode(PRIORITY, 0, 2 * i + 1, &[0, 0, 0, 0, 1]));
+    flood(10_000, |_| Frame::encode(0x42, 0, 0, b"what?"));
+    let block = connect_block();
+    flood(10_000, |i| match i {
+        0 => Frame::encode(HEADERS, END_HEADERS, 1, &block),
+        _ => Frame::encode(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes()),
+    });
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod ends;
 mod floods;
+mod hello;
 mod requests;
 mod tunnels;
 

@@ -4,7 +4,7 @@ use h2::Reason;
 use http::HeaderValue;
 
 use super::TARGET;
-use crate::support::h2::{DATA, GOAWAY, HEADERS, RST_STREAM, connect_request};
+use crate::support::h2::{DATA, Frame, GOAWAY, HEADERS, RST_STREAM, connect_request};
 use crate::support::{Frames, H2, Secured, Upstream};
 
 /// What is wrong with a request ends its stream, by an answer or a reset, and nothing else.
@@ -36,6 +36,8 @@ fn odd_requests_end_their_own_stream_alone() {
         // A body in a tunnel is none.
         (vec![connect, good, ("content-length", "1")], true),
         (vec![connect, good, ("content-length", "5")], true),
+        // Nor is one of no length: each of its bytes would be one too many (RFC 9113 §8.1.1).
+        (vec![connect, good, ("content-length", "0")], true),
         (vec![connect, good, ("content-length", "x")], false),
         // RFC 9113 §8.2: connection-specific fields, repeated and late pseudo-fields. (Names in upper
         // case and unknown pseudo-fields end the connection, which §5.4.1 lets the h2 crate choose.)
@@ -46,17 +48,9 @@ fn odd_requests_end_their_own_stream_alone() {
         (vec![(":status", "200"), connect, good], false),
         (vec![(":method", "GET"), (":path", path.as_str())], false),
     ] {
-        client.request(stream, 0, &fields);
-        let first = loop {
-            let frame = client.next().unwrap_or_else(|| panic!("{fields:?} ended the connection"));
-            assert_ne!(frame.kind, GOAWAY, "{fields:?} ended the connection: {:?}", frame.code());
-            if frame.stream == stream {
-                break frame;
-            }
-        };
+        let first = ask(&mut client, stream, &fields);
         match first.kind {
-            // A status of 400 is in the static table of HPACK (RFC 7541, appendix A: 12).
-            HEADERS => assert!(answered && first.payload[0] == 0x80 | 12, "{fields:?}: {first:?}"),
+            HEADERS => assert!(answered && first.payload[0] == BAD_REQUEST, "{fields:?}: {first:?}"),
             RST_STREAM => {
                 assert!(!answered, "{fields:?}: {:?}", first.code());
                 assert_eq!(first.code(), Reason::PROTOCOL_ERROR, "{fields:?}");
@@ -68,7 +62,69 @@ fn odd_requests_end_their_own_stream_alone() {
         stream += 2;
     }
     assert_eq!(upstream.accepted(), 1, "nothing of all that was dialled");
-    proxy.metric_eventually("ccpgate_denied_total{reason=\"malformed\"}", 5.0);
+    proxy.metric_eventually("ccpgate_denied_total{reason=\"malformed\"}", 6.0);
+}
+
+/// Refused by an answer, or by a reset where it isn't even what the protocol's library can read.
+#[test]
+fn odd_targets_end_their_own_stream_alone() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "");
+    let mut client = Frames::connect(&proxy, &secured.agent());
+    client.request(1, 0, &[(":method", "CONNECT"), (":authority", TARGET)]);
+    client.expect(HEADERS, 1);
+    let mut stream = 3;
+    for target in [
+        "good.example",
+        "good.example:",
+        "good.example:0",
+        "good.example:65536",
+        "good.example:4294967739",
+        "good.example:+443",
+        "good.example:0443",
+        "good.example:443:443",
+        "good.example:443/",
+        ":443",
+        "user:pw@good.example:443",
+        "good.example:443@evil.example:443",
+        "[good.example]:443",
+        "[fe80::1%25eth0]:443",
+        "::1:443",
+        "[::1]",
+        "good..example:443",
+        "good.example..:443",
+        "%67ood.example:443",
+        "g\u{f6}\u{f6}d.example:443",
+        "good.example\0:443",
+        "good'.example:443",
+        "*.example:443",
+        "https://good.example:443",
+    ] {
+        let first = ask(&mut client, stream, &[(":method", "CONNECT"), (":authority", target)]);
+        match first.kind {
+            HEADERS => assert_eq!(first.payload[0], BAD_REQUEST, "{target}: {first:?}"),
+            kind => assert_eq!((kind, first.code()), (RST_STREAM, Reason::PROTOCOL_ERROR), "{target}"),
+        }
+        client.send(DATA, 0, 1, b"go on");
+        assert_eq!(client.expect(DATA, 1).payload, b"go on", "{target} harmed the tunnel beside it");
+        stream += 2;
+    }
+    assert_eq!(upstream.accepted(), 1, "nothing of all that was dialled");
+}
+
+/// A status of 400 in the static table of HPACK (RFC 7541, appendix A).
+const BAD_REQUEST: u8 = 0x80 | 12;
+
+/// Asks, and waits for the first frame on that stream; the connection must live.
+fn ask(client: &mut Frames, stream: u32, fields: &[(&str, &str)]) -> Frame {
+    client.request(stream, 0, fields);
+    loop {
+        let frame = client.next().unwrap_or_else(|| panic!("{fields:?} ended the connection"));
+        assert_ne!(frame.kind, GOAWAY, "{fields:?} ended the connection: {:?}", frame.code());
+        if frame.stream == stream {
+            return frame;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -1,7 +1,10 @@
-//! A table of odd requests with the right outcome of each: a tunnel, a refusal with these statuses
-//! and reasons, or a closed connection; whatever else, nothing but a tunnel may reach the upstream.
+//! A table of odd requests with the right outcome of each, on the plain listener and over TLS alike: a
+//! tunnel, a refusal with these statuses and reasons that is counted once, or a closed connection;
+//! whatever else, nothing but a tunnel may reach the upstream.
 
-use super::{Proxy, Upstream};
+use std::collections::BTreeMap;
+
+use super::{Agent, Proxy, Raw, Secured, Upstream};
 
 const POLICY: &str = r#"
 [[allow]]
@@ -12,6 +15,8 @@ pattern = "*.wild.example"
 pattern = "rtc*.part.example"
 [policy]
 tls = "off"
+[dns]
+servers = ["127.0.0.1:1"]
 [limits]
 header_timeout = "1s"
 "#;
@@ -34,15 +39,21 @@ pub(crate) const LITERAL: Right = Refused(&[403], &["ip_literal"]);
 /// Judges rows and collects those that went wrong.
 pub(crate) struct Table {
     upstream: Upstream,
+    _secured: Secured,
+    agent: Agent,
     pub proxy: Proxy,
+    /// How many refusals there were, by their reasons.
+    refused: BTreeMap<String, f64>,
     failures: Vec<String>,
 }
 
 impl Table {
     pub(crate) fn new() -> Self {
-        let upstream = Upstream::echo();
-        let proxy = Proxy::start(&format!("{POLICY}{}", upstream.for_targets(&["good.example:443"])));
-        Self { upstream, proxy, failures: Vec::new() }
+        let (upstream, secured) = (Upstream::echo(), Secured::new());
+        let targets = upstream.for_targets(&["good.example:443"]);
+        let proxy = Proxy::start(&format!("{POLICY}{}{targets}", secured.section("")));
+        let agent = secured.agent();
+        Self { upstream, _secured: secured, agent, proxy, refused: BTreeMap::new(), failures: Vec::new() }
     }
 
     /// A target in an otherwise ordinary CONNECT.
@@ -55,18 +66,23 @@ impl Table {
 
     pub(crate) fn request(&mut self, case: u32, request: impl AsRef<[u8]>, right: &Right) {
         let request = request.as_ref();
-        let before = self.upstream.accepted();
-        if let Err(problem) = self.judge(request, right) {
-            let shown: String = String::from_utf8_lossy(request).escape_debug().take(160).collect();
-            self.failures.push(format!("case {case}: {shown}\n    {problem}"));
-        }
-        if !matches!(right, Tunnel | TunnelOrRefused(..)) && self.upstream.accepted() != before {
-            self.failures.push(format!("case {case}: the upstream was dialled"));
+        for listener in ["plain", "TLS"] {
+            let client = match listener {
+                "plain" => self.proxy.connect(),
+                _ => self.agent.connect(&self.proxy),
+            };
+            let before = self.upstream.accepted();
+            if let Err(problem) = self.judge(client, request, right) {
+                let shown: String = String::from_utf8_lossy(request).escape_debug().take(160).collect();
+                self.failures.push(format!("case {case}, {listener}: {shown}\n    {problem}"));
+            }
+            if !matches!(right, Tunnel | TunnelOrRefused(..)) && self.upstream.accepted() != before {
+                self.failures.push(format!("case {case}, {listener}: the upstream was dialled"));
+            }
         }
     }
 
-    fn judge(&self, request: &[u8], right: &Right) -> Result<(), String> {
-        let mut client = self.proxy.connect();
+    fn judge(&mut self, mut client: Raw, request: &[u8], right: &Right) -> Result<(), String> {
         client.send(request);
         if matches!(right, NoTunnel) {
             // Ends what waits for more.
@@ -93,6 +109,10 @@ impl Table {
             if !reasons.contains(&reason) {
                 return Err(format!("expected {reasons:?}, got {}", answer.head));
             }
+            // A look-up that fails is the outcome of a tunnel, not a denial.
+            if reason != "dns" {
+                *self.refused.entry(reason.to_owned()).or_default() += 1.0;
+            }
             if answer.field("connection") != Some("close") {
                 return Err(format!("not closed: {}", answer.head));
             }
@@ -105,6 +125,9 @@ impl Table {
     pub(crate) fn finish(self) {
         let Self { failures, .. } = &self;
         assert!(failures.is_empty(), "{} rows:\n{}", failures.len(), failures.join("\n"));
+        for (reason, count) in &self.refused {
+            self.proxy.metric_eventually(&format!("ccpgate_denied_total{{reason=\"{reason}\"}}"), *count);
+        }
         // The proxy is as well as before.
         self.proxy.tunnel("good.example:443").expect_echo(b"still there");
     }
