@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::signal::unix::Signal;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::listeners::Admins;
+use super::listeners::{Admins, Closed};
 use super::notify::{self, Manager};
 use super::{Server, Signals};
 use super::{control, farewell};
@@ -22,6 +22,8 @@ use crate::proxy::shared::Shared;
 
 /// How long after SIGTERM a connection that was just accepted may still begin its request.
 const LATECOMERS: Duration = Duration::from_secs(1);
+/// How long workers may take to accept what waits in the queues of listeners that close.
+const EMPTYING: Duration = Duration::from_secs(10);
 /// How long tunnels that are cut at the end of the drain have to write their access lines: milliseconds, but for a
 /// machine that is busy with its own end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -101,10 +103,10 @@ impl Server {
             limit = %humantime::format_duration(limits.drain),
             "draining: no new connections; live tunnels go on; a second signal ends them now"
         );
-        self.close_listeners();
+        let closed = self.close_listeners();
         let ended = pace != Pace::Now
             && tokio::select! {
-                () = idle(&shared) => true,
+                () = idle(&shared, closed) => true,
                 () = deadline.passed(&shared, power, pace == Pace::Reboot) => false,
                 () = second => false,
             };
@@ -125,18 +127,21 @@ impl Server {
     }
 
     /// Leaves the listeners to a successor, where there is one. Else the proxy listeners close, and the admin
-    /// listener stays until another process wants its port.
-    fn close_listeners(&mut self) {
+    /// listener stays until another process wants its port. The listeners that closed.
+    fn close_listeners(&mut self) -> Vec<Closed> {
         if !self.admin.generations.is_newest() {
-            return self.listeners.hand_over();
+            self.listeners.hand_over();
+            return Vec::new();
         }
-        let (vacated, admins) = (self.admin.vacated.clone(), self.listeners.close_proxies());
+        let vacated = self.admin.vacated.clone();
+        let (admins, closed) = self.listeners.close_proxies();
         // Dropped with the runtime, when the process ends.
         tokio::spawn(async move {
             vacated.cancelled().await;
             tracing::info!(event = "vacated", "another process starts, and has the admin port from now on");
             admins.into_iter().for_each(Admins::close);
         });
+        closed
     }
 
     /// Tells the newest process what this one counted.
@@ -165,8 +170,15 @@ async fn second(terminate: &mut Signal, interrupt: &mut Signal, one_more: bool) 
     }
 }
 
-/// Waits until no tunnel lives, and no connection that may still begin one.
-async fn idle(shared: &Shared) {
+/// Waits until no tunnel lives, and no connection that may still begin one. Nobody counts those that wait to be
+/// accepted: on a busy machine workers come to their queues later than this thread gets here.
+async fn idle(shared: &Shared, closed: Vec<Closed>) {
+    let emptied = async {
+        for Closed { mut stopper, .. } in closed {
+            stopper.ended().await;
+        }
+    };
+    let _ = timeout(EMPTYING, emptied).await;
     let deadline = Instant::now() + LATECOMERS;
     while shared.admission.occupied() > 0 && Instant::now() < deadline {
         sleep(Duration::from_millis(20)).await;

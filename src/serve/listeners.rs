@@ -331,15 +331,12 @@ impl Listeners {
     }
 
     /// Closes all listeners but that for the admin, and gives that away. Firewalls keep a list that they can't
-    /// fetch.
-    pub(super) fn close_proxies(&mut self) -> Vec<Admins> {
+    /// fetch. What waits in the queues of the others has been accepted once their stoppers have ended.
+    pub(super) fn close_proxies(&mut self) -> (Vec<Admins>, Vec<Closed>) {
         self.passed.clear();
         let (admin, proxies): (Vec<Bound>, Vec<Bound>) =
             std::mem::take(&mut self.bound).into_iter().partition(|bound| bound.kind == Entrance::Admin);
-        for bound in proxies {
-            close(bound);
-        }
-        admin.into_iter().map(Admins).collect()
+        (admin.into_iter().map(Admins).collect(), proxies.into_iter().map(close).collect())
     }
 }
 

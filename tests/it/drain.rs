@@ -2,11 +2,12 @@
 //! their PAC file, because the port refuses.
 
 use std::net::TcpStream;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{PATIENCE, Proxy, Upstream, eventually};
+use crate::support::{PATIENCE, Proxy, Raw, Upstream, eventually, have};
 
 const TARGET: &str = "good.example:443";
 
@@ -175,4 +176,79 @@ fn a_new_process_binds_at_once_where_another_was_killed() {
     let proxy = start(&upstream, &format!("[proxy]\nlisten = [\"{address}\"]"));
     assert_eq!(proxy.http(), address);
     proxy.tunnel(TARGET).expect_echo(b"again");
+}
+
+/// Clients that wait to be accepted, at nine o'clock or at the moment of a signal, get an answer and no reset.
+#[test]
+fn whoever_waits_in_the_queue_is_answered() {
+    let upstream = Upstream::echo();
+    let mut proxy = start(&upstream, "");
+    proxy.signal(Signal::STOP);
+    let mut waiting: Vec<Raw> = (0..300).map(|_| proxy.connect()).collect();
+    for client in &mut waiting {
+        client.send(format!("CONNECT {TARGET} HTTP/1.1\r\nHost: x\r\n\r\n"));
+    }
+    proxy.signal(Signal::TERM);
+    proxy.signal(Signal::CONT);
+    for client in &mut waiting {
+        assert_eq!(client.read_answer_to_connect().status, 200);
+    }
+    drop(waiting);
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+/// The processor that this process may use first.
+fn first_processor() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    allowed.trim().split(['-', ',']).next().unwrap().to_owned()
+}
+
+/// A process that takes all the time there is, until it is dropped.
+struct Busy(Child);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// On a machine that has its hands full, the thread that hears the signal gets ahead of the workers, which have
+/// accepted nobody yet.
+#[test]
+fn whoever_waits_in_the_queue_is_answered_though_the_workers_come_late() {
+    if !have("taskset") || !have("chrt") {
+        return;
+    }
+    let upstream = Upstream::echo();
+    let processor = first_processor();
+    let on_it = |program: &str| {
+        let mut command = Command::new("taskset");
+        command.args(["-c", &processor, program]);
+        command
+    };
+    let toml = format!("[[allow]]\npattern = \"good.example\"\n{}", upstream.for_targets(&[TARGET]));
+    let mut proxy = Proxy::start_by(&toml, on_it(env!("CARGO_BIN_EXE_ccpgate")));
+    let busy = Busy(on_it("sh").args(["-c", "while :; do :; done"]).spawn().unwrap());
+    for thread in std::fs::read_dir(format!("/proc/{}/task", proxy.id().as_raw_nonzero())).unwrap() {
+        let thread = thread.unwrap();
+        if std::fs::read_to_string(thread.path().join("comm")).unwrap().starts_with("worker") {
+            let last = ["--idle", "--pid", "0"];
+            let set = Command::new("chrt").args(last).arg(thread.file_name()).status().unwrap();
+            assert!(set.success());
+        }
+    }
+    let mut waiting: Vec<Raw> = (0..20).map(|_| proxy.connect()).collect();
+    for client in &mut waiting {
+        client.send(format!("CONNECT {TARGET} HTTP/1.1\r\nHost: x\r\n\r\n"));
+    }
+    proxy.signal(Signal::TERM);
+    proxy.log_line("the drain", |line| line["event"] == "draining");
+    drop(busy);
+    for client in &mut waiting {
+        assert_eq!(client.read_answer_to_connect().status, 200);
+    }
+    drop(waiting);
+    assert_eq!(proxy.wait_exit().code(), Some(0));
 }
