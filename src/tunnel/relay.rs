@@ -148,7 +148,7 @@ impl<C: Wire, U: Wire> Relay<C, U> {
             }
             while timer.as_mut().poll(cx).is_ready() {
                 if last_moved == now_moved {
-                    return Poll::Ready(End::Idle);
+                    return Poll::Ready(self.silence(cx));
                 }
                 last_moved = now_moved;
                 timer.as_mut().reset(Instant::now() + limit);
@@ -267,6 +267,15 @@ impl<C: Wire, U: Wire> Relay<C, U> {
             }
         }
         Poll::Pending
+    }
+
+    /// What it is that nothing has moved for too long. Behind bytes that the client doesn't take, an upstream's
+    /// reset shows only here.
+    fn silence(&mut self, cx: &mut Context<'_>) -> End {
+        if self.flows[Side::Upstream as usize].stuck() && self.upstream.liveness(cx) == Liveness::Failed {
+            return ending(Side::Upstream, &self.upstream.failure());
+        }
+        End::Idle
     }
 
     /// Whether nothing has come from a side since its direction began to wait for it.

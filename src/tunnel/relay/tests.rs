@@ -448,6 +448,17 @@ async fn what_an_upstream_sent_before_its_reset_reaches_a_slow_client() {
     assert!(got as u64 <= moved.received && got > filled / 3, "{got} of {filled}");
 }
 
+/// A browser tab that hangs is no reason to call an upstream's reset a silence.
+#[tokio::test]
+async fn an_upstreams_reset_behind_what_a_client_never_takes_is_a_reset() {
+    let patience = Patience { idle: Duration::ZERO, half_closed: Duration::from_millis(300) };
+    let Running { client, mut upstream, counted, relay } = Running::new(patience).await;
+    fill(&mut upstream).await;
+    reset(upstream);
+    assert_eq!(Running::end(relay, &counted).await.0, End::Reset(Side::Upstream));
+    drop(client);
+}
+
 #[tokio::test]
 async fn a_tunnel_closed_on_one_side_and_silent_on_the_other_ends() {
     let patience = Patience { idle: Duration::ZERO, half_closed: Duration::from_millis(300) };
