@@ -32,6 +32,10 @@ const RECORD_TYPES: std::ops::RangeInclusive<u8> = 20..=24;
 /// it.
 const UNEXPECTED: [u8; 7] = [21, 3, 3, 0, 2, 2, 10];
 
+/// Likewise protocol_version. The TLS library would say handshake_failure to clients that are older than the
+/// extensions it asks for first, as if suites were the matter.
+const TOO_OLD: [u8; 7] = [21, 3, 1, 0, 2, 2, 70];
+
 /// A handshake that failed.
 struct Failed {
     cause: Cause,
@@ -115,6 +119,11 @@ async fn attempt(
         }
     };
     drop(hello);
+    if offers.old {
+        let mut stream = arrival.into_tcp();
+        let _ = stream.write_all(&TOO_OLD).await;
+        return Err(Failed { stream: Some(stream), ..Failed::of(Cause::NoVersion, "") });
+    }
     let (serving, snapshot) = (serving.load_full(), shared.snapshot());
     let admitted = session::admit(peer, &snapshot);
     let stranger = matches!(admitted, Err(Refusal::Client(_) | Refusal::Check(_)));

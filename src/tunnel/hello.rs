@@ -21,6 +21,10 @@ const CLIENT_HELLO: u8 = 1;
 /// Types of extensions (RFC 6066 and RFC 7301).
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
+/// RFC 8446 section 4.2.1.
+const SUPPORTED_VERSIONS: u16 = 43;
+const TLS12: u16 = 0x0303;
+const TLS13: u16 = 0x0304;
 /// RFC 8446 §5.1: plaintext records hold at most 2^14 bytes; handshake records are never empty.
 const MAX_FRAGMENT: usize = 1 << 14;
 /// The major version of SSL 3.0 and of every TLS, in records and in the hello.
@@ -97,6 +101,7 @@ impl Judge {
         let Some(message) = self.message(bytes)? else { return Ok(None) };
         let (_, hello) = parse_tls_handshake_client_hello(&message).map_err(|_| MALFORMED)?;
         let suites = hello.ciphers.iter().map(|suite| suite.0).collect();
+        let mut old = hello.version.0 < TLS12;
         let mut protocols = Vec::new();
         each_extension(hello.ext.unwrap_or_default(), |kind, data| {
             if kind == ALPN {
@@ -104,9 +109,15 @@ impl Judge {
                 let TlsExtension::ALPN(list) = list else { return Err(MALFORMED) };
                 protocols = list.into_iter().map(<[u8]>::to_vec).collect();
             }
+            // It counts instead of the other one (RFC 8446 section 4.2.1).
+            if kind == SUPPORTED_VERSIONS {
+                let (_, versions) = data.split_first().ok_or(MALFORMED)?;
+                let mut versions = versions.chunks_exact(2).map(|v| u16::from_be_bytes([v[0], v[1]]));
+                old = !versions.any(|version| matches!(version, TLS12 | TLS13));
+            }
             Ok(())
         })?;
-        Ok(Some(Offers { suites, protocols }))
+        Ok(Some(Offers { old, suites, protocols }))
     }
 
     /// The body of the first handshake message, put together from its records. `None` while bytes
@@ -160,6 +171,8 @@ impl Judge {
 /// What a ClientHello offers, in its order.
 #[derive(Debug, Default)]
 pub(crate) struct Offers {
+    /// Neither TLS 1.2 nor TLS 1.3.
+    pub(crate) old: bool,
     /// Cipher suites.
     pub(crate) suites: Vec<u16>,
     /// Protocols by ALPN (RFC 7301).

@@ -12,7 +12,7 @@ use rustls::version::TLS12;
 use rustls::{CipherSuite, ClientConfig, ClientConnection, RootCertStore};
 
 use crate::support::{
-    Agent, Authority, Frames, NAME, Proxy, Raw, Secured, Upstream, eventually, handshakes, have,
+    Agent, Authority, Frames, NAME, Proxy, Raw, Secured, Upstream, eventually, handshakes, have, made_hello,
 };
 
 const TARGET: &str = "good.example:443";
@@ -91,6 +91,37 @@ fn a_client_that_refuses_the_certificate_is_told_of_and_counted() {
     assert_eq!(handshakes(&proxy.metrics()), (0.0, 0.0));
     let all: f64 = proxy.metrics().family("ccpgate_tls_handshake_failures_total").map(|(_, n)| n).sum();
     assert_eq!(all, 4.0, "a connection without a byte is no failure");
+}
+
+/// An old softphone lacks the extensions, too, that the TLS library asks for before it looks at the version.
+#[test]
+fn a_client_older_than_tls_1_2_is_told_that_it_is_its_version() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "");
+    let of = |legacy: u8, extensions: &[(u16, Vec<u8>)]| {
+        let mut hello = made_hello(extensions);
+        // Behind the headers of the record and of the message.
+        hello[10] = legacy;
+        hello
+    };
+    const SUPPORTED_VERSIONS: u16 = 43;
+    let old = [of(0, &[]), of(1, &[]), of(2, &[]), of(3, &[(SUPPORTED_VERSIONS, vec![4, 3, 2, 3, 1])])];
+    for (n, hello) in (1..).zip(&old) {
+        let mut client = Raw::connect(proxy.https());
+        client.send(hello);
+        assert_eq!(client.read_to_end().unwrap(), [21, 3, 1, 0, 2, 2, 70], "protocol_version");
+        let line = proxy.log_line("its line", |line| {
+            line["event"] == "handshake_failed" && line["client"] == client.local().to_string()
+        });
+        assert_eq!((&line["level"], &line["cause"]), (&"warn".into(), &"no_version".into()), "{line}");
+        assert!(line["error"].as_str().unwrap().contains("neither TLS 1.2 nor TLS 1.3"), "{line}");
+        proxy.metric_eventually(&failures("no_version"), f64::from(n));
+    }
+    // A client of today that says 1.0 where nobody looks any more.
+    let mut client = Raw::connect(proxy.https());
+    client.send(of(1, &[(SUPPORTED_VERSIONS, vec![4, 0x7a, 0x7a, 3, 4])]));
+    assert_ne!(client.read_to_end().unwrap().last(), Some(&70));
+    assert_eq!(proxy.metric(&failures("no_version")), 4.0);
 }
 
 #[test]
