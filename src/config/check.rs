@@ -12,6 +12,8 @@ use crate::tls::Window;
 
 /// No TLS session may be resumed for longer.
 const LONGEST_WINDOW: Duration = Duration::from_secs(Window::MAX);
+/// A session's age is told in whole seconds.
+const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 
 /// All problems between the keys of a configuration. A check is skipped where one of its keys is wrong by
 /// itself: that key has a default here which nobody wrote.
@@ -35,20 +37,20 @@ pub(super) fn together(config: &Config, provenance: &Provenance, wrong: &[Proble
 
 fn shift_window(config: &Config, provenance: &Provenance, problems: &mut Vec<Problem>) {
     let shift = &config.shift;
-    let window = shift.length + shift.breaks + shift.lunch;
-    if window > LONGEST_WINDOW {
-        let longest = [("length", shift.length), ("breaks", shift.breaks), ("lunch", shift.lunch)]
-            .into_iter()
-            .max_by_key(|(_, span)| *span)
-            .unwrap_or(("length", shift.length));
-        let message = format!(
-            "length + breaks + lunch is {}, expected at most 7 days, the longest that a TLS \
-             session may live (RFC 8446 section 4.6.1)",
-            notation::duration_text(window)
-        );
-        let value = notation::duration_text(longest.1);
-        problems.push(provenance.problem(&format!("shift.{}", longest.0), Some(&value), message));
-    }
+    let spans = [("length", shift.length), ("breaks", shift.breaks), ("lunch", shift.lunch)];
+    let window: Duration = spans.iter().map(|(_, span)| *span).sum();
+    let expected = if window > LONGEST_WINDOW {
+        "at most 7 days, the longest that a TLS session may live (RFC 8446 section 4.6.1)"
+    } else if window < SHORTEST_WINDOW {
+        "at least a second"
+    } else {
+        return;
+    };
+    let longest = spans.into_iter().max_by_key(|(_, span)| *span).unwrap_or(("length", shift.length));
+    let sum = notation::duration_text(window);
+    let value = notation::duration_text(longest.1);
+    let message = format!("length + breaks + lunch is {sum}, expected {expected}");
+    problems.push(provenance.problem(&format!("shift.{}", longest.0), Some(&value), message));
 }
 
 /// What judges by the ranges needs to be told where they are.
