@@ -80,14 +80,17 @@ impl Product {
         matches!(self, Self::Squid | Self::Smokescreen | Self::Envoy | Self::Suricata)
     }
 
-    /// Whether it can deny what this pattern covers, in front of what it allows.
+    /// Whether it can deny what this pattern covers, in front of what it allows. Smokescreen can't: it lets
+    /// through what a rule lists before it asks `global_deny_list`.
     pub(super) fn can_deny(self, pattern: &Pattern) -> bool {
         match self {
             Self::Squid | Self::Envoy | Self::Suricata | Self::Fortigate => !is_address(pattern),
-            Self::Smokescreen => !is_address(pattern) && (pattern.is_exact() || pattern.is_subdomains()),
-            Self::Paloalto | Self::Zscaler | Self::AwsNetworkFirewall | Self::Checkpoint | Self::Umbrella => {
-                false
-            }
+            Self::Smokescreen
+            | Self::Paloalto
+            | Self::Zscaler
+            | Self::AwsNetworkFirewall
+            | Self::Checkpoint
+            | Self::Umbrella => false,
         }
     }
 
@@ -123,13 +126,20 @@ impl Product {
                     label => label,
                 });
                 wide(suffix)?;
-                Ok(Cover::Tokens(labels.collect::<Vec<_>>().join(".")))
+                let tokens: Vec<&str> = labels.collect();
+                if tokens.windows(MOST_CARETS + 1).any(|row| row.iter().all(|token| *token == "^")) {
+                    return Err("this form takes nine `^` in a row at most");
+                }
+                Ok(Cover::Tokens(tokens.join(".")))
             }
             Self::Smokescreen | Self::Checkpoint => wide(suffix).map(Cover::Below),
             _ => wide(suffix).map(Cover::From),
         }
     }
 }
+
+/// Palo Alto takes so many tokens `^` in a row.
+const MOST_CARETS: usize = 9;
 
 /// A name that can stand for everything below it.
 fn wide(suffix: &str) -> Result<String, &'static str> {

@@ -18,7 +18,7 @@ pub(super) fn write(product: Product, entries: &[Entry], deny: &[Pattern]) -> St
     let deny: Vec<&Pattern> = deny.iter().filter(|pattern| product.can_deny(pattern)).collect();
     match product {
         Product::Squid => squid(entries, &deny),
-        Product::Smokescreen => smokescreen(entries, &deny),
+        Product::Smokescreen => smokescreen(entries),
         Product::Envoy => envoy(entries, &deny),
         Product::Suricata => suricata(entries, &deny),
         Product::Fortigate => fortigate(entries, &deny),
@@ -118,7 +118,7 @@ fn squid(entries: &[Entry], deny: &[&Pattern]) -> String {
     text
 }
 
-fn smokescreen(entries: &[Entry], deny: &[&Pattern]) -> String {
+fn smokescreen(entries: &[Entry]) -> String {
     let mut text =
         "# Amazon Connect, by ccpgate: of a service, or of the default.\nallowed_domains:\n".to_owned();
     let glob = |cover: &Cover| match cover {
@@ -133,12 +133,6 @@ fn smokescreen(entries: &[Entry], deny: &[&Pattern]) -> String {
             None => {
                 let _ = writeln!(text, "  # {}", entry.note());
             }
-        }
-    }
-    if !deny.is_empty() {
-        text.push_str("# At the top of the file: policy.deny.\nglobal_deny_list:\n");
-        for pattern in deny {
-            let _ = writeln!(text, "  - \"{pattern}\"");
         }
     }
     text

@@ -58,26 +58,24 @@ fn evaluator(product: Product, text: &str) -> Evaluator {
             assert_eq!(last.ends_with("!ccpgate_denied"), !denied.is_empty(), "{last}");
             but(any(listed.collect()), any(denied.iter().map(|p| matching(&format!("(?i){p}"))).collect()))
         }
-        // HostMatchesGlob: a star is the whole first label, and stands for one or more.
+        // A star is the whole first label, and stands for one or more. What a rule lists passes before
+        // the lists for all services are asked.
         Product::Smokescreen => {
-            let globs = |part: &str| -> Vec<Evaluator> {
-                let lines = part.lines().filter_map(|line| between(line, "- \"", "\""));
-                lines
-                    .map(|glob| match glob.strip_prefix('*') {
-                        Some(suffix) => {
-                            assert!(suffix.starts_with('.') && !suffix.contains('*'), "{glob}");
-                            let suffix = suffix.to_owned();
-                            Box::new(move |host: &str| host.ends_with(&suffix)) as Evaluator
-                        }
-                        None => {
-                            assert!(!glob.contains('*'), "{glob}");
-                            equal(glob)
-                        }
-                    })
-                    .collect()
-            };
-            let (allowed, denied) = text.split_once("global_deny_list:").unwrap_or((text, ""));
-            but(any(globs(allowed)), any(globs(denied)))
+            let (_, listed) = text.split_once("allowed_domains:").unwrap();
+            let globs = listed.lines().filter_map(|line| between(line, "- \"", "\""));
+            any(globs
+                .map(|glob| match glob.strip_prefix('*') {
+                    Some(suffix) => {
+                        assert!(suffix.starts_with('.') && !suffix.contains('*'), "{glob}");
+                        let suffix = suffix.to_owned();
+                        Box::new(move |host: &str| host.ends_with(&suffix)) as Evaluator
+                    }
+                    None => {
+                        assert!(!glob.contains('*'), "{glob}");
+                        equal(glob)
+                    }
+                })
+                .collect())
         }
         // A StringMatcher's regular expression matches the whole name.
         Product::Envoy => {
@@ -362,6 +360,12 @@ fn marks_are_those_of_the_products() {
         marks(Product::Umbrella, &["*.y.example"], &[]),
         ["widened: *.y.example, also lets y.example through"]
     );
+    let carets = |count: usize| {
+        let pattern = format!("{}x.example", "a*.".repeat(count));
+        marks(Product::Paloalto, &[&pattern], &[]).remove(0)
+    };
+    assert!(carets(9).starts_with("widened"), "{}", carets(9));
+    assert!(carets(10).starts_with("impossible") && carets(10).contains("nine"), "{}", carets(10));
     // What another entry lists isn't let in by mistake.
     assert_eq!(
         marks(Product::Zscaler, &["*.y.example", "y.example"], &[]),
@@ -372,21 +376,20 @@ fn marks_are_those_of_the_products() {
 #[test]
 fn what_is_denied_widens_an_entry_where_the_product_cannot_deny() {
     let cut = |product| marks(product, &["*.cloudfront.net"], &["*.bad.cloudfront.net"]);
-    for product in
-        [Product::Squid, Product::Envoy, Product::Suricata, Product::Fortigate, Product::Smokescreen]
-    {
+    for product in [Product::Squid, Product::Envoy, Product::Suricata, Product::Fortigate] {
         assert_eq!(cut(product), ["exact: *.cloudfront.net"], "{product:?}");
     }
-    for product in [Product::Paloalto, Product::Checkpoint] {
+    for product in [Product::Paloalto, Product::Checkpoint, Product::Smokescreen] {
         assert_eq!(
             cut(product),
             ["widened: *.cloudfront.net, also lets a.bad.cloudfront.net through"],
             "{product:?}"
         );
     }
+    // Also where it is that name alone.
     assert_eq!(
-        marks(Product::Smokescreen, &["*.x.example"], &["b*.x.example"]),
-        ["widened: *.x.example, also lets b.x.example through"]
+        marks(Product::Smokescreen, &["x.example"], &["x.example"]),
+        ["widened: x.example, also lets x.example through"]
     );
 }
 
