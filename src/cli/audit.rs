@@ -37,7 +37,7 @@ impl Args {
             let folder = file.parent().unwrap_or(Path::new("")).to_owned();
             let open = move |name: &str| included(&folder.join(name));
             let list = foreign::read(&text(file).map_err(named)?, &open).map_err(named)?;
-            for remark in &list.remarks {
+            for remark in list.told() {
                 warn(format_args!("{}: {remark}", file.display()));
             }
             lists.push((file.display().to_string(), list));

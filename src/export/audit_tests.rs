@@ -89,6 +89,59 @@ fn squid_is_read_with_its_files_and_its_order() {
         ],
     );
     assert_eq!(missing(&found), ["login.x.example"]);
+    // What a line behind denies is let through before.
+    let ordered = |first: &str, then: &str| {
+        let acls = "acl ok dstdomain .x.example .y.example\nacl bad dstdom_regex ^login\n";
+        format!("{acls}http_access {first}\nhttp_access {then}\nhttp_access deny all\n")
+    };
+    for (first, then, lacks) in [
+        ("allow ok", "deny bad", Vec::new()),
+        ("deny bad", "allow ok", vec!["login.x.example"]),
+        ("allow CONNECT ok !bad", "deny bad", vec!["login.x.example"]),
+        ("deny !Safe_ports", "allow localnet ok", Vec::new()),
+        // The same acl in two lines is decided by the first.
+        ("deny localnet ok", "allow ok", vec!["login.x.example", "rtc*.x.example", "*.y.example"]),
+    ] {
+        assert_eq!(missing(&audit(&NEEDED, &[&ordered(first, then)])), lacks, "{first}, {then}");
+    }
+    // What isn't listed is kept out first, and the rest is let through to all.
+    for (lines, lacks, lets_in) in [
+        (
+            "deny !ok\nhttp_access allow localnet",
+            Vec::new(),
+            vec![(".x.example", "x.example"), (".y.example", "y.example")],
+        ),
+        (
+            "deny CONNECT !bad\nhttp_access allow all",
+            vec!["rtc*.x.example", "*.y.example"],
+            vec![("^login", "login.x.example.evil.example")],
+        ),
+        (
+            "allow localnet !bad",
+            vec!["login.x.example"],
+            vec![("http_access allow localnet !bad", "other.example")],
+        ),
+        (
+            "deny bad !ok\nhttp_access allow ok",
+            Vec::new(),
+            vec![(".x.example", "x.example"), (".y.example", "y.example")],
+        ),
+    ] {
+        let found = audit(&NEEDED, &[&ordered(lines, "deny all")]);
+        assert_eq!((missing(&found), wider(&found)), (lacks, lets_in), "{lines}");
+    }
+    // A line for some clients alone lists nothing, and is told.
+    let told = |line: &str| list(&ordered("allow ok", line)).remarks;
+    for line in ["allow staff", "allow CONNECT staff", "allow staff !night"] {
+        let remarks = told(line);
+        assert!(
+            remarks.iter().any(|remark| remark.contains(&format!("http_access {line}: it"))),
+            "{remarks:?}"
+        );
+    }
+    for line in ["allow localhost", "allow localhost manager", "allow staff ok", "allow all", "deny staff"] {
+        assert_eq!(told(line), Vec::<String>::new(), "{line}");
+    }
     // A fragment without http_access: what an acl excepts isn't on the list, and each entry is there once.
     let found = audit(
         &NEEDED,
@@ -101,6 +154,15 @@ fn squid_is_read_with_its_files_and_its_order() {
     // A dot that isn't escaped, and no end.
     let found = audit(&["a.x.example"], &["acl ok dstdom_regex ^a.x.example\nhttp_access allow ok\n"]);
     assert_eq!(wider(&found), [("^a.x.example", "a.x.example.evil.example")]);
+    // A file of another kind has something to say of each line.
+    let words: String = (0..40).map(|line| format!("line{line}\n")).collect();
+    let told = |text: &str| list(text).told().collect::<Vec<_>>();
+    let some = told(&format!("{words}login.x.example\n"));
+    assert_eq!((some.len(), some[10].as_str()), (11, "and 30 more like these"));
+    assert_eq!(told("line\nlogin.x.example\n").len(), 1);
+    let none = read(&words, &|_| Err(String::new())).unwrap_err();
+    assert!(none.contains("\"line9\" can't be read") && !none.contains("line10"), "{none}");
+    assert!(none.contains("(and 30 more like these); expected"), "{none}");
     // Files that include one another end somewhere, and what can't be read is told.
     let read = list("include more.conf\nacl x dstdomain \"nowhere\"\nacl y dstdom_regex (\n");
     assert_eq!(read.entries.len(), 8);

@@ -47,6 +47,7 @@ pub struct Foreign {
 #[derive(Debug)]
 pub struct List {
     pub kind: Kind,
+    /// In the order in which they decide.
     pub entries: Vec<Foreign>,
     /// What could not be read, one line each.
     pub remarks: Vec<String>,
@@ -98,13 +99,19 @@ impl fmt::Debug for Judge {
 }
 
 impl List {
-    /// Whether a host, in lower case, is on it. What it denies isn't.
+    /// Whether a host, in lower case, is on it: the first entry that stands for it decides.
     pub(super) fn lists(&self, host: &str) -> bool {
         if let Some(judge) = &self.judge {
             return judge.lists(host);
         }
-        let of = |deny| self.entries.iter().filter(move |entry| entry.deny == deny);
-        of(false).any(|entry| entry.shape.matches(host)) && !of(true).any(|entry| entry.shape.matches(host))
+        self.entries.iter().find(|entry| entry.shape.matches(host)).is_some_and(|entry| !entry.deny)
+    }
+
+    /// The remarks as far as people read them, and how many more there are.
+    pub fn told(&self) -> impl Iterator<Item = String> {
+        let left_out = self.remarks.len().saturating_sub(TOLD);
+        let more = (left_out > 0).then(|| format!("and {left_out} more like these"));
+        self.remarks.iter().take(TOLD).cloned().chain(more)
     }
 
     /// Why some of its answers aren't known; what was made of them says nothing then.
@@ -113,6 +120,9 @@ impl List {
         self.judge.as_ref().and_then(|judge| judge.trouble.take())
     }
 }
+
+/// So many remarks are shown: a file of another kind has one for each of its lines.
+const TOLD: usize = 10;
 
 /// How many entries one list may have.
 const MOST: usize = 500_000;
@@ -142,7 +152,7 @@ pub fn read(text: &str, open: Open<'_>) -> Result<List, String> {
     }
     match list.entries.len() {
         0 if list.judge.is_none() => {
-            let remarks = list.remarks.iter().map(|remark| format!(" ({remark})")).collect::<String>();
+            let remarks = list.told().map(|remark| format!(" ({remark})")).collect::<String>();
             Err(format!(
                 "no entry of a list is in it{remarks}; expected a Squid configuration, a PAC file, or a name a line"
             ))

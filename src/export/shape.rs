@@ -25,6 +25,8 @@ pub(super) enum Shape {
     /// As this proxy matches it.
     Pattern(Pattern),
     Everything,
+    /// All that none of these stands for.
+    NoneOf(Vec<Shape>),
 }
 
 impl Shape {
@@ -40,6 +42,7 @@ impl Shape {
             Self::Regex(regex) => regex.is_match(host.as_bytes()),
             Self::Pattern(pattern) => Host::parse(host.as_bytes()).is_ok_and(|host| pattern.matches(&host)),
             Self::Everything => true,
+            Self::NoneOf(shapes) => !shapes.iter().any(|shape| shape.matches(host)),
         }
     }
 
@@ -65,7 +68,8 @@ impl Shape {
                 }
                 all
             }
-            Self::Regex(_) => Vec::new(),
+            // Hosts that aren't known beforehand.
+            Self::Regex(_) | Self::NoneOf(_) => Vec::new(),
             Self::Pattern(pattern) => {
                 ["other", "a.other", "a"].iter().map(|fill| pattern.as_str().replace('*', fill)).collect()
             }

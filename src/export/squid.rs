@@ -49,7 +49,7 @@ struct Reader<'a> {
 /// What a configuration says of hosts.
 pub(super) struct Squid {
     /// As they stand there, and whether they keep out what they stand for; without what they stand for
-    /// where they can't be read.
+    /// where they can't be read. The first that stands for a host decides.
     pub entries: Vec<(String, Option<Shape>, bool)>,
     /// What could not be read, one line each.
     pub remarks: Vec<String>,
@@ -66,39 +66,69 @@ pub(super) fn read(text: &str, open: Open<'_>, most: usize) -> Squid {
         room: most,
     };
     reader.directives(text, 0);
+    reader.remark_on_others();
     let entries = reader.entries();
     Squid { entries, remarks: reader.remarks }
 }
 
 impl Reader<'_> {
+    /// In the order in which they decide.
     fn entries(&self) -> Vec<(String, Option<Shape>, bool)> {
-        let mut all = Vec::new();
+        let (mut all, mut seen) = (Vec::new(), HashSet::new());
         if self.access.is_empty() {
-            return self.told(self.whole(), Vec::new(), all);
+            self.tell(true, self.whole(), &mut seen, &mut all);
+            return all;
         }
-        // The first line that fits decides; so what an allow line lists is denied where an earlier line does.
-        let (mut allowed, mut denied) = (Vec::new(), Vec::new());
+        // Of what every line for all may let through.
+        let mut only = Vec::new();
         for (allow, names) in &self.access {
-            let domains = names.iter().map(String::as_str).filter(|name| self.is_domain(name));
-            if *allow {
-                allowed.extend(domains);
-                denied.extend(names.iter().filter_map(|name| name.strip_prefix('!')));
-                let others = ["all", "CONNECT", "localnet", "localhost"];
-                if names.iter().all(|name| others.contains(&name.as_str()))
-                    && !names.iter().any(|name| name == "localhost")
-                {
-                    let line = format!("http_access allow {}", names.join(" "));
-                    all.push((line, Some(Shape::Everything), false));
+            let domains = names.iter().map(String::as_str).filter(|name| self.is_domain(bare(name)));
+            let (excepted, listed): (Vec<&str>, Vec<&str>) = domains.partition(|name| name.starts_with('!'));
+            let others = |name: &String| self.is_domain(bare(name)) || is_of_all(name);
+            match (allow, &listed[..], &excepted[..]) {
+                (true, ..) if is_for_all(names) => {
+                    self.tell(true, excepted, &mut seen, &mut all);
+                    if only.is_empty() {
+                        let line = format!("http_access allow {}", names.join(" "));
+                        all.push((line, Some(Shape::Everything), false));
+                    }
+                    self.tell(true, std::mem::take(&mut only), &mut seen, &mut all);
                 }
-            } else if names.iter().all(|name| self.is_domain(name) || name == "CONNECT" || name == "all") {
-                let mut domains = domains.peekable();
-                if domains.peek().is_none() {
-                    break;
+                (true, ..) => self.tell(true, [listed, excepted].concat(), &mut seen, &mut all),
+                (false, ..) if !names.iter().all(others) => {}
+                (false, [], []) => break,
+                // What isn't on the list is denied; what is may be let through further down.
+                (false, [], _) => {
+                    only = excepted.iter().map(|name| bare(name)).collect();
+                    let members = self.members(only.clone(), &mut HashSet::new(), &mut Vec::new());
+                    let shapes = members.into_iter().filter_map(|(_, shape)| shape.clone()).collect();
+                    let line = format!("http_access deny {}", names.join(" "));
+                    all.push((line, Some(Shape::NoneOf(shapes)), true));
                 }
-                denied.extend(domains);
+                (false, _, []) => self.tell(false, listed, &mut seen, &mut all),
+                (false, ..) => {}
             }
         }
-        self.told(allowed, denied, all)
+        all
+    }
+
+    /// Says which lines let every host through for whom they fit: the clients of an acl, or those that have
+    /// signed in. Whether agents are among them isn't known, so that such a line lists nothing.
+    fn remark_on_others(&mut self) {
+        let open = |names: &[String]| {
+            let named = |name: &String| self.is_domain(bare(name));
+            let own = |name: &String| matches!(name.as_str(), "localhost" | "manager");
+            !names.iter().any(|name| named(name) || own(name)) && !is_for_all(names)
+        };
+        let lines: Vec<String> = self
+            .access
+            .iter()
+            .filter(|(allow, names)| *allow && open(names))
+            .map(|(_, names)| format!("http_access allow {}", shown(&names.join(" "))))
+            .collect();
+        for line in lines {
+            self.remark(format!("{line}: it names no hosts, so what it lets through isn't counted"));
+        }
     }
 
     /// Of a fragment without `http_access` what no other acl is made of counts.
@@ -111,34 +141,39 @@ impl Reader<'_> {
         if whole.is_empty() { names().collect() } else { whole }
     }
 
-    /// Adds what the named acls stand for. What an acl excepts is denied.
-    fn told<'b>(
+    /// Adds what the named acls stand for, in front of it what they except: that isn't let through by an allow
+    /// line, nor kept out by a deny line. What an earlier line named is decided.
+    fn tell<'b>(
         &'b self,
-        allowed: Vec<&'b str>,
-        mut denied: Vec<&'b str>,
-        mut all: Vec<(String, Option<Shape>, bool)>,
-    ) -> Vec<(String, Option<Shape>, bool)> {
-        let told = |(text, shape): &(String, Option<Shape>), deny| (text.clone(), shape.clone(), deny);
-        all.extend(self.members(allowed, &mut denied).map(|entry| told(entry, false)));
-        // What an exception excepts isn't let through by that.
-        all.extend(self.members(denied, &mut Vec::new()).map(|entry| told(entry, true)));
-        all
+        allow: bool,
+        names: Vec<&'b str>,
+        seen: &mut HashSet<&'b str>,
+        all: &mut Vec<(String, Option<Shape>, bool)>,
+    ) {
+        let mut excepted = Vec::new();
+        let listed = self.members(names, seen, &mut excepted);
+        if allow {
+            // What an exception excepts isn't let through by that.
+            let denied = self.members(excepted, seen, &mut Vec::new());
+            all.extend(denied.into_iter().map(|(text, shape)| (text.clone(), shape.clone(), true)));
+        }
+        all.extend(listed.into_iter().map(|(text, shape)| (text.clone(), shape.clone(), !allow)));
     }
 
     fn is_domain(&self, name: &str) -> bool {
         self.acls.iter().any(|(known, _)| known == name)
     }
 
-    /// The entries that the named acls stand for, each acl once however often it is named, and the names
-    /// of those that they except.
+    /// The entries that the named acls stand for, but for acls that were seen, and the names of those that they
+    /// except.
     fn members<'b>(
         &'b self,
         names: Vec<&'b str>,
+        seen: &mut HashSet<&'b str>,
         excepted: &mut Vec<&'b str>,
-    ) -> impl Iterator<Item = &'b (String, Option<Shape>)> + use<'b> {
-        let mut seen = HashSet::new();
+    ) -> Vec<&'b (String, Option<Shape>)> {
         let mut next: Vec<&str> = names.into_iter().rev().collect();
-        let mut found: Vec<&[(String, Option<Shape>)]> = Vec::new();
+        let mut found = Vec::new();
         while let Some(name) = next.pop() {
             if let Some(name) = name.strip_prefix('!') {
                 excepted.push(name);
@@ -149,12 +184,12 @@ impl Reader<'_> {
             }
             for (_, acl) in self.acls.iter().filter(|(known, _)| known == name) {
                 match acl {
-                    Acl::Hosts(entries) => found.push(entries),
+                    Acl::Hosts(entries) => found.extend(entries),
                     Acl::Of(others) => next.extend(others.iter().rev().map(String::as_str)),
                 }
             }
         }
-        found.into_iter().flatten()
+        found
     }
 
     /// The text of a file that the configuration names.
@@ -239,6 +274,21 @@ impl Reader<'_> {
             self.remarks.push(remark);
         }
     }
+}
+
+/// The name of an acl without its `!`.
+fn bare(name: &str) -> &str {
+    name.trim_start_matches('!')
+}
+
+/// Whether an acl is taken to fit every agent.
+fn is_of_all(name: &str) -> bool {
+    matches!(name, "all" | "CONNECT" | "localnet")
+}
+
+/// Whether a line is for every agent and every host, but for what it excepts.
+fn is_for_all(names: &[String]) -> bool {
+    names.iter().all(|name| is_of_all(name) || name.starts_with('!'))
 }
 
 fn shape(kind: &str, text: &str, folded: bool) -> Option<Shape> {

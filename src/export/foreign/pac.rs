@@ -26,6 +26,8 @@ fn of_own(own: &Own, list: &mut List) {
         shape: Shape::Pattern(pattern),
         deny: direct,
     }));
+    // What goes past the proxy does so whatever else lists it.
+    list.entries.sort_by_key(|entry| !entry.deny);
 }
 
 /// Has an engine run the file. The names in it are still what is told of it; those that it sends past
