@@ -17,7 +17,7 @@ use crate::net::entrance::Entrance;
 /// How many bytes of a refused balancer are dropped before the close: a ClientHello, and some.
 const DROPPED: usize = 16 * 1024;
 
-/// Who is at the other end, by a header that is believed.
+/// A connection with who is at its other end: by its own address, or by a header that is believed.
 pub(super) struct Introduced {
     pub stream: TcpStream,
     pub ends: Ends,

@@ -16,9 +16,10 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
 use super::admission::{Arrival, Ends, Peer};
+use super::balanced::{self, Introduced};
 use super::shared::Shared;
 use super::snapshot::Limits;
-use super::{balanced, h1, https, timer};
+use super::{h1, https, timer};
 use crate::net::accept::{Setbacks, is_one_clients};
 use crate::net::entrance::Entrance;
 use crate::net::sockopt::prepare;
@@ -257,29 +258,21 @@ fn start(stream: TcpStream, address: SocketAddr, local: SocketAddr, service: &Se
     let local = if local.ip().is_unspecified() { stream.local_addr().unwrap_or(local) } else { local };
     let ends = Ends { address, local };
     if !balanced {
-        return begin(stream, ends, false, service, arrival, &limits, shared);
+        return begin(Introduced { stream, ends, check: false }, service, arrival, &limits, shared);
     }
     let (service, shared) = (service.clone(), shared.clone());
     tokio::spawn(async move {
         let entrance = service.entrance();
         if let Some(who) = balanced::introduced(stream, ends, entrance, &shared).await {
             timer::arm();
-            begin(who.stream, who.ends, who.check, &service, arrival, &shared.limits(), &shared);
+            begin(who, &service, arrival, &shared.limits(), &shared);
         }
     });
 }
 
-/// Counts the client of a connection, and serves it; closes one that is far over a limit. `check`: a load
-/// balancer that speaks for itself.
-fn begin(
-    stream: TcpStream,
-    Ends { address, local }: Ends,
-    check: bool,
-    service: &Service,
-    arrival: Arrival,
-    limits: &Limits,
-    shared: &Arc<Shared>,
-) {
+/// Counts the client of a connection, and serves it; closes one that is far over a limit.
+fn begin(who: Introduced, service: &Service, arrival: Arrival, limits: &Limits, shared: &Arc<Shared>) {
+    let Introduced { stream, ends: Ends { address, local }, check } = who;
     let Some((permit, over)) = arrival.of(address.ip(), limits) else {
         return shared.journal.turned_away(address.ip(), Bound::ConnectionsPerClient);
     };

@@ -68,34 +68,41 @@ const REMIND: Duration = Duration::from_secs(24 * 3600);
 /// # Errors
 /// When it can't start; once it runs, nothing ends it but a signal.
 pub(crate) fn serve(sources: &Sources, take_over: bool) -> Result<(), ServeError> {
-    let (config, plan) = prepare::load(sources)?;
+    let loaded = prepare::load(sources)?;
     let files = raise_file_limit();
     let metrics = Arc::new(Metrics::new());
     let sink = Sink::stderr(metrics.log_dropped.clone())?;
-    log::install(&sink, config.log.format, config.log.level);
+    log::install(&sink, loaded.0.log.format, loaded.0.log.level);
     // DNS, admin and signals have a runtime of their own: a scrape never waits for a tunnel, and no tunnel
     // waits for a scrape.
     let control =
         runtime::Builder::new_multi_thread().worker_threads(1).thread_name("control").enable_all().build()?;
-    let result = control.block_on(run(sources, take_over, (config, plan), metrics, &sink, files));
+    let made = Made { metrics, sink: sink.clone(), files };
+    let result = control.block_on(run(sources, take_over, loaded, made));
     sink.close();
     result
+}
+
+/// What a process has before its configuration is in force.
+struct Made {
+    metrics: Arc<Metrics>,
+    sink: Sink,
+    /// How many files it may have open.
+    files: Option<u64>,
 }
 
 async fn run(
     sources: &Sources,
     take_over: bool,
     loaded: (Config, Plan),
-    metrics: Arc<Metrics>,
-    sink: &Sink,
-    files: Option<u64>,
+    made: Made,
 ) -> Result<(), ServeError> {
     let mut signals = Signals::new()?;
     let manager = Manager::of_process();
     let (reloads, mut asked) = door::door();
     let state = loaded.0.ranges.state.clone();
     let place = if take_over { takeover::ask(state.as_deref())? } else { takeover::beside(state.as_deref()) };
-    let mut server = Server::start(loaded, metrics, sink, files, reloads, place)?;
+    let mut server = Server::start(loaded, made, reloads, place)?;
     let (askers, mut asking) = mpsc::channel(1);
     let (steps, mut successor) = mpsc::channel(1);
     server.open_control(askers);
@@ -190,9 +197,7 @@ struct Server {
 impl Server {
     fn start(
         loaded: (Config, Plan),
-        metrics: Arc<Metrics>,
-        sink: &Sink,
-        files: Option<u64>,
+        Made { metrics, sink, files }: Made,
         reloads: Door,
         place: Place,
     ) -> Result<Self, ServeError> {
@@ -210,7 +215,7 @@ impl Server {
         let in_force = Arc::new(InForce::default());
         let prepared = Prepared::new(loaded, &listeners, &metrics, prepare::resolver, in_force)?;
         let Prepared { config, snapshot, warnings, tls, edl, watch, ranges, change } = prepared;
-        let access = AccessLog::new(sink.clone(), config.log.format);
+        let access = AccessLog::new(sink, config.log.format);
         let shared = Shared::new(snapshot, metrics.clone(), access, id);
         let edl_lists = Edl::new(shared.clone());
         let admin = Arc::new(Admin::new(shared.clone(), edl_lists.lists.clone(), Instant::now(), reloads));
