@@ -298,24 +298,24 @@ fn unreached() -> Vec<Unreached> {
     let address: std::net::SocketAddr = "192.0.2.1:443".parse().unwrap();
     let error = || io::Error::from(io::ErrorKind::Other);
     let mut all = vec![
-        Unreached::Barred(judge("10.0.0.1".parse().unwrap(), &[]).unwrap_err()),
+        Unreached::Barred(judge("10.0.0.1".parse().unwrap(), &[]).unwrap_err(), None),
         Unreached::Outside(Outside { address: address.ip(), of: "2026-08-22-15-17-05".into() }),
         Unreached::Own(Loop { address, by: Lead::Name }),
         Unreached::Own(Loop { address, by: Lead::ConnectTo }),
         Unreached::Own(Loop { address, by: Lead::Parent }),
-        Unreached::Dns(ResolveError::Timeout),
+        Unreached::Dns(ResolveError::Timeout(Vec::new())),
         Unreached::Dns(ResolveError::Answer { rcode: "NXDOMAIN", why: String::new() }),
         Unreached::Dns(ResolveError::Transport(String::new())),
         Unreached::Dial(DialError::Exhausted(error())),
-        Unreached::Dial(DialError::Timeout(Duration::ZERO)),
+        Unreached::Dial(DialError::Timeout { limit: Duration::ZERO, addresses: Vec::new() }),
         Unreached::Dial(DialError::Refused(address)),
         Unreached::Dial(DialError::Reset(address)),
         Unreached::Dial(DialError::Unreachable(address, error())),
     ];
     let url = ParentUrl::parse("http://parent.corp:8080").unwrap();
     let of_parent = [
-        Failure::Dns(ResolveError::Timeout),
-        Failure::Dial(DialError::Timeout(Duration::ZERO)),
+        Failure::Dns(ResolveError::Timeout(Vec::new())),
+        Failure::Dial(DialError::Timeout { limit: Duration::ZERO, addresses: Vec::new() }),
         Failure::Dial(DialError::Exhausted(error())),
         Failure::Tls { certificate: true, why: String::new() },
         Failure::Tls { certificate: false, why: String::new() },

@@ -403,6 +403,7 @@ mod tests {
             active: 300,
             targets: targets.iter().map(|target| (*target).to_owned()).collect(),
             lacks: None,
+            by: None,
         };
         let findings = vec![
             finding(

@@ -108,7 +108,7 @@ async fn body(
 
 fn said(why: &NoAnswer) -> String {
     match why {
-        NoAnswer::Ended(how) => how.clone(),
+        NoAnswer::Ended(how) | NoAnswer::Reset(how) => how.clone(),
         NoAnswer::Foreign(_) => "something else than HTTP answers".to_owned(),
         NoAnswer::Oversized => "the header of the answer is too large".to_owned(),
     }

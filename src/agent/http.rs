@@ -31,6 +31,8 @@ pub(crate) struct Answer {
 pub(crate) enum NoAnswer {
     /// The far side ended the connection before a whole head.
     Ended(String),
+    /// The far side, or somebody in its name, reset the connection before a whole head.
+    Reset(String),
     /// It sends something that isn't HTTP/1. These are the first bytes.
     Foreign(Vec<u8>),
     /// Its head is larger than a browser takes.
@@ -125,19 +127,17 @@ fn head(method: &str, host: &str, path: &str, more: &str) -> String {
 
 async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, request: &str) -> Result<Answer, NoAnswer> {
     // A server that has closed may have sent the reason before; the read below shows it.
-    if stream.write_all(request.as_bytes()).await.is_ok() {
-        let _ = stream.flush().await;
-    }
+    let sent = match stream.write_all(request.as_bytes()).await {
+        Ok(()) => stream.flush().await,
+        failed => failed,
+    };
     let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
     loop {
         let count = match stream.read(&mut chunk).await {
-            Ok(0) => return Err(ended(&bytes, "the connection was closed")),
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(ended(&bytes, "the connection was cut"));
-            }
-            Err(error) => return Err(ended(&bytes, &error.to_string())),
+            Ok(count @ 1..) => count,
+            // The kernel tells of a reset once: here, or to who wrote.
+            ended => return Err(ended_by(&bytes, [sent, ended.map(drop)])),
         };
         let before = bytes.len();
         bytes.extend_from_slice(&chunk[..count]);
@@ -161,11 +161,25 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, request: &str) -
     }
 }
 
-fn ended(bytes: &[u8], how: &str) -> NoAnswer {
-    NoAnswer::Ended(match bytes {
+/// How it ended: what became of the request, and of the wait for the answer, of which `bytes` have come.
+fn ended_by(bytes: &[u8], came: [io::Result<()>; 2]) -> NoAnswer {
+    let reset = came.iter().find_map(|each| {
+        let error = each.as_ref().err()?;
+        matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe).then_some(error)
+    });
+    let how = match (reset, &came[1]) {
+        (Some(_), _) => "the connection was reset".to_owned(),
+        (None, Ok(())) => "the connection was closed".to_owned(),
+        (None, Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "the connection was cut".to_owned()
+        }
+        (None, Err(error)) => error.to_string(),
+    };
+    let how = match bytes {
         [] => format!("{how} without an answer"),
         _ => format!("{how} within the answer's header"),
-    })
+    };
+    if reset.is_some() { NoAnswer::Reset(how) } else { NoAnswer::Ended(how) }
 }
 
 /// The head at the beginning of these bytes and its length; none while it may still become one.

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::egress::connect_to::ConnectTo;
 use crate::egress::own::Own;
 use crate::egress::parent::Parent;
-use crate::egress::resolver::ResolveError;
+use crate::egress::resolver::{Fixed, ResolveError};
 use crate::egress::within::Guard;
 use crate::egress::{Egress, Lead, Trace, Unreached, Upstream};
 use crate::target::{Host, Target};
@@ -108,6 +108,14 @@ impl<'a> Route<'a> {
                 self.egress.resolver.cached(name).map_or_else(Vec::new, |found| found.known.to_vec())
             }
             _ => Vec::new(),
+        }
+    }
+
+    /// Who says in place of DNS which addresses a target's name has; none where its name isn't resolved here.
+    pub(crate) fn fixed_by(&self, target: &Target) -> Option<Fixed> {
+        match (&target.host, self.lead(target)) {
+            (Host::Name(name), Lead::Name) => self.egress.resolver.fixed_by(name),
+            _ => None,
         }
     }
 

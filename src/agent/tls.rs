@@ -150,7 +150,7 @@ pub(crate) struct Session {
 /// Why there is no session.
 #[derive(Debug)]
 pub(crate) enum NoTls {
-    /// The far side reset the connection before it sent anything.
+    /// The far side, or somebody in its name, reset the connection within the handshake.
     Reset(io::Error),
     /// It closed the connection before it sent anything.
     Closed,
@@ -206,6 +206,7 @@ fn why(error: io::Error, heard: &Heard) -> NoTls {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         _ if !heard.is_empty() && !is_tls => NoTls::Foreign(heard),
         Some(error) => NoTls::Failed(error.to_string()),
+        None if error.kind() == io::ErrorKind::ConnectionReset => NoTls::Reset(error),
         None if !heard.is_empty() => {
             NoTls::Failed(format!("the connection ended within the handshake: {error}"))
         }

@@ -26,18 +26,21 @@ pub(super) const fn about(cause: Cause) -> About {
             grade: Depends("by how far the clock is off"),
         },
         Cause::ProxyUnreachable => About {
-            definition: "the proxy on the way takes no connection",
+            definition: "the proxy on the way takes no connection, or doesn't answer as a proxy does",
             threshold: None,
-            agent_sees: "nothing loads; Chrome and Edge say ERR_PROXY_CONNECTION_FAILED",
-            remedy: "start the proxy, or mend its address in the PAC file or the policy that names it",
+            agent_sees: "nothing loads; Chrome and Edge say ERR_PROXY_CONNECTION_FAILED, or \
+                         ERR_TUNNEL_CONNECTION_FAILED where it is their proxy's parent",
+            remedy: "start the proxy, or mend its address in what names it: the PAC file, a policy, or egress.proxy",
             owner: Proxy,
             grade: Always(Failed),
         },
         Cause::ProxyAuth => About {
             definition: "the proxy on the way asks for a password (407)",
             threshold: None,
-            agent_sees: "a password box that comes again, or pages that load while WebSockets fail",
-            remedy: "let Amazon Connect's hosts through that proxy without authentication",
+            agent_sees: "a password box that comes again, or pages that load while WebSockets fail; nothing loads where \
+                         their proxy's parent asks",
+            remedy: "let Amazon Connect's hosts through that proxy without authentication; a parent is shown the user and \
+                     password of egress.proxy_credentials",
             owner: Proxy,
             grade: Always(Failed),
         },
@@ -53,7 +56,8 @@ pub(super) const fn about(cause: Cause) -> About {
             definition: "the proxy on the way has no place left (503)",
             threshold: None,
             agent_sees: "it works for some agents and not for others, worst when a shift begins",
-            remedy: "raise that proxy's limits; here they are limits.connections or limits.connections_per_client",
+            remedy: "raise that proxy's limits; here they are limits.connections or limits.connections_per_client; some \
+                     proxies say 503 where they don't reach the site: their words are in the detail",
             owner: Proxy,
             grade: Always(Failed),
         },
@@ -95,8 +99,8 @@ pub(super) const fn about(cause: Cause) -> About {
                          and block pages do",
             threshold: None,
             agent_sees: "what needs the host fails, or a block page appears in its place",
-            remedy: "take the name off the DNS filter; where the address is a private endpoint of yours, put its \
-                     network into egress.allow_private",
+            remedy: "take the name off the DNS filter, or out of the proxy's hosts file; where the address is a private \
+                     endpoint of yours, put its network into egress.allow_private",
             owner: Network,
             grade: Always(Failed),
         },
@@ -142,7 +146,7 @@ pub(super) const fn about(cause: Cause) -> About {
             grade: Always(Failed),
         },
         Cause::TcpReset => About {
-            definition: "the connection is reset before TLS has begun",
+            definition: "the connection is reset before the service has answered",
             threshold: None,
             agent_sees: "what needs the host fails at once, or now and then",
             remedy: "look for an inspecting firewall or intrusion prevention that resets the connection",
@@ -153,7 +157,8 @@ pub(super) const fn about(cause: Cause) -> About {
             definition: "there is no route to the address",
             threshold: None,
             agent_sees: "what needs the host fails at once",
-            remedy: "mend the route to the Internet; where IPv6 alone fails, its route or its address",
+            remedy: "mend the route to the Internet, or the firewall rule that answers with an ICMP rejection; where \
+                     IPv6 alone fails, its route or its address",
             owner: Firewall,
             grade: Always(Failed),
         },

@@ -16,7 +16,7 @@ use crate::cause::{Cause, Severity};
 use crate::egress::dialer::DialError;
 use crate::egress::failure::{Failure, Told};
 use crate::egress::resolver::ResolveError;
-use crate::egress::{Lead, Unreached, cause, printable};
+use crate::egress::{Lead, Unreached, cause, certificate, leads_to, printable};
 use crate::outcome::Stage;
 
 /// A cause, how bad it is, and what was seen, in words.
@@ -34,10 +34,18 @@ fn degraded(cause: Cause, detail: impl Into<String>) -> Found {
     Found { cause, severity: Severity::Degraded, detail: detail.into() }
 }
 
+/// What else may be behind a silence that begins with the first large packets.
+const LARGE: &str = "a box on the way drops it, or packets of full size don't come through (MTU)";
+
+/// Whether the public authorities vouch for who is at the other end.
+fn is_public(seen: &Seen) -> bool {
+    seen.shown.as_ref().is_some_and(|(_, verdicts)| verdicts.public.is_ok())
+}
+
 /// The worst of what was seen; of equals what comes first.
 pub(crate) fn find(seen: &Seen) -> Option<Found> {
-    let public = seen.shown.as_ref().is_some_and(|(_, verdicts)| verdicts.public.is_ok());
-    if !public && let Some((address, owner)) = seen.found.iter().find_map(|a| Some((a, sinkhole::owner(*a)?)))
+    if !is_public(seen)
+        && let Some((address, owner)) = seen.found.iter().find_map(|a| Some((a, sinkhole::owner(*a)?)))
     {
         return Some(of_sinkhole(*address, owner));
     }
@@ -48,13 +56,25 @@ pub(crate) fn find(seen: &Seen) -> Option<Found> {
         (Some(end), Some(certificate)) if certificate.cause.hides(end.cause) => {
             Some(failed(certificate.cause, with_issuer(end, seen).detail))
         }
-        (Some(end), _) if end.severity == Severity::Failed => Some(with_issuer(end, seen)),
+        (Some(end), _) if end.severity == Severity::Failed => Some(with_source(with_issuer(end, seen), seen)),
         // The enum's order decides between equals.
-        (end, certificate) => [slow_dns(seen), certificate, end]
-            .into_iter()
-            .flatten()
-            .min_by_key(|found| (Reverse(found.severity), found.cause)),
+        (end, certificate) => {
+            let all = [slow_dns(seen), certificate, end].into_iter().flatten();
+            let worst = all.min_by_key(|found| (Reverse(found.severity), found.cause));
+            worst.map(
+                |found| if found.severity == Severity::Failed { with_source(found, seen) } else { found },
+            )
+        }
     }
+}
+
+/// An old entry in a file looks like trouble of the network: who gave the address is named.
+fn with_source(mut found: Found, seen: &Seen) -> Found {
+    let is_told = matches!(seen.end, Some(End::Unreached(Unreached::Barred(..))));
+    if let Some(by) = seen.fixed.filter(|_| !is_told) {
+        found.detail = format!("{}; the address is from {by}, not from DNS", found.detail);
+    }
+    found
 }
 
 fn slow_dns(seen: &Seen) -> Option<Found> {
@@ -81,7 +101,13 @@ fn of_end(end: &End, seen: &Seen) -> Option<Found> {
         End::Unreached(Unreached::Dial(error)) => of_dial(error, &seen.found),
         End::Unreached(why) => of_unreached(why),
         End::NoTls(why) => of_tls(why),
-        End::NoAnswer(NoAnswer::Ended(how)) => failed(Cause::HttpUnexpected, format!("behind TLS, {how}")),
+        // Who can't read what is within a session can only break it; who decrypts answers for it.
+        End::NoAnswer(NoAnswer::Reset(how)) if is_public(seen) => {
+            failed(Cause::TcpReset, format!("after a whole TLS handshake, {how}"))
+        }
+        End::NoAnswer(NoAnswer::Ended(how) | NoAnswer::Reset(how)) => {
+            failed(Cause::HttpUnexpected, format!("behind TLS, {how}"))
+        }
         End::NoAnswer(NoAnswer::Oversized) => {
             failed(Cause::HttpUnexpected, "the header of the answer is larger than a browser takes")
         }
@@ -93,8 +119,12 @@ fn of_end(end: &End, seen: &Seen) -> Option<Found> {
             failed(Cause::HttpUnexpected, format!("behind TLS, no answer to a request within {limit:?}"))
         }
         End::Foreign(why) => failed(Cause::HttpUnexpected, why.clone()),
-        End::NoUpgrade(how) => {
-            failed(Cause::WsHung, format!("a page is answered, a WebSocket upgrade isn't: {how}"))
+        End::UpgradeHung(limit) => failed(
+            Cause::WsHung,
+            format!("a page is answered, a WebSocket upgrade isn't: no answer within {limit:?}"),
+        ),
+        End::UpgradeRefused(how) => {
+            failed(Cause::WsRefused, format!("a page is answered, a WebSocket upgrade isn't: {how}"))
         }
         End::Cut(how) => failed(Cause::IdleCut, printable(how, 300)),
         End::Late(limit) => of_late(seen, *limit),
@@ -114,7 +144,7 @@ fn with_issuer(mut found: Found, seen: &Seen) -> Found {
 pub(super) fn of_unreached(why: &Unreached) -> Found {
     match why {
         Unreached::Dns(error) => of_dns(error),
-        Unreached::Barred(barred) => failed(Cause::DnsPrivate, format!("the name resolves to {barred}")),
+        Unreached::Barred(barred, by) => failed(Cause::DnsPrivate, leads_to(barred, *by)),
         Unreached::Outside(outside) => {
             failed(Cause::OutsideRanges, format!("the name resolves to {outside}"))
         }
@@ -144,22 +174,23 @@ fn of_dns(error: &ResolveError) -> Found {
     failed(error.cause(), printable(&error.to_string(), 200))
 }
 
-/// `found` are the addresses that were tried, where the error doesn't name one.
+/// `found` are the addresses that the name has, where it was resolved here.
 fn of_dial(error: &DialError, found: &[IpAddr]) -> Found {
-    const NAMED: usize = 6;
-    let cause = match error.cause() {
+    if error.cause() == Cause::Limit {
         // A limit of this process is the machine's want of sockets, too.
-        Cause::Limit => Cause::SourceAddress,
-        cause => cause,
-    };
-    let detail = match error {
-        DialError::Timeout(_) if !found.is_empty() => {
-            let named: Vec<String> = found.iter().take(NAMED).map(ToString::to_string).collect();
-            format!("{error}; tried {}", named.join(", "))
-        }
-        _ => error.to_string(),
-    };
-    failed(cause, detail)
+        return failed(
+            Cause::SourceAddress,
+            format!(
+                "{error}: not ports, but open files are lacking; raise ulimit -n, or LimitNOFILE of a unit"
+            ),
+        );
+    }
+    let cause = error.cause();
+    let six = cause == Cause::TcpUnreachable
+        && !found.is_empty()
+        && found.iter().all(|ip| ip.to_canonical().is_ipv6());
+    let family = if six { "; the name has IPv6 addresses alone" } else { "" };
+    failed(cause, format!("{error}{family}"))
 }
 
 /// A proxy on the way. What it says of the far side counts as seen there; by its status alone it is the
@@ -184,7 +215,7 @@ fn of_proxy(url: &str, authenticated: bool, failure: &Failure) -> Found {
         Failure::Foreign(what) => {
             failed(Cause::ProxyUnreachable, format!("{at} doesn't speak HTTP/1.1: it answered {what}"))
         }
-        Failure::Refused { status, words, told, .. } => {
+        Failure::Refused { status, words, told, offers } => {
             let mut detail = format!("{at} answered {status}");
             if !words.is_empty() {
                 detail = format!("{detail} {words}");
@@ -195,6 +226,9 @@ fn of_proxy(url: &str, authenticated: bool, failure: &Failure) -> Found {
             }
             if *status == 407 && authenticated {
                 detail = format!("{detail}; the user and password that were given don't pass");
+            }
+            if *status == 407 && !offers.is_empty() {
+                detail = format!("{detail}; it offers {}", offers.join(", "));
             }
             failed(cause::of_status(*status, told.as_ref()), detail)
         }
@@ -207,7 +241,7 @@ fn of_tls(why: &NoTls) -> Found {
         NoTls::Closed => failed(Cause::TlsFailed, "closed without an answer to the TLS ClientHello"),
         NoTls::Silent(limit) => failed(
             Cause::TlsFailed,
-            format!("the connection opens, and no TLS answer comes within {limit:?}"),
+            format!("the connection opens, and no TLS answer comes within {limit:?}; {LARGE}"),
         ),
         NoTls::Foreign(bytes)
             if bytes.starts_with(b"HTTP/") || bytes.trim_ascii_start().starts_with(b"<") =>
@@ -271,11 +305,10 @@ fn of_certificate(shown: &Shown, verdicts: &Verdicts) -> Option<Found> {
                 C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. },
             ),
             _,
-        ) => failed(Cause::TlsExpired, format!("{}; {who}", printable(&error.to_string(), 200))),
-        (Error::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }), _) => failed(
-            Cause::TlsWrongName,
-            format!("{}; subject {}; {who}", printable(&error.to_string(), 300), shown.subject),
-        ),
+        ) => failed(Cause::TlsExpired, format!("{}; {who}", fault(error))),
+        (Error::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }), _) => {
+            failed(Cause::TlsWrongName, format!("{}; subject {}; {who}", fault(error), shown.subject))
+        }
         (_, Ok(())) => degraded(
             Cause::TlsIntercepted,
             format!("this machine trusts a certificate that is not from a public authority; {who}"),
@@ -288,8 +321,16 @@ fn of_certificate(shown: &Shown, verdicts: &Verdicts) -> Option<Found> {
         (Error::InvalidCertificate(C::Other(_)), _) if shown.issuer == shown.subject => {
             failed(Cause::TlsIntercepted, format!("a certificate that signed itself; {who}"))
         }
-        _ => failed(Cause::TlsFailed, format!("{}; {who}", printable(&error.to_string(), 200))),
+        _ => failed(Cause::TlsFailed, format!("{}; {who}", fault(error))),
     })
+}
+
+/// What is wrong with a certificate, in words.
+fn fault(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(why) => certificate::in_words(why),
+        other => printable(&other.to_string(), 200),
+    }
 }
 
 /// Who made a certificate, in words.

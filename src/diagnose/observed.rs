@@ -10,6 +10,7 @@ use crate::agent::http::NoAnswer;
 use crate::agent::tls::{NoTls, Verdicts};
 use crate::agent::websocket::NoUpgrade;
 use crate::cause::Cause;
+use crate::egress::resolver::Fixed;
 use crate::egress::{Trace, Unreached};
 
 /// What came of a test.
@@ -31,6 +32,8 @@ pub(crate) struct Seen {
     pub dns_anew: Option<Duration>,
     /// The addresses that the name has, where it was resolved here.
     pub found: Vec<IpAddr>,
+    /// Who says so, where it isn't DNS.
+    pub fixed: Option<Fixed>,
     /// Whether a proxy on the way carries it, so that names and addresses are that one's.
     pub by_proxy: bool,
     pub tls: Option<Duration>,
@@ -63,8 +66,10 @@ pub(crate) enum End {
     Foreign(String),
     /// An answer of this status.
     Answered(u16),
-    /// An ordinary request is answered, an upgrade isn't: in words.
-    NoUpgrade(String),
+    /// An ordinary request is answered, an upgrade isn't within this time.
+    UpgradeHung(Duration),
+    /// An ordinary request is answered, and an upgrade ends the connection: how.
+    UpgradeRefused(String),
     WebSocket(WebSocketEnd),
     /// A silent connection ended before its time; how, and what was asked of it.
     Cut(String),

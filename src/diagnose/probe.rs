@@ -17,7 +17,7 @@ use super::targets::Endpoint;
 use crate::agent::http::{self, NoAnswer};
 use crate::agent::route::{LookedUp, Route};
 use crate::agent::tap::Tap;
-use crate::agent::tls::{Session, Trust};
+use crate::agent::tls::{NoTls, Session, Trust};
 use crate::agent::websocket::{Cut, EXCHANGE, Exchange, WebSocket};
 use crate::cause::Cause;
 use crate::egress::{Trace, Unreached};
@@ -34,6 +34,8 @@ const WHOLE: Duration = Duration::from_secs(18);
 const UPGRADE: Duration = Duration::from_secs(10);
 /// How long a WebSocket is silent at least: boxes that cut often do so after 10 s.
 const SILENT: Duration = Duration::from_secs(12);
+/// How long AWS's own load balancers keep a silent connection.
+const KEPT_BY_AWS: Duration = Duration::from_secs(350);
 /// For a sign of life after a silence.
 const SIGN: Duration = Duration::from_secs(5);
 
@@ -69,14 +71,27 @@ impl Probe<'_> {
         let upgrades = matches!(endpoint.category, Category::Signalling | Category::Telecom);
         let ask = if upgrades { Ask::Upgrade } else { Ask::Page };
         let mut seen = self.try_once(target, endpoint, ask, WHOLE).await;
-        if upgrades && matches!(seen.end, Some(End::Silent(_) | End::NoAnswer(NoAnswer::Ended(_)))) {
+        if let Some(End::NoTls(NoTls::Silent(_))) = seen.end {
+            // Once may be packets that were lost.
+            let again = self.try_once(target, endpoint, ask, WHOLE).await;
+            if again.shown.is_some() {
+                seen = again;
+            }
+        }
+        if upgrades
+            && matches!(
+                seen.end,
+                Some(End::Silent(_) | End::NoAnswer(NoAnswer::Ended(_) | NoAnswer::Reset(_)))
+            )
+        {
             let plain = self.try_once(target, endpoint, Ask::Page, WHOLE).await;
             if let Some(End::Answered(_)) = plain.end {
-                let how = match &seen.end {
-                    Some(End::NoAnswer(NoAnswer::Ended(how))) => how.clone(),
-                    _ => format!("no answer within {STEP:?}"),
-                };
-                seen.end = Some(End::NoUpgrade(how));
+                seen.end = Some(match seen.end.take() {
+                    Some(End::NoAnswer(NoAnswer::Ended(how) | NoAnswer::Reset(how))) => {
+                        End::UpgradeRefused(how)
+                    }
+                    _ => End::UpgradeHung(STEP),
+                });
             }
         }
         if is_slow(seen.trace.dns) && matches!(seen.end, Some(End::Answered(_))) {
@@ -274,14 +289,22 @@ async fn late(session: Session, authority: &str, silent: Duration) -> End {
         Ok(Err(error)) => Some(error.to_string()),
     };
     if let Some(how) = how {
-        return End::Cut(format!("a silent connection ended after {:?} of {silent:?}: {how}", secs(began)));
+        let how = format!("a silent connection ended after {:?} of {silent:?}: {how}", secs(began));
+        return of_cut(began.elapsed(), how);
     }
     match timeout(SIGN, http::get(&mut stream, authority, "/", "Connection: close\r\n")).await {
         Ok(Ok(answer)) => End::Answered(answer.status),
-        Ok(Err(NoAnswer::Ended(how))) => End::Cut(format!("after {silent:?} of silence, {how}")),
+        Ok(Err(NoAnswer::Ended(how) | NoAnswer::Reset(how))) => {
+            of_cut(silent, format!("after {silent:?} of silence, {how}"))
+        }
         Ok(Err(_)) => End::Answered(0),
-        Err(_) => End::Cut(format!("after {silent:?} of silence, a request gets no answer")),
+        Err(_) => of_cut(silent, format!("after {silent:?} of silence, a request gets no answer")),
     }
+}
+
+/// A connection that was cut after a silence: by a box on the way, or, after so long, by AWS itself.
+fn of_cut(after: Duration, how: String) -> End {
+    if after < KEPT_BY_AWS { End::Cut(how) } else { End::Answered(0) }
 }
 
 fn secs(since: Instant) -> Duration {
@@ -320,4 +343,17 @@ fn ahead(sent: SystemTime, took: Duration, date: SystemTime) -> i64 {
         Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
     };
     ms(sent + took / 2).saturating_sub(ms(date).saturating_add(500))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_that_aws_makes_itself_is_nobodys_fault() {
+        for (after, blamed) in [(1, true), (60, true), (349, true), (350, false), (3600, false)] {
+            let end = of_cut(Duration::from_secs(after), "reset".to_owned());
+            assert_eq!(matches!(end, End::Cut(_)), blamed, "{after} s");
+        }
+    }
 }

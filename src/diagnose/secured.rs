@@ -26,6 +26,7 @@ pub(crate) async fn secured(
     seen: &mut Seen,
 ) -> Result<Session, End> {
     seen.by_proxy = route.by_proxy(target);
+    seen.fixed = route.fixed_by(target);
     let opened = route.open_as(target, of_catalogue, &mut seen.trace).await;
     seen.found = route.found(target);
     let stream = opened.map_err(End::Unreached)?;

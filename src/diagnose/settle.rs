@@ -61,7 +61,7 @@ fn clock(all: &mut [Judged]) -> Option<i64> {
         // One server with a clock of its own is not this machine's trouble.
         let (Some(severity), Some(_)) = (severity, off(clock.ahead_ms)) else { continue };
         let direction = if clock.ahead_ms > 0 { "ahead of" } else { "behind" };
-        let by = span(clock.ahead_ms.unsigned_abs() / 1000);
+        let by = span((clock.ahead_ms.unsigned_abs() + 500) / 1000);
         let detail = format!("this machine's clock is {by} {direction} the Date of the answer");
         match judged.cause {
             Some(Cause::TlsExpired) => {
@@ -77,13 +77,14 @@ fn clock(all: &mut [Judged]) -> Option<i64> {
     Some(ahead)
 }
 
-/// A number of seconds in the largest unit that says it well.
+/// A number of seconds in the largest unit that says it well, rounded.
 fn span(seconds: u64) -> String {
+    let in_units = |unit: u64| (seconds + unit / 2) / unit;
     match seconds {
         0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86400),
+        120..7200 => format!("{} min", in_units(60)),
+        7200..172_800 => format!("{} h", in_units(3600)),
+        _ => format!("{} days", in_units(86_400)),
     }
 }
 

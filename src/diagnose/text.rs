@@ -27,7 +27,8 @@ pub(crate) fn render(report: &Report) -> String {
         let _ = writeln!(text, "PAC file {}: {status}: {}", pac.source, pac.detail);
     }
     if let Some(ms) = report.clock_skew_ms.filter(|ms| ms.unsigned_abs() >= 10_000) {
-        let _ = writeln!(text, "this machine's clock is off by {} s", ms / 1000);
+        let way = if ms > 0 { "ahead" } else { "behind" };
+        let _ = writeln!(text, "this machine's clock is {} s {way}", ms.unsigned_abs() / 1000);
     }
     let _ = writeln!(text);
     table(&mut text, report);

@@ -69,7 +69,9 @@ pub(super) async fn read(from: &mut impl Look, secrets: &[&str]) -> Result<(), F
             status => {
                 let body = read_body(from, &head).await;
                 let words = words(&head, &body, secrets);
-                return Err(Failure::Refused { status, words, offers: head.offers, told: head.told });
+                let mut told = head.told;
+                told.iter_mut().for_each(|told| told.read_page(&words));
+                return Err(Failure::Refused { status, words, offers: head.offers, told });
             }
         }
     }
@@ -156,7 +158,13 @@ fn facts(response: &Response<'_, '_>) -> Head {
             "content-length" => head.length = value.parse().ok(),
             "transfer-encoding" => head.chunked = value.to_ascii_lowercase().ends_with("chunked"),
             // Squid's page says why only far down; this field says it in a word.
-            "x-squid-error" => head.reason = format!("{} ({value})", head.reason),
+            "x-squid-error" => {
+                // What Squid 5 says of a name that it can't resolve, among others.
+                let or_dns =
+                    if value.starts_with("ERR_CANNOT_FORWARD") { "; does it resolve the name?" } else { "" };
+                head.reason = format!("{} ({value}{or_dns})", head.reason);
+                head.told = head.told.take().or_else(|| Told::of_squid(value));
+            }
             "proxy-status" => head.told = head.told.take().or_else(|| Told::parse(value)),
             "content-type" => head.html = value.to_ascii_lowercase().contains("html"),
             "proxy-authenticate" => {

@@ -14,9 +14,9 @@ impl ResolveError {
         match self {
             Self::Answer { rcode: "NXDOMAIN", .. } => Cause::DnsNxdomain,
             // It exists and has no address: for a client that is the same.
-            Self::Answer { rcode: "NOERROR", why } if why == NO_ADDRESS => Cause::DnsNxdomain,
+            Self::Answer { rcode: "NOERROR", why } if why.starts_with(NO_ADDRESS) => Cause::DnsNxdomain,
             Self::Answer { .. } => Cause::DnsServfail,
-            Self::Timeout | Self::Transport(_) => Cause::DnsTimeout,
+            Self::Timeout(_) | Self::Cut(_) | Self::Transport(_) => Cause::DnsTimeout,
             Self::Exhausted(_) => Cause::Limit,
         }
     }
@@ -27,7 +27,7 @@ impl DialError {
     #[must_use]
     pub fn cause(&self) -> Cause {
         match self {
-            Self::Timeout(_) => Cause::TcpTimeout,
+            Self::Timeout { .. } => Cause::TcpTimeout,
             Self::Refused(_) => Cause::TcpRefused,
             Self::Reset(_) => Cause::TcpReset,
             Self::Unreachable(..) => Cause::TcpUnreachable,
@@ -58,7 +58,7 @@ impl Unreached {
     pub fn cause(&self) -> Cause {
         match self {
             Self::Dns(error) => error.cause(),
-            Self::Barred(_) => Cause::DnsPrivate,
+            Self::Barred(..) => Cause::DnsPrivate,
             Self::Outside(_) => Cause::OutsideRanges,
             Self::Own(Loop { by: Lead::Name, .. }) => Cause::DnsPrivate,
             Self::Own(Loop { by: Lead::ConnectTo, .. }) => Cause::TcpUnreachable,
@@ -72,6 +72,7 @@ impl Unreached {
 /// What a proxy on the way means by its status. What it says of the far side counts as seen there; by its
 /// status alone it is the proxy's own.
 pub(crate) fn of_status(status: u16, told: Option<&Told>) -> Cause {
+    let far = told.and_then(of_far_side);
     match status {
         407 => Cause::ProxyAuth,
         // ccpgate's word for a name that leads to addresses which it never dials.
@@ -82,26 +83,34 @@ pub(crate) fn of_status(status: u16, told: Option<&Told>) -> Cause {
             Cause::OutsideRanges
         }
         403 => Cause::ProxyDenied,
-        429 | 503 => Cause::ProxyLimit,
+        429 => Cause::ProxyLimit,
+        503 => far.unwrap_or(Cause::ProxyLimit),
         // A portal in the proxy's place.
         300..=399 | 511 => Cause::HttpUnexpected,
+        // A server that knows no CONNECT.
+        405 | 501 | 505 => Cause::ProxyUnreachable,
         400..=499 => Cause::ProxyDenied,
-        _ => {
-            let rcode = |told: &Told| match told.rcode.as_deref() {
-                Some("NXDOMAIN" | "NOERROR") => Cause::DnsNxdomain,
-                _ => Cause::DnsServfail,
-            };
-            match told.map(|told| (told.error.as_str(), told)) {
-                Some(("dns_error", told)) => rcode(told),
-                Some(("dns_timeout", _)) => Cause::DnsTimeout,
-                Some(("connection_refused", _)) => Cause::TcpRefused,
-                Some(("connection_timeout", _)) => Cause::TcpTimeout,
-                Some(("connection_terminated", _)) => Cause::TcpReset,
-                Some(("connection_limit_reached", _)) => Cause::ProxyLimit,
-                Some(("proxy_loop_detected", _)) => Cause::ProxyUnreachable,
-                _ if status == 504 => Cause::TcpTimeout,
-                _ => Cause::TcpUnreachable,
-            }
-        }
+        502 => far.unwrap_or(Cause::TcpUnreachable),
+        504 => far.unwrap_or(Cause::TcpTimeout),
+        // It failed by itself.
+        _ => far.unwrap_or(Cause::ProxyUnreachable),
     }
+}
+
+/// The cause that a proxy names for not reaching the far side.
+fn of_far_side(told: &Told) -> Option<Cause> {
+    Some(match told.error.as_str() {
+        "dns_error" => match told.rcode.as_deref() {
+            Some("NXDOMAIN" | "NOERROR") => Cause::DnsNxdomain,
+            _ => Cause::DnsServfail,
+        },
+        "dns_timeout" => Cause::DnsTimeout,
+        "connection_refused" => Cause::TcpRefused,
+        "connection_timeout" => Cause::TcpTimeout,
+        "connection_terminated" => Cause::TcpReset,
+        "destination_ip_unroutable" | "destination_unavailable" => Cause::TcpUnreachable,
+        "connection_limit_reached" => Cause::ProxyLimit,
+        "proxy_loop_detected" => Cause::ProxyUnreachable,
+        _ => return None,
+    })
 }

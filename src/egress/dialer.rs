@@ -20,8 +20,9 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Why no address took the connection. The most telling of all attempts' errors.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    #[error("connect timed out after {0:?}")]
-    Timeout(Duration),
+    /// None of these answered.
+    #[error("connect timed out after {limit:?}{}", of(.addresses))]
+    Timeout { limit: Duration, addresses: Vec<SocketAddr> },
     #[error("connection refused by {0}")]
     Refused(SocketAddr),
     /// It took the first packet and answered the connection with a reset.
@@ -45,6 +46,10 @@ impl DialError {
             Some(number) if are_used_up(number) || number == libc::EADDRNOTAVAIL => Self::Exhausted(error),
             _ => Self::Unreachable(address, error),
         }
+    }
+
+    pub(super) fn timeout(limit: Duration, addresses: &[SocketAddr]) -> Self {
+        Self::Timeout { limit, addresses: addresses.to_vec() }
     }
 
     /// Without a descriptor to ask DNS with a target fails as without one to dial with.
@@ -73,10 +78,21 @@ impl DialError {
     fn rank(&self) -> u8 {
         match self {
             Self::Refused(_) | Self::Reset(_) => 3,
-            Self::Timeout(_) => 2,
+            Self::Timeout { .. } => 2,
             Self::Unreachable(..) => 1,
             Self::Exhausted(_) => 0,
         }
+    }
+}
+
+/// Who didn't answer, as the end of a sentence: what a firewall's administrator searches the log for.
+fn of(addresses: &[SocketAddr]) -> String {
+    const NAMED: usize = 4;
+    let named: Vec<String> = addresses.iter().take(NAMED).map(ToString::to_string).collect();
+    match addresses.len().saturating_sub(NAMED) {
+        _ if named.is_empty() => String::new(),
+        0 => format!(": no answer from {}", named.join(", ")),
+        more => format!(": no answer from {} and {more} more", named.join(", ")),
     }
 }
 
@@ -98,7 +114,7 @@ pub async fn dial(
             several => race(several, sources).await,
         }
     };
-    timeout(limit, attempt).await.unwrap_or(Err(DialError::Timeout(limit)))
+    timeout(limit, attempt).await.unwrap_or_else(|_| Err(DialError::timeout(limit, addresses)))
 }
 
 async fn race(addresses: &[SocketAddr], sources: &[IpAddr]) -> Result<(TcpStream, SocketAddr), DialError> {

@@ -78,6 +78,30 @@ impl Told {
     }
 }
 
+impl Told {
+    /// What Squid says in `X-Squid-Error`, in the words of RFC 9209: the name of its page, and the number of
+    /// the kernel's error. By its status alone, 503 or 500, it would look like a proxy without a place left.
+    pub(super) fn of_squid(value: &str) -> Option<Self> {
+        let (page, number) = value.split_once(' ').unwrap_or((value, ""));
+        let error = match (page, number.trim().parse().unwrap_or(0)) {
+            ("ERR_DNS_FAIL", _) => "dns_error",
+            ("ERR_CONNECT_FAIL", libc::ECONNREFUSED) => "connection_refused",
+            ("ERR_CONNECT_FAIL", libc::ETIMEDOUT) => "connection_timeout",
+            ("ERR_CONNECT_FAIL" | "ERR_CANNOT_FORWARD", _) => "destination_ip_unroutable",
+            _ => return None,
+        };
+        Some(Self { error: error.to_owned(), ..Self::default() })
+    }
+
+    /// Adds what the text of a page says: Squid's status and header don't tell a name that isn't there from
+    /// a server that fails.
+    pub(super) fn read_page(&mut self, text: &str) {
+        if self.error == "dns_error" && self.rcode.is_none() && text.contains("does not exist") {
+            self.rcode = Some("NXDOMAIN".to_owned());
+        }
+    }
+}
+
 impl Failure {
     /// Whether the parent, or one behind it, found that the request goes in a circle (RFC 9209 section 2.3).
     #[must_use]

@@ -21,7 +21,7 @@ use super::own::Own;
 use super::parent::{add_authorities, http1, server_name};
 use super::url::Url;
 use super::within::Within;
-use super::{Egress, Trace, Unreached, Upstream, printable};
+use super::{Egress, Trace, Unreached, Upstream, leads_to, printable};
 
 /// Everything together: enough for the largest file over a slow line.
 const WHOLE: Duration = Duration::from_secs(120);
@@ -184,7 +184,7 @@ fn broken(error: &hyper::Error) -> String {
 fn unreached(why: &Unreached) -> String {
     match why {
         Unreached::Dns(error) => format!("DNS look-up failed: {error}"),
-        Unreached::Barred(barred) => format!("it resolves to {barred}"),
+        Unreached::Barred(barred, by) => leads_to(barred, *by),
         Unreached::Outside(outside) => format!("it resolves to {}", outside.address),
         Unreached::Own(_) => "it leads to this proxy itself".to_owned(),
         Unreached::Circle(circle) => format!("{} leads in a circle of proxies", circle.parent),

@@ -8,6 +8,7 @@
 
 mod answer;
 pub(crate) mod cause;
+pub(crate) mod certificate;
 pub mod connect_to;
 pub mod dialer;
 pub mod dns;
@@ -37,6 +38,7 @@ pub(crate) use answer::{dechunked, printable, without_tags};
 use connect_to::ConnectTo;
 use parent::Parent;
 use resolver::Resolver;
+pub(crate) use unreached::leads_to;
 pub use unreached::{Circle, Lead, Loop, Outside, Unreached};
 use within::Guard;
 

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::Upstream;
 use super::answer::{self, Look};
+use super::certificate;
 use super::failure::{Failure, ParentError};
 use super::url::ParentUrl;
 use crate::policy::Pattern;
@@ -300,7 +301,7 @@ fn no_tls(error: &std::io::Error) -> Failure {
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => of_certificate(
             "its certificate is from an authority that is unknown here: name that in egress.proxy_ca".into(),
         ),
-        Some(Error::InvalidCertificate(why)) => of_certificate(format!("its certificate: {why}")),
+        Some(Error::InvalidCertificate(why)) => of_certificate(certificate::in_words(why)),
         Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => Failure::Tls {
             certificate: false,
             why: "it speaks no TLS on this port: egress.proxy may have to begin with http://".into(),

@@ -40,7 +40,8 @@ impl Egress {
         let mut parent = None;
         let mut rest = None;
         let mut one = [SocketAddr::new(IpAddr::from([0; 4]), target.port)];
-        let judge = Vet { within: self.narrowed(within, &target.host), port: target.port, own };
+        let within_of = self.narrowed(within, &target.host);
+        let judge = Vet { host: &target.host, within: within_of, port: target.port, own };
         let addresses: Cow<'_, [SocketAddr]> = if let Some(fixed) = self.redirected(target, own)? {
             one[0] = fixed;
             Cow::Borrowed(&one)
@@ -162,7 +163,9 @@ impl Egress {
         let more: Vec<_> = more.iter().filter_map(fit).collect();
         let second = async {
             let dialled = dial(&more, &self.source_address, self.connect_timeout);
-            timeout_at(until, dialled).await.unwrap_or(Err(DialError::Timeout(self.connect_timeout)))
+            timeout_at(until, dialled)
+                .await
+                .unwrap_or_else(|_| Err(DialError::timeout(self.connect_timeout, &more)))
         };
         match (failed, more.is_empty()) {
             (Some(error), true) => Err(error),

@@ -5,6 +5,7 @@
 //! it is. It does not depend on the proxy.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -48,6 +49,24 @@ pub struct Options {
     pub timeout: Duration,
     /// Whether servers are asked with EDNS first.
     pub edns: bool,
+}
+
+/// Who says in place of DNS which addresses a name has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fixed {
+    /// `[dns] hosts`.
+    Configuration,
+    /// The machine's hosts file.
+    HostsFile,
+}
+
+impl fmt::Display for Fixed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Configuration => "dns.hosts of the configuration",
+            Self::HostsFile => "the hosts file of the proxy's machine",
+        })
+    }
 }
 
 /// What is known of a name.
@@ -234,10 +253,11 @@ impl Resolver {
         sources.cache.get(name)?.known.ok()
     }
 
-    /// Whether the administrator has fixed what a name resolves to, in `[dns] hosts` or in the machine's
-    /// hosts file.
-    pub(crate) fn is_fixed(&self, name: &str) -> bool {
-        self.0.sources.load().hosts.contains_key(name)
+    /// Where the administrator has fixed what a name resolves to; none where DNS is asked.
+    pub(crate) fn fixed_by(&self, name: &str) -> Option<Fixed> {
+        let configured = || self.0.options.hosts.keys().any(|known| known.eq_ignore_ascii_case(name));
+        let fixed = self.0.sources.load().hosts.contains_key(name);
+        fixed.then(|| if configured() { Fixed::Configuration } else { Fixed::HostsFile })
     }
 
     /// All addresses of `name`, which is absolute and in normal form. Concurrent look-ups of one
@@ -294,20 +314,21 @@ impl Sources {
     async fn resolve(&self, name: &str, places: &Semaphore) -> Resolved {
         let deadline = tokio::time::Instant::now() + self.stub.whole();
         let Ok(Ok(_place)) = tokio::time::timeout_at(deadline, places.acquire()).await else {
-            return Err(ResolveError::Timeout);
+            return Err(ResolveError::Timeout(self.servers.clone()));
         };
         let entry = match self.stub.lookup(name, deadline).await {
             Ok(Found::Addresses { addresses, ttl, late }) => {
                 let known = Addresses { known: addresses.into(), rest: late.map(Rest::new) };
                 Entry::new(Ok(known), POSITIVE_TTL.min(Duration::from_secs(ttl.into())))
             }
-            Ok(Found::Nothing { exists, ttl }) => {
+            Ok(Found::Nothing { exists, ttl, by }) => {
                 let (rcode, why) = match exists {
                     true => ("NOERROR", NO_ADDRESS),
                     false => ("NXDOMAIN", "the name does not exist"),
                 };
                 let ttl = NEGATIVE_TTL.min(Duration::from_secs(ttl.unwrap_or(0).into()));
-                Entry::new(Err(ResolveError::Answer { rcode, why: why.into() }), ttl)
+                let why = format!("{why}, says the DNS server {by}");
+                Entry::new(Err(ResolveError::Answer { rcode, why }), ttl)
             }
             Err(error) => return Err(error),
         };

@@ -34,7 +34,7 @@ impl Egress {
             None => Vec::new(),
         };
         let all: Vec<IpAddr> = found.known.iter().copied().chain(more).collect();
-        self.fit_of(&[], &all, &Vet { within: &Within::Public, port: target.port, own })
+        self.fit_of(&[], &all, &Vet { host: &target.host, within: &Within::Public, port: target.port, own })
     }
 
     /// Dials a server that the administrator names, which may be anywhere: `connect_to`, else all its

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::dialer::DialError;
 use super::failure::ParentError;
-use super::resolver::ResolveError;
+use super::resolver::{Fixed, ResolveError};
 use super::url::ParentUrl;
 use crate::address::Barred;
 
@@ -13,8 +13,9 @@ use crate::address::Barred;
 #[derive(Debug)]
 pub enum Unreached {
     Dns(ResolveError),
-    /// No address of the name may be dialled. This is the reason for one of them, the most telling.
-    Barred(Barred),
+    /// No address of the name may be dialled. This is the reason for one of them, the most telling, and who
+    /// gives the name such an address, where it isn't DNS.
+    Barred(Barred, Option<Fixed>),
     /// No address of the name lies in AWS's published ranges. This is the first.
     Outside(Outside),
     /// The way leads back to this process.
@@ -42,6 +43,14 @@ pub struct Outside {
 impl fmt::Display for Outside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, which isn't AWS's by ip-ranges.json of {}", self.address, self.of)
+    }
+}
+
+/// Where a name leads that may not be dialled, and who says so.
+pub(crate) fn leads_to(barred: &Barred, by: Option<Fixed>) -> String {
+    match by {
+        None => format!("the name resolves to {barred}"),
+        Some(by) => format!("{by} leads the name to {barred}"),
     }
 }
 

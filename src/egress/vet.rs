@@ -13,6 +13,8 @@ use crate::target::{Host, Target};
 
 /// What an address is judged by.
 pub(super) struct Vet<'a> {
+    /// Whose address it is.
+    pub host: &'a Host,
     pub within: &'a Within,
     pub port: u16,
     pub own: &'a Own,
@@ -22,14 +24,16 @@ impl Egress {
     /// Fixed answers are the administrator's: they may lead outside the ranges.
     pub(super) fn narrowed<'a>(&self, within: &'a Within, host: &Host) -> &'a Within {
         match (within, host) {
-            (Within::Ranges(_), Host::Name(name)) if self.resolver.is_fixed(name) => &Within::Public,
+            (Within::Ranges(_), Host::Name(name)) if self.resolver.fixed_by(name).is_some() => {
+                &Within::Public
+            }
             _ => within,
         }
     }
 
     /// The address to dial for one of a name's addresses, if it may be dialled.
     pub(super) fn vet(&self, address: IpAddr, judge: &Vet<'_>) -> Result<SocketAddr, Unreached> {
-        let Vet { within, port, own } = judge;
+        let Vet { within, port, own, .. } = judge;
         self.bars(address, within)?;
         // An IPv4-mapped address is dialled as the IPv4 address that it is.
         let dialled = SocketAddr::new(address.to_canonical(), *port);
@@ -50,7 +54,7 @@ impl Egress {
         if matches!(within, Within::Anywhere) {
             return Ok(());
         }
-        address::judge(address, &self.allow_private).map_err(Unreached::Barred)
+        address::judge(address, &self.allow_private).map_err(|barred| Unreached::Barred(barred, None))
     }
 
     /// The addresses of the family that answered late which may be dialled, where none of the other's may.
@@ -72,17 +76,23 @@ impl Egress {
     /// address.
     pub(super) fn why_none(&self, found: &[IpAddr], judge: &Vet<'_>) -> Unreached {
         let telling = |why: &Unreached| match why {
-            Unreached::Barred(Barred { special: Special::Metadata, .. }) => 2,
+            Unreached::Barred(Barred { special: Special::Metadata, .. }, _) => 2,
             Unreached::Own(_) => 1,
             _ => 0,
         };
         let whys = found.iter().filter_map(|address| self.vet(*address, judge).err());
         // Of equals the first: `max_by_key` takes the last.
         let most = whys.reduce(|first, other| if telling(&other) > telling(&first) { other } else { first });
-        most.unwrap_or_else(|| {
-            let why = NO_ADDRESS.into();
-            Unreached::Dns(ResolveError::Answer { rcode: "NOERROR", why })
-        })
+        match (most, judge.host) {
+            (Some(Unreached::Barred(barred, _)), Host::Name(name)) => {
+                Unreached::Barred(barred, self.resolver.fixed_by(name))
+            }
+            (Some(why), _) => why,
+            (None, _) => {
+                let why = NO_ADDRESS.into();
+                Unreached::Dns(ResolveError::Answer { rcode: "NOERROR", why })
+            }
+        }
     }
 
     /// Whether a target was dialled at an address outside the ranges, which `policy.ranges` lets through
@@ -92,6 +102,6 @@ impl Egress {
         if current.amazon.contains(address.ip()) || self.lead(target) != Lead::Name {
             return false;
         }
-        !matches!(&target.host, Host::Name(name) if self.resolver.is_fixed(name))
+        !matches!(&target.host, Host::Name(name) if self.resolver.fixed_by(name).is_some())
     }
 }

@@ -13,6 +13,10 @@ use crate::target::Target;
 const NO_TUNNEL: &str = "what needs this host does not load; Chrome and Edge say \
                          ERR_TUNNEL_CONNECTION_FAILED where they show an error at all";
 
+/// Why a media endpoint is denied: an entry under `[[allow]]` would let nothing through that a call needs.
+const PAST_THE_PROXY: &str = "voice goes over UDP past every proxy, so that no rule of a proxy is about it: not \
+                              this proxy, but the firewall lets it through or not";
+
 /// The answer for one target. Serialises to the object of `explain --json`, null where there is
 /// nothing to say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -111,7 +115,10 @@ impl Explanation {
                     ports,
                     agent_sees: agent_sees.or_else(|| Some(NO_TUNNEL.to_owned())),
                     nearest,
-                    detail: Some(meaning(reason).to_owned()),
+                    detail: Some(match (reason, named, protocol) {
+                        (Reason::NoRule, None, Some(Protocol::Udp)) => PAST_THE_PROXY.to_owned(),
+                        _ => meaning(reason).to_owned(),
+                    }),
                     ..base
                 }
             }
@@ -298,6 +305,8 @@ mod tests {
         let udp = explained("turn1.example.com:3478");
         assert_eq!(udp.reason, Some("no_rule"));
         assert_eq!(udp.agent_sees.as_deref(), Some("no sound"));
+        // An entry under [[allow]] would let no call through.
+        assert!(!udp.to_string().contains("[[allow]]") && udp.to_string().contains("firewall"), "{udp}");
         let literal = explained("10.0.0.1");
         assert_eq!((literal.reason, literal.rule), (Some("ip_literal"), None));
         assert_eq!(literal.agent_sees.as_deref(), Some(NO_TUNNEL));

@@ -176,6 +176,7 @@ impl Judge {
                 clients: group.clients.iter().map(|one| one.client).collect(),
                 targets: sample.map(|sample| sample.target.to_string()).into_iter().collect(),
                 lacks: None,
+                by: causes.get(&category).copied(),
             });
         }
     }
@@ -206,6 +207,7 @@ impl Judge {
             active: tally.active,
             targets,
             lacks,
+            by: None,
         }
     }
 }

@@ -129,6 +129,8 @@ pub struct Finding {
     pub targets: Vec<String>,
     /// What the configuration lacks.
     pub lacks: Option<Lack>,
+    /// Why it fails, where the cause says only for whom: for [`Cause::OneDesk`].
+    pub by: Option<Cause>,
 }
 
 /// What the configuration lacks, for [`Cause::NotConfigured`].

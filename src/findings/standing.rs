@@ -43,6 +43,7 @@ impl Standings {
             networks: Vec::new(),
             targets: targets.clone(),
             lacks: None,
+            by: None,
         })
     }
 }

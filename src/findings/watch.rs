@@ -157,6 +157,7 @@ impl Watch {
             networks: Vec::new(),
             targets: failing.targets.clone(),
             lacks: None,
+            by: None,
         })
     }
 

@@ -48,7 +48,7 @@ pub fn remedy(finding: &Finding) -> String {
 #[must_use]
 pub fn paste(told: &Told<'_>) -> String {
     let finding = told.finding;
-    let mut text = format!("since {}: {}", told.since, finding.key.cause.as_str());
+    let mut text = format!("since {}: {}", told.since, cause(finding));
     if let Some(Lack::Known { what, .. }) = &finding.lacks {
         let _ = write!(text, ", lacking {what}");
     }
@@ -132,7 +132,7 @@ fn sentence(state: State, all: &[Told<'_>], first: &Told<'_>) -> String {
             let _ = write!(text, " {verb} in {}", and(&categories));
         }
     }
-    let _ = write!(text, " since {}: {} ({})", first.since, about.definition, finding.key.cause.as_str());
+    let _ = write!(text, " since {}: {} ({})", first.since, about.definition, cause(finding));
     if !finding.targets.is_empty() {
         let _ = write!(text, ", {}", finding.targets.join(" "));
     }
@@ -149,6 +149,12 @@ fn sentence(state: State, all: &[Told<'_>], first: &Told<'_>) -> String {
         paste(first)
     );
     text
+}
+
+/// The cause in its word, with that of the failures where it says only who is hit.
+fn cause(finding: &Finding) -> String {
+    let cause = finding.key.cause.as_str();
+    finding.by.map_or_else(|| cause.to_owned(), |by| format!("{cause}, {}", by.as_str()))
 }
 
 /// The categories in which the same cause holds.
@@ -188,7 +194,13 @@ fn others(all: &[Told<'_>], first: &Told<'_>) -> Vec<String> {
             (Source::Clients, 1) => format!("1 client, {}", list(&told.networks)),
             (Source::Clients, many) => format!("{many} clients, {}", list(&told.networks)),
         };
-        let word = format!("{}{place} ({hit})", finding.key.cause.as_str());
+        // Several hosts may be lacking: which one is meant.
+        let what = match &finding.lacks {
+            Some(Lack::Known { what, .. }) => format!(", {what}"),
+            Some(Lack::Host(host)) => format!(", {host}"),
+            None => String::new(),
+        };
+        let word = format!("{}{place}{what} ({hit})", cause(finding));
         if !words.contains(&word) {
             words.push(word);
         }

@@ -290,7 +290,7 @@ fn over(key: Key, since: &str) {
         category = key.category.map_or(NO_RULE, Category::as_str),
         owner = key.cause.about().owner.as_str(),
         since,
-        "it is over: its clients succeed again, or nothing failed any more"
+        "it is over: what failed works again, or nothing failed any more"
     );
 }
 

@@ -181,7 +181,10 @@ mod tests {
     fn a_failed_dial_is_one_cause_on_both_sides() {
         let (address, errno) = (([127, 0, 0, 1], 443).into(), io::Error::from_raw_os_error);
         for (error, cause) in [
-            (DialError::Timeout(Duration::from_secs(5)), Cause::TcpTimeout),
+            (
+                DialError::Timeout { limit: Duration::from_secs(5), addresses: vec![address] },
+                Cause::TcpTimeout,
+            ),
             (DialError::Refused(address), Cause::TcpRefused),
             (DialError::Reset(address), Cause::TcpReset),
             (DialError::Unreachable(address, errno(libc::EHOSTUNREACH)), Cause::TcpUnreachable),

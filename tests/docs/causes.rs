@@ -109,13 +109,16 @@ fn refusals_have_the_words_of_the_table() {
     let address = "192.0.2.1:443".parse().unwrap();
     let answer = |rcode| ResolveError::Answer { rcode, why: String::new() };
     for (why, cause) in [
-        (Unreached::Dns(ResolveError::Timeout), Cause::DnsTimeout),
+        (Unreached::Dns(ResolveError::Timeout(Vec::new())), Cause::DnsTimeout),
         (Unreached::Dns(ResolveError::Transport(String::new())), Cause::DnsTimeout),
         (Unreached::Dns(answer("NXDOMAIN")), Cause::DnsNxdomain),
         (Unreached::Dns(answer("SERVFAIL")), Cause::DnsServfail),
         (Unreached::Dns(answer("REFUSED")), Cause::DnsServfail),
-        (Unreached::Barred(judge("10.0.0.1".parse().unwrap(), &[]).unwrap_err()), Cause::DnsPrivate),
-        (Unreached::Dial(DialError::Timeout(std::time::Duration::ZERO)), Cause::TcpTimeout),
+        (Unreached::Barred(judge("10.0.0.1".parse().unwrap(), &[]).unwrap_err(), None), Cause::DnsPrivate),
+        (
+            Unreached::Dial(DialError::Timeout { limit: std::time::Duration::ZERO, addresses: Vec::new() }),
+            Cause::TcpTimeout,
+        ),
         (Unreached::Dial(DialError::Refused(address)), Cause::TcpRefused),
         (Unreached::Dial(DialError::Reset(address)), Cause::TcpReset),
         (Unreached::Dial(DialError::Unreachable(address, Error::other("x"))), Cause::TcpUnreachable),

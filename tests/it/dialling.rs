@@ -303,6 +303,9 @@ fn failures_of_the_dial() {
         let (_, line) = expect_failure(&proxy, &format!("{label}.{NAME}:443"), (status, error, "connect"));
         assert_eq!(line["event"], "tunnel", "{line}");
         assert_eq!((&line["outcome"], &line["stage"]), (&"connect".into(), &"connect".into()), "{line}");
+        // The firewall's log is searched by address.
+        let address = if label == "dark" { blackhole.address().to_string() } else { String::new() };
+        assert!(line["detail"].as_str().unwrap().contains(&address), "{line}");
     }
     let series =
         format!("ccpgate_tunnels_total{{domain=\"*.{NAME}\",category=\"extra\",outcome=\"connect\"}}");

@@ -151,6 +151,11 @@ fn one_desk_in_a_loop_is_one_client_and_a_single_failure_is_nothing() {
     let found = finding(&proxy, "one_desk");
     assert_eq!((&found["clients_failing"], &found["owner"]), (&1.into(), &"desk".into()), "{found}");
     assert_eq!(found["networks"], Value::from(vec!["127.4.9.9/32"]));
+    // Whom it hits says nothing of what fails.
+    assert!(
+        found["paste"].as_str().unwrap().contains("one_desk, tcp_refused, for api.example:443"),
+        "{found}"
+    );
     let status = proxy.status();
     assert_eq!((status["findings"].as_array().unwrap().len(), &status["state"]), (1, &"degraded".into()));
 }
@@ -401,4 +406,20 @@ fn events_are_closed_to_rebound_names() {
     let mut raw = Raw::connect(proxy.admin());
     raw.send("GET /api/events HTTP/1.1\r\nHost: rebound.example\r\n\r\n");
     assert_eq!(raw.read_answer().status, 403);
+}
+
+/// Of several hosts that no rule has the sentence names each: they are mended one by one.
+#[test]
+fn every_host_that_is_lacking_is_named_in_the_sentence() {
+    let proxy = Proxy::start(POLICY);
+    for at in 1..=3 {
+        for target in ["idp.example:443", "sso.example:443"] {
+            refused(&proxy, client(0, at), target);
+        }
+    }
+    let both = eventually("both hosts", || {
+        let summary = proxy.status()["summary"].as_str().unwrap().to_owned();
+        (summary.contains("idp.example") && summary.contains("sso.example")).then_some(summary)
+    });
+    assert!(both.contains("Besides: not_configured, "), "{both}");
 }

@@ -309,3 +309,30 @@ fn a_reload_that_leaves_dns_alone_keeps_the_cache() {
     assert_eq!(connect(&proxy, &name, &upstream).0, 200);
     assert!(dns.asked().len() > asked, "another [dns], another cache");
 }
+
+/// Of several resolvers one has to be looked at: which one, the log says.
+#[test]
+fn a_failure_names_the_server_that_it_is_of() {
+    let upstream = Upstream::echo();
+    let late = || Box::new(Reply::Late(Duration::from_secs(2), Box::new(here())));
+    for (reply, before, after) in [
+        (Reply::Mute, "no DNS server answered in time: ", ""),
+        (Reply::Code(3), "NXDOMAIN: the name does not exist, says the DNS server ", ""),
+        (Reply::Nothing, "NOERROR: the name has no address, says the DNS server ", ""),
+        (Reply::Failure, "SERVFAIL: the DNS server ", " could not answer"),
+        (
+            Reply::Truncated(late()),
+            "the DNS server ",
+            " cut its answer over UDP, and gives none over TCP in time",
+        ),
+    ] {
+        let dns = Dns::start();
+        dns.set_otherwise(reply);
+        let proxy = proxy(&[&dns], "500ms", &upstream, "");
+        let name = format!("n.{NAME}");
+        connect(&proxy, &name, &upstream);
+        let line = proxy.access_line("tunnel", &format!("{name}:{}", upstream.address().port()));
+        let told = format!("{before}{}{after}", dns.address());
+        assert!(line["detail"].as_str().unwrap().ends_with(&told), "{told}\n{line}");
+    }
+}

@@ -38,7 +38,7 @@ pub(crate) async fn ask(
     }
     let said = if reply.truncated {
         let whole = timeout_at(until, over_tcp(server, question, reply.edns)).await;
-        match (whole.unwrap_or(Err(Failure::Timeout)), reply.said) {
+        match (whole.unwrap_or(Err(Failure::Cut)), reply.said) {
             (Ok(said), _) => said,
             // A firewall may drop DNS over TCP; the cut answer has at least these addresses.
             (Err(_), cut @ Said::Addresses(..)) => cut,
@@ -173,6 +173,11 @@ async fn over_tcp(server: &Server, question: &Question, edns: bool) -> Result<Sa
 fn unreachable(server: SocketAddr, error: &io::Error) -> Failure {
     match error.raw_os_error() {
         Some(number) if are_used_up(number) => Failure::Exhausted(number),
+        // So says the kernel when a rule for what leaves this machine drops a packet, or its table of
+        // connections is full.
+        Some(libc::EPERM) => Failure::Unreachable(format!(
+            "{server}: this machine's own packet filter lets nothing out: {error}"
+        )),
         _ => Failure::Unreachable(format!("{server}: {error}")),
     }
 }

@@ -18,13 +18,19 @@ pub mod server;
 pub mod stub;
 pub mod system;
 
+use std::net::SocketAddr;
+
 use answer::Rcode;
 
 /// Why a name has no address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
-    #[error("no DNS server answered in time")]
-    Timeout,
+    /// Those that were asked.
+    #[error("no DNS server answered in time{}", of(.0))]
+    Timeout(Vec<SocketAddr>),
+    /// Its answer over UDP was cut, so that it was asked over TCP.
+    #[error("the DNS server {0} cut its answer over UDP, and gives none over TCP in time")]
+    Cut(SocketAddr),
     /// The response code as RFC 9209 wants it in `rcode`, for example `NXDOMAIN`.
     #[error("{rcode}: {why}")]
     Answer { rcode: &'static str, why: String },
@@ -36,6 +42,12 @@ pub enum ResolveError {
     Exhausted(i32),
 }
 
+/// Who didn't answer, as the end of a sentence.
+fn of(servers: &[SocketAddr]) -> String {
+    let named: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    if named.is_empty() { String::new() } else { format!(": {}", named.join(", ")) }
+}
+
 /// The `why` of an answer without an address, whose name exists.
 pub(crate) const NO_ADDRESS: &str = "the name has no address";
 
@@ -44,6 +56,8 @@ pub(crate) const NO_ADDRESS: &str = "the name has no address";
 pub enum Failure {
     /// Silence, or nothing that was an answer to the question.
     Timeout,
+    /// It answers over UDP in part, and over TCP not in time.
+    Cut,
     /// No packet or connection gets there.
     Unreachable(String),
     /// No descriptor or port is left, by the kernel's number of the error.
@@ -65,7 +79,7 @@ impl Failure {
             Self::Code(_) => 5,
             Self::Exhausted(_) => 4,
             Self::Circle => 3,
-            Self::Lame | Self::Unreadable => 2,
+            Self::Lame | Self::Unreadable | Self::Cut => 2,
             Self::Timeout => 1,
             Self::Unreachable(_) => 0,
         }
@@ -77,19 +91,22 @@ impl Failure {
     }
 }
 
-impl From<Failure> for ResolveError {
-    fn from(failure: Failure) -> Self {
-        let answer = |rcode, why: &str| Self::Answer { rcode, why: why.into() };
-        match failure {
-            Failure::Timeout => Self::Timeout,
-            Failure::Unreachable(why) => Self::Transport(why),
-            Failure::Exhausted(number) => Self::Exhausted(number),
-            Failure::Code(rcode) => answer(rcode.name(), "the DNS server could not answer"),
-            Failure::Lame => {
-                answer("NOERROR", "the DNS server points elsewhere instead of resolving the name")
+impl Failure {
+    /// The error of a look-up that ends so at a server, after all of `asked` were asked.
+    fn of(self, server: SocketAddr, asked: Vec<SocketAddr>) -> ResolveError {
+        let answer =
+            |rcode, why: &str| ResolveError::Answer { rcode, why: format!("the DNS server {server} {why}") };
+        match self {
+            Self::Timeout => ResolveError::Timeout(asked),
+            Self::Cut => ResolveError::Cut(server),
+            Self::Unreachable(why) => ResolveError::Transport(why),
+            Self::Exhausted(number) => ResolveError::Exhausted(number),
+            Self::Code(rcode) => answer(rcode.name(), "could not answer"),
+            Self::Lame => answer("NOERROR", "points elsewhere instead of resolving the name"),
+            Self::Unreadable => answer("NOERROR", "gave an answer that can't be read"),
+            Self::Circle => {
+                answer("NOERROR", "has aliases of the name that lead in a circle, or are too many")
             }
-            Failure::Unreadable => answer("NOERROR", "the DNS server's answer can't be read"),
-            Failure::Circle => answer("NOERROR", "the name's aliases lead in a circle, or are too many"),
         }
     }
 }

@@ -49,6 +49,8 @@ pub(crate) enum Found {
         exists: bool,
         /// How long that holds, in seconds, where the answer says so.
         ttl: Option<u32>,
+        /// The server that says so.
+        by: SocketAddr,
     },
 }
 
@@ -92,7 +94,7 @@ impl Stub {
             let why = "a name that DNS can't hold".into();
             return Err(ResolveError::Answer { rcode: "NXDOMAIN", why });
         };
-        let mut told: Option<Failure> = None;
+        let mut told: Option<(Arc<Server>, Failure)> = None;
         let mut turns = VecDeque::from(self.turns());
         let (mut refused, mut again) = (Vec::new(), false);
         loop {
@@ -114,18 +116,24 @@ impl Stub {
             match self.at(&server, questions, until, turns.is_empty()).await {
                 Ok(found) => return Ok(found),
                 Err(failure) => {
-                    if failure == Failure::Timeout {
+                    if matches!(failure, Failure::Timeout | Failure::Cut) {
                         server.was_silent(began.into_std());
                     }
                     tracing::debug!(server = %server.address, name, ?failure, "DNS");
                     if matches!(failure, Failure::Unreachable(_) | Failure::Exhausted(_)) {
-                        refused.push((server, patience));
+                        refused.push((server.clone(), patience));
                     }
-                    told = Some(told.map_or(failure.clone(), |before| before.or_better(failure)));
+                    if told.as_ref().is_none_or(|(_, before)| failure.rank() > before.rank()) {
+                        told = Some((server, failure));
+                    }
                 }
             }
         }
-        Err(told.unwrap_or(Failure::Timeout).into())
+        let asked = self.servers.iter().map(|server| server.address).collect();
+        Err(match told {
+            Some((server, failure)) => failure.of(server.address, asked),
+            None => ResolveError::Timeout(asked),
+        })
     }
 
     /// Which servers are asked, and for how long: in the order written. A server that was silent the last
@@ -163,20 +171,21 @@ impl Stub {
             Err(_) => !last,
         };
         let second = if wait { timeout(GRACE, &mut rest).await.ok() } else { Some(rest.as_mut().await) };
+        let by = server.address;
         match (first, second) {
             (Ok(Definite::Addresses(addresses, ttl)), None) => {
                 Ok(Found::Addresses { addresses, ttl, late: Some(rest) })
             }
             (Err(failure), None) => Err(failure),
             (first, None) => unreachable!("{first:?} waits for the other family"),
-            (first, Some(second)) if four_first => both(first, second),
-            (first, Some(second)) => both(second, first),
+            (first, Some(second)) if four_first => both(first, second, by),
+            (first, Some(second)) => both(second, first, by),
         }
     }
 }
 
-/// What the answers of both families say together.
-fn both(four: Heard, six: Heard) -> Result<Found, Failure> {
+/// What a server's answers for both families say together.
+fn both(four: Heard, six: Heard, by: SocketAddr) -> Result<Found, Failure> {
     let addresses = |addresses, ttl| Ok(Found::Addresses { addresses, ttl, late: None });
     match (four, six) {
         (Ok(Definite::Addresses(mut four, ttl)), Ok(Definite::Addresses(six, its))) => {
@@ -188,10 +197,10 @@ fn both(four: Heard, six: Heard) -> Result<Found, Failure> {
         }
         (Ok(Definite::Nothing(exists, ttl)), Ok(Definite::Nothing(_, its))) => {
             let ttl = ttl.zip(its).map(|(a, b)| a.min(b)).or(ttl).or(its);
-            Ok(Found::Nothing { exists, ttl })
+            Ok(Found::Nothing { exists, ttl, by })
         }
         // The name itself doesn't exist (RFC 8020). Some servers say it of any name, but of AAAA only.
-        (Ok(Definite::Nothing(false, ttl)), Err(_)) => Ok(Found::Nothing { exists: false, ttl }),
+        (Ok(Definite::Nothing(false, ttl)), Err(_)) => Ok(Found::Nothing { exists: false, ttl, by }),
         (Err(failure), Ok(Definite::Nothing(..))) | (Ok(Definite::Nothing(..)), Err(failure)) => Err(failure),
         (Err(four), Err(six)) => Err(four.or_better(six)),
     }

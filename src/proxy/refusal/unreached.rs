@@ -8,12 +8,12 @@ use crate::cause::Cause;
 use crate::egress::dialer::DialError;
 use crate::egress::failure::Failure;
 use crate::egress::resolver::ResolveError;
-use crate::egress::{Circle, Lead, Loop, Unreached};
+use crate::egress::{Circle, Lead, Loop, Unreached, leads_to};
 use crate::outcome::{Denial, Outcome};
 
 pub(super) fn counted(unreached: &Unreached) -> Counted {
     match unreached {
-        Unreached::Barred(_) | Unreached::Own(_) => Counted::Denied(Denial::PrivateAddress),
+        Unreached::Barred(..) | Unreached::Own(_) => Counted::Denied(Denial::PrivateAddress),
         Unreached::Outside(_) => Counted::Denied(Denial::OutsideRanges),
         Unreached::Dns(_) => Counted::Failed(Outcome::Dns),
         Unreached::Dial(error) => of_dial(error).0,
@@ -28,7 +28,7 @@ pub(super) fn counted(unreached: &Unreached) -> Counted {
 
 pub(super) fn status(unreached: &Unreached) -> Status {
     match unreached {
-        Unreached::Barred(_) | Unreached::Outside(_) | Unreached::Own(_) => {
+        Unreached::Barred(..) | Unreached::Outside(_) | Unreached::Own(_) => {
             (403, "Forbidden", "destination_ip_prohibited")
         }
         Unreached::Dns(error) => of_dns(error),
@@ -65,7 +65,7 @@ pub(super) fn parameter(unreached: &Unreached) -> Option<String> {
 /// Why, in words.
 pub(super) fn why(unreached: &Unreached) -> String {
     match unreached {
-        Unreached::Barred(barred) => format!("the name resolves to {barred}"),
+        Unreached::Barred(barred, by) => leads_to(barred, *by),
         Unreached::Outside(outside) => format!("the name resolves to {outside}"),
         Unreached::Own(Loop { address, by }) => format!(
             "{} to {address}, this proxy itself",
@@ -90,14 +90,17 @@ pub(super) fn why(unreached: &Unreached) -> String {
 /// What an administrator does next.
 pub(super) fn remedy(unreached: &Unreached) -> String {
     match unreached {
-        Unreached::Barred(Barred { special: Special::Metadata, address, embedded }) => {
+        Unreached::Barred(Barred { special: Special::Metadata, address, embedded }, _) => {
             let metadata = embedded.map_or(*address, Into::into);
             format!(
                 "check the DNS answer: credentials are given out there, so no network in egress.allow_private opens it, only exactly {}",
                 IpNet::from(metadata)
             )
         }
-        Unreached::Barred(Barred { embedded: Some(inner), .. }) => {
+        Unreached::Barred(_, Some(by)) => format!(
+            "correct the entry in {by}; where its address is meant, put its network into egress.allow_private"
+        ),
+        Unreached::Barred(Barred { embedded: Some(inner), .. }, None) => {
             format!("check the DNS answer; if it is meant, add the network of {inner} to egress.allow_private")
         }
         Unreached::Own(Loop { by: Lead::Name, .. }) => {
@@ -118,7 +121,7 @@ pub(super) fn remedy(unreached: &Unreached) -> String {
         }
         Unreached::Parent(error) => error.remedy().into(),
         // In the words of the table of causes, as everywhere.
-        Unreached::Barred(_) | Unreached::Outside(_) | Unreached::Dns(_) | Unreached::Dial(_) => {
+        Unreached::Barred(..) | Unreached::Outside(_) | Unreached::Dns(_) | Unreached::Dial(_) => {
             unreached.cause().about().remedy.into()
         }
     }
@@ -126,7 +129,7 @@ pub(super) fn remedy(unreached: &Unreached) -> String {
 
 fn of_dns(error: &ResolveError) -> Status {
     match error {
-        ResolveError::Timeout => (504, "Gateway Timeout", "dns_timeout"),
+        ResolveError::Timeout(_) | ResolveError::Cut(_) => (504, "Gateway Timeout", "dns_timeout"),
         _ => (502, "Bad Gateway", "dns_error"),
     }
 }
@@ -136,7 +139,7 @@ fn of_dial(error: &DialError) -> (Counted, Status) {
     let failed = |status| (Counted::Failed(Outcome::Connect), status);
     match error {
         DialError::Exhausted(_) => (Counted::Denied(Denial::Overload), EXHAUSTED),
-        DialError::Timeout(_) => failed((504, "Gateway Timeout", "connection_timeout")),
+        DialError::Timeout { .. } => failed((504, "Gateway Timeout", "connection_timeout")),
         DialError::Refused(_) => failed((502, "Bad Gateway", "connection_refused")),
         DialError::Reset(_) => failed((502, "Bad Gateway", "connection_terminated")),
         DialError::Unreachable(..) => failed((502, "Bad Gateway", "destination_ip_unroutable")),

@@ -143,3 +143,29 @@ fn one_servers_clock_is_not_ours() {
     assert_eq!(report["verdict"], "ok", "{report:#}");
     assert!(report["clock_skew_ms"].as_i64().unwrap().abs() < 5_000 && !now().is_empty(), "{report:#}");
 }
+
+/// Who decrypts answers for a connection that it resets; nobody else can have read the request.
+#[test]
+fn a_reset_behind_tls_is_told_by_who_could_read() {
+    let resets = || {
+        Region::serving(|mut tls| {
+            let _ = read_request(&mut tls);
+            let _ = rustix::net::sockopt::set_socket_linger(&tls.sock, Some(Duration::ZERO));
+        })
+    };
+    let report = resets().check(&["--json", "--category", "chat"]).expect(1).json();
+    assert_eq!((&report["cause"], &report["owner"]), (&"tcp_reset".into(), &"firewall".into()), "{report:#}");
+    let region = resets();
+    let trusted = [("SSL_CERT_FILE", region.ca())];
+    let report = region.check_with(&["--json", "--category", "chat"], &trusted).expect(1).json();
+    assert_eq!(report["cause"], "http_unexpected", "{report:#}");
+}
+
+/// An address from a file is no answer of DNS: whoever looks for the DNS filter looks in vain.
+#[test]
+fn an_address_from_a_file_is_not_blamed_on_dns() {
+    let report = check_site(&site("[dns.hosts]\n\"site.example\" = [\"10.11.12.13\"]\n"), &[]);
+    expect_cause(&report, "failed", "dns_private", "network");
+    let detail = endpoint(&report, "site.example")["detail"].as_str().unwrap();
+    assert!(detail.starts_with("dns.hosts of the configuration leads the name to 10.11.12.13"), "{detail}");
+}

@@ -64,6 +64,10 @@ fn refusals_are_told_apart_and_quoted() {
             "dns_nxdomain",
             "network",
         ),
+        // It failed by itself, or knows no CONNECT: nothing is said of the far side.
+        ("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", "proxy_unreachable", "proxy"),
+        ("HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n", "proxy_unreachable", "proxy"),
+        ("HTTP/1.1 501 No\r\nContent-Length: 0\r\n\r\n", "proxy_unreachable", "proxy"),
         ("SSH-2.0-x\r\n\r\n", "proxy_unreachable", "proxy"),
         ("", "proxy_unreachable", "proxy"),
     ] {
@@ -80,4 +84,39 @@ fn refusals_are_told_apart_and_quoted() {
     let down = Refusing::new();
     let report = check_site(&site(""), &["--via", &format!("http://{}", down.address())]);
     expect_cause(&report, "failed", "proxy_unreachable", "proxy");
+}
+
+/// Squid answers 503 or 500 to whatever it doesn't reach: that is no want of places, and not its own
+/// trouble. The answers are those of Squid 5.7, and of Squid 4 for the name.
+#[test]
+fn squids_503_is_told_by_its_reason() {
+    let name_error = "<p>Name Error: The domain name does not exist.</p>";
+    for (status, reason, page, cause, owner) in [
+        ("503 Service Unavailable", "ERR_CONNECT_FAIL 111", "", "tcp_refused", "firewall"),
+        ("503 Service Unavailable", "ERR_CONNECT_FAIL 110", "", "tcp_timeout", "firewall"),
+        ("503 Service Unavailable", "ERR_CONNECT_FAIL 101", "", "tcp_unreachable", "firewall"),
+        ("500 Internal Server Error", "ERR_CANNOT_FORWARD 0", "", "tcp_unreachable", "firewall"),
+        ("503 Service Unavailable", "ERR_DNS_FAIL 0", name_error, "dns_nxdomain", "network"),
+        ("503 Service Unavailable", "ERR_DNS_FAIL 0", "Server Failure", "dns_servfail", "network"),
+        ("503 Service Unavailable", "ERR_SHUTTING_DOWN 0", "", "proxy_limit", "proxy"),
+    ] {
+        let length = page.len();
+        let proxy = says(&format!(
+            "HTTP/1.1 {status}\r\nServer: squid/5.7\r\nContent-Type: text/html\r\nX-Squid-Error: {reason}\r\n\
+             Content-Length: {length}\r\n\r\n{page}"
+        ));
+        let report = check_site(&site(""), &["--via", &format!("http://{}", proxy.address())]);
+        expect_cause(&report, "failed", cause, owner);
+        let detail = endpoint(&report, "site.example")["detail"].as_str().unwrap();
+        assert!(detail.contains(reason), "{detail}");
+    }
+}
+
+#[test]
+fn what_a_proxy_wants_in_place_of_a_password_is_told() {
+    let proxy = says("HTTP/1.1 407 Auth\r\nProxy-Authenticate: Negotiate\r\nContent-Length: 0\r\n\r\n");
+    let report = check_site(&site(""), &["--via", &format!("http://{}", proxy.address())]);
+    expect_cause(&report, "failed", "proxy_auth", "proxy");
+    let detail = endpoint(&report, "site.example")["detail"].as_str().unwrap();
+    assert!(detail.contains("offers Negotiate"), "{detail}");
 }

@@ -166,6 +166,8 @@ pub(super) enum Http {
     Redirect,
     /// 503 for everything: the service's own trouble.
     Down,
+    /// The connection is reset when a request has come.
+    Reset,
 }
 
 /// What comes back for an upgrade.
@@ -180,6 +182,8 @@ pub(super) enum WebSocket {
     Refused,
     /// 200, as if it were any request.
     Stripped,
+    /// The connection is reset when the upgrade has come.
+    Reset,
     Hung,
     /// Open, and cut after 2 s: `Cut10` after 10 s.
     Cut,

@@ -100,6 +100,9 @@ fn speak_http(site: &Site, stream: &mut StreamOwned<ServerConnection, TcpStream>
         if request.upgrade.is_some() && site.websocket != WebSocket::NoLogin {
             return speak_websocket(site, stream, &request);
         }
+        if site.http == Http::Reset {
+            return reset(&stream.sock);
+        }
         let _ = stream.write_all(answer(site, &request).as_bytes());
         if stream.flush().is_err() {
             return;
@@ -121,7 +124,7 @@ fn answer(site: &Site, request: &Request) -> String {
             return page(site, to, html, "", request);
         }
         Http::Down => return page(site, "503 Service Unavailable", "text/plain", "try later", request),
-        Http::Service => {}
+        Http::Service | Http::Reset => {}
     }
     // As AWS answers somebody who isn't signed in and asks for nothing that is there.
     let host = &request.host;
@@ -166,6 +169,7 @@ fn speak_websocket(site: &Site, stream: &mut StreamOwned<ServerConnection, TcpSt
             let _ = stream.write_all(page(site, "200 OK", "text/html", "<p>Hello</p>", request).as_bytes());
             return;
         }
+        WebSocket::Reset => return reset(&stream.sock),
         WebSocket::Hung => return wait_for_the_end(stream),
         WebSocket::Slow => std::thread::sleep(Duration::from_millis(1500)),
         WebSocket::NoLogin | WebSocket::Echo | WebSocket::Cut | WebSocket::Cut10 | WebSocket::Buffered => {}

@@ -53,7 +53,7 @@ async fn strays(shared: &Shared, current: &Current) -> Vec<Stray> {
 async fn stray(snapshot: &Snapshot, current: &Current, name: &str) -> Option<Stray> {
     let resolver = &snapshot.egress.resolver;
     // What the administrator fixed may lead anywhere.
-    if resolver.is_fixed(name) {
+    if resolver.fixed_by(name).is_some() {
         return None;
     }
     let found = resolver.lookup(name).await.ok()?;

@@ -1,0 +1,100 @@
+//! What is wrong with a server's certificate, in words that a person can act on: dates as dates, names as
+//! names. No I/O.
+
+use jiff::Timestamp;
+use rustls::CertificateError;
+use rustls::pki_types::UnixTime;
+
+use super::answer::printable;
+
+/// Longest text, in characters: a certificate may have a hundred names.
+const LONGEST: usize = 300;
+/// Names of a certificate that are told.
+const NAMED: usize = 6;
+
+/// Continues a sentence about a certificate, or is one.
+pub(crate) fn in_words(why: &CertificateError) -> String {
+    let text = match why {
+        CertificateError::ExpiredContext { time, not_after } => {
+            format!("the certificate expired on {}, {} ago", date(*not_after), span(*not_after, *time))
+        }
+        CertificateError::NotValidYetContext { time, not_before } => {
+            format!(
+                "the certificate is valid from {} on, in {} by this machine's clock",
+                date(*not_before),
+                span(*time, *not_before)
+            )
+        }
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            format!("the certificate is for {}, not for {}", names(presented), expected.to_str())
+        }
+        other => other.to_string(),
+    };
+    printable(&text, LONGEST)
+}
+
+/// As AWS and every calendar write it.
+fn date(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    Timestamp::from_second(seconds).map_or_else(|_| "a date far away".to_owned(), |time| time.to_string())
+}
+
+fn span(from: UnixTime, until: UnixTime) -> String {
+    match until.as_secs().saturating_sub(from.as_secs()) {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// The library writes `DnsName("a.example")`.
+fn names(presented: &[String]) -> String {
+    let bare = |name: &String| match (name.find('('), name.rfind(')')) {
+        (Some(open), Some(close)) if open < close => name[open + 1..close].trim_matches('"').to_owned(),
+        _ => name.clone(),
+    };
+    let named: Vec<String> = presented.iter().take(NAMED).map(bare).collect();
+    match presented.len().saturating_sub(NAMED) {
+        _ if named.is_empty() => "no name at all".to_owned(),
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustls::pki_types::ServerName;
+
+    use super::*;
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn dates_and_names_are_told_and_no_library_speaks() {
+        let expired =
+            CertificateError::ExpiredContext { time: at(1_795_824_383), not_after: at(1_795_651_583) };
+        assert_eq!(in_words(&expired), "the certificate expired on 2026-11-26T00:06:23Z, 2 days ago");
+        let early =
+            CertificateError::NotValidYetContext { time: at(1_795_651_583), not_before: at(1_795_655_183) };
+        assert_eq!(
+            in_words(&early),
+            "the certificate is valid from 2026-11-26T01:06:23Z on, in 60 min by this machine's clock"
+        );
+        let other = |presented: Vec<String>| CertificateError::NotValidForNameContext {
+            expected: ServerName::try_from("acme.my.connect.aws").unwrap(),
+            presented,
+        };
+        assert_eq!(
+            in_words(&other(vec!["DnsName(\"portal.example\")".into(), "IpAddress(192.0.2.1)".into()])),
+            "the certificate is for portal.example, 192.0.2.1, not for acme.my.connect.aws"
+        );
+        assert!(in_words(&other(Vec::new())).contains("for no name at all"));
+        assert!(in_words(&other(vec!["DnsName(\"x\")".into(); 9])).contains("x, x and 3 more"));
+        assert!(!in_words(&other(vec!["\u{1b}[2J".into()])).contains('\u{1b}'));
+    }
+}
