@@ -166,7 +166,8 @@ pub(super) const fn about(cause: Cause) -> About {
             definition: "this machine has no local address or port left to dial from",
             threshold: None,
             agent_sees: "new connections fail for everybody, those that are open go on",
-            remedy: "add addresses to egress.source_address, or widen net.ipv4.ip_local_port_range",
+            remedy: "add addresses to egress.source_address, or widen net.ipv4.ip_local_port_range; where open files are \
+                     lacking, raise LimitNOFILE or ulimit -n",
             owner: Firewall,
             grade: Always(Failed),
         },

@@ -100,6 +100,10 @@ fn of_end(end: &End, seen: &Seen) -> Option<Found> {
         End::WebSocket(end) => return of_web_socket(end),
         End::Unreached(Unreached::Dial(error)) => of_dial(error, &seen.found),
         End::Unreached(why) => of_unreached(why),
+        End::NoTls(why) if seen.by_proxy => {
+            let found = of_tls(why);
+            Found { detail: format!("{}; the proxy on the way had answered 200", found.detail), ..found }
+        }
         End::NoTls(why) => of_tls(why),
         // Who can't read what is within a session can only break it; who decrypts answers for it.
         End::NoAnswer(NoAnswer::Reset(how)) if is_public(seen) => {
@@ -178,12 +182,7 @@ fn of_dns(error: &ResolveError) -> Found {
 fn of_dial(error: &DialError, found: &[IpAddr]) -> Found {
     if error.cause() == Cause::Limit {
         // A limit of this process is the machine's want of sockets, too.
-        return failed(
-            Cause::SourceAddress,
-            format!(
-                "{error}: not ports, but open files are lacking; raise ulimit -n, or LimitNOFILE of a unit"
-            ),
-        );
+        return failed(Cause::SourceAddress, format!("{error}: not ports, but open files are lacking"));
     }
     let cause = error.cause();
     let six = cause == Cause::TcpUnreachable

@@ -112,14 +112,22 @@ fn table(text: &mut String, report: &Report) {
             let word = endpoint.cause.or(endpoint.because).map_or("", Cause::as_str);
             let word =
                 if endpoint.because.is_some() { format!("because of {word}") } else { word.to_owned() };
-            // Not repeated where another endpoint has the same words.
-            let known =
-                (endpoint.cause.or(endpoint.because).map_or("", Cause::as_str), endpoint.detail.as_str());
-            let detail = if said.contains(&known) { "as above" } else { &endpoint.detail };
-            let _ = writeln!(text, "    {word}: {detail}");
-            said.push(known);
+            let known = endpoint.cause.or(endpoint.because).map_or("", Cause::as_str);
+            let _ = writeln!(text, "    {word}: {}", unsaid(&mut said, known, &endpoint.detail));
         }
     }
+}
+
+/// A detail, where no other endpoint had the same words for the same cause. A box that decrypts makes a
+/// certificate for each host, so that its fingerprint makes no difference.
+fn unsaid<'a>(said: &mut Vec<(&'a str, &'a str)>, cause: &'a str, detail: &'a str) -> &'a str {
+    let (words, own) =
+        detail.split_once("; SHA-256 ").map_or((detail, None), |(words, own)| (words, Some(own)));
+    if said.contains(&(cause, words)) {
+        return if own.is_some() { "as above, by its own certificate" } else { "as above" };
+    }
+    said.push((cause, words));
+    detail
 }
 
 /// The endpoints that were not tested, by reason.
@@ -156,5 +164,26 @@ fn style(status: Status) -> Style {
         Status::Degraded => AnsiColor::Yellow.on_default(),
         Status::Failed => AnsiColor::Red.on_default(),
         Status::Skipped | Status::Untested => Style::new().dimmed(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_box_that_makes_a_certificate_for_each_host_is_told_once() {
+        let mut said = Vec::new();
+        let first = unsaid(&mut said, "tls_intercepted", "issuer O=Box; SHA-256 01:02");
+        assert_eq!(first, "issuer O=Box; SHA-256 01:02");
+        for (cause, detail, told) in [
+            ("tls_intercepted", "issuer O=Box; SHA-256 03:04", "as above, by its own certificate"),
+            ("tls_intercepted", "issuer O=Other; SHA-256 03:04", "issuer O=Other; SHA-256 03:04"),
+            ("http_unexpected", "issuer O=Box; SHA-256 01:02", "issuer O=Box; SHA-256 01:02"),
+            ("dns_timeout", "no answer", "no answer"),
+            ("dns_timeout", "no answer", "as above"),
+        ] {
+            assert_eq!(unsaid(&mut said, cause, detail), told);
+        }
     }
 }

@@ -120,3 +120,14 @@ fn what_a_proxy_wants_in_place_of_a_password_is_told() {
     let detail = endpoint(&report, "site.example")["detail"].as_str().unwrap();
     assert!(detail.contains("offers Negotiate"), "{detail}");
 }
+
+/// A gateway that says 200 to the CONNECT and then shows its page is itself what answers in clear.
+#[test]
+fn a_page_behind_the_200_of_a_proxy_is_the_proxys() {
+    let proxy = says("HTTP/1.1 200 OK\r\n\r\n<html>blocked by the gateway</html>");
+    let report = check_site(&site(""), &["--via", &format!("http://{}", proxy.address())]);
+    expect_cause(&report, "failed", "http_unexpected", "security");
+    let detail = endpoint(&report, "site.example")["detail"].as_str().unwrap();
+    assert!(detail.contains("blocked by the gateway"), "{detail}");
+    assert!(detail.ends_with("the proxy on the way had answered 200"), "{detail}");
+}
