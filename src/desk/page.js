@@ -228,7 +228,10 @@
 
   async function check() {
     const start = at("start");
-    start.hidden = true;
+    if (start.getAttribute("aria-disabled")) return;
+    // Whoever pressed it by keyboard keeps the place.
+    start.hidden = document.activeElement !== start;
+    start.setAttribute("aria-disabled", "true");
     at("code").hidden = true;
     at("details").hidden = true;
     const progress = at("progress");
@@ -254,6 +257,7 @@
     }
     progress.hidden = true;
     start.textContent = text("again");
+    start.removeAttribute("aria-disabled");
     start.hidden = false;
   }
 
