@@ -34,6 +34,7 @@ pub(crate) type Entry = fn(&[u8]);
 /// Name and function of every entry; the name is that of its folder of seeds as well.
 pub(crate) const ALL: &[(&str, Entry)] = &[
     ("client_hello", client_hello),
+    ("client_offers", client_offers),
     ("request_head", request_head),
     ("target", target),
     ("config", config),
@@ -93,6 +94,46 @@ pub(crate) fn client_hello(data: &[u8]) {
         .find(|verdict| *verdict != Verdict::Incomplete);
     if let Some(cut) = cut {
         assert_eq!(std::mem::discriminant(&cut), std::mem::discriminant(&ours));
+    }
+}
+
+/// What a hello to this proxy offers is what rustls, which then shakes hands, reads of it; and it doesn't matter
+/// how the bytes were cut into segments.
+pub(crate) fn client_offers(data: &[u8]) {
+    let at_once = |bytes: &[u8]| hello::Judge::default().offers(bytes);
+    let ours = at_once(data);
+    let mut acceptor = rustls::server::Acceptor::default();
+    let mut rest = Cursor::new(data);
+    while acceptor.read_tls(&mut rest).expect("reads from memory") > 0 {
+        match acceptor.accept() {
+            Ok(Some(accepted)) => {
+                let theirs = accepted.client_hello();
+                if let Ok(Some(ours)) = &ours {
+                    let suites: Vec<u16> =
+                        theirs.cipher_suites().iter().map(|suite| (*suite).into()).collect();
+                    assert_eq!(ours.suites, suites);
+                    let protocols = theirs.alpn().into_iter().flatten().map(<[u8]>::to_vec);
+                    assert_eq!(ours.protocols, protocols.collect::<Vec<_>>());
+                }
+                break;
+            }
+            Ok(None) => {}
+            Err(_) => break,
+        }
+    }
+    // In pieces, each looked at once, it offers the same as at once.
+    let step = 1 + data.len() / 64;
+    let mut pieces = hello::Judge::default();
+    let cut = (0..=data.len())
+        .step_by(step)
+        .map(|cut| {
+            let offers = pieces.offers(&data[..cut]);
+            assert_eq!(offers, at_once(&data[..cut]));
+            offers
+        })
+        .find(|offers| !matches!(offers, Ok(None)));
+    if let Some(cut) = cut {
+        assert_eq!(cut.is_ok(), ours.is_ok());
     }
 }
 

@@ -97,7 +97,7 @@ impl Judge {
     ///
     /// # Errors
     /// When it is none, or a malformed one.
-    pub(crate) fn offers(&mut self, bytes: &[u8]) -> Result<Option<Offers>, &'static str> {
+    pub fn offers(&mut self, bytes: &[u8]) -> Result<Option<Offers>, &'static str> {
         let Some(message) = self.message(bytes)? else { return Ok(None) };
         let (_, hello) = parse_tls_handshake_client_hello(&message).map_err(|_| MALFORMED)?;
         let suites = hello.ciphers.iter().map(|suite| suite.0).collect();
@@ -169,14 +169,14 @@ impl Judge {
 }
 
 /// What a ClientHello offers, in its order.
-#[derive(Debug, Default)]
-pub(crate) struct Offers {
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Offers {
     /// Neither TLS 1.2 nor TLS 1.3.
-    pub(crate) old: bool,
+    pub old: bool,
     /// Cipher suites.
-    pub(crate) suites: Vec<u16>,
+    pub suites: Vec<u16>,
     /// Protocols by ALPN (RFC 7301).
-    pub(crate) protocols: Vec<Vec<u8>>,
+    pub protocols: Vec<Vec<u8>>,
 }
 
 enum Named<'a> {
