@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use ::h2::{Reason, RecvStream, SendStream};
@@ -22,6 +23,20 @@ pub(crate) struct H2Wire {
     /// Received and not yet taken.
     rest: Bytes,
     ended: bool,
+    /// One reference here, and one with all bytes of a write that h2 has not yet passed on.
+    queue: Arc<()>,
+}
+
+/// Bytes of one write, until h2 has passed all of them on.
+struct Queued {
+    bytes: Box<[u8]>,
+    _queue: Arc<()>,
+}
+
+impl AsRef<[u8]> for Queued {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// `ConnectionAborted` stands for a client that hangs up: browsers close a tunnel's stream with CANCEL, and
@@ -41,7 +56,7 @@ fn failed(error: ::h2::Error) -> io::Error {
 
 impl H2Wire {
     pub(crate) fn new(receive: RecvStream, send: SendStream<Bytes>) -> Self {
-        Self { receive, send, rest: Bytes::new(), ended: false }
+        Self { receive, send, rest: Bytes::new(), ended: false, queue: Arc::new(()) }
     }
 }
 
@@ -82,7 +97,7 @@ impl AsyncWrite for H2Wire {
         }
         let room = ready!(poll_room(&mut self.send, cx, bytes.len())).ok_or(io::ErrorKind::BrokenPipe)?;
         let n = room.map_err(failed)?;
-        let mut rest = Bytes::copy_from_slice(&bytes[..n]);
+        let mut rest = Bytes::from_owner(Queued { bytes: bytes[..n].into(), _queue: self.queue.clone() });
         while !rest.is_empty() {
             let frame = rest.split_to(rest.len().min(FRAME));
             self.send.send_data(frame, false).map_err(failed)?;
@@ -120,6 +135,11 @@ impl Wire for H2Wire {
     /// Alive: `poll_left` reports a reset at once.
     fn liveness(&mut self, _: &mut Context<'_>) -> Liveness {
         Liveness::Alive
+    }
+
+    /// What h2 has passed on goes out before a reset; what it still holds, a reset would drop.
+    fn undelivered(&self) -> bool {
+        Arc::strong_count(&self.queue) > 1
     }
 
     fn reset(&mut self) {

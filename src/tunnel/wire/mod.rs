@@ -94,7 +94,7 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sync {
     }
 
     /// Whether written bytes are still on their way, where that can be known: a reset would
-    /// overtake them.
+    /// overtake and drop them.
     fn undelivered(&self) -> bool {
         false
     }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use ::h2::{Reason, SendStream};
 use bytes::Bytes;
 use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -19,6 +20,7 @@ use super::h2::H2Wire;
 use super::tls::TlsWire;
 use super::turns::Turns;
 use super::*;
+use crate::tunnel::relay::{End, Meter, Moved, Patience, Relay, Side};
 
 /// More than two TLS records, and less than one read takes.
 const SEVERAL: usize = 40_000;
@@ -266,20 +268,49 @@ async fn a_client_that_takes_nothing_holds_no_more_than_is_said() {
 }
 
 #[tokio::test]
-async fn one_read_takes_all_frames_that_have_come() {
+async fn the_last_words_of_a_client_that_takes_nothing_more_are_read() {
+    let (mut server, mut client) = pair().await;
+    let part = numbered(16 * 1024);
+    poll_fn(|cx| {
+        while let Poll::Ready(n) = Pin::new(&mut server).poll_write(cx, &part) {
+            n.unwrap();
+        }
+        Poll::Ready(())
+    })
+    .await;
+    assert!(server.held() > 0, "there is something that can't be sent");
+    client.write_all(b"last words").await.unwrap();
+    client.shutdown().await.unwrap();
+    // Behind its orderly end a reset, since it leaves so much unread.
+    drop(client);
+    server.gone().await;
+    let mut buffer = [0; 100];
+    let n = read_once(&mut server, &mut buffer).await.unwrap();
+    assert_eq!(buffer[..n], *b"last words");
+    assert!(read_once(&mut server, &mut buffer).await.is_err(), "then the reset");
+}
+
+/// A tunnel's stream of HTTP/2: the client's two halves, and the server's end. Nothing moves while the test's
+/// own task has its turn.
+async fn stream() -> (SendStream<Bytes>, ::h2::client::ResponseFuture, H2Wire) {
     let (client_end, server_end) = tokio::io::duplex(1 << 20);
     let (client, server) =
         tokio::join!(::h2::client::handshake(client_end), ::h2::server::handshake(server_end));
     let ((mut client, connection), mut server) = (client.unwrap(), server.unwrap());
     tokio::spawn(connection);
     let request = http::Request::connect("a.example:443").body(()).unwrap();
-    let (_answer, mut body) = client.send_request(request, false).unwrap();
-    let sent = numbered(SEVERAL);
-    body.send_data(Bytes::from(sent.clone()), false).unwrap();
+    let (answer, body) = client.send_request(request, false).unwrap();
     let (request, mut respond) = server.accept().await.unwrap().unwrap();
     let send = respond.send_response(http::Response::new(()), false).unwrap();
-    let mut wire = H2Wire::new(request.into_body(), send);
     tokio::spawn(async move { while server.accept().await.is_some() {} });
+    (body, answer, H2Wire::new(request.into_body(), send))
+}
+
+#[tokio::test]
+async fn one_read_takes_all_frames_that_have_come() {
+    let (mut body, _answer, mut wire) = stream().await;
+    let sent = numbered(SEVERAL);
+    body.send_data(Bytes::from(sent.clone()), false).unwrap();
     // The other tasks have done all they can when they have had so many turns.
     for _ in 0..1000 {
         tokio::task::yield_now().await;
@@ -287,4 +318,41 @@ async fn one_read_takes_all_frames_that_have_come() {
     let mut whole = vec![0; 2 * SEVERAL];
     let n = read_once(&mut wire, &mut whole).await.unwrap();
     assert!(whole[..n] == sent, "{n} bytes of {SEVERAL}");
+}
+
+/// Nobody counts.
+struct Nobody;
+
+impl Meter for Nobody {
+    fn moved(&self, _: Moved) {}
+}
+
+#[tokio::test]
+async fn what_an_upstream_said_before_its_reset_arrives_before_it() {
+    let (_body, answer, wire) = stream().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (upstream, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    let (upstream, mut far) = (upstream.unwrap(), far.unwrap().0);
+    let sent = numbered(SEVERAL);
+    far.write_all(&sent).await.unwrap();
+    while upstream.peek(&mut vec![0; SEVERAL]).await.unwrap() < SEVERAL {}
+    sockopt::reset_on_close(&far);
+    drop(far);
+    // Bytes and reset are both there before the relay looks, so that it has them in one turn.
+    upstream.gone().await;
+    let mut relay = Relay::new(wire, upstream, &[], 0);
+    let forever = Patience { idle: std::time::Duration::ZERO, half_closed: std::time::Duration::ZERO };
+    let end = relay.run(forever, &Nobody).await;
+    assert_eq!((end, relay.moved().received), (End::Reset(Side::Upstream), SEVERAL as u64));
+    relay.finish(end).await;
+    drop(relay);
+    let (mut body, mut got) = (answer.await.unwrap().into_body(), Vec::new());
+    let error = loop {
+        match body.data().await.expect("a reset and no end") {
+            Ok(data) => got.extend_from_slice(&data),
+            Err(error) => break error,
+        }
+    };
+    assert!(got == sent, "{} bytes of {SEVERAL}", got.len());
+    assert_eq!(error.reason(), Some(Reason::CONNECT_ERROR));
 }

@@ -249,11 +249,12 @@ impl Secured {
                 }
             }
             if self.ended || had(buffer, self) {
-                if self.ended {
-                    // Also one who has come for tickets alone, and has said already that it ends, gets them.
+                self.incoming.release();
+                if !had(buffer, self) {
+                    // Also one who has come for tickets alone, and has said already that it ends, gets them. Of
+                    // one who has gone, what came before is returned first.
                     let _ = self.poll_send(cx)?;
                 }
-                self.incoming.release();
                 return Poll::Ready(Ok(()));
             }
             if self.poll_more(cx)?.is_pending() {
