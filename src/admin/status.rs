@@ -7,27 +7,21 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Admin;
 use super::held::Shown as Edl;
 use super::http::{Answer, typed};
-use super::ranges;
+use super::process::{self, Generation, Process};
+use super::rules::{self, Rule};
 use super::tls::{self, Tls};
+use super::watched::Watched;
+use super::{Admin, ranges};
 use crate::as_text;
-use crate::cause::{Cause, Owner};
 use crate::findings::report::Report;
-use crate::findings::watch::{Probe, ProbeStatus, Watch};
 use crate::findings::words::{self, Told};
 use crate::findings::{Finding, Second, State, networks};
-use crate::journal::findings::Findings;
-use crate::policy::Protocol;
-use crate::proxy::shared::Shared;
-use crate::proxy::snapshot::Snapshot;
 use crate::ranges::day;
 
 /// The version of the object's form.
 const SCHEMA_VERSION: u32 = 1;
-/// Minutes that a rule's `lately` looks back.
-const LATELY: Second = 10;
 
 /// The object; every key is there, null without a value.
 #[derive(Serialize)]
@@ -49,23 +43,6 @@ struct Status<'a> {
     failures: u64,
     #[serde(flatten)]
     process: Process,
-}
-
-/// What is known of the process itself.
-#[derive(Serialize)]
-struct Process {
-    version: &'static str,
-    commit: &'static str,
-    #[serde(serialize_with = "as_text::one")]
-    time: Timestamp,
-    uptime_seconds: u64,
-    draining: bool,
-    config: String,
-    last_reload_successful: bool,
-    tls_files_last_load_successful: bool,
-    mode: &'static str,
-    client_connections: i64,
-    busy: usize,
 }
 
 /// Distinct, of the last ten minutes.
@@ -94,113 +71,6 @@ struct Found<'a> {
     changed: &'a [String],
 }
 
-/// What the watch knows; null before its first round.
-#[derive(Serialize)]
-struct Watched {
-    every_s: u64,
-    last: Option<String>,
-    verdict: Option<State>,
-    summary: Option<String>,
-    cause: Option<Cause>,
-    owner: Option<Owner>,
-    /// When this verdict began.
-    since: Option<String>,
-    last_good: Option<String>,
-    /// What changed just before it began.
-    changed: Vec<String>,
-    /// Endpoints that are not well.
-    endpoints: Vec<Unwell>,
-}
-
-#[derive(Serialize)]
-struct Unwell {
-    host: String,
-    port: u16,
-    protocol: Protocol,
-    category: &'static str,
-    status: ProbeStatus,
-    cause: Option<Cause>,
-    detail: String,
-}
-
-impl Watched {
-    fn of(watch: &Watch, snapshot: &Snapshot, findings: &Findings) -> Self {
-        let round = watch.last().map(|(_, round)| round);
-        let ill = |probe: &&Probe| probe.status >= ProbeStatus::Degraded;
-        let endpoints = round.iter().flat_map(|round| &round.probes).filter(ill);
-        let verdict = round.map(|round| round.verdict);
-        Self {
-            every_s: snapshot.watch_every.as_secs(),
-            last: watch.last().map(|(at, _)| findings.time(*at).to_string()),
-            verdict,
-            summary: round.map(|round| round.summary.clone()),
-            cause: round.and_then(|round| round.cause),
-            owner: round.and_then(|round| round.owner),
-            since: round.map(|_| findings.time(watch.since()).to_string()),
-            last_good: watch.last_good().map(|at| findings.time(at).to_string()),
-            changed: match verdict {
-                Some(State::Degraded | State::Failed) => findings.just_before(watch.since()),
-                Some(State::Ok) | None => Vec::new(),
-            },
-            endpoints: endpoints.map(Unwell::of).collect(),
-        }
-    }
-}
-
-impl Unwell {
-    fn of(probe: &Probe) -> Self {
-        Self {
-            host: probe.host.clone(),
-            port: probe.port,
-            protocol: probe.protocol,
-            category: probe.category.as_str(),
-            status: probe.status,
-            cause: probe.cause,
-            detail: probe.detail.clone(),
-        }
-    }
-}
-
-/// A rule for TCP.
-#[derive(Serialize)]
-struct Rule {
-    domain: String,
-    category: &'static str,
-    /// Live tunnels.
-    active: u64,
-    /// All tunnels so far, the live ones included.
-    total: u64,
-    /// Those that failed by the network.
-    failed: u64,
-    lately: Lately,
-    sent: u64,
-    received: u64,
-    #[serde(serialize_with = "as_text::some")]
-    last_used: Option<Timestamp>,
-}
-
-/// Of the last ten minutes.
-#[derive(Serialize)]
-struct Lately {
-    ended: u64,
-    failed: u64,
-}
-
-/// A process that has tunnels.
-#[derive(Serialize)]
-struct Generation {
-    id: String,
-    pid: u32,
-    version: &'static str,
-    #[serde(serialize_with = "as_text::one")]
-    since: Timestamp,
-    draining: bool,
-    tunnels: usize,
-    rss_bytes: Option<u64>,
-    #[serde(serialize_with = "as_text::some")]
-    predicted_end: Option<Timestamp>,
-}
-
 pub(super) fn answer(admin: &Admin) -> Answer {
     typed(StatusCode::OK, "application/json", json(admin))
 }
@@ -223,14 +93,14 @@ pub(super) fn own(admin: &Admin) -> String {
     }
     let status = Status {
         error_ratio: shared.journal.metrics.error_ratios().collect(),
-        rules: rules(shared),
+        rules: rules::of(shared),
         watch: findings.with_watch(|watch| Watched::of(watch, &snapshot, findings)),
         ranges: ranges::shown(shared),
         edl: Some(Edl::new(&admin.lists.state(), &shared.journal, day(Timestamp::now()))),
-        generations: vec![generation(admin)],
+        generations: vec![process::generation(admin)],
         tls: tls::of(&shared.journal),
         failures: shared.journal.failures.noted(),
-        process: process(admin),
+        process: process::of(admin),
         ..Status::of(&report, &told)
     };
     // Plain data into memory: it can't fail.
@@ -294,97 +164,13 @@ impl<'a> Found<'a> {
     }
 }
 
-/// Every domain and category once: rules that share both share their counters.
-fn rules(shared: &Shared) -> Vec<Rule> {
-    shared.remember();
-    let (snapshot, journal) = (shared.snapshot(), &shared.journal);
-    let lately = journal.history.lately(journal.findings.now(), LATELY);
-    let mut all = BTreeMap::new();
-    for (rule, series) in snapshot.rules() {
-        let (ended, failed) = series.totals();
-        let (active, [sent, received]) = (series.active(), series.bytes());
-        let last_used = if active > 0 { Some(Timestamp::now().as_second()) } else { series.last_used() };
-        let of_late = lately.get(&series.labels).copied().unwrap_or_default();
-        let shown = Rule {
-            domain: rule.pattern.to_string(),
-            category: rule.category.as_str(),
-            active,
-            total: ended + active,
-            failed,
-            lately: Lately { ended: of_late.all, failed: of_late.of_them },
-            sent,
-            received,
-            last_used: last_used.and_then(|at| Timestamp::from_second(at).ok()),
-        };
-        all.insert((rule.category, shown.domain.clone()), shown);
-    }
-    all.into_values().collect()
-}
-
-fn process(admin: &Admin) -> Process {
-    let (shared, snapshot) = (&admin.shared, admin.shared.snapshot());
-    let metrics = &shared.journal.metrics;
-    Process {
-        version: crate::VERSION,
-        commit: crate::COMMIT,
-        time: Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default(),
-        uptime_seconds: admin.started.elapsed().as_secs(),
-        draining: shared.drain.is_leaving(),
-        config: snapshot.source.clone(),
-        last_reload_successful: metrics.reload_successful.get() == 1,
-        tls_files_last_load_successful: metrics.tls_files_successful.get() == 1,
-        mode: if snapshot.report { "report" } else { "enforce" },
-        client_connections: metrics.client_connections.iter().map(|g| g.get()).sum::<i64>(),
-        busy: shared.drain.busy_now(),
-    }
-}
-
-impl Default for Process {
-    /// A process that has just begun.
-    fn default() -> Self {
-        Self {
-            version: crate::VERSION,
-            commit: crate::COMMIT,
-            time: Timestamp::UNIX_EPOCH,
-            uptime_seconds: 0,
-            draining: false,
-            config: String::new(),
-            last_reload_successful: true,
-            tls_files_last_load_successful: true,
-            mode: "enforce",
-            client_connections: 0,
-            busy: 0,
-        }
-    }
-}
-
-fn generation(admin: &Admin) -> Generation {
-    let shared = &admin.shared;
-    Generation {
-        id: shared.generation.to_string(),
-        pid: std::process::id(),
-        version: crate::VERSION,
-        since: shared.journal.findings.time(0),
-        draining: shared.drain.is_draining(),
-        tunnels: shared.journal.metrics.live(),
-        rss_bytes: resident(),
-        predicted_end: shared.predicted_end(),
-    }
-}
-
-/// The memory that the process has, where the kernel says so.
-fn resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
+    use crate::admin::rules::Lately;
+    use crate::cause::Cause;
     use crate::findings::{Key, Source, Subject};
     use crate::policy::Category;
 
