@@ -1,8 +1,11 @@
-//! After a failed accept: whether a listener goes on at once or after a pause, and what it logs.
+//! How many connections may wait to be accepted; after a failed accept, whether a listener goes on at once or after
+//! a pause, and what it logs.
 
 use std::io;
 use std::time::{Duration, Instant};
 
+/// 500 agents log in at 9:00 sharp. The kernel cuts it to `net.core.somaxconn`.
+pub(crate) const BACKLOG: i32 = 4096;
 /// A listener that is out of descriptors and retries at once only burns the CPU that live tunnels need.
 const PAUSE: Duration = Duration::from_millis(50);
 /// A failure that lasts is logged this often.

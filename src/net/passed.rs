@@ -7,9 +7,11 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{OFlags, fcntl_getfl};
+use rustix::io::Errno;
 use rustix::net::sockopt::{socket_acceptconn, socket_type};
-use rustix::net::{SocketType, getsockname};
+use rustix::net::{Shutdown, SocketType, getpeername, getsockname, listen, shutdown};
 
+use super::accept::BACKLOG;
 use super::sockopt::prepare;
 
 /// They are taken once.
@@ -27,13 +29,17 @@ pub(crate) struct Passed {
 }
 
 impl Passed {
-    /// Judges a descriptor. Accepted sockets inherit the options that are set here.
+    /// Judges a descriptor. Accepted sockets inherit the options that are set here. One that a process before this one
+    /// has [shut](Self::shut) is as good as one that listens.
     ///
     /// # Errors
     /// When it is no listening TCP socket, in words.
     pub(crate) fn new(fd: OwnedFd, name: String) -> Result<Self, String> {
         let is_listening = || -> io::Result<Option<SocketAddr>> {
-            if socket_type(fd.as_fd())? != SocketType::STREAM || !socket_acceptconn(fd.as_fd())? {
+            let is_shut = || getpeername(fd.as_fd()).is_err_and(|error| error == Errno::NOTCONN);
+            if socket_type(fd.as_fd())? != SocketType::STREAM
+                || !(socket_acceptconn(fd.as_fd())? || is_shut())
+            {
                 return Ok(None);
             }
             Ok(SocketAddr::try_from(getsockname(fd.as_fd())?).ok())
@@ -48,6 +54,26 @@ impl Passed {
             .and_then(|()| prepare(&socket))
             .map_err(|error: io::Error| format!("{name} ({address}) can't be used: {error}"))?;
         Ok(Self { socket, address, name, was_blocking })
+    }
+
+    /// Refuses connections from now on, for all who have this socket: it stays open elsewhere, and they would wait in
+    /// its queue.
+    ///
+    /// # Errors
+    /// When it is shut already.
+    pub(crate) fn shut(&self) -> io::Result<()> {
+        Ok(shutdown(&self.socket, Shutdown::Read)?)
+    }
+
+    /// Listens again after [`Self::shut`], whoever did that.
+    ///
+    /// # Errors
+    /// When another socket has the address by now.
+    pub(crate) fn listen(&self) -> io::Result<()> {
+        if !socket_acceptconn(&self.socket)? {
+            listen(&self.socket, BACKLOG)?;
+        }
+        Ok(())
     }
 }
 

@@ -20,14 +20,11 @@ use super::balanced::{self, Introduced};
 use super::shared::Shared;
 use super::snapshot::Limits;
 use super::{h1, https, timer};
-use crate::net::accept::{Setbacks, is_one_clients};
+use crate::net::accept::{BACKLOG, Setbacks, is_one_clients};
 use crate::net::entrance::Entrance;
 use crate::net::sockopt::prepare;
 use crate::outcome::Bound;
 use crate::tls::material::Serving;
-
-/// 500 agents log in at 9:00 sharp. The kernel cuts it to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
 
 /// Binds an address for all workers. Options set here are inherited by every accepted socket.
 ///

@@ -12,8 +12,9 @@ use jiff::Timestamp;
 use tokio::signal::unix::Signal;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::listeners::{Admins, Closed};
+use super::listeners::{Admins, Closed, Leaving};
 use super::notify::{self, Manager};
+use super::shut::Shut;
 use super::{Server, Signals};
 use super::{control, farewell};
 use crate::admin::older::{Question, ask};
@@ -103,10 +104,10 @@ impl Server {
             limit = %humantime::format_duration(limits.drain),
             "draining: no new connections; live tunnels go on; a second signal ends them now"
         );
-        let closed = self.close_listeners();
+        let (closed, shut) = self.close_listeners();
         let ended = pace != Pace::Now
             && tokio::select! {
-                () = idle(&shared, closed) => true,
+                () = idle(&shared, closed, &shut) => true,
                 () = deadline.passed(&shared, power, pace == Pace::Reboot) => false,
                 () = second => false,
             };
@@ -122,26 +123,34 @@ impl Server {
         tokio::task::block_in_place(|| {
             self.remember_consumers();
             self.last_words();
+            shut.end();
         });
         tracing::info!(event = "stopped", "stopped");
     }
 
     /// Leaves the listeners to a successor, where there is one. Else the proxy listeners close, and the admin
-    /// listener stays until another process wants its port. The listeners that closed.
-    fn close_listeners(&mut self) -> Vec<Closed> {
+    /// listener stays until another process wants its port. The listeners that closed, and the manager's sockets of
+    /// them.
+    fn close_listeners(&mut self) -> (Vec<Closed>, Shut) {
         if !self.admin.generations.is_newest() {
             self.listeners.hand_over();
-            return Vec::new();
+            return (Vec::new(), Shut::default());
         }
         let vacated = self.admin.vacated.clone();
-        let (admins, closed) = self.listeners.close_proxies();
+        let Leaving { admins, closed, passed } = self.listeners.close_proxies();
+        let folder = self.control.as_ref().and_then(|control| control.path.parent());
+        // One that takes over just now has them, and accepts in this one's place.
+        let shut = match self.successor {
+            Some(_) => Shut::default(),
+            None => Shut::new(passed, folder.map(Into::into), self.shared.generation),
+        };
         // Dropped with the runtime, when the process ends.
         tokio::spawn(async move {
             vacated.cancelled().await;
             tracing::info!(event = "vacated", "another process starts, and has the admin port from now on");
             admins.into_iter().for_each(Admins::close);
         });
-        closed
+        (closed, shut)
     }
 
     /// Tells the newest process what this one counted.
@@ -171,14 +180,16 @@ async fn second(terminate: &mut Signal, interrupt: &mut Signal, one_more: bool) 
 }
 
 /// Waits until no tunnel lives, and no connection that may still begin one. Nobody counts those that wait to be
-/// accepted: on a busy machine workers come to their queues later than this thread gets here.
-async fn idle(shared: &Shared, closed: Vec<Closed>) {
+/// accepted: on a busy machine workers come to their queues later than this thread gets here. Behind them the
+/// manager's sockets are shut.
+async fn idle(shared: &Shared, closed: Vec<Closed>, shut: &Shut) {
     let emptied = async {
         for Closed { mut stopper, .. } in closed {
             stopper.ended().await;
         }
     };
     let _ = timeout(EMPTYING, emptied).await;
+    shut.refuse();
     let deadline = Instant::now() + LATECOMERS;
     while shared.admission.occupied() > 0 && Instant::now() < deadline {
         sleep(Duration::from_millis(20)).await;

@@ -332,12 +332,38 @@ impl Listeners {
 
     /// Closes all listeners but that for the admin, and gives that away. Firewalls keep a list that they can't
     /// fetch. What waits in the queues of the others has been accepted once their stoppers have ended.
-    pub(super) fn close_proxies(&mut self) -> (Vec<Admins>, Vec<Closed>) {
-        self.passed.clear();
-        let (admin, proxies): (Vec<Bound>, Vec<Bound>) =
+    pub(super) fn close_proxies(&mut self) -> Leaving {
+        let (admins, proxies): (Vec<Bound>, Vec<Bound>) =
             std::mem::take(&mut self.bound).into_iter().partition(|bound| bound.kind == Entrance::Admin);
-        (admin.into_iter().map(Admins).collect(), proxies.into_iter().map(close).collect())
+        let mut passed = std::mem::take(&mut self.passed);
+        passed.retain(|passed| proxies.iter().any(|bound| bound.actual == passed.address));
+        Leaving {
+            admins: admins.into_iter().map(Admins).collect(),
+            closed: proxies.into_iter().map(close).collect(),
+            passed,
+        }
     }
+
+    /// Lets sockets of the service manager listen that a process shut which drains beside this one. A start that
+    /// fails before leaves them as they are: nobody would accept from them.
+    pub(super) fn listen_again(&self) {
+        for passed in &self.passed {
+            if let Err(error) = passed.listen() {
+                let bound = self.bound.iter().find(|bound| bound.actual == passed.address);
+                let listener = bound.map(|bound| bound.kind.into_str());
+                tracing::error!(event = "accept_failed", listener, %error, "can't listen on {}", passed.address);
+            }
+        }
+    }
+}
+
+/// The listeners of a process that drains.
+pub(super) struct Leaving {
+    pub admins: Vec<Admins>,
+    /// The others.
+    pub closed: Vec<Closed>,
+    /// Those of the others that the service manager keeps open.
+    pub passed: Vec<Passed>,
 }
 
 /// The listener for the admin of a process that drains.

@@ -18,6 +18,7 @@ mod memory;
 pub(crate) mod notify;
 mod prepare;
 mod reload;
+mod shut;
 mod takeover;
 mod tls;
 mod workers;
@@ -106,6 +107,8 @@ async fn run(
     let (askers, mut asking) = mpsc::channel(1);
     let (steps, mut successor) = mpsc::channel(1);
     server.open_control(askers);
+    // From here on a process that drains sees this one; it may have shut its sockets just before.
+    server.listeners.listen_again();
     manager.ready(&notify::state(&server.shared));
     tokio::spawn(manager.clone().follow(server.shared.clone()));
     tokio::spawn(jobs::findings::run(server.shared.clone()));
@@ -248,6 +251,7 @@ impl Server {
             server.tls.inherit(&Zeroizing::new(sessions));
         }
         server.remember_consumers();
+        server.listeners.listen_again();
         server.change_listeners(change);
         server.predecessor = takeover.map(TakeOver::accepting);
         announce::ready(&server.config, &server.listeners.addresses().collect::<Vec<_>>());

@@ -1,10 +1,17 @@
 //! Socket activation: listening sockets come from the service manager, matched by their addresses.
 //! The units are tried in `systemd`.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use crate::support::{Proxy, Ran, Raw, Upstream, ccpgate_by};
+use rustix::net::sockopt::set_socket_reuseaddr;
+use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
+use rustix::process::Signal;
+
+use crate::support::{Port, Proxy, Ran, Raw, Upstream, ccpgate_by, eventually};
 
 const TARGET: &str = "good.example:443";
 
@@ -125,4 +132,84 @@ fn what_was_passed_to_another_process_is_left_alone() {
     let running = Proxy::start_with_variables(&toml, &variables);
     running.tunnel(TARGET).expect_echo(b"x");
     drop(other);
+}
+
+/// A listening socket of a port that stays its own while it is shut.
+fn manager(port: &Port) -> (TcpListener, SocketAddr) {
+    let address = SocketAddr::from(([127, 0, 0, 1], port.number()));
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    set_socket_reuseaddr(&socket, true).unwrap();
+    bind(&socket, &address).unwrap();
+    listen(&socket, 128).unwrap();
+    (socket.into(), address)
+}
+
+/// Passes a socket to a process of this folder.
+fn start_in(folder: &Path, toml: &str, socket: &TcpListener) -> Proxy {
+    let mut command = passing(&[socket], "ccpgate.socket");
+    command.env("RUNTIME_DIRECTORY", folder);
+    Proxy::start_by(toml, command)
+}
+
+#[track_caller]
+fn expect_refusing(address: SocketAddr) {
+    eventually("a refusal", || {
+        let error = TcpStream::connect(address).err()?;
+        (error.kind() == ErrorKind::ConnectionRefused).then_some(())
+    });
+}
+
+#[test]
+fn the_managers_sockets_refuse_while_a_process_drains_and_listen_again_at_its_end() {
+    let (upstream, folder, port) = (Upstream::echo(), tempfile::tempdir().unwrap(), Port::keep());
+    let (socket, at) = manager(&port);
+    let toml = config(&[at], None, &upstream);
+    let mut first = start_in(folder.path(), &toml, &socket);
+    let mut live = first.tunnel(TARGET);
+    // Nobody would take it from the queue for as long as this tunnel lives.
+    first.signal(Signal::TERM);
+    expect_refusing(at);
+    live.expect_echo(b"unharmed");
+
+    // Started meanwhile, as by `systemctl start`.
+    let mut second = start_in(folder.path(), &toml, &socket);
+    let mut of_second = second.tunnel(TARGET);
+    of_second.expect_echo(b"x");
+    live.finish();
+    live.expect_closed();
+    assert_eq!(first.wait_exit().code(), Some(0));
+    second.tunnel(TARGET).expect_echo(b"and no end of the first touches it");
+
+    // Nobody comes after this one: the manager has its socket back, as it was.
+    second.signal(Signal::TERM);
+    expect_refusing(at);
+    of_second.finish();
+    of_second.expect_closed();
+    assert_eq!(second.wait_exit().code(), Some(0));
+    TcpStream::connect(at).unwrap();
+    let mut third = start_in(folder.path(), &toml, &socket);
+    third.tunnel(TARGET).expect_echo(b"x");
+    // It ends with nothing to drain.
+    third.signal(Signal::TERM);
+    assert_eq!(third.wait_exit().code(), Some(0));
+    TcpStream::connect(at).unwrap();
+}
+
+#[test]
+fn what_starts_while_another_leaves_keeps_the_managers_socket() {
+    let (upstream, folder, port) = (Upstream::echo(), tempfile::tempdir().unwrap(), Port::keep());
+    let (socket, at) = manager(&port);
+    let toml = config(&[at], None, &upstream);
+    let leaving = format!("{toml}[limits]\nlame_duck = \"3s\"\n");
+    let first = start_in(folder.path(), &leaving, &socket);
+    let mut live = first.tunnel(TARGET);
+    first.signal(Signal::TERM);
+    first.log_line("it leaves", |line| line["event"] == "lame_duck");
+    let second = start_in(folder.path(), &toml, &socket);
+    first.log_line("the drain", |line| line["event"] == "draining");
+    for _ in 0..20 {
+        second.tunnel(TARGET).expect_echo(b"not refused");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    live.expect_echo(b"unharmed");
 }

@@ -130,6 +130,7 @@ fn story(mut machine: Machine) {
     https_from_nothing(&machine);
     ports_below_1024(&machine, &upstream);
     a_row_in_place_of_the_one(&machine, &upstream);
+    a_row_that_stops_refuses(&machine);
     let of_an_old_one = an_upgrade_cuts_nothing(&machine);
     the_machine_goes_down(&mut machine, of_an_old_one);
 }
@@ -329,6 +330,37 @@ fn a_row_in_place_of_the_one(machine: &Machine, upstream: &Upstream) {
     let status = machine.run("systemctl status ccpgate@a").out;
     assert!(status.contains("127.0.0.1:4000"), "{status}");
     machine.must("systemctl stop ccpgate.socket 'ccpgate@*'; rm -r /etc/systemd/system/ccpgate.socket.d; systemctl daemon-reload");
+    machine.must("systemctl start ccpgate.socket ccpgate@a");
+}
+
+/// systemd has the port for as long as calls go on, and yet nobody waits in it.
+fn a_row_that_stops_refuses(machine: &Machine) {
+    let refuses = || {
+        eventually("a refusal", || {
+            let error = TcpStream::connect(SocketAddr::from(HTTP)).err()?;
+            (error.kind() == std::io::ErrorKind::ConnectionRefused).then_some(())
+        });
+    };
+    let mut of_a = Tunnel::open(HTTP);
+    assert!(of_a.talks());
+    machine.must("systemctl stop --no-block ccpgate@a");
+    refuses();
+    assert!(of_a.talks());
+    // Somebody changes his mind.
+    machine.must("systemctl start ccpgate@b");
+    let mut of_b = Tunnel::open(HTTP);
+    assert!(of_a.talks() && of_b.talks());
+    drop(of_a);
+    machine.eventually("systemctl is-active ccpgate@a || true", "inactive");
+    assert!(Tunnel::open(HTTP).talks() && of_b.talks());
+    machine.must("systemctl stop --no-block ccpgate.socket 'ccpgate@*'");
+    refuses();
+    assert!(of_b.talks());
+    drop(of_b);
+    machine.eventually("systemctl is-active ccpgate@b || true", "inactive");
+    machine.eventually("systemctl is-active ccpgate.socket || true", "inactive");
+    let failed = machine.must("systemctl list-units --failed --plain --no-legend 'ccpgate*'");
+    assert_eq!(failed.trim(), "");
     machine.must("systemctl start ccpgate.socket ccpgate@a");
 }
 
