@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::Access;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
@@ -41,6 +42,14 @@ pub(crate) fn folder(state: Option<&Path>) -> Option<PathBuf> {
     };
     let state = || state.map(Path::to_owned).or_else(|| first("STATE_DIRECTORY"));
     first("RUNTIME_DIRECTORY").or_else(state)
+}
+
+/// # Errors
+/// When this process can't open a socket in the folder.
+pub(super) fn usable(folder: &Path) -> io::Result<()> {
+    let access = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    // A name within it, so that a file is no folder.
+    Ok(rustix::fs::access(folder.join("."), access)?)
 }
 
 /// Whether the name of a process's socket in this folder is short enough for one (unix(7)).

@@ -96,7 +96,7 @@ pub(super) fn beside(state: Option<&Path>) -> Place {
 /// Asks the process that serves for its sockets. Where none serves, this one starts as usual.
 ///
 /// # Errors
-/// When there is no folder to meet in, or that process refuses, with its reason.
+/// When there is no folder to meet in, or none that this user may write to; or that process refuses, with its reason.
 pub(super) fn ask(state: Option<&Path>) -> Result<Place, ServeError> {
     let folder = control::folder(state).ok_or_else(|| {
         ServeError::NoFolder(
@@ -104,6 +104,13 @@ pub(super) fn ask(state: Option<&Path>) -> Result<Place, ServeError> {
              RuntimeDirectory= of a unit does, or ranges.state, for both"
                 .to_owned(),
         )
+    })?;
+    control::usable(&folder).map_err(|error| {
+        let folder = folder.display();
+        ServeError::NoFolder(format!(
+            "serve --takeover: the old and the new process can't share the folder {folder}: {error}; make it for \
+             their user: install -d -m 0700 -o USER {folder}"
+        ))
     })?;
     let living = control::living(&folder);
     let id = living.first().map_or(1, |(who, _)| who.id + 1);

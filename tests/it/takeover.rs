@@ -438,6 +438,13 @@ fn without_a_process_before_it_starts_as_usual_and_without_a_folder_it_says_so()
 
     let said = ccpgate(Some(&config(&upstream, "")), &["serve", "--takeover"]).expect(2).stderr;
     assert!(said.contains("RUNTIME_DIRECTORY"), "{said}");
+    // One that isn't there, or is none: the next process would find nobody.
+    let file = next.config_file();
+    for (wrong, why) in [(folder.path().join("none"), "No such file"), (file, "Not a directory")] {
+        let said = refused(&wrong, &config(&upstream, "")).stderr;
+        let told = said.contains(why) && said.contains("install -d -m 0700");
+        assert!(told && said.contains(wrong.to_str().unwrap()), "{said}");
+    }
 }
 
 #[test]
