@@ -142,6 +142,9 @@ fn ports_labels_and_files_fit_one_another() {
     let monitor = &objects["ServiceMonitor ccpgate"]["spec"];
     assert_eq!(monitor["selector"]["matchLabels"], objects["Service ccpgate-admin"]["metadata"]["labels"]);
     assert_eq!(monitor["endpoints"][0]["port"], objects["Service ccpgate-admin"]["spec"]["ports"][0]["name"]);
+    // The alerts ask for the job "ccpgate"; the operator takes it from this label of the Service.
+    let label = monitor["jobLabel"].as_str().unwrap();
+    assert_eq!(objects["Service ccpgate-admin"]["metadata"]["labels"][label], "ccpgate");
     // Who may come in: agents on the proxy's ports, Prometheus on the other.
     let allowed = |rule: usize| -> Vec<u64> {
         let rule = &objects["NetworkPolicy ccpgate"]["spec"]["ingress"][rule];
