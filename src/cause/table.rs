@@ -346,7 +346,7 @@ pub(super) const fn about(cause: Cause) -> About {
             definition: "the running proxy has no ip-ranges.json that is younger than ranges.max_age",
             threshold: None,
             agent_sees: "nothing yet; calls without sound once AWS moves onto a range that no list has",
-            remedy: "mend what `ranges` of /api/status calls its error, mostly the way from the proxy to ranges.url",
+            remedy: "mend the way from the proxy to ranges.url (`ranges` of /api/status has the error), or put a newer file in the place of ranges.file",
             owner: Proxy,
             grade: Always(Degraded),
         },

@@ -17,7 +17,7 @@ fn group() -> String {
         let name: String = word.split('_').map(|part| part[..1].to_uppercase() + &part[1..]).collect();
         let summary = sentence(about.definition);
         let description = format!(
-            "In {{{{ $labels.category }}}}, on {{{{ $labels.instance }}}}. Agents see: {}. What to do: {}. The page of {{{{ $labels.instance }}}} says who is hit, since when, what changed, and what to paste to whose turn it is.",
+            "{{{{ if ne $labels.category \"none\" }}}}In {{{{ $labels.category }}}}, on{{{{ else }}}}On{{{{ end }}}} {{{{ $labels.instance }}}}. Agents see: {}. What to do: {}. The page of {{{{ $labels.instance }}}} says who is hit, since when, what changed, and what to paste to whose turn it is.",
             about.agent_sees, about.remedy
         );
         let quoted = |text: String| serde_json::to_string(&text).unwrap();
