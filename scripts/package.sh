@@ -53,13 +53,13 @@ install -D -m 0644 "$root/completions/ccpgate.fish" "$root/usr/share/fish/vendor
 rm -r "$root/completions"
 
 install -d "$doc/docs" "$doc/deploy" "$doc/certs" "$doc/examples"
-# Where Debian has it, and README finds it.
 gzip -9cn CHANGELOG.md >"$doc/changelog.gz"
-sed 's|(CHANGELOG.md)|(changelog.gz)|' README.md >"$doc/README.md"
-install -m 0644 docs/*.md "$doc/docs/"
-install -m 0644 deploy/README.md "$doc/deploy/"
-install -m 0644 certs/README.md "$doc/certs/"
-install -m 0644 config/ccpgate.example.toml deploy/*.yml "$doc/examples/"
+install -m 0644 config/*.toml deploy/*.yml "$doc/examples/"
+# Their links lead to where Debian has things.
+for page in README.md docs/*.md deploy/README.md certs/README.md; do
+    sed -e 's|(CHANGELOG.md)|(changelog.gz)|; s|(LICENSE)|(copyright)|; s|(\(\.\./\)*config/|(\1examples/|g' \
+        -e 's#(\.\./deploy/\(haproxy\|kubernetes\|prometheus-alerts\)#(../examples/\1#g' "$page" >"$doc/$page"
+done
 for folder in haproxy kubernetes browser-policies grafana; do
     [ ! -d "deploy/$folder" ] || cp -r "deploy/$folder" "$doc/examples/"
 done

@@ -1,7 +1,7 @@
 //! The Debian package on a real system: from its installation to a denied and an allowed CONNECT, an upgrade
 //! with live tunnels, a removal that drains, a purge that leaves nothing.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -9,7 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use crate::support::{Machine, PATIENCE, Upstream, client_hello, eventually, have, printed};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use tokio_tungstenite::tungstenite::{Message, WebSocket, client};
+
+use crate::support::{Authority, Machine, PATIENCE, eventually, have, printed};
 
 const HOST: &str = "acme.my.connect.aws";
 /// Where the machine finds it: an address as the internet has them, in a network that ends at the machine.
@@ -34,11 +38,15 @@ fn packages(folder: &Path) {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
-/// A tunnel that was opened as a browser does it.
-struct Tunnel(TcpStream);
+/// An agent's browser.
+#[derive(Clone)]
+struct Desk(Arc<ClientConfig>);
 
-impl Tunnel {
-    fn open() -> Option<Self> {
+/// The panel's WebSocket, inside TLS, inside a tunnel.
+struct Panel(WebSocket<StreamOwned<ClientConnection, TcpStream>>);
+
+impl Desk {
+    fn open(&self) -> Option<Panel> {
         let mut stream = TcpStream::connect(SocketAddr::from(PROXY)).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(stream, "CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n").ok()?;
@@ -48,13 +56,22 @@ impl Tunnel {
             stream.read_exact(&mut byte).ok()?;
             head.push(byte[0]);
         }
-        let mut tunnel = head.starts_with(b"HTTP/1.1 200").then_some(Self(stream))?;
-        tunnel.echoes(&client_hello(HOST)).then_some(tunnel)
+        if !head.starts_with(b"HTTP/1.1 200") {
+            return None;
+        }
+        let name = ServerName::try_from(HOST).unwrap();
+        let tls = StreamOwned::new(ClientConnection::new(self.0.clone(), name).unwrap(), stream);
+        let (socket, answer) = client(format!("wss://{HOST}/"), tls).ok()?;
+        let mut panel = (answer.status() == 101).then_some(Panel(socket))?;
+        panel.talks("hello").then_some(panel)
     }
+}
 
-    fn echoes(&mut self, bytes: &[u8]) -> bool {
-        let mut back = vec![0; bytes.len()];
-        self.0.write_all(bytes).is_ok() && self.0.read_exact(&mut back).is_ok() && back == bytes
+impl Panel {
+    /// Whether a message comes back.
+    fn talks(&mut self, text: &str) -> bool {
+        let message = Message::text(text);
+        self.0.send(message.clone()).is_ok() && self.0.read().is_ok_and(|back| back == message)
     }
 }
 
@@ -73,17 +90,17 @@ fn story(machine: &Machine) {
     let lintian = have("lintian").then(|| lintian(machine.path("/root/ccpgate/broken.deb")));
     machine.enter_network();
     let before = files(machine);
-    let upstream = Upstream::serve_at(THERE.into(), |mut stream| {
-        let mut from = stream.try_clone().unwrap();
-        let _ = std::io::copy(&mut from, &mut stream);
-    });
+    let authority = Authority::new();
+    let desk = Desk(authority.client());
+    let upstream = authority.websocket_echo_at(THERE.into(), &[HOST]);
     three_commands(machine);
-    let tunnels = upgrades_cut_and_refuse_nothing(machine);
-    a_removal_drains(machine, tunnels);
+    let panels = upgrades_cut_and_refuse_nothing(machine, &desk);
+    a_removal_drains(machine, &desk, panels);
     machine.must(&printed("docs/backup.md", "## Back up")[0]);
     a_purge_leaves_nothing(machine, &before);
-    a_backup_restores(machine);
-    the_socket_holds_the_port(machine);
+    a_backup_restores(machine, &desk);
+    the_socket_holds_the_port(machine, &desk);
+    a_removal_beside_the_socket_drains(machine, &desk);
     drop(upstream);
     if let Some(lintian) = lintian {
         let said = lintian.join().unwrap();
@@ -145,10 +162,30 @@ fn three_commands(machine: &Machine) {
     machine.must(
         "cd /usr/share; test -e man/man1/ccpgate-check.1.gz -a -e man/man1/ccpgate-upgrade.1.gz -a -e bash-completion/completions/ccpgate",
     );
-    machine.must("test -e /usr/share/doc/ccpgate/docs/fleet.md && ccpgate -c /usr/share/doc/ccpgate/examples/ccpgate.example.toml config show > /dev/null");
+    machine.must("ccpgate -c /usr/share/doc/ccpgate/examples/ccpgate.example.toml config show > /dev/null");
+    // What its pages lead to is there, but for the source itself.
+    let dead = machine.must(
+        "cd /usr/share/doc/ccpgate
+         for page in README.md */*.md; do
+             grep -oE '\\]\\([^):# ]+[)#]' \"$page\" | tr -d '])(#' | while read -r to; do
+                 test -e \"$(dirname \"$page\")/$to\" || echo \"$page $to\"
+             done
+         done",
+    );
+    let dead: Vec<&str> =
+        dead.lines().filter(|link| !["../src", "../tests"].iter().any(|of| link.contains(of))).collect();
+    assert_eq!(dead, Vec::<&str>::new());
+    machine.must("test -e /usr/share/doc/ccpgate/docs/fleet.md");
 }
 
-/// Agents whose panels open tunnels all the time, until this is told to end.
+#[track_caller]
+fn expect_all_to_talk(panels: &mut [Panel], when: &str) {
+    for panel in panels {
+        assert!(panel.talks(when), "{when}");
+    }
+}
+
+/// Agents whose panels open all the time, until this is told to end.
 struct Flood {
     stop: Arc<AtomicBool>,
     opened: Arc<AtomicUsize>,
@@ -158,22 +195,23 @@ struct Flood {
 
 impl Flood {
     /// In the network of this thread.
-    fn begin() -> Self {
+    fn begin(desk: &Desk) -> Self {
+        let desk = desk.clone();
         let (stop, opened, refused) = <(Arc<AtomicBool>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
         let (end, good, bad) = (stop.clone(), opened.clone(), refused.clone());
         let agents = std::thread::spawn(move || {
             while !end.load(Ordering::Relaxed) {
-                let counter = if Tunnel::open().is_some() { &good } else { &bad };
+                let counter = if desk.open().is_some() { &good } else { &bad };
                 counter.fetch_add(1, Ordering::Relaxed);
             }
         });
         Self { stop, opened, refused, agents }
     }
 
-    /// Waits for some more tunnels. None was refused until then.
+    /// Waits for some more of them. None was refused until then.
     fn goes_on(&self) {
         let so_far = self.opened.load(Ordering::Relaxed);
-        eventually("more tunnels", || (self.opened.load(Ordering::Relaxed) > so_far + 20).then_some(()));
+        eventually("more panels", || (self.opened.load(Ordering::Relaxed) > so_far + 20).then_some(()));
         assert_eq!(self.refused.load(Ordering::Relaxed), 0, "of {so_far}");
     }
 
@@ -190,10 +228,10 @@ fn row(machine: &Machine) -> Vec<String> {
     states.split_whitespace().map(str::to_owned).collect()
 }
 
-/// To a newer version, to one that doesn't start, and back; the tunnels from before it all, and from between.
-fn upgrades_cut_and_refuse_nothing(machine: &Machine) -> Vec<Tunnel> {
-    let mut tunnels: Vec<Tunnel> = (0..20).map(|_| Tunnel::open().expect("a tunnel")).collect();
-    let flood = Flood::begin();
+/// To a newer version, to one that doesn't start, and back; the panels from before it all, and from between.
+fn upgrades_cut_and_refuse_nothing(machine: &Machine, desk: &Desk) -> Vec<Panel> {
+    let mut panels: Vec<Panel> = (0..20).map(|_| desk.open().expect("a panel")).collect();
+    let flood = Flood::begin(desk);
     machine.must("printf '\\n[ledger]\\nended = 77\\n' >> /etc/ccpgate/ccpgate.toml");
     let said = machine.must("DEBIAN_FRONTEND=noninteractive apt-get install -y ./newer.deb");
     assert!(said.contains("ccpgate@a keeps its live calls") && said.contains("ccpgate@b serves"), "{said}");
@@ -205,7 +243,8 @@ fn upgrades_cut_and_refuse_nothing(machine: &Machine) -> Vec<Tunnel> {
     // And so it is at the next boot.
     assert_eq!(machine.run("systemctl is-enabled ccpgate@a ccpgate@b").out, "disabled\nenabled\n");
     flood.goes_on();
-    tunnels.push(Tunnel::open().expect("a tunnel of the second"));
+    expect_all_to_talk(&mut panels, "through an upgrade");
+    panels.push(desk.open().expect("a panel of the second"));
 
     // A socket that is there but off: systemd would have the next one wait for the drain.
     machine.must(
@@ -219,34 +258,31 @@ fn upgrades_cut_and_refuse_nothing(machine: &Machine) -> Vec<Tunnel> {
     assert!(said.contains("ccpgate@b goes on") && said.contains("so that no call is cut"), "{said}");
     assert_eq!(row(machine), ["deactivating", "active", "inactive"]);
     flood.goes_on();
+    expect_all_to_talk(&mut panels, "through an upgrade that failed");
 
     let said = machine.must("dpkg -i newer.deb");
     assert!(said.contains("ccpgate@c serves"), "{said}");
     assert_eq!(row(machine), ["deactivating", "deactivating", "active"]);
     flood.goes_on();
     flood.end();
-    for tunnel in &mut tunnels {
-        assert!(tunnel.echoes(b"through all upgrades"));
-    }
-    tunnels
+    expect_all_to_talk(&mut panels, "through all upgrades");
+    panels
 }
 
-fn a_removal_drains(machine: &Machine, mut tunnels: Vec<Tunnel>) {
-    tunnels.push(Tunnel::open().expect("a tunnel of the third"));
+fn a_removal_drains(machine: &Machine, desk: &Desk, mut panels: Vec<Panel>) {
+    panels.push(desk.open().expect("a panel of the third"));
     let said = machine.must("DEBIAN_FRONTEND=noninteractive apt-get remove -y ccpgate");
     for one in ["a", "b", "c"] {
         assert!(said.contains(&format!("systemctl kill -s SIGTERM ccpgate@{one}.service")), "{said}");
     }
     machine.must("test ! -e /usr/bin/ccpgate -a -e /etc/ccpgate/ccpgate.toml");
-    eventually("no new connections", || Tunnel::open().is_none().then_some(()));
+    eventually("no new connections", || desk.open().is_none().then_some(()));
     // Also when other packages make systemd read its units again.
     machine.must("systemctl daemon-reload");
     let limit = machine.must("systemctl show -p TimeoutStopUSec --value ccpgate@c");
     assert_eq!(limit.trim(), "10h 10min");
-    for tunnel in &mut tunnels {
-        assert!(tunnel.echoes(b"a removal ends no call"));
-    }
-    drop(tunnels);
+    expect_all_to_talk(&mut panels, "a removal ends no call");
+    drop(panels);
     for one in ["a", "b", "c"] {
         machine.eventually(&format!("systemctl is-active ccpgate@{one} || true"), "inactive\n");
     }
@@ -263,19 +299,51 @@ fn a_purge_leaves_nothing(machine: &Machine, before: &str) {
     assert_eq!(left, Vec::<String>::new(), "{units}");
 }
 
-fn a_backup_restores(machine: &Machine) {
+fn a_backup_restores(machine: &Machine, desk: &Desk) {
     let mode = machine.must("stat -c %a /root/ccpgate-backup.tar.gz");
     assert_eq!(mode.trim(), "600", "there are keys in it");
     machine.must(&printed("docs/backup.md", "## Restore")[0].replace("apt install", "apt-get install -y"));
     machine.must("ccpgate config show | grep -q 'ended = 77'");
-    assert!(Tunnel::open().expect("a tunnel").echoes(b"as before"));
+    desk.open().expect("a panel as before");
 }
 
-fn the_socket_holds_the_port(machine: &Machine) {
+fn the_socket_holds_the_port(machine: &Machine, desk: &Desk) {
     machine.must(&printed("docs/install.md", "### The socket")[0]);
     // Closed in between, were it the process's own.
     machine.must(
         "systemctl is-active ccpgate.socket ccpgate@a; systemctl kill --kill-who=main -s KILL ccpgate@a",
     );
-    assert!(Tunnel::open().expect("a tunnel").echoes(b"it waited in the queue"));
+    desk.open().expect("a panel that waited in the queue");
+}
+
+/// systemd holds the port until the last call has ended, and yet nobody waits in it.
+fn a_removal_beside_the_socket_drains(machine: &Machine, desk: &Desk) {
+    let remove = || {
+        let mut panel = desk.open().expect("a panel");
+        machine.must("DEBIAN_FRONTEND=noninteractive apt-get remove -y ccpgate");
+        eventually("a refusal", || {
+            let error = TcpStream::connect(SocketAddr::from(PROXY)).err()?;
+            (error.kind() == ErrorKind::ConnectionRefused).then_some(())
+        });
+        assert!(panel.talks("a removal ends no call here either"));
+        panel
+    };
+    let mut panel = remove();
+    // Somebody changes his mind.
+    let said = machine.must("DEBIAN_FRONTEND=noninteractive apt-get install -y ./newer.deb");
+    assert!(said.contains("to start the new program beside it: ccpgate-upgrade"), "{said}");
+    machine.must("ccpgate-upgrade");
+    assert_eq!(row(machine), ["deactivating", "active", "inactive"]);
+    assert_eq!(machine.run("systemctl is-enabled ccpgate@a ccpgate@b").out, "disabled\nenabled\n");
+    desk.open().expect("a panel beside the drain");
+    assert!(panel.talks("and the drain goes on"));
+    drop(panel);
+    machine.eventually("systemctl is-active ccpgate@a || true", "inactive\n");
+    desk.open().expect("a panel after the drain");
+
+    drop(remove());
+    for unit in ["ccpgate@b", "ccpgate.socket"] {
+        machine.eventually(&format!("systemctl is-active {unit} || true"), "inactive\n");
+    }
+    assert!(TcpStream::connect(SocketAddr::from(PROXY)).is_err(), "and it starts nothing again");
 }

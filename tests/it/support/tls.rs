@@ -2,7 +2,7 @@
 //! ClientHellos as a real client makes them.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -95,8 +95,13 @@ impl Authority {
 
     /// A server that sends back each WebSocket message, inside TLS.
     pub(crate) fn websocket_echo(&self, names: &[&str]) -> Upstream {
+        self.websocket_echo_at((Ipv4Addr::LOCALHOST, 0).into(), names)
+    }
+
+    /// The same at this address.
+    pub(crate) fn websocket_echo_at(&self, address: SocketAddr, names: &[&str]) -> Upstream {
         let (config, _) = self.server(names);
-        Upstream::serve(move |stream| {
+        Upstream::serve_at(address, move |stream| {
             let Some(tls) = accept(&config, stream) else { return };
             let Ok(mut socket) = tokio_tungstenite::tungstenite::accept(tls) else { return };
             while let Ok(message) = socket.read() {
