@@ -118,7 +118,8 @@ function captionOf(all) {
   if (all.length === 0) return "No tunnel of " + of + " ended in this time.";
   const last = all.at(-1), most = all.reduce((a, b) => (b.share > a.share ? b : a));
   return "Of " + of + ", " + last.failed + " of the last " + many(last.ended, "ended tunnel") + " within ten minutes failed by the network ("
-    + percent(last.share) + "); most at " + shortClock.format(most.at * 1000) + ": " + percent(most.share) + " of " + whole.format(most.ended)
+    + percent(last.share) + ")"
+    + (most.failed ? "; most at " + shortClock.format(most.at * 1000) + ": " + percent(most.share) + " of " + whole.format(most.ended) : "")
     + ". The line is 2 %; thin where fewer than " + FEW + " ended.";
 }
 

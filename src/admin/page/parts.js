@@ -4,10 +4,10 @@
 
 const parts = new Map();
 
-function part(id, title, broad = false) {
+function part(id, title) {
   if (!parts.has(id)) {
     const body = make("div"), head = make("h2", { id: "part-" + id, text: title });
-    const node = make("section", { "aria-labelledby": "part-" + id, class: broad ? "broad" : "" }, head, body);
+    const node = make("section", { "aria-labelledby": "part-" + id }, head, body);
     byId("parts").append(node);
     parts.set(id, { node, body, shown: "" });
   }
@@ -18,14 +18,16 @@ function part(id, title, broad = false) {
 function showPart(id, title, value, render, broad) {
   const absent = value === null || value === undefined || (Array.isArray(value) && value.length === 0);
   if (absent && !parts.has(id)) return;
-  const known = part(id, title, broad), text = absent ? "" : JSON.stringify(value);
+  const known = part(id, title), text = absent ? "" : JSON.stringify(value);
   known.node.hidden = absent;
+  mark(known.node, "broad", Boolean(broad));
   if (absent || known.shown === text) return;
   known.shown = text;
   known.body.replaceChildren(...render(value));
 }
 
-const words = key => key.replaceAll("_", " ").replace(/^./, first => first.toUpperCase());
+// The unit stands with the value.
+const words = key => (key === "rss_bytes" ? "Memory" : key.replace(/_(s|seconds|bytes)$/, "").replaceAll("_", " ").replace(/^./, first => first.toUpperCase()));
 
 // A value of the API as a node.
 function shown(value, key = "") {
@@ -50,7 +52,9 @@ function listOf(object) {
 function tableFrom(items, most = 100) {
   const keys = [...new Set(items.flatMap(item => Object.keys(item)))];
   const head = make("tr", {}, ...keys.map(key => make("th", { scope: "col", text: words(key) })));
-  const body = items.slice(0, most).map(item => make("tr", {}, ...keys.map(key => make("td", { class: "any" }, shown(item[key], key)))));
+  // A code, an address or a time is read aloud: it isn't broken. Long names are, wherever there is need.
+  const cell = node => make("td", { class: node.textContent.length <= 18 ? "one-line" : "any" }, node);
+  const body = items.slice(0, most).map(item => make("tr", {}, ...keys.map(key => cell(shown(item[key], key)))));
   const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...body));
   const box = make("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": "table" }, table);
   if (items.length > most) box.append(make("p", { class: "faint", text: whole.format(items.length - most) + " more" }));
@@ -110,7 +114,7 @@ function showParts(status) {
     "failure share of the last 200 tunnels": percent(ratios.all ?? 0),
   }, value => [listOf(value)]);
   showPart("tls", "TLS listener", status.tls, tlsOf);
-  showPart("watch", "Watch", status.watch, watchOf);
+  showPart("watch", "Watch", status.watch, watchOf, status.watch?.endpoints?.length > 0);
   // To the megabyte, so that it isn't drawn anew all the time.
   const several = (status.generations ?? []).map(g => ({ ...g, rss_bytes: g.rss_bytes && Math.round(g.rss_bytes / 1e6) * 1e6 }));
   showPart("generations", "Generations", several, plain, true);

@@ -2,7 +2,7 @@
 
 const STATES = { ok: ["✓ well", "✓"], degraded: ["▲ degraded", "▲"], failed: ["✗ failed", "✗"] };
 // What is seen before a client tells of it, by the source of the finding.
-const NO_CLIENT = { watch: "none: seen by the watch", ranges: "none: by ip-ranges.json" };
+const NO_CLIENT = { watch: "none: seen by the watch", ranges: "none: seen in ip-ranges.json" };
 const findings = new Map();
 
 function showTop(status) {
