@@ -99,6 +99,7 @@ fn story(machine: &Machine) {
     machine.must(&printed("docs/backup.md", "## Back up")[0]);
     a_purge_leaves_nothing(machine, &before);
     a_backup_restores(machine, &desk);
+    what_is_installed_beside_a_drain_starts_beside_it(machine, &desk);
     the_socket_holds_the_port(machine, &desk);
     a_removal_beside_the_socket_drains(machine, &desk);
     drop(upstream);
@@ -307,6 +308,34 @@ fn a_backup_restores(machine: &Machine, desk: &Desk) {
     desk.open().expect("a panel as before");
 }
 
+/// Removes it beside a panel, which goes on, while the port refuses.
+fn remove(machine: &Machine, desk: &Desk) -> Panel {
+    let mut panel = desk.open().expect("a panel");
+    machine.must("DEBIAN_FRONTEND=noninteractive apt-get remove -y ccpgate");
+    eventually("a refusal", || {
+        let error = TcpStream::connect(SocketAddr::from(PROXY)).err()?;
+        (error.kind() == ErrorKind::ConnectionRefused).then_some(())
+    });
+    assert!(panel.talks("a removal ends no call"));
+    panel
+}
+
+/// Somebody changes his mind while the last call of the removed one goes on.
+fn what_is_installed_beside_a_drain_starts_beside_it(machine: &Machine, desk: &Desk) {
+    let mut panel = remove(machine, desk);
+    let said = machine.must("DEBIAN_FRONTEND=noninteractive apt-get install -y ./newer.deb");
+    assert!(said.contains("to start the new program beside it: ccpgate-upgrade"), "{said}");
+    machine.must("ccpgate-upgrade");
+    assert_eq!(row(machine), ["deactivating", "active", "inactive"]);
+    // One of them, at the next boot.
+    assert_eq!(machine.run("systemctl is-enabled ccpgate@a ccpgate@b").out, "disabled\nenabled\n");
+    desk.open().expect("a panel beside the drain");
+    assert!(panel.talks("and the drain goes on"));
+    drop(panel);
+    machine.eventually("systemctl is-active ccpgate@a || true", "inactive\n");
+    desk.open().expect("a panel after the drain");
+}
+
 fn the_socket_holds_the_port(machine: &Machine, desk: &Desk) {
     machine.must(&printed("docs/install.md", "### The socket")[0]);
     // Closed in between, were it the process's own.
@@ -316,33 +345,9 @@ fn the_socket_holds_the_port(machine: &Machine, desk: &Desk) {
     desk.open().expect("a panel that waited in the queue");
 }
 
-/// systemd holds the port until the last call has ended, and yet nobody waits in it.
 fn a_removal_beside_the_socket_drains(machine: &Machine, desk: &Desk) {
-    let remove = || {
-        let mut panel = desk.open().expect("a panel");
-        machine.must("DEBIAN_FRONTEND=noninteractive apt-get remove -y ccpgate");
-        eventually("a refusal", || {
-            let error = TcpStream::connect(SocketAddr::from(PROXY)).err()?;
-            (error.kind() == ErrorKind::ConnectionRefused).then_some(())
-        });
-        assert!(panel.talks("a removal ends no call here either"));
-        panel
-    };
-    let mut panel = remove();
-    // Somebody changes his mind.
-    let said = machine.must("DEBIAN_FRONTEND=noninteractive apt-get install -y ./newer.deb");
-    assert!(said.contains("to start the new program beside it: ccpgate-upgrade"), "{said}");
-    machine.must("ccpgate-upgrade");
-    assert_eq!(row(machine), ["deactivating", "active", "inactive"]);
-    assert_eq!(machine.run("systemctl is-enabled ccpgate@a ccpgate@b").out, "disabled\nenabled\n");
-    desk.open().expect("a panel beside the drain");
-    assert!(panel.talks("and the drain goes on"));
-    drop(panel);
-    machine.eventually("systemctl is-active ccpgate@a || true", "inactive\n");
-    desk.open().expect("a panel after the drain");
-
-    drop(remove());
-    for unit in ["ccpgate@b", "ccpgate.socket"] {
+    drop(remove(machine, desk));
+    for unit in ["ccpgate@a", "ccpgate.socket"] {
         machine.eventually(&format!("systemctl is-active {unit} || true"), "inactive\n");
     }
     assert!(TcpStream::connect(SocketAddr::from(PROXY)).is_err(), "and it starts nothing again");

@@ -33,7 +33,7 @@ const words = key => (key === "rss_bytes" ? "Memory" : key.replace(/_(s|seconds|
 function shown(value, key = "") {
   if (value === null || value === undefined || value === "") return make("span", { class: "faint", text: "–" });
   if (isMoment(value)) return timed(value);
-  if (key === "pid") return make("span", { text: String(value) });
+  if (key === "pid" || key === "port") return make("span", { text: String(value) });
   if (typeof value === "number") return make("span", { text: /bytes$/.test(key) ? bytes(value) : /_s$|seconds$/.test(key) ? span(value) : whole.format(value) });
   if (typeof value === "boolean") return make("span", { text: value ? "yes" : "no" });
   if (typeof value !== "object") return make("span", { text: String(value) });
