@@ -18,7 +18,7 @@ pub(super) struct Tls {
     pub full: u64,
     pub resumed: u64,
     pub lately: Lately,
-    pub sessions: i64,
+    pub sessions: u64,
     /// Failed handshakes by cause, since the start; causes without one are left out.
     pub failed: BTreeMap<&'static str, u64>,
 }
@@ -48,7 +48,7 @@ pub(super) fn of(journal: &Journal) -> Option<Tls> {
         full: metrics.tls.full.get(),
         resumed: metrics.tls.resumed.get(),
         lately: Lately { handshakes: all, resumed: of_them },
-        sessions: metrics.tls.sessions.get(),
+        sessions: metrics.tls.sessions.now(),
         failed: metrics.tls.failures().filter(|(_, count)| *count > 0).collect(),
     })
 }

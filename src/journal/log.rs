@@ -140,8 +140,8 @@ fn write_out(buffer: &Buffer, out: &mut impl Write) {
         }
         std::mem::swap(&mut batch, &mut pending.bytes);
         drop(pending);
-        // A failure of the log itself can't be reported; the tunnels go on.
-        let _ = out.write_all(&batch).and_then(|()| out.flush());
+        // A failure of the log itself can't be told in the log.
+        buffer.dropped.inc_by(write_lines(out, &batch));
         batch.clear();
         batch.shrink_to(64 * 1024);
         let mut pending = lock(&buffer.pending);
@@ -149,6 +149,20 @@ fn write_out(buffer: &Buffer, out: &mut impl Write) {
         drop(pending);
         buffer.changed.notify_all();
     }
+}
+
+/// Writes lines; how many of them can't be written, because the disk is full or the reader has gone.
+fn write_lines(out: &mut impl Write, mut lines: &[u8]) -> u64 {
+    while !lines.is_empty() {
+        match out.write(lines) {
+            Ok(n @ 1..) => lines = &lines[n..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Somebody who shares the pipe has made it one that doesn't wait.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(GATHER),
+            Ok(_) | Err(_) => break,
+        }
+    }
+    memchr::memchr_iter(b'\n', lines).count() as u64
 }
 
 /// Collects one line of `tracing` and passes it on whole.
@@ -343,5 +357,38 @@ mod tests {
         assert_eq!(line["thread"], "worker-7");
         assert!(line["at"].as_str().unwrap().starts_with("src/journal/log.rs:"), "{line}");
         assert!(line["message"].as_str().unwrap().ends_with("report it: one\\n2"), "{line}");
+    }
+
+    /// A disk with so much room, on which writes are interrupted now and then.
+    struct Disk {
+        room: usize,
+        held: Vec<u8>,
+        interrupts: Vec<io::ErrorKind>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if let Some(kind) = self.interrupts.pop() {
+                return Err(kind.into());
+            }
+            let n = bytes.len().min(self.room - self.held.len()).min(5);
+            self.held.extend_from_slice(&bytes[..n]);
+            if n == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(n) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_not_written_whole_is_lost() {
+        let lines = b"the first\nthe second\nthe third\n";
+        for (room, lost) in [(0, 3), (9, 3), (10, 2), (20, 2), (21, 1), (30, 1), (31, 0), (99, 0)] {
+            let interrupts = vec![io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock];
+            let mut disk = Disk { room, held: Vec::new(), interrupts };
+            assert_eq!(write_lines(&mut disk, lines), lost, "{room}");
+            assert_eq!(disk.held, lines[..room.min(lines.len())], "{room}");
+        }
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod generations;
 mod ranges;
 mod registrar;
 pub(crate) mod rules;
+mod sessions;
 mod tls;
 mod watch;
 
@@ -180,7 +181,7 @@ impl Metrics {
             draining: families.gauge("ccpgate_draining", "Whether the process is draining after SIGTERM."),
             log_dropped: families.counter(
                 "ccpgate_log_lines_dropped_total",
-                "Log lines lost because the log was stuck, or because libraries wrote too many.",
+                "Log lines lost because the log was stuck or couldn't be written, or because libraries wrote too many.",
             ),
             desk_checks: Verdict::VARIANTS.iter().map(|v| desks.with_label_values(&[v.as_str()])).collect(),
             registry,

@@ -1,7 +1,7 @@
 //! The life of `ccpgate serve`: start, a loop over signals, the drain. Binding is the first effect; a
 //! mistake found before it ends the start with a message, and nothing has happened.
 //!
-//! What runs beside the loop is spawned where it belongs, and none of it can fail: the session counter
+//! What runs beside the loop is spawned where it belongs, and none of it can fail: the sweep of sessions
 //! and the watch of the TLS files in `tls`, the sentence for `systemctl status` in `notify`. What has a
 //! result that somebody must see is in `jobs`.
 
@@ -62,6 +62,8 @@ use crate::ranges::current::InForce;
 /// How often the warnings about the TLS files are repeated: a process that runs for months must still say
 /// that its certificate nears its end.
 const REMIND: Duration = Duration::from_secs(24 * 3600);
+/// How often files that could not be used when they changed are tried again.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Runs until SIGTERM or SIGINT and the drain that follows. `take_over`: the process that serves already, if
 /// one does, hands over.
@@ -118,8 +120,10 @@ async fn run(
     tokio::spawn(jobs::watch::run(server.shared.clone(), server.watch.subscribe()));
     tokio::spawn(jobs::ranges::run(server.shared.clone(), server.ranges.subscribe(), server.keeper.take()));
     let mut remind = tokio::time::interval_at(tokio::time::Instant::now() + REMIND, REMIND);
+    let mut again = tokio::time::interval(AGAIN);
     let why = loop {
         tokio::select! {
+            _ = again.tick() => server.try_files_again(),
             _ = remind.tick() => {
                 server.tls.remind();
                 server.edl.remind();

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::edl::Files;
 use super::error::ServeError;
 use super::listeners::Closed;
 use super::notify::{self, Manager};
@@ -67,6 +68,17 @@ impl Server {
             Err(error) => {
                 tracing::error!(event = "reload_failed", %error, "the changed files of [edl] are not usable; the old ones stay in force");
             }
+        }
+    }
+
+    /// Reads files again that could not be used when they changed: descriptors may have been scarce, or their
+    /// disk away, and nobody would look at a renewed certificate any more. Says nothing before they can be used.
+    pub(super) fn try_files_again(&mut self) {
+        if !self.loads.tls_files && Watched::read(&self.config).is_ok() {
+            self.reload_tls_files();
+        }
+        if !self.loads.edl_files && Files::read(&self.config).is_ok() {
+            self.reload_edl_files();
         }
     }
 

@@ -17,9 +17,8 @@ use crate::plan;
 use crate::tls::Shift;
 use crate::tls::material::{Serving, TlsFiles};
 
-const COUNT_SESSIONS: Duration = Duration::from_secs(1);
-/// A sweep walks through all sessions, so there is only one in so many counts.
-const COUNTS_TO_A_SWEEP: u32 = 60;
+/// How often sessions that are past the window are erased. A sweep walks through all of them.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// The files of the TLS listener as they were read, and a watch that was made before, so that it notices a
 /// file that was replaced in between.
@@ -104,7 +103,9 @@ impl Tls {
             }
             none => {
                 let (shift, serving) = Shift::start(files, sessions)?;
-                tokio::spawn(count_sessions(shift.clone(), self.metrics.clone()));
+                let counted = shift.clone();
+                self.metrics.tls.sessions.count_by(move || counted.store().len());
+                tokio::spawn(sweep(shift.clone()));
                 let serving = Arc::new(ArcSwap::from_pointee(serving));
                 none.insert(Running { shift, serving, watching: None })
             }
@@ -144,15 +145,12 @@ fn warn_of(serving: &Serving) {
     }
 }
 
-/// Shows how many sessions there are, and sweeps now and then: moka's clock stops while a machine sleeps,
-/// so that moka alone would keep some too long.
-async fn count_sessions(shift: Arc<Shift>, metrics: Arc<Metrics>) {
-    let mut tick = tokio::time::interval(COUNT_SESSIONS);
-    for count in 1_u32.. {
+/// Sweeps now and then: moka's clock stops while a machine sleeps, so that moka alone would keep some sessions
+/// too long, and it erases only when it is used.
+async fn sweep(shift: Arc<Shift>) {
+    let mut tick = tokio::time::interval(SWEEP);
+    loop {
         tick.tick().await;
-        if count.is_multiple_of(COUNTS_TO_A_SWEEP) {
-            shift.store().sweep();
-        }
-        metrics.tls.sessions.set(shift.store().len() as i64);
+        shift.store().sweep();
     }
 }

@@ -2,11 +2,12 @@
 //! When files are read again is decided elsewhere; clients' certificates are in
 //! [`client`](super::client).
 
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -18,6 +19,7 @@ use x509_parser::public_key::PublicKey;
 use zeroize::Zeroizing;
 
 use super::pem::{self, PemError};
+use super::secret::Secret;
 
 /// A warning is due this long before the end of a certificate, or in the last third of its life, where
 /// that is later: one of 47 days, or of one, is renewed by then.
@@ -26,8 +28,11 @@ const WARN_BEFORE: u64 = 30 * 24 * 3600;
 /// RSA keys of fewer bits are refused by the TLS library and by browsers.
 const RSA_BITS: usize = 2048;
 
+/// No file of certificates or keys is larger: all public CAs together take a quarter of a megabyte.
+const LARGEST: u64 = 4 << 20;
+
 /// The validity of a certificate, in seconds since the epoch; dates before 1970 count as 1970.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Life {
     pub(super) start: u64,
     pub(super) end: u64,
@@ -40,8 +45,37 @@ impl Life {
     }
 
     /// The first second at which a warning of its end is due.
-    pub(super) fn warned_from(self) -> u64 {
+    fn warned_from(self) -> u64 {
         self.end - WARN_BEFORE.min(self.end.saturating_sub(self.start) / 3).min(self.end)
+    }
+}
+
+/// The validities of the certificates in a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lives {
+    /// The one whose end is warned of first.
+    ends: Life,
+    /// The one that begins last.
+    begins: Life,
+}
+
+impl Lives {
+    /// None for no certificate.
+    pub(super) fn of(all: &[Life]) -> Option<Self> {
+        let ends = *all.iter().min_by_key(|life| life.warned_from())?;
+        let begins = *all.iter().max_by_key(|life| life.start)?;
+        Some(Self { ends, begins })
+    }
+
+    /// What is to be said of them: of each, the certificate and words such as "expires in 12 days".
+    pub(super) fn in_words(self, now: u64) -> impl Iterator<Item = (Life, String)> {
+        let of = |life: Life, words: Option<String>| words.map(|words| (life, words));
+        [
+            of(self.begins, beginning_in_words(self.begins, now)),
+            of(self.ends, expiry_in_words(self.ends, now)),
+        ]
+        .into_iter()
+        .flatten()
     }
 }
 
@@ -51,14 +85,15 @@ pub struct Identity {
     path: PathBuf,
     certified: Arc<CertifiedKey>,
     life: Life,
-    /// The validity of the certificate in the chain whose warning is due first.
-    shortest: Life,
+    /// Those of the whole chain.
+    lives: Lives,
     has_names: bool,
 }
 
 impl Identity {
-    /// Reads the chain (leaf first) and the key, and checks one against the other. Expired ones
-    /// are accepted, with a warning: refusing to start would cut everybody off over a date.
+    /// Reads the chain (leaf first) and the key, and checks one against the other. Expired ones, and ones
+    /// that aren't valid yet, are accepted, with a warning: refusing to start would cut everybody off over a
+    /// date.
     pub fn load(chain: &Path, key: &Path, provider: &CryptoProvider) -> Result<Self, CertificateError> {
         let refuse = |file: &Path, problem| CertificateError::new(file, problem);
         let text = read(chain)?;
@@ -70,8 +105,7 @@ impl Identity {
                 parse(der).ok_or_else(|| refuse(chain, CertificateProblem::Unreadable { number }))?;
             lives.push(Life::of(&parsed));
         }
-        let shortest = lives.iter().min_by_key(|life| life.warned_from());
-        let (Some(&life), Some(&shortest)) = (lives.first(), shortest) else {
+        let (Some(&life), Some(lives)) = (lives.first(), Lives::of(&lives)) else {
             return Err(refuse(chain, PemError::NoCertificate.into()));
         };
         if let Some(leaf) = parse(&certificates[0]) {
@@ -100,7 +134,7 @@ impl Identity {
             }
             Err(e) => return Err(refuse(chain, CertificateProblem::Unusable(e))),
         }
-        Ok(Self { path: chain.to_owned(), certified: Arc::new(certified), life, shortest, has_names })
+        Ok(Self { path: chain.to_owned(), certified: Arc::new(certified), life, lives, has_names })
     }
 
     /// The chain's file, the label of `ccpgate_certificate_expiry_timestamp_seconds`.
@@ -118,8 +152,8 @@ impl Identity {
         self.life.start
     }
 
-    /// Warnings for the start, every reload and once a day: the end is near, or browsers won't accept this
-    /// certificate.
+    /// Warnings for the start, every reload and once a day: the end is near, the time hasn't come, or browsers
+    /// won't accept this certificate.
     pub(crate) fn warnings(&self, now: u64) -> Vec<String> {
         let path = self.path.display();
         let mut warnings = Vec::new();
@@ -128,19 +162,31 @@ impl Identity {
                 "certificate {path}: has no subject alternative name, browsers will refuse it: issue one with the names that the PAC file uses"
             ));
         }
-        let leaf = self.shortest.warned_from() == self.life.warned_from();
-        let what = if leaf { "it" } else { "an intermediate in it" };
-        if let Some(when) = expiry_in_words(self.shortest, now) {
-            warnings.push(format!(
-                "certificate {path}: {what} {when}: replace the files, they are picked up by themselves"
-            ));
+        for (life, when) in self.lives.in_words(now) {
+            let what = if life == self.life { "it" } else { "an intermediate in it" };
+            let remedy = match life.start > now {
+                true => {
+                    "browsers refuse it until then: set this machine's clock, or issue one that is valid now"
+                }
+                false => "replace the files, they are picked up by themselves",
+            };
+            warnings.push(format!("certificate {path}: {what} {when}: {remedy}"));
         }
         warnings
     }
 }
 
+/// "is not valid before 2026-12-01T00:00:00Z"; `None` when it is.
+fn beginning_in_words(life: Life, now: u64) -> Option<String> {
+    if life.start <= now {
+        return None;
+    }
+    let start = i64::try_from(life.start).ok().and_then(|start| Timestamp::from_second(start).ok());
+    Some(start.map_or_else(|| "is not valid yet".to_owned(), |start| format!("is not valid before {start}")))
+}
+
 /// "expires in 12 days", "has expired"; `None` while there is no need to say so.
-pub(super) fn expiry_in_words(life: Life, now: u64) -> Option<String> {
+fn expiry_in_words(life: Life, now: u64) -> Option<String> {
     match life.end.checked_sub(now) {
         None | Some(0) => Some("has expired".to_owned()),
         Some(_) if now < life.warned_from() => None,
@@ -204,6 +250,10 @@ impl CertificateError {
 pub(super) enum CertificateProblem {
     #[error("can't be read: {0}")]
     Read(io::Error),
+    #[error("is not a regular file, nor a link to one")]
+    NotAFile,
+    #[error("is larger than {} MiB, too large for keys and certificates", LARGEST >> 20)]
+    TooLarge,
     #[error(transparent)]
     Pem(#[from] PemError),
     #[error("certificate {number} of the file is not a valid X.509 certificate")]
@@ -231,11 +281,19 @@ pub(super) enum CertificateProblem {
     Authority(String),
 }
 
-/// A file of keys or certificates, erased from memory when dropped.
+/// A file of keys or certificates, erased from memory when dropped. Files are read again by themselves, while
+/// agents talk: one that never ends, or that waits for a writer, must not take the process along.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CertificateError> {
-    std::fs::read(path)
-        .map(Zeroizing::new)
-        .map_err(|e| CertificateError::new(path, CertificateProblem::Read(e)))
+    let refuse = |problem| CertificateError::new(path, problem);
+    let unreadable = |error| refuse(CertificateProblem::Read(error));
+    let secret =
+        Secret::open(path).map_err(unreadable)?.ok_or_else(|| refuse(CertificateProblem::NotAFile))?;
+    let mut bytes = Zeroizing::new(Vec::new());
+    secret.file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    match bytes.len() as u64 > LARGEST {
+        true => Err(refuse(CertificateProblem::TooLarge)),
+        false => Ok(bytes),
+    }
 }
 
 pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
@@ -352,6 +410,50 @@ mod tests {
             )]
         );
         assert!(identity.warnings(end)[0].contains("has expired"));
+    }
+
+    #[test]
+    fn says_that_its_time_has_not_come() {
+        let (c, k) = issue(&["proxy.corp.example"]);
+        let files = files(&c, &k);
+        let identity = load(&files).unwrap();
+        let start = identity.not_before();
+        assert!(identity.warnings(start).is_empty());
+        let warned = identity.warnings(start - 1);
+        let day = Timestamp::from_second(start as i64).unwrap();
+        assert_eq!(
+            warned,
+            [format!(
+                "certificate {}: it is not valid before {day}: browsers refuse it until then: set this machine's \
+                 clock, or issue one that is valid now",
+                files.chain.display()
+            )]
+        );
+        // Of several the one that begins last counts, and the one that ends first.
+        let lives = [Life { start: 5, end: 100 }, Life { start: 20, end: 400 }, Life { start: 10, end: 200 }];
+        let words: Vec<_> = Lives::of(&lives).unwrap().in_words(15).map(|(life, _)| life).collect();
+        assert_eq!(words, [lives[1]]);
+        let words: Vec<_> = Lives::of(&lives).unwrap().in_words(99).map(|(life, _)| life).collect();
+        assert_eq!(words, [lives[0]]);
+        assert!(Lives::of(&[]).is_none());
+    }
+
+    #[test]
+    fn what_is_no_file_of_a_certificate_is_not_read_for_ever() {
+        let (c, k) = issue(&["proxy.corp.example"]);
+        let files = files(&c, &k);
+        fs::remove_file(&files.key).unwrap();
+        let pipe = std::process::Command::new("mkfifo").arg(&files.key).status().unwrap();
+        assert!(pipe.success());
+        assert_eq!(load(&files).unwrap_err(), "proxy.key: is not a regular file, nor a link to one");
+        fs::File::create(&files.chain).unwrap().set_len(LARGEST + 1).unwrap();
+        assert_eq!(
+            load(&files).unwrap_err(),
+            "proxy.pem: is larger than 4 MiB, too large for keys and certificates"
+        );
+        fs::remove_file(&files.chain).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &files.chain).unwrap();
+        assert_eq!(load(&files).unwrap_err(), "proxy.pem: is not a regular file, nor a link to one");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use thiserror::Error;
 
-use super::certificate::{CertificateError, CertificateProblem, Life, ends_at, expiry_in_words, parse, read};
+use super::certificate::{CertificateError, CertificateProblem, Life, Lives, ends_at, parse, read};
 use super::pem;
 use super::seal::Context;
 use super::ticket::ConnTickets;
@@ -27,8 +27,7 @@ pub struct ClientAuthority {
     verifier: Arc<dyn ClientCertVerifier>,
     context: Context,
     path: String,
-    /// The validity of the CA whose warning is due first.
-    shortest: Option<Life>,
+    lives: Option<Lives>,
 }
 
 impl ClientAuthority {
@@ -47,8 +46,8 @@ impl ClientAuthority {
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
             .map_err(|e| refuse(CertificateProblem::Authority(e.to_string())))?;
-        let shortest = lives.into_iter().min_by_key(|life| life.warned_from());
-        Ok(Self { verifier, context: context(&certificates), path: path.display().to_string(), shortest })
+        let (lives, path) = (Lives::of(&lives), path.display().to_string());
+        Ok(Self { verifier, context: context(&certificates), path, lives })
     }
 
     /// What sessions made under these CAs are bound to. The same CAs in another order, or with
@@ -57,13 +56,10 @@ impl ClientAuthority {
         self.context
     }
 
-    /// Warnings for the start and every reload: a CA's end is near.
+    /// Warnings for the start and every reload: a CA's end is near, or its time hasn't come.
     pub(crate) fn warnings(&self, now: u64) -> Vec<String> {
-        self.shortest
-            .and_then(|life| expiry_in_words(life, now))
-            .map(|when| format!("client_ca {}: a certificate in it {when}", self.path))
-            .into_iter()
-            .collect()
+        let words = self.lives.into_iter().flat_map(|lives| lives.in_words(now));
+        words.map(|(_, when)| format!("client_ca {}: a certificate in it {when}", self.path)).collect()
     }
 
     /// A verifier that records in one connection's tickets when the client's certificate ends.

@@ -11,7 +11,7 @@ use rcgen::date_time_ymd;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Agent, Proxy, Secured, Upstream, ccpgate, eventually, have};
+use crate::support::{Agent, Proxy, Raw, Secured, Upstream, ccpgate, eventually, have};
 
 const TARGET: &str = "good.example:443";
 const RELOADED: &str = "ccpgate_reloads_total{result=\"ok\"}";
@@ -270,6 +270,50 @@ fn the_end_of_a_certificate_is_shown_and_warned_of() {
         );
         assert_eq!(proxy.metric(&series), (end - 1) as f64);
     }
+}
+
+/// A renewal that meets a process without descriptors to read it must not be forgotten.
+#[test]
+fn a_renewal_that_could_not_be_read_is_tried_again() {
+    if !have("prlimit") {
+        return;
+    }
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy =
+        Proxy::start_with_files(&secured.policy(&upstream, "", "[limits]\nheader_timeout = \"5m\""), 90);
+    let old = shown(&proxy, &secured);
+    // Connections that are in nobody's way but hold all descriptors there are.
+    let held: Vec<Raw> = (0..90).map(|_| proxy.connect()).collect();
+    proxy.log_line("no descriptors", |line| line["event"] == "accept_failed");
+    secured.renew(|_| {});
+    let failed = proxy.log_line("the failure", |line| line["event"] == "reload_failed");
+    assert!(failed["error"].as_str().unwrap().contains("Too many open files"), "{failed}");
+    drop(held);
+    proxy.log_line("the renewal", |line| line["event"] == "certificate_reloaded");
+    assert_ne!(shown(&proxy, &secured), old);
+    proxy.metric_eventually("ccpgate_tls_files_last_load_successful", 1.0);
+    proxy.metric_eventually("ccpgate_config_last_reload_successful", 1.0);
+}
+
+/// A renewal that was issued for next week, or a machine whose clock stands in the past: every agent's browser
+/// refuses it.
+#[test]
+fn a_certificate_whose_time_has_not_come_is_warned_of() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "");
+    assert!(warnings(&proxy).is_empty());
+    secured.renew(|params| {
+        params.not_before = date_time_ymd(2090, 1, 1);
+        params.not_after = date_time_ymd(2091, 1, 1);
+    });
+    let warned = |line: &Value| {
+        let said = line["message"].as_str().unwrap_or_default();
+        line["event"] == "tls_warning" && said.contains("it is not valid before 2090-01-01T00:00:00Z")
+    };
+    proxy.log_line("the warning", warned);
+    let again = secured.start(&upstream, "", "");
+    again.log_line("the warning at the start", warned);
+    assert!(warnings(&again).iter().all(|warning| !warning.contains("expire")));
 }
 
 #[test]

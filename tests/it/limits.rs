@@ -1,7 +1,11 @@
 //! Clients that take too much: time, space, connections, file descriptors. They are told so, the
 //! others don't notice, and everything comes back when they have gone.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use crate::support::{Dns, Proxy, Raw, Upstream, eventually, expect_refusal, have};
 
@@ -155,6 +159,20 @@ fn file_descriptors_run_out_and_come_back() {
 }
 
 #[test]
+fn too_few_descriptors_for_the_limits_are_told_of_at_the_start() {
+    if !have("prlimit") {
+        return;
+    }
+    let upstream = Upstream::echo();
+    let proxy = Proxy::start_with_files(&policy(&upstream, "connections = 500"), 1000);
+    let line = proxy.log_line("the warning", |line| line["event"] == "file_limit");
+    assert_eq!((&line["limit"], &line["wanted"]), (&Value::from(1000), &Value::from(1200)), "{line}");
+    let proxy = Proxy::start_with_files(&policy(&upstream, "connections = 500"), 1200);
+    proxy.log_line("ready", |line| line["event"] == "ready");
+    assert!(proxy.log_so_far().iter().all(|line| line["event"] != "file_limit"));
+}
+
+#[test]
 fn without_a_descriptor_for_dns_it_is_a_limit_and_not_the_network() {
     if !have("prlimit") {
         return;
@@ -208,4 +226,24 @@ fn a_flood_of_denials_is_sampled_in_the_log_and_exact_in_the_metrics() {
         let left_out: u64 = left_out.map(|line| line["lines"].as_u64().unwrap()).sum();
         (written < FLOOD && written + left_out as usize == FLOOD).then_some(())
     });
+}
+
+/// The disk is full, or whoever read the log has gone: tunnels live, and what is lost is counted.
+#[test]
+fn lines_that_cannot_be_written_are_counted_and_cost_no_tunnel() {
+    let upstream = Upstream::echo();
+    let leaves = Arc::default();
+    let proxy = Proxy::start_with_log_until(&policy(&upstream, ""), &leaves);
+    let mut tunnel = proxy.tunnel(TARGET);
+    assert_eq!(proxy.metric("ccpgate_log_lines_dropped_total"), 0.0);
+    leaves.store(true, Ordering::Release);
+    let lost = || {
+        proxy.ask("CONNECT other.example:443 HTTP/1.1\r\nHost: other.example\r\n\r\n");
+        (proxy.metric("ccpgate_log_lines_dropped_total") >= 3.0).then_some(())
+    };
+    eventually("lines to be lost", lost);
+    tunnel.expect_echo(b"it goes on");
+    let metrics = proxy.metrics();
+    let denied = metrics.get("ccpgate_denied_total{reason=\"no_rule\"}").unwrap();
+    assert!(metrics.get("ccpgate_log_lines_dropped_total").unwrap() < denied, "the first one had its reader");
 }

@@ -97,6 +97,12 @@ fn an_invalid_file_changes_nothing_and_says_why() {
     std::fs::remove_file(proxy.config_file()).unwrap();
     proxy.hang_up("error");
     proxy.tunnel("old.example:443").expect_echo(b"a missing file changes nothing either");
+    std::fs::create_dir(proxy.config_file()).unwrap();
+    proxy.hang_up("error");
+    std::fs::remove_dir(proxy.config_file()).unwrap();
+    std::fs::File::create(proxy.config_file()).unwrap().set_len(100 << 20).unwrap();
+    proxy.hang_up("error");
+    proxy.tunnel("old.example:443").expect_echo(b"nor does a folder or one of a hundred megabytes");
     proxy.reload(&good, "ok");
     assert_eq!(proxy.metric(SUCCESSFUL), 1.0);
 }

@@ -44,7 +44,7 @@ impl Registrar<'_> {
         self.keep(HistogramVec::new(options, labels).expect(VALID))
     }
 
-    fn keep<C: Collector + Clone + 'static>(&self, collector: C) -> C {
+    pub(super) fn keep<C: Collector + Clone + 'static>(&self, collector: C) -> C {
         self.0.register(Box::new(collector.clone())).expect(VALID);
         collector
     }

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use prometheus::{GaugeVec, Histogram, IntCounter, IntGauge};
+use prometheus::{GaugeVec, Histogram, IntCounter};
 use strum::VariantArray;
 
 use super::registrar::Registrar;
+use super::sessions::Sessions;
 use crate::lock::lock;
 use crate::net::entrance::Entrance;
 use crate::outcome::HandshakeFailure;
@@ -23,7 +24,7 @@ pub struct TlsMetrics {
     failed: Vec<IntCounter>,
     /// Seconds since the full handshake of a session that is resumed.
     pub(crate) resumed_age: Histogram,
-    pub(crate) sessions: IntGauge,
+    pub(crate) sessions: Sessions,
     expiry: GaugeVec,
     not_before: GaugeVec,
     /// What these two show, by listener.
@@ -54,7 +55,7 @@ impl TlsMetrics {
                 "Age of the TLS sessions that clients resumed, since their full handshake.",
                 AGE_EDGES,
             ),
-            sessions: families.gauge("ccpgate_tls_sessions", "TLS sessions in this process's cache."),
+            sessions: Sessions::new(families),
             expiry: families.fractions(
                 "ccpgate_certificate_expiry_timestamp_seconds",
                 "When a listener's certificate expires, in seconds since 1970.",

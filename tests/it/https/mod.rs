@@ -1,6 +1,7 @@
 //! The TLS listener over HTTP/1.1, and what it has in common with the others.
 
 mod alike;
+mod hostile;
 mod listener;
 mod tunnels;
 

@@ -1,13 +1,16 @@
-//! Starts: those that fail, the first lines of those that don't, and output that can't be written.
+//! Starts: those that fail, the first lines of those that don't, the socket that they open, and output that can't be
+//! written.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use super::{at, rules};
-use crate::support::{Port, Proxy, Upstream, ccpgate, ccpgate_with};
+use crate::support::{Port, Proxy, Upstream, ccpgate, ccpgate_with, eventually, have};
 
 #[test]
 fn a_start_that_fails_is_an_object_where_the_log_is_json() {
@@ -149,4 +152,41 @@ fn rules_for_udp_have_no_series_of_tunnels() {
         assert_eq!(media, None);
         assert!(metrics.family(name).count() > 5);
     }
+}
+
+/// The socket tells whoever is let in what every client does, and gives it the listeners.
+#[test]
+fn another_users_process_gets_nothing_from_the_socket() {
+    if !have("perl") || !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: another user's process takes root to start");
+        return;
+    }
+    let (upstream, folder) = (Upstream::echo(), tempfile::tempdir().unwrap());
+    let proxy = Proxy::start_in(folder.path(), &rules(&upstream), false);
+    let socket = eventually("the socket", || {
+        let file = fs::read_dir(folder.path()).unwrap().next()?.unwrap().path();
+        fs::metadata(&file).ok().map(|metadata| (file, metadata))
+    });
+    assert_eq!(socket.1.permissions().mode() & 0o777, 0o600);
+    let ask = |user: u32| {
+        let script = "use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or exit 3; \
+                      $SIG{PIPE} = 'IGNORE'; syswrite $s, qq(\"who\"\\n); sysread $s, my $got, 1000; print $got // ''";
+        let mut perl = Command::new("perl");
+        perl.args(["-e", script]).arg(&socket.0).uid(user).gid(user).current_dir("/");
+        perl.output().unwrap()
+    };
+    assert!(String::from_utf8_lossy(&ask(0).stdout).contains("\"serves\":true"));
+    const NOBODY: u32 = 65_534;
+    assert_eq!(ask(NOBODY).status.code(), Some(3), "the file keeps it out");
+    // Also where the file doesn't.
+    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(&socket.0, PermissionsExt::from_mode(0o777)).unwrap();
+    let ran = ask(NOBODY);
+    assert_eq!(
+        (ran.status.code(), ran.stdout.len()),
+        (Some(0), 0),
+        "{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    assert_eq!(proxy.get("/readyz").status, 200);
 }

@@ -1,6 +1,7 @@
 //! What the proxy writes to stderr, collected line by line in the background.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -33,6 +34,19 @@ impl<R: Read> Read for Slow<R> {
         std::thread::sleep(self.pause);
         let most = buffer.len().min(self.bytes);
         self.from.read(&mut buffer[..most])
+    }
+}
+
+/// A reader that goes once it is told to.
+pub(super) struct Leaving<R> {
+    pub from: R,
+    pub leaves: Arc<AtomicBool>,
+}
+
+impl<R: Read> Read for Leaving<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        Ok(if self.leaves.load(Ordering::Acquire) { 0 } else { read })
     }
 }
 

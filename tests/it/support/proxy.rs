@@ -5,6 +5,8 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use toml::{Table, Value as Toml};
 
-use super::log::{Log, Slow};
+use super::log::{Leaving, Log, Slow};
 use super::{Answer, Metrics, PATIENCE, Raw, eventually};
 
 /// A process that is killed when this is dropped; it must never have panicked, and every line that
@@ -73,6 +75,15 @@ impl Proxy {
             Box::new(Slow { from, pause: Duration::from_millis(20), bytes: 4096 })
         };
         Self::launch_with(Some(toml), Command::new(env!("CARGO_BIN_EXE_ccpgate")), &[], slowly)
+    }
+
+    /// The same with a log whose reader goes when it is told to, with the next line.
+    #[track_caller]
+    pub(crate) fn start_with_log_until(toml: &str, leaves: &Arc<AtomicBool>) -> Self {
+        let leaves = leaves.clone();
+        Self::launch_with(Some(toml), Command::new(env!("CARGO_BIN_EXE_ccpgate")), &[], |from| {
+            Box::new(Leaving { from, leaves })
+        })
     }
 
     /// The same by a command that runs what its arguments name, in surroundings of its own.

@@ -305,6 +305,15 @@ impl Raw {
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
     }
 
+    /// Changes the keys of a TLS connection, and asks the other side to do so.
+    ///
+    /// # Errors
+    /// When that has gone.
+    pub(crate) fn update_keys(&mut self) -> io::Result<()> {
+        self.tls.as_mut().unwrap().refresh_traffic_keys().unwrap();
+        self.flush()
+    }
+
     /// FIN, after TLS's own farewell: this side has nothing more to say.
     pub(crate) fn finish(&mut self) {
         if let Some(tls) = &mut self.tls {

@@ -21,6 +21,7 @@ pub(crate) fn expect_refusal(
     assert_eq!(answer.field("connection").map(str::to_ascii_lowercase).as_deref(), Some("close"), "{head}");
     let kind = answer.field("content-type").unwrap_or_default();
     assert!(kind.starts_with("text/plain"), "{head}");
+    assert_eq!(answer.field("x-content-type-options"), Some("nosniff"), "{head}");
 
     let body = answer.text();
     assert!(body.lines().count() >= 3, "what, why, and what to do: {body}");
