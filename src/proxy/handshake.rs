@@ -3,6 +3,7 @@
 //! lets the client read the alert.
 
 use std::io;
+use std::pin::pin;
 
 use arc_swap::ArcSwap;
 use rustls::{CipherSuite, HandshakeKind};
@@ -12,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::admission::Peer;
 use super::answer;
+use super::in_turn;
 use super::recognise::{self, More, Spoken, recognise};
 use super::refusal::{Refusal, escaped};
 use super::session;
@@ -136,7 +138,13 @@ async fn attempt(
     if admitted.is_err() {
         tickets.give_none();
     }
-    let wire = arrival.accept(config).await.map_err(|(error, tcp)| Failed::new(&error, Some(tcp)))?;
+    arrival.settle();
+    let mut accepting = pin!(arrival.accept(config));
+    let accepted = match in_turn::begin(accepting.as_mut()).await {
+        Some(done) => done,
+        None => accepting.await,
+    };
+    let wire = accepted.map_err(|(error, tcp)| Failed::new(&error, Some(tcp)))?;
     let connection = wire.state();
     if let Err(error) = serving.template.verify_resumed(connection) {
         shared.journal.metrics.tls.failed(Cause::ClientCertificateBad);

@@ -11,6 +11,7 @@ pub(crate) mod h2;
 mod handshake;
 pub mod head;
 mod https;
+mod in_turn;
 pub(crate) mod listener;
 pub mod proxy_protocol;
 mod recognise;

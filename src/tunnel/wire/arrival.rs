@@ -37,6 +37,11 @@ impl Arrival {
         poll_fn(|cx| poll_receive(&mut self.tcp, cx, &mut self.incoming)).await
     }
 
+    /// Gives the thread's buffer back before a wait for something else than bytes.
+    pub(crate) fn settle(&mut self) {
+        self.incoming.settle();
+    }
+
     /// The bare socket. What was received is dropped.
     pub(crate) fn into_tcp(self) -> TcpStream {
         self.tcp
