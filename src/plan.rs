@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::address::{self, Barred};
 use crate::catalogue;
 use crate::config::{self, Config, Loaded};
 use crate::egress::Egress;
@@ -64,13 +65,32 @@ impl Plan {
         warnings.extend(forgeable(&config.proxy));
         let file = loaded.file.as_ref();
         let source = file.map_or("the embedded default".to_owned(), |f| f.display().to_string());
-        Self {
+        let mut plan = Self {
             policy: Policy::new(rules, config.policy.deny.clone()),
             warnings,
             source,
             fingerprint: loaded.fingerprint(),
             connect_to,
+        };
+        for (i, allow) in config.allow.iter().enumerate() {
+            let Some(host) = allow.pattern.as_host() else { continue };
+            let target = |port: &u16| Target { host: host.clone(), port: *port };
+            if let Some(barred) = allow.ports.iter().find_map(|port| plan.barred(config, &target(port))) {
+                plan.warnings.push(format!(
+                    "allow[{i}].pattern is refused all the same: {barred}; egress.allow_private opens it"
+                ));
+            }
         }
+        plan
+    }
+
+    /// Why a target that is itself an address is refused although a rule allows it; none where it is dialled.
+    pub(crate) fn barred(&self, config: &Config, target: &Target) -> Option<Barred> {
+        let Host::Ip(address) = target.host else { return None };
+        if self.connect_to.address_for(target).is_some() {
+            return None;
+        }
+        address::judge(address, &config.egress.allow_private).err()
     }
 
     /// What agents will be allowed, to hold against what they use. `ranges`: the version by which addresses

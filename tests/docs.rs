@@ -286,8 +286,9 @@ fn refusals() -> Vec<Refusal> {
         Refusal::HeaderTimeout,
         Refusal::Overload(Limit::Connections(1)),
         Refusal::Draining,
+        Refusal::PrivateTarget(judge("169.254.169.254".parse().unwrap(), &[]).unwrap_err()),
     ]);
-    all.extend(unreached().into_iter().map(Refusal::from));
+    all.extend(unreached().into_iter().map(Refusal::Unreached));
     let seen: BTreeSet<&str> = all.iter().map(Refusal::reason).collect();
     assert!(Denial::VARIANTS.iter().all(|denial| seen.contains(denial.into_str())), "{seen:?}");
     all

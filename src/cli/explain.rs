@@ -107,6 +107,10 @@ fn explain_targets(
                 }
                 _ => explanation,
             };
+            let explanation = match plan.barred(config, target) {
+                Some(barred) => explanation.barred(&barred),
+                None => explanation,
+            };
             match plan.parent_for(config, target) {
                 Some(parent) => explanation.through(parent.to_string()),
                 None => explanation,

@@ -5,7 +5,9 @@ use std::fmt;
 use serde::Serialize;
 
 use super::in_ranges::InRanges;
+use crate::address::Barred;
 use crate::catalogue::Elsewhere;
+use crate::outcome::Denial;
 use crate::policy::{By, Category, Decision, Nearest, Policy, Protocol, Reason, Rule};
 use crate::target::Target;
 
@@ -25,7 +27,7 @@ pub(crate) struct Explanation {
     pub target: String,
     /// `allowed` or `denied`.
     pub decision: Verdict,
-    /// For a denial: `no_rule`, `port`, `deny_rule` or `ip_literal`.
+    /// For a denial: `no_rule`, `port`, `deny_rule`, `ip_literal` or `private_address`.
     pub reason: Option<&'static str>,
     /// The pattern that allows, the deny pattern, or the rule whose ports differ.
     pub rule: Option<String>,
@@ -158,6 +160,20 @@ impl Explanation {
         }
         self.ranges = Some(ranges);
         self
+    }
+
+    /// The same for an address that is refused for what it is, though a rule allows it.
+    #[must_use]
+    pub(crate) fn barred(self, barred: &Barred) -> Self {
+        if !self.is_allowed() {
+            return self;
+        }
+        Self {
+            decision: Verdict::Denied,
+            reason: Some(Denial::PrivateAddress.into_str()),
+            detail: Some(format!("the target is {barred}; egress.allow_private opens it")),
+            ..self
+        }
     }
 
     /// Whether the policy lets the target through.

@@ -8,12 +8,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::admission::Limit;
 use super::proxy_protocol;
+use crate::address::Barred;
 use crate::cause::Cause;
 use crate::egress::Unreached;
 use crate::journal::id::RequestId;
 use crate::outcome::{Bound, Denial, Fault, Outcome};
 use crate::policy::Reason;
-use crate::target::Form;
+use crate::target::{Form, Host};
 
 /// A request that gets no tunnel, with what its answer needs to know.
 #[derive(Debug)]
@@ -40,14 +41,10 @@ pub enum Refusal {
     HeaderTimeout,
     Overload(Limit),
     Draining,
+    /// The target is itself an address that may not be dialled.
+    PrivateTarget(Barred),
     /// The policy lets it through, and the target is not reached.
     Unreached(Unreached),
-}
-
-impl From<Unreached> for Refusal {
-    fn from(why: Unreached) -> Self {
-        Self::Unreached(why)
-    }
 }
 
 /// What a refusal is counted as.
@@ -64,6 +61,14 @@ type Status = (u16, &'static str, &'static str);
 const EXHAUSTED: Status = (503, "Service Unavailable", "connection_limit_reached");
 
 impl Refusal {
+    /// That a target at this host is not reached. To a target that is an address no name has led.
+    pub(super) fn of(why: Unreached, host: &Host) -> Self {
+        match why {
+            Unreached::Barred(barred) if matches!(host, Host::Ip(_)) => Self::PrivateTarget(barred),
+            why => Self::Unreached(why),
+        }
+    }
+
     pub(super) fn counted(&self) -> Counted {
         Counted::Denied(match self {
             Self::Policy { reason, .. } => (*reason).into(),
@@ -74,6 +79,7 @@ impl Refusal {
             Self::HeaderTimeout => Denial::HeaderTimeout,
             Self::Overload(_) => Denial::Overload,
             Self::Draining => Denial::Draining,
+            Self::PrivateTarget(_) => Denial::PrivateAddress,
             Self::Unreached(why) => return unreached::counted(why),
         })
     }
@@ -90,6 +96,7 @@ impl Refusal {
                 cause => cause.into(),
             },
             Self::Policy { .. }
+            | Self::PrivateTarget(_)
             | Self::Client(_)
             | Self::Check(_)
             | Self::ProxyHeader(_)
@@ -119,6 +126,7 @@ impl Refusal {
             Self::HeaderTimeout => (408, "Request Timeout", "http_request_error"),
             Self::Overload(_) => EXHAUSTED,
             Self::Draining => (503, "Service Unavailable", "proxy_internal_response"),
+            Self::PrivateTarget(_) => unreached::PROHIBITED,
             Self::Unreached(why) => unreached::status(why),
         }
     }
@@ -190,15 +198,16 @@ mod tests {
             (DialError::Unreachable(address, errno(libc::EHOSTUNREACH)), Cause::TcpUnreachable),
         ] {
             assert_eq!(error.cause(), cause);
-            let refusal = Refusal::from(Unreached::Dial(error));
+            let refusal = Refusal::Unreached(Unreached::Dial(error));
             let (status, _, error) = refusal.status();
             let told = Told { error: error.to_owned(), ..Told::default() };
             assert_eq!(of_status(status, Some(&told)), cause, "{}", refusal.proxy_status("p"));
         }
         // A limit of this machine is told as one of the proxy's, whichever it is.
         for errno in [libc::EMFILE, libc::EADDRNOTAVAIL] {
-            let refusal =
-                Refusal::from(Unreached::Dial(DialError::Exhausted(io::Error::from_raw_os_error(errno))));
+            let refusal = Refusal::Unreached(Unreached::Dial(DialError::Exhausted(
+                io::Error::from_raw_os_error(errno),
+            )));
             let (status, ..) = refusal.status();
             assert_eq!(of_status(status, None), Cause::ProxyLimit);
         }

@@ -191,12 +191,13 @@ pub(crate) async fn reach(
 ) -> Result<(Box<Record>, Upstream), Refused> {
     let of_catalogue = record.is_of_catalogue(snapshot);
     let (target, trace) = record.way();
+    let host = &target.host;
     let within = snapshot.egress.ranges.within(of_catalogue);
     // A box of its own, gone before the answer: see `h1::negotiate`.
     let reaching = Box::pin(snapshot.egress.reach(target, &within, via, &shared.own, trace));
     let reached = tokio::select! {
         biased;
-        reached = reaching => reached.map_err(|why| Some(Refusal::from(why))),
+        reached = reaching => reached.map_err(|why| Some(Refusal::of(why, host))),
         () = gone => Err(None),
     };
     // An answer from the cache is no look-up.

@@ -124,6 +124,10 @@ fn refusals_have_the_words_of_the_table() {
         (Unreached::Dial(DialError::Unreachable(address, Error::other("x"))), Cause::TcpUnreachable),
         (Unreached::Dial(DialError::Exhausted(Error::from_raw_os_error(99))), Cause::SourceAddress),
     ] {
-        assert_eq!(Refusal::from(why).remedy(Some("host.example:443")), cause.about().remedy, "{cause:?}");
+        assert_eq!(
+            Refusal::Unreached(why).remedy(Some("host.example:443")),
+            cause.about().remedy,
+            "{cause:?}"
+        );
     }
 }

@@ -95,6 +95,37 @@ fn a_wide_network_opens_no_metadata_service() {
     }
 }
 
+/// No DNS answer led there, and `explain` says what the proxy does.
+#[test]
+fn an_allowed_address_that_is_not_public_is_refused_for_what_it_is() {
+    let config = "[[allow]]\npattern = \"10.1.2.3\"\n[[allow]]\npattern = \"169.254.169.254\"\nports = [80]\n\
+                  [[allow]]\npattern = \"10.4.5.6\"\n[[allow]]\npattern = \"10.7.8.9\"\n\
+                  [egress]\nallow_private = [\"10.4.0.0/16\"]\n\
+                  connect_to = { \"10.7.8.9:443\" = \"127.0.0.1:1\" }\n";
+    let proxy = Proxy::start(config);
+    let explain =
+        |target: &str, code| ccpgate(Some(config), &["explain", "--json", target]).expect(code).json();
+    for (target, advice) in [
+        ("10.1.2.3:443", "add the network of 10.1.2.3 to egress.allow_private"),
+        ("169.254.169.254:80", "only exactly 169.254.169.254/32"),
+    ] {
+        let (line, body) = expect_barred(&proxy, target);
+        assert!(body.contains("the target is") && body.contains(advice), "{body}");
+        assert!(!body.contains("DNS") && !body.contains("resolves"), "{body}");
+        assert_eq!(line["cause"], Value::Null, "{line}");
+        let told = explain(target, 1);
+        assert_eq!((&told["decision"], &told["reason"]), (&"denied".into(), &"private_address".into()));
+    }
+    for open in ["10.4.5.6", "10.7.8.9"] {
+        assert_eq!(explain(open, 0)["decision"], "allowed", "{open}");
+    }
+    let warned = ccpgate(Some(config), &["config", "check"]).expect(0).stderr;
+    for (at, warns) in [true, true, false, false].into_iter().enumerate() {
+        let of_it = format!("allow[{at}].pattern is refused all the same");
+        assert_eq!(warned.contains(&of_it), warns, "{at}: {warned}");
+    }
+}
+
 #[test]
 fn what_stands_for_an_allowed_address_is_allowed() {
     // IPv4-mapped: the one kind that this machine itself unwraps, so that it can be dialled here.

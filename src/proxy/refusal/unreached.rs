@@ -11,6 +11,9 @@ use crate::egress::resolver::ResolveError;
 use crate::egress::{Circle, Lead, Loop, Unreached, leads_to};
 use crate::outcome::{Denial, Outcome};
 
+/// An address that may not be dialled.
+pub(super) const PROHIBITED: Status = (403, "Forbidden", "destination_ip_prohibited");
+
 pub(super) fn counted(unreached: &Unreached) -> Counted {
     match unreached {
         Unreached::Barred(..) | Unreached::Own(_) => Counted::Denied(Denial::PrivateAddress),
@@ -28,9 +31,7 @@ pub(super) fn counted(unreached: &Unreached) -> Counted {
 
 pub(super) fn status(unreached: &Unreached) -> Status {
     match unreached {
-        Unreached::Barred(..) | Unreached::Outside(_) | Unreached::Own(_) => {
-            (403, "Forbidden", "destination_ip_prohibited")
-        }
+        Unreached::Barred(..) | Unreached::Outside(_) | Unreached::Own(_) => PROHIBITED,
         Unreached::Dns(error) => of_dns(error),
         Unreached::Dial(error) => of_dial(error).1,
         // RFC 9209 section 2.3.

@@ -1,6 +1,9 @@
 //! A refusal in words: why, and what an administrator does next. No I/O.
 
+use ipnet::IpNet;
+
 use super::{Limit, Refusal, unreached};
+use crate::address::{Barred, Special};
 use crate::policy::Reason;
 use crate::target::Form;
 
@@ -45,6 +48,7 @@ impl Refusal {
             Self::Overload(Limit::Connections(n)) => format!("all {n} connections are in use"),
             Self::Overload(Limit::PerClient(n)) => format!("this address already has {n} connections open"),
             Self::Draining => "this proxy is shutting down".into(),
+            Self::PrivateTarget(barred) => format!("the target is {barred}"),
             Self::Unreached(why) => unreached::why(why),
         }
     }
@@ -99,6 +103,16 @@ impl Refusal {
                 "raise limits.connections_per_client if many agents share this address (NAT, VDI)".into()
             }
             Self::Draining => "use the next proxy of the PAC file".into(),
+            Self::PrivateTarget(Barred { address, special, embedded }) => {
+                let barred = embedded.map_or(*address, Into::into);
+                match special {
+                    Special::Metadata => format!(
+                        "credentials are given out there, so no network in egress.allow_private opens it, only exactly {}",
+                        IpNet::from(barred)
+                    ),
+                    _ => format!("if it is meant, add the network of {barred} to egress.allow_private"),
+                }
+            }
             Self::Unreached(why) => unreached::remedy(why),
         }
     }
