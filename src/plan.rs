@@ -96,12 +96,8 @@ impl Plan {
     /// What agents will be allowed, to hold against what they use. `ranges`: the version by which addresses
     /// count as services.
     pub(crate) fn coming<'a>(&'a self, config: &'a Config, ranges: Option<&'a Current>) -> Coming<'a> {
-        let current = ranges.filter(|_| config.policy.ip_targets == IpTargets::Ranges);
         Coming {
-            is_of_service: Box::new(move |target| match (current, &target.host) {
-                (Some(current), Host::Ip(address)) => current.service_of(*address, target.port).is_some(),
-                _ => false,
-            }),
+            is_of_service: is_of_service(ranges.filter(|_| config.policy.ip_targets == IpTargets::Ranges)),
             policy: &self.policy,
             report: config.policy.mode == Mode::Report,
             clients: &config.proxy.clients,
@@ -115,6 +111,14 @@ impl Plan {
         }
         config.egress.proxy.as_ref().filter(|_| parent::carries(&config.egress.proxy_for, &target.host))
     }
+}
+
+/// Whether a target is an address of a service, by this version.
+pub(crate) fn is_of_service<'a>(ranges: Option<&'a Current>) -> Box<dyn Fn(&Target) -> bool + 'a> {
+    Box::new(move |target| match (ranges, &target.host) {
+        (Some(ranges), Host::Ip(address)) => ranges.service_of(*address, target.port).is_some(),
+        _ => false,
+    })
 }
 
 /// Says which clients could name any address as theirs.

@@ -1,5 +1,5 @@
-//! What would let a denied target through, by the rules in force. A page asks for the same targets every few
-//! seconds, so answers are kept until the configuration is another one.
+//! What would let a denied target through, by the rules and the ranges in force. A page asks for the same targets
+//! every few seconds, so answers are kept until the configuration or the version of the ranges is another one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::Admin;
 use crate::catalogue::find_elsewhere_given;
 use crate::lock::lock;
-use crate::policy::{Decision, Nearest, Reason};
+use crate::policy::{Nearest, Reason};
 use crate::proxy::snapshot::Snapshot;
+use crate::ranges::current::Current;
 use crate::target::{Host, Target};
 
 /// As many as the lists of denials and of failures hold together.
@@ -22,18 +23,18 @@ pub(super) struct Explained {
     /// As in `explain --json`.
     pub nearest: Option<Nearest>,
     pub elsewhere: Option<String>,
-    /// By the rules that are in force by now.
+    /// By the rules, and by the ranges for a target that is an address, that are in force by now.
     pub allowed_now: bool,
 }
 
-/// The answers under one configuration.
+/// The answers under one configuration and one version of the ranges.
 #[derive(Default)]
 pub(super) struct Explanations(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
-    /// Weak: a configuration that was replaced is freed, whether anybody asks again or not.
-    under: Weak<Snapshot>,
+    /// Weak: what was replaced is freed, whether anybody asks again or not.
+    under: (Weak<Snapshot>, Weak<Current>),
     targets: HashMap<Box<str>, Arc<Explained>>,
 }
 
@@ -45,8 +46,9 @@ impl Explanations {
         denied: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> Vec<Arc<Explained>> {
         let mut known = lock(&self.0);
-        let under = Arc::downgrade(snapshot);
-        if !known.under.ptr_eq(&under) {
+        let ranges = snapshot.egress.ranges.in_force.load();
+        let under = (Arc::downgrade(snapshot), ranges.as_ref().map(Arc::downgrade).unwrap_or_default());
+        if !known.under.0.ptr_eq(&under.0) || !known.under.1.ptr_eq(&under.1) {
             *known = Known { under, targets: HashMap::new() };
         }
         let nothing = Arc::new(Explained::default());
@@ -87,10 +89,10 @@ impl Admin {
 }
 
 fn explain(snapshot: &Snapshot, target: &str) -> Explained {
-    let Ok(target) = Target::parse_authority(target.as_bytes()) else { return Explained::default() };
-    if matches!(snapshot.policy.decide(&target), Decision::Allowed(..)) {
+    if snapshot.traffic_of(target).is_some() {
         return Explained { allowed_now: true, ..Explained::default() };
     }
+    let Ok(target) = Target::parse_authority(target.as_bytes()) else { return Explained::default() };
     let elsewhere = match &target.host {
         Host::Name(name) => find_elsewhere_given(name, &snapshot.choice),
         Host::Ip(_) => None,

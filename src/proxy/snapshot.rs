@@ -22,7 +22,7 @@ use crate::pac::rendezvous::Key;
 use crate::plan::{self, Plan};
 use crate::policy::replay::Coming;
 use crate::policy::{Category, Decision, IpTargets, Mode, Policy, Protocol, Reason, Rule, RuleId};
-use crate::ranges::current::InForce;
+use crate::ranges::current::{Current, InForce};
 use crate::ranges::select::Set;
 use crate::target::{Host, Target};
 use crate::tunnel::hello::Check;
@@ -189,13 +189,14 @@ impl Snapshot {
         rules.filter_map(|(rule, series)| Some((rule, series.as_deref()?)))
     }
 
-    /// What agents will be allowed, to hold against what they use.
-    pub(crate) fn coming(&self) -> Coming<'_> {
+    /// What agents will be allowed, to hold against what they use. `ranges`: the version by which addresses will
+    /// count as services.
+    pub(crate) fn coming<'a>(&'a self, ranges: Option<&'a Current>) -> Coming<'a> {
         Coming {
             policy: &self.policy,
             report: self.report,
             clients: &self.clients,
-            is_of_service: Box::new(|target| self.service_of(target).is_some()),
+            is_of_service: plan::is_of_service(ranges.filter(|_| !self.services.is_empty())),
         }
     }
 

@@ -180,6 +180,14 @@ impl InForce {
         self.current.store(current);
     }
 
+    /// The version in force with what `wanted` selects from it; none where it was selected by that. It begins
+    /// without a history: of earlier versions the folder has what else is wanted.
+    #[must_use]
+    pub fn reselected(&self, wanted: &Wanted) -> Option<Current> {
+        let before = self.load().filter(|before| before.wanted != *wanted)?;
+        Some(Current::new(before.version.ranges.clone(), Vec::new(), wanted))
+    }
+
     /// How it goes; none where the configuration names no ranges.
     #[must_use]
     pub fn keeping(&self) -> Option<Arc<Keeping>> {

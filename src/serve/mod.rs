@@ -221,7 +221,9 @@ impl Server {
         let listeners = Listeners::new(workers::count(), passed, offered.unwrap_or_default());
         let in_force = Arc::new(InForce::default());
         let prepared = Prepared::new(loaded, &listeners, &metrics, prepare::resolver, in_force)?;
-        let Prepared { config, snapshot, warnings, tls, edl, watch, ranges, change } = prepared;
+        // At a start nothing is in force that could be selected anew.
+        let Prepared { config, snapshot, warnings, tls, edl, watch, ranges, reselected: _, change } =
+            prepared;
         let access = AccessLog::new(sink, config.log.format);
         let shared = Shared::new(snapshot, metrics.clone(), access, id);
         let edl_lists = Edl::new(shared.clone());

@@ -19,7 +19,7 @@ use crate::net::entrance::Entrance;
 use crate::pac::proxies::Advertise;
 use crate::plan::{self, Plan};
 use crate::proxy::snapshot::Snapshot;
-use crate::ranges::current::InForce;
+use crate::ranges::current::{Current, InForce};
 
 /// The configuration and what was resolved from it.
 pub(super) fn load(sources: &Sources) -> Result<(Config, Plan), ServeError> {
@@ -38,6 +38,8 @@ pub(super) struct Prepared {
     pub edl: edl::Files,
     pub watch: Settings,
     pub ranges: ranges::Settings,
+    /// The ranges in force with what this configuration needs of them, where that is something else than before.
+    pub reselected: Option<Arc<Current>>,
     pub change: Change,
 }
 
@@ -59,12 +61,13 @@ impl Prepared {
         let parent = plan::parent(&config).map_err(ServeError::Parent)?;
         let watch = Settings::load(&config).map_err(ServeError::Watch)?;
         let ranges = ranges::Settings::load(&config).map_err(ServeError::Ranges)?;
+        let reselected = ranges.reselected(&in_force);
         let change = listeners.prepare(&config)?;
         let advertise = advertised(&config, &change.addresses());
         let warnings = plan.warnings.clone();
         let resolver = resolver(&config.dns);
         let snapshot = Arc::new(Snapshot::new(&config, plan, parent, advertise, metrics, resolver, in_force));
-        Ok(Self { config, snapshot, warnings, tls, edl, watch, ranges, change })
+        Ok(Self { config, snapshot, warnings, tls, edl, watch, ranges, reselected, change })
     }
 }
 

@@ -18,6 +18,7 @@ use crate::findings::change::Change;
 use crate::journal::metrics::Reload;
 use crate::policy::replay::Losses;
 use crate::proxy::snapshot::Snapshot;
+use crate::ranges::current::Current;
 
 /// A listener that a reload took away is closed before the reload is over. This is how long the workers
 /// that accept from it have to go through its queue.
@@ -137,14 +138,14 @@ impl Server {
         let (metrics, in_force) = (&self.shared.journal.metrics, self.shared.ranges.clone());
         let resolver = |dns: &config::Dns| self.resolver(dns);
         let prepared = Prepared::new((config, plan), &self.listeners, metrics, resolver, in_force);
-        let Prepared { config, snapshot, warnings, tls, edl, watch, ranges, change } =
+        let Prepared { config, snapshot, warnings, tls, edl, watch, ranges, reselected, change } =
             prepared.map_err(|error| match error {
                 ServeError::Tls(_) => (error, tls_failed),
                 ServeError::Edl(_) => (error, edl_failed),
                 _ => (error, failed),
             })?;
         if losing == Losing::MayNot {
-            self.loses_nothing(&snapshot).map_err(|error| (error, failed))?;
+            self.loses_nothing(&snapshot, reselected.as_deref()).map_err(|error| (error, failed))?;
         }
         self.tls.follow(tls, config.shift.sessions).map_err(|error| (error, failed))?;
         let old = std::mem::replace(&mut self.config, config);
@@ -155,6 +156,9 @@ impl Server {
             tracing::warn!(event = "needs_restart", "shift.sessions takes effect at the next start");
         }
         self.shared.replace(snapshot.clone());
+        if reselected.is_some() {
+            self.shared.ranges.store(reselected);
+        }
         self.watch.send_replace(watch);
         self.ranges.send_replace(ranges);
         self.edl.follow(edl);
@@ -171,9 +175,11 @@ impl Server {
         Ok(differences)
     }
 
+    /// `reselected`: the ranges as the new policy needs them, where that is something else than before.
+    ///
     /// # Errors
     /// When agents use what the new policy would deny.
-    fn loses_nothing(&self, snapshot: &Snapshot) -> Result<(), ServeError> {
+    fn loses_nothing(&self, snapshot: &Snapshot, reselected: Option<&Current>) -> Result<(), ServeError> {
         let ledger = &self.shared.journal.ledger;
         let live = ledger.live(|_| true, usize::MAX).items;
         let (ended, since) = ledger.ended(|_| true, usize::MAX);
@@ -181,7 +187,8 @@ impl Server {
         let ended = ended.items.iter().filter(|end| end.outcome.was_tunnel());
         let ended = ended.map(|end| (&end.seat, Some(end.at)));
         let uses = live.chain(ended).filter_map(|(seat, at)| Some(seat.used(at?)));
-        let losses = Losses::of(&snapshot.coming(), uses);
+        let in_force = self.shared.ranges.load();
+        let losses = Losses::of(&snapshot.coming(reselected.or(in_force.as_deref())), uses);
         match losses.is_empty() {
             true => Ok(()),
             false => Err(ServeError::Losses(losses.words(since))),

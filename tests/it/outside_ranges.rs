@@ -7,7 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
-    Dns, Proxy, Upstream, ccpgate, client_hello, client_hello_without_name, expect_refusal,
+    Dns, Proxy, Upstream, ccpgate, client_hello, client_hello_without_name, eventually, expect_refusal,
     in_a_network_of_its_own, ip_ranges,
 };
 
@@ -237,6 +237,59 @@ fn an_address_counts_as_its_service() {
         assert_eq!((&json["decision"], &json["rule"]), (&"allowed".into(), &"ec2_tcp_443".into()));
         assert_eq!(json["ranges"]["prefixes"][1]["prefix"], "127.0.0.0/25");
         assert_eq!(json["ranges"]["set"], "ec2_tcp_443");
+    });
+}
+
+#[test]
+fn what_is_said_of_a_denied_address_follows_the_ranges() {
+    in_a_network_of_its_own(&[], || {
+        let site = Site::new(2, LINES);
+        let inside = format!("{INSIDE}:443");
+        let proxy = Proxy::start(&site.config("ip_targets = \"off\"", ""));
+        assert_eq!(proxy.connect().connect_target(&inside).status, 403);
+        let allowed_now = || -> Value {
+            let all: Value = serde_json::from_slice(&proxy.get("/api/denied").body).unwrap();
+            assert_eq!(all[0]["target"], inside);
+            all[0]["allowed_now"].clone()
+        };
+        assert_eq!(allowed_now(), false);
+        proxy.reload(&site.config("ip_targets = \"ranges\"", ""), "ok");
+        assert_eq!(allowed_now(), true);
+        let failures: Value = serde_json::from_slice(&proxy.get("/api/failures").body).unwrap();
+        assert_eq!(failures["failures"][0]["allowed_now"], true, "{failures}");
+        // AWS gives most of the prefix away, and that address with it: no reload, the same configuration.
+        let (_folder, newer) = file(1, &[LINES[0], LINES[1], "us-west-2 EC2 127.0.0.64/26"]);
+        std::fs::rename(newer, &site.file).unwrap();
+        eventually("the newer version to count", || (allowed_now() == false).then_some(()));
+        assert_eq!(proxy.connect().connect_target(&inside).status, 403);
+    });
+}
+
+#[test]
+fn a_reload_for_other_regions_judges_addresses_by_them_at_once() {
+    in_a_network_of_its_own(&[], || {
+        let other = "us-east-1 EC2 127.0.0.128/26";
+        let site = Site::new(1, &[LINES, &[other]].concat());
+        let (west, east) = (format!("{INSIDE}:443"), "127.0.0.130:443");
+        let config = site.config("ip_targets = \"ranges\"", "");
+        let proxy = Proxy::start(&config);
+        assert_eq!(proxy.connect().connect_target(east).status, 403);
+        let mut live = proxy.tunnel(&west);
+        live.expect_echo(&client_hello_without_name());
+        // Agents use what the other region doesn't have.
+        let elsewhere = config.replace("us-west-2", "us-east-1");
+        proxy.rewrite_config(&elsewhere);
+        let admin = format!("http://{}", proxy.admin());
+        let ran = ccpgate(None, &["reload", "--admin", &admin]).expect(1);
+        assert!(ran.stdout.contains(&format!("{west}  ip_literal")), "{}{}", ran.stdout, ran.stderr);
+        assert_eq!(proxy.connect().connect_target(east).status, 403);
+        // A person takes it, and the first request after the verdict is judged by it.
+        for (config, allowed, denied) in [(&elsewhere, east, &*west), (&config, &*west, east)] {
+            proxy.rewrite_config(config);
+            ccpgate(None, &["reload", "--yes", "--admin", &admin]).expect(0);
+            assert_eq!(proxy.connect().connect_target(denied).status, 403);
+            assert_eq!(proxy.connect().connect_target(allowed).status, 200);
+        }
     });
 }
 

@@ -1,6 +1,7 @@
 //! What becomes of each version that comes: it is put in force, kept aside or refused; the folder is written
 //! first, so that what is in force is also what the next start begins with. Blocks on files.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 
 use super::Settings;
+use super::errors::{Errors, Part};
 use super::folder::Folder;
 use super::media::Stray;
 use super::standing;
@@ -22,21 +24,6 @@ use crate::ranges::diff::Version;
 use crate::ranges::keep::{self, Contents};
 use crate::ranges::select::{Selection, Set, Wanted};
 use crate::ranges::{Ranges, day, read};
-
-/// Where a version came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    File,
-    Url,
-}
-
-/// What is wrong with each of them now.
-#[derive(Default)]
-struct Errors {
-    file: Option<String>,
-    url: Option<String>,
-    state: Option<String>,
-}
 
 /// What keeps the version in force.
 pub(in crate::serve) struct Keeper {
@@ -81,13 +68,9 @@ impl Keeper {
             errors: Errors::default(),
             file,
         };
-        // A reload may want other prefixes of the same version; of earlier ones the folder has them.
-        match in_force.load() {
-            Some(before) if before.wanted != keeper.wanted => {
-                keeper.put(Current::new(before.version.ranges.clone(), Vec::new(), &settings.wanted));
-            }
-            _ => {}
-        }
+        keeper.reselect();
+        // A reload may ask for what it lacks.
+        keeper.warn();
         keeper.open_state();
         keeper.look_at_state();
         keeper.read_file();
@@ -95,10 +78,18 @@ impl Keeper {
         keeper
     }
 
+    /// Selects anew what was selected by other settings; whether there was such. The reload has done so, but what
+    /// the keeper before was just reading may have come into force after it.
+    fn reselect(&mut self) -> bool {
+        let Some(current) = self.in_force.reselected(&self.wanted) else { return false };
+        self.put(current);
+        true
+    }
+
     fn open_state(&mut self) {
         let Some(folder) = self.folder.as_mut().filter(|folder| folder.in_use().is_none()) else { return };
         match folder.open() {
-            Ok(()) => self.errors.state = None,
+            Ok(()) => self.errors.fine(Part::State),
             Err(why) => self.wrong_with_state(why),
         }
     }
@@ -132,6 +123,9 @@ impl Keeper {
 
     /// Looks whether the file has changed, or the folder has a newer version, and what day it is.
     pub(super) fn look(&mut self) {
+        if self.reselect() {
+            self.recall();
+        }
         self.open_state();
         self.catch_up();
         self.look_at_state();
@@ -180,7 +174,7 @@ impl Keeper {
         }
         if !passed_over.is_empty() {
             let all = passed_over.join("; ");
-            self.wrong_with_state(format!("{all}; it is passed over, and may be removed"));
+            self.wrong_with_state(format_args!("{all}; it is passed over, and may be removed"));
         }
         self.note_aside(&contents);
     }
@@ -214,9 +208,9 @@ impl Keeper {
         self.again = false;
         match keep::load_with_bytes(&file) {
             Ok((ranges, bytes)) => {
-                self.offer(Origin::File, &file.display().to_string(), ranges, &bytes);
+                self.offer(Part::File, &file.display().to_string(), ranges, &bytes);
             }
-            Err(why) => self.failed(Origin::File, format!("ranges.file: {why}")),
+            Err(why) => self.failed(Part::File, format!("ranges.file: {why}")),
         }
     }
 
@@ -224,18 +218,18 @@ impl Keeper {
     pub(super) fn hear(&mut self, from: &str, said: Result<Fetched, String>) -> bool {
         let good = match said {
             Ok(Fetched::Unchanged) => {
-                self.fine(Origin::Url);
+                self.fine(Part::Url);
                 true
             }
             Ok(Fetched::File { bytes, .. }) => match read::read(&bytes) {
-                Ok(ranges) => self.offer(Origin::Url, from, ranges, &bytes),
+                Ok(ranges) => self.offer(Part::Url, from, ranges, &bytes),
                 Err(why) => {
-                    self.failed(Origin::Url, format!("{from}: {why}"));
+                    self.failed(Part::Url, format!("{from}: {why}"));
                     false
                 }
             },
             Err(why) => {
-                self.failed(Origin::Url, why);
+                self.failed(Part::Url, why);
                 false
             }
         };
@@ -243,37 +237,37 @@ impl Keeper {
         good
     }
 
-    /// Judges a version; whether it is in force now.
-    fn offer(&mut self, origin: Origin, from: &str, ranges: Ranges, bytes: &[u8]) -> bool {
+    /// Judges a version of a source; whether it is in force now.
+    fn offer(&mut self, source: Part, from: &str, ranges: Ranges, bytes: &[u8]) -> bool {
         let before = self.current();
         let (token, created) = (ranges.sync_token, ranges.create_date.clone());
         match admit::judge(before.as_deref(), ranges, &self.wanted, Timestamp::now()) {
-            Verdict::Unchanged => self.fine(origin),
+            Verdict::Unchanged => self.fine(source),
             Verdict::Take(next) => {
                 let kept = self.keep(token, bytes);
                 // What is in force stays what the next start begins with.
                 let in_use = self.folder.as_ref().is_some_and(|folder| folder.in_use().is_some());
                 if kept.is_none() && in_use && before.is_some() {
-                    self.again |= origin == Origin::File;
+                    self.again |= source == Part::File;
                     return false;
                 }
                 let unkept = kept.is_none() && self.folder.is_some();
                 self.unkept = unkept.then(|| (token, bytes.to_vec()));
                 self.take(*next, from);
-                self.fine(origin);
+                self.fine(source);
             }
             // A file that was put here once is older than what was fetched since.
-            Verdict::Older(why) if origin == Origin::File => {
+            Verdict::Older(why) if source == Part::File => {
                 tracing::info!(event = "ranges_older", "{from}: {why}, which stays in force");
-                self.errors.file = None;
+                self.errors.fine(source);
             }
             Verdict::Older(why) | Verdict::Refused(why) => {
-                self.failed(origin, format!("{from}: {why}"));
+                self.failed(source, format!("{from}: {why}"));
                 return false;
             }
             Verdict::Aside(why) => {
                 self.set_aside(from, Aside { sync_token: token, create_date: created, why }, bytes);
-                self.fine(origin);
+                self.fine(source);
                 return false;
             }
         }
@@ -290,7 +284,7 @@ impl Keeper {
         if let Err(why) = state.prune(sync_token) {
             tracing::warn!(event = "ranges_not_pruned", "ranges.state: {why}");
         }
-        self.errors.state = None;
+        self.errors.fine(Part::State);
         Some(())
     }
 
@@ -340,24 +334,25 @@ impl Keeper {
             pending = self.keeping.pending.len(),
             "ip-ranges.json of {created} is in force"
         );
-        self.warn_of(from);
+        self.warn();
     }
 
-    /// What should be thought about a version that was taken all the same.
-    fn warn_of(&self, from: &str) {
+    /// What should be thought about the version in force.
+    fn warn(&self) {
         let Some(current) = self.current() else { return };
+        let of = format!("ip-ranges.json of {}", current.version.ranges.create_date);
         let selection = &current.version.selection;
         if !selection.unknown_regions.is_empty() && !self.wanted.all {
             let unknown = selection.unknown_regions.join(", ");
             tracing::warn!(
                 event = "ranges_warning",
-                "{from}: it has nothing of {unknown}, which connect.regions names"
+                "{of}: it has nothing of {unknown}, which connect.regions names"
             );
         }
         if self.media && current.table(Set::Media).is_none_or(|table| table.is_empty()) {
             tracing::warn!(
                 event = "ranges_warning",
-                "{from}: it has no prefix of AMAZON_CONNECT for the voice"
+                "{of}: it has no prefix of AMAZON_CONNECT for the voice"
             );
         }
     }
@@ -377,33 +372,17 @@ impl Keeper {
         }
     }
 
-    fn fine(&mut self, origin: Origin) {
+    fn fine(&mut self, source: Part) {
         self.keeping.checked = Some(Timestamp::now());
-        *self.errors.of(origin) = None;
+        self.errors.fine(source);
     }
 
-    /// Says what is wrong when it is another thing than before.
-    fn failed(&mut self, origin: Origin, why: String) {
-        if self.errors.of(origin).as_ref() != Some(&why) {
-            tracing::error!(event = "ranges_failed", "{why}; {}", self.stays());
-            *self.errors.of(origin) = Some(why);
-        }
+    fn failed(&mut self, source: Part, why: String) {
+        self.errors.wrong(source, why, &self.in_force);
     }
 
-    fn wrong_with_state(&mut self, why: String) {
-        let why = format!("ranges.state: {why}");
-        if self.errors.state.as_ref() != Some(&why) {
-            tracing::error!(event = "ranges_state", "{why}; {}", self.stays());
-            self.errors.state = Some(why);
-        }
-    }
-
-    /// What a failure leaves in force, in words.
-    fn stays(&self) -> String {
-        match self.in_force.load() {
-            Some(current) => format!("the version of {} stays in force", current.version.ranges.create_date),
-            None => "no version is in force".to_owned(),
-        }
+    fn wrong_with_state(&mut self, why: impl fmt::Display) {
+        self.errors.wrong(Part::State, format!("ranges.state: {why}"), &self.in_force);
     }
 
     /// The media names that lead outside.
@@ -423,8 +402,7 @@ impl Keeper {
     /// Shows how it goes, to all who ask.
     fn tell(&mut self) {
         self.count_pending();
-        let Errors { file, url, state } = &self.errors;
-        self.keeping.errors = [file, url, state].into_iter().flatten().cloned().collect();
+        self.keeping.errors = self.errors.all();
         if self.in_force.keeping().as_deref() != Some(&self.keeping) {
             self.in_force.tell(Some(self.keeping.clone()));
         }
@@ -433,14 +411,5 @@ impl Keeper {
     /// What is a finding now.
     pub(super) fn standings(&self, now: Timestamp) -> Vec<Standing> {
         standing::standings(self.current().as_deref(), &self.keeping, self.max_age, now)
-    }
-}
-
-impl Errors {
-    fn of(&mut self, origin: Origin) -> &mut Option<String> {
-        match origin {
-            Origin::File => &mut self.file,
-            Origin::Url => &mut self.url,
-        }
     }
 }

@@ -2,6 +2,7 @@
 //! the file when it changes, from the address now and then. It is no reload: nothing but the version in
 //! force changes, and neither the DNS cache nor a tunnel notices.
 
+mod errors;
 mod folder;
 mod keeper;
 mod media;
@@ -24,7 +25,7 @@ use crate::egress::url::Url;
 use crate::findings::change::Change;
 use crate::policy::OutsideRanges;
 use crate::proxy::shared::Shared;
-use crate::ranges::current::InForce;
+use crate::ranges::current::{Current, InForce};
 use crate::ranges::keep;
 use crate::ranges::read::LARGEST;
 use crate::ranges::select::Wanted;
@@ -78,6 +79,12 @@ impl Settings {
     /// Whether there are ranges at all.
     fn is_on(&self) -> bool {
         self.file.is_some() || self.url.is_some()
+    }
+
+    /// The version in force with the prefixes that these settings need of it, where the settings before needed
+    /// others. Whoever puts these in force stores it, so that nothing is judged by the former regions.
+    pub(in crate::serve) fn reselected(&self, in_force: &InForce) -> Option<Arc<Current>> {
+        in_force.reselected(&self.wanted).filter(|_| self.is_on()).map(Arc::new)
     }
 
     /// Puts the last good version in force that is on this machine, before anything is judged by it. What
