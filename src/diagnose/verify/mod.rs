@@ -2,8 +2,10 @@
 //! question into each media prefix that TURN names resolve into today, and TLS to a few hosts behind each
 //! set for TCP 443. Bounded in time and in sockets, whatever the far side does.
 //!
-//! `place` says which prefix an address counts for, `report` what it all means; here is the I/O.
+//! `place` says which prefix an address counts for, `judge` what came of each prefix and host, `report` what it
+//! all means; here is the I/O.
 
+pub(crate) mod judge;
 mod place;
 pub(crate) mod report;
 
