@@ -90,10 +90,8 @@ fn sets(firewall: &Firewall<'_>, text: &mut String) {
 }
 
 fn chains(firewall: &Firewall<'_>, suffix: &str, text: &mut String) {
-    text.push_str("*filter\n:CCPGATE - [0:0]\n");
-    if firewall.stateless {
-        text.push_str(":CCPGATE-IN - [0:0]\n");
-    }
+    // The second is emptied of what an earlier run with `--stateless` let in.
+    text.push_str("*filter\n:CCPGATE - [0:0]\n:CCPGATE-IN - [0:0]\n");
     let closed: Vec<(&str, u16)> =
         firewall.closed().into_iter().map(|(protocol, port)| (protocol.into(), port)).collect();
     if firewall.hook.is_some() && !firewall.stateless {

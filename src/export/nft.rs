@@ -98,9 +98,11 @@ fn empty(firewall: &Firewall<'_>, text: &mut String) {
         }
     }
     let _ = writeln!(text, "flush chain {TABLE} allow");
-    if firewall.stateless {
-        let _ = writeln!(text, "flush chain {TABLE} allow_in");
+    if !firewall.stateless {
+        // What an earlier load with `--stateless` let in; somebody's chain may jump to it.
+        let _ = writeln!(text, "add chain {TABLE} allow_in");
     }
+    let _ = writeln!(text, "flush chain {TABLE} allow_in");
     for Selected { set, .. } in firewall.sets() {
         for (suffix, ..) in FAMILIES {
             let _ = writeln!(text, "flush set {TABLE} {}_{suffix}", set.name());

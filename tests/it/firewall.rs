@@ -284,6 +284,10 @@ fn every_choice_of_options_loads_after_every_other() {
                 std::fs::write(&path, rules(&config, &[&options[..], &["--format", "iptables"]].concat()))
                     .unwrap();
                 network.sh(&format!("sh {}", path.display()));
+                let lets_in =
+                    "nft list chain inet ccpgate allow_in; iptables -S CCPGATE-IN; ip6tables -S CCPGATE-IN";
+                let lets_in = network.sh(lets_in).contains("3478");
+                assert_eq!(lets_in, !stateless.is_empty(), "{options:?}");
             }
         }
     }
