@@ -17,7 +17,7 @@ use crate::egress::fetch::Authorities;
 use crate::plan::{self, Plan};
 use crate::policy::replay::{Losses, Use};
 use crate::policy::{IpTargets, Protocol};
-use crate::ranges::keep::{self, State};
+use crate::ranges::keep::State;
 use crate::serve::edl;
 use crate::target::Target;
 use crate::tls::material::TlsFiles;
@@ -84,6 +84,7 @@ fn check(sources: &Sources, against_live: Option<&AdminArg>) -> Result<(), Failu
     let plan = Plan::new(&loaded);
     load::warn_of(&plan);
     load::remark(&loaded.config, &plan);
+    ranges::remark(&loaded.config);
     say(&summary(&loaded.config, &plan))?;
     against_live.map_or(Ok(()), |admin| held_against_live(admin, &loaded.config, &plan))
 }
@@ -205,7 +206,7 @@ fn ranges_files(config: &Config) -> Result<(), Vec<String>> {
     let ranges = &config.ranges;
     let mut problems = Vec::new();
     if let Some(file) = &ranges.file {
-        problems.extend(keep::load(file).err().map(|why| format!("ranges.file: {why}")));
+        problems.extend(ranges::usable(file).err().map(|why| format!("ranges.file: {why}")));
     }
     problems.extend(Authorities::load("ranges.ca", ranges.ca.as_deref()).err());
     if let Some(folder) = &ranges.state {

@@ -104,7 +104,8 @@ impl Current {
             Some(file) => (file.to_owned(), keep::load(file).map_err(Failure::Usage)?),
             None => newest(config)?,
         };
-        let version = selected(&file, ranges, config)?;
+        let ranges = in_time(&file, ranges).map_err(Failure::Usage)?;
+        let version = selected(ranges, config);
         let selection = &version.selection;
         if let [_, ..] = &selection.unknown_regions[..] {
             let unknown = selection.unknown_regions.join(", ");
@@ -121,7 +122,7 @@ impl Current {
         if config.connect.media && empty(Set::Media) {
             warn(format_args!("{}: it has no prefix of AMAZON_CONNECT for the voice", file.display()));
         }
-        warn_of_age(&version, config);
+        warn_of_age(&version.ranges, config);
         let names = plan.policy.rules().iter().filter(|rule| rule.protocol == Protocol::Tcp).count();
         Ok(Self { version, names })
     }
@@ -171,26 +172,51 @@ pub(super) fn in_force(config: &Config) -> Arc<InForce> {
     Arc::new(in_force)
 }
 
+/// A file that a proxy would take, by itself and by this machine's clock.
+///
+/// # Errors
+/// In one line that begins with its path.
+pub(super) fn usable(file: &Path) -> Result<Ranges, String> {
+    in_time(file, keep::load(file)?)
+}
+
+/// # Errors
+/// The version is one of the future by this machine's clock.
+fn in_time(file: &Path, ranges: Ranges) -> Result<Ranges, String> {
+    match admit::ahead_of_the_clock(&ranges, Timestamp::now()) {
+        Some(why) => Err(format!("{}: {why}, or get the file from {ADDRESS}", file.display())),
+        None => Ok(ranges),
+    }
+}
+
+/// Says what should be thought about the version that a running proxy with this configuration would begin with.
+pub(super) fn remark(config: &Config) {
+    if let (Some((_, ranges)), true) = (found(config).0, config.ranges.is_named()) {
+        warn_of_age(&ranges, config);
+    }
+}
+
 /// A version, and what the configuration needs of it.
 fn version(file: &Path, config: &Config) -> Result<Version, Failure> {
-    selected(file, keep::load(file).map_err(Failure::Usage)?, config)
+    Ok(selected(usable(file).map_err(Failure::Usage)?, config))
 }
 
-fn selected(file: &Path, ranges: Ranges, config: &Config) -> Result<Version, Failure> {
-    if let Some(why) = admit::ahead_of_the_clock(&ranges, Timestamp::now()) {
-        return Err(Failure::Usage(format!("{}: {why}, or get the file from {ADDRESS}", file.display())));
-    }
+fn selected(ranges: Ranges, config: &Config) -> Version {
     let wanted = Wanted::new(&config.connect, config.ranges.ec2_global);
     let selection = Selection::new(&ranges, &wanted);
-    Ok(Version { ranges, selection })
+    Version { ranges, selection }
 }
 
-fn warn_of_age(version: &Version, config: &Config) {
-    let age = Timestamp::now().duration_since(version.ranges.created);
+fn warn_of_age(ranges: &Ranges, config: &Config) {
+    let age = Timestamp::now().duration_since(ranges.created);
     if age.unsigned_abs() > config.ranges.max_age && age.is_positive() {
+        let until_then = match config.policy.ranges {
+            OutsideRanges::Enforce => ", until when policy.ranges = \"enforce\" only warns",
+            OutsideRanges::Off | OutsideRanges::Warn => "",
+        };
         warn(format_args!(
-            "ip-ranges.json of {} is {} days old (ranges.max_age); get the current one from {ADDRESS}",
-            version.ranges.day(),
+            "ip-ranges.json of {} is {} days old (ranges.max_age); get the current one from {ADDRESS}{until_then}",
+            ranges.day(),
             age.as_hours() / 24
         ));
     }

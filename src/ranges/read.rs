@@ -4,12 +4,14 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
-use serde::de::{self, Deserializer, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::error::Category;
 
 use super::{Entry, Name, Ranges};
@@ -37,14 +39,14 @@ pub fn read(bytes: &[u8]) -> Result<Ranges, String> {
     if let Some(what) = something_else(bytes) {
         return Err(format!("line 1, column 1: {what}; expected the file that {ADDRESS} gives"));
     }
-    let raw: Raw<'_> = serde_json::from_slice(bytes).map_err(|error| refuse(&error))?;
+    let Object(raw): Object<Raw<'_>> = serde_json::from_slice(bytes).map_err(|error| refuse(&error))?;
     if raw.prefixes.is_empty() && raw.ipv6_prefixes.is_empty() {
         return Err(format!("there is no prefix in it; expected the file that {ADDRESS} gives"));
     }
     let (create_date, created) = (raw.create_date.0, raw.create_date.1);
     let mut names = Names::default();
-    let four = raw.prefixes.iter().map(|p| (IpNet::from(p.ip_prefix.0), &p.service, &p.region));
-    let six = raw.ipv6_prefixes.iter().map(|p| (IpNet::from(p.ipv6_prefix.0), &p.service, &p.region));
+    let four = raw.prefixes.iter().map(|Object(p)| (IpNet::from(p.ip_prefix.0), &p.service, &p.region));
+    let six = raw.ipv6_prefixes.iter().map(|Object(p)| (IpNet::from(p.ipv6_prefix.0), &p.service, &p.region));
     let entries = four.chain(six).map(|(net, service, region)| {
         Some(Entry { net, service: names.index(&service.0)?, region: names.index(&region.0)? })
     });
@@ -107,9 +109,9 @@ struct Raw<'a> {
     #[serde(rename = "createDate")]
     create_date: Moment,
     #[serde(borrow)]
-    prefixes: Vec<RawIpv4<'a>>,
+    prefixes: Vec<Object<RawIpv4<'a>>>,
     #[serde(borrow)]
-    ipv6_prefixes: Vec<RawIpv6<'a>>,
+    ipv6_prefixes: Vec<Object<RawIpv6<'a>>>,
 }
 
 // `network_border_group` came in 2020; Local Zones and Wavelength Zones belong to their Region's list,
@@ -130,6 +132,29 @@ struct RawIpv6<'a> {
     region: Word<'a>,
     #[serde(borrow)]
     service: Word<'a>,
+}
+
+/// An object. By itself serde also takes an array of the values in their order.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+
+        from.deserialize_map(Fields(PhantomData))
+    }
 }
 
 /// A string that one parser takes; errors then carry the place of the string.

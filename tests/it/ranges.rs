@@ -77,6 +77,31 @@ fn the_file_of_the_configuration_counts_from_it() {
 }
 
 #[test]
+fn a_file_that_would_not_be_taken_or_is_old_is_told_beforehand() {
+    let config = |days_ago: i64| {
+        let (folder, path) = file(&version(days_ago, ""));
+        let named =
+            format!("{CONFIG}[policy]\nranges = \"enforce\"\n[ranges]\nfile = \"{}\"\n", path.display());
+        (folder, named)
+    };
+    let check = |config: &str, code| ccpgate(Some(config), &["config", "check"]).expect(code).stderr;
+    let (_folder, ahead) = config(-2);
+    let said = check(&ahead, 2);
+    assert!(said.contains("ranges.file: ") && said.contains("lies ahead of this machine's clock"), "{said}");
+    // Without --file it is the same file.
+    let said = show(&ahead, &[]).expect(2).stderr;
+    assert!(said.contains("lies ahead of this machine's clock"), "{said}");
+    let (_folder, old) = config(40);
+    let said = check(&old, 0);
+    assert!(
+        said.contains("is 40 days old") && said.contains("policy.ranges = \"enforce\" only warns"),
+        "{said}"
+    );
+    let (_folder, fresh) = config(1);
+    assert!(!check(&fresh, 0).contains("days old"));
+}
+
+#[test]
 fn govcloud_relies_on_the_global_ipv4_range() {
     let config = CONFIG.replace("us-west-2", "us-gov-west-1");
     let json = show(&config, &["--file", &new(), "--json"]).expect(0).json();

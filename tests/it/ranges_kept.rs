@@ -238,7 +238,7 @@ fn a_version_that_loses_half_waits_for_a_person() {
         ran.stderr
     );
     let ran = accept(&["half"]).expect(2);
-    assert!(ran.stderr.contains("half"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("half") && ran.stderr.contains("expected a syncToken"), "{}", ran.stderr);
     let ran = accept(&[&first.to_string()]).expect(2);
     assert!(ran.stderr.contains("was taken already"), "{}", ran.stderr);
     let ran = accept(&["17", "--state", "/nowhere"]).expect(2);

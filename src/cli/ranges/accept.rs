@@ -19,6 +19,7 @@ use crate::ranges::select::Wanted;
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The syncToken of the version.
+    #[arg(value_parser = token)]
     token: u64,
     /// The folder; else that of `ranges.state` or `$STATE_DIRECTORY`.
     #[arg(long, value_name = "FOLDER")]
@@ -26,6 +27,10 @@ pub(super) struct Args {
     /// As an object.
     #[arg(long)]
     json: bool,
+}
+
+fn token(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "expected a syncToken, which is digits, as `ccpgate status` names it".to_owned())
 }
 
 #[derive(serde::Serialize)]
