@@ -23,7 +23,7 @@ impl Refusal {
                 None => "a pattern of policy.deny matches".into(),
             },
             Self::Policy { reason: Reason::IpLiteral, .. } => {
-                "the target is an IP address, and only names are allowed".into()
+                "the target is an IP address that neither [[allow]] nor policy.ip_targets lets through".into()
             }
             Self::Client(client) => format!("proxy.clients does not include {}", client.ip()),
             Self::Check(balancer) => format!(
