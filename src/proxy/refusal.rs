@@ -64,7 +64,7 @@ impl Refusal {
     /// That a target at this host is not reached. To a target that is an address no name has led.
     pub(super) fn of(why: Unreached, host: &Host) -> Self {
         match why {
-            Unreached::Barred(barred) if matches!(host, Host::Ip(_)) => Self::PrivateTarget(barred),
+            Unreached::Barred(barred, _) if matches!(host, Host::Ip(_)) => Self::PrivateTarget(barred),
             why => Self::Unreached(why),
         }
     }
