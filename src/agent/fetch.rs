@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
 use super::http::{self, Answer, NoAnswer};
-use super::route::Io;
+use super::io::Io;
 use super::tls::{NoTls, Trust, handshake};
 use crate::egress::url::Url;
 use crate::egress::{Egress, dechunked, printable};

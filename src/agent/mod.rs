@@ -4,12 +4,14 @@
 
 pub(crate) mod certificate;
 pub(crate) mod fetch;
-pub(crate) mod h2;
+mod h2;
 pub(crate) mod hops;
 pub(crate) mod http;
+pub(crate) mod io;
 pub(crate) mod route;
 pub mod stun;
 pub(crate) mod tap;
 pub(crate) mod tls;
 pub(crate) mod turn;
+pub(crate) mod way;
 pub(crate) mod websocket;

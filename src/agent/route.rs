@@ -5,20 +5,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
-use crate::egress::connect_to::ConnectTo;
+use super::io::{Io, boxed};
+use super::way::Way;
 use crate::egress::own::Own;
-use crate::egress::parent::Parent;
 use crate::egress::resolver::{Fixed, ResolveError};
-use crate::egress::within::Guard;
-use crate::egress::{Egress, Lead, Trace, Unreached, Upstream};
+use crate::egress::{Egress, Lead, Trace, Unreached};
 use crate::target::{Host, Target};
-
-/// Bytes in and out, whatever lies below.
-pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// What came of looking a name up.
 #[derive(Clone, Debug)]
@@ -31,22 +23,8 @@ pub(crate) struct LookedUp {
 pub(crate) struct Route<'a> {
     egress: &'a Egress,
     own: &'a Own,
-    /// A proxy that carries everything, in place of `egress`: made by [`through`].
-    via: Option<&'a Egress>,
-}
-
-/// The way through a proxy that resolves the names. `egress` says how its own name is resolved and its
-/// address dialled.
-pub(crate) fn through(egress: &Egress, proxy: Parent) -> Egress {
-    Egress {
-        resolver: egress.resolver.clone(),
-        connect_timeout: egress.connect_timeout,
-        source_address: egress.source_address.clone(),
-        allow_private: egress.allow_private.clone(),
-        connect_to: ConnectTo::from_iter([]),
-        parent: Some(proxy),
-        ranges: Guard::off(),
-    }
+    /// Through a proxy that carries everything, in place of `egress`.
+    via: Option<&'a Way>,
 }
 
 impl<'a> Route<'a> {
@@ -55,8 +33,8 @@ impl<'a> Route<'a> {
         Self { egress, own, via: None }
     }
 
-    /// Through the proxy of `via`, where there is one; else straight.
-    pub(crate) fn via(egress: &'a Egress, own: &'a Own, via: Option<&'a Egress>) -> Self {
+    /// The way of a browser through a proxy, where there is one; else straight.
+    pub(crate) fn via(egress: &'a Egress, own: &'a Own, via: Option<&'a Way>) -> Self {
         Self { egress, own, via }
     }
 
@@ -78,12 +56,11 @@ impl<'a> Route<'a> {
         of_catalogue: bool,
         trace: &mut Trace,
     ) -> Result<Box<dyn Io>, Unreached> {
-        let way = self.via.unwrap_or(self.egress);
-        let within = way.ranges.within(of_catalogue);
-        Ok(match Box::pin(way.reach(target, &within, None, self.own, trace)).await? {
-            Upstream::Tcp(stream) => Box::new(stream),
-            Upstream::Tls(stream) => Box::new(stream),
-        })
+        if let Some(way) = self.via {
+            return way.open(target, self.own, trace).await;
+        }
+        let within = self.egress.ranges.within(of_catalogue);
+        Box::pin(self.egress.reach(target, &within, None, self.own, trace)).await.map(boxed)
     }
 
     /// Looks up the name of a target, where its way begins so, and says how long that took. What is
@@ -144,6 +121,9 @@ impl<'a> Route<'a> {
     }
 
     fn lead(&self, target: &Target) -> Lead {
-        self.via.unwrap_or(self.egress).lead(target)
+        match self.via {
+            Some(_) => Lead::Parent,
+            None => self.egress.lead(target),
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::route::Io;
+use super::io::Io;
 
 /// How many bytes are kept: a status line, or the beginning of a banner.
 const KEPT: usize = 512;

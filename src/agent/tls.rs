@@ -16,11 +16,11 @@ use rustls::{
 };
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
-use super::route::Io;
+use super::io::Io;
 use super::tap::{Heard, Tap};
 use crate::target::Host;
+pub(crate) use crate::tls::stream::Stream;
 
 /// The verdict of one set of authorities on a chain.
 type Judged = Result<(), Error>;
@@ -100,18 +100,18 @@ pub(crate) fn roots(authorities: &[CertificateDer<'static>]) -> RootCertStore {
 }
 
 /// What a browser keeps for all its sessions, with these authorities alone: those that it has begun are
-/// resumed. `alpn` is the protocol that it wants.
+/// resumed. It wants HTTP/1.1.
 ///
 /// # Errors
 /// In words, when it can't be made.
-pub(crate) fn browser(roots: RootCertStore, alpn: &[u8]) -> Result<TlsConnector, String> {
+pub(crate) fn browser(roots: RootCertStore) -> Result<TlsConnector, String> {
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
@@ -141,7 +141,7 @@ pub(crate) struct Verdicts {
 
 /// A session, whoever is at its other end.
 pub(crate) struct Session {
-    pub stream: TlsStream<Tap>,
+    pub stream: Stream<Tap>,
     pub chain: Vec<CertificateDer<'static>>,
     pub verdicts: Verdicts,
     pub name: ServerName<'static>,
@@ -188,7 +188,8 @@ pub(crate) async fn handshake(
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let (tap, heard) = Tap::new(stream);
-    let connecting = TlsConnector::from(Arc::new(config)).connect(name.clone(), tap);
+    let connector = TlsConnector::from(Arc::new(config));
+    let connecting = Stream::connect(&connector, name.clone(), tap);
     let stream = match timeout(limit, connecting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(why(error, &heard)),

@@ -13,8 +13,9 @@ use super::pac_source::PacSource;
 use super::progress::bar;
 use super::via::Via;
 use super::{Failure, load, ranges};
-use crate::agent::route::{self, Route};
+use crate::agent::route::Route;
 use crate::agent::tls::Trust;
+use crate::agent::way::{self, Way};
 use crate::config::{Config, Sources};
 use crate::diagnose::pac::Pac;
 use crate::diagnose::report::{Report, Status};
@@ -119,7 +120,7 @@ impl Args {
         let report = runtime.block_on(async {
             let resolver = Resolver::new(plan::dns(&config.dns), Handle::current());
             let egress = plan::egress(config, plan.connect_to, parent, resolver, in_force);
-            let proxy = proxy.map(|proxy| route::through(&egress, proxy));
+            let proxy = proxy.map(|proxy| Way::as_browsers_do(way::through(&egress, proxy)));
             let own = Own::default();
             let trust = Arc::new(trust);
             if let Some(source) = &self.pac {

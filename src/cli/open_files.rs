@@ -3,14 +3,23 @@
 use super::Failure;
 use crate::net::resources;
 
-/// Takes as many open files as may be had. `too_few` says what to do where that is less than `needed`.
+/// Takes as many open files as may be had, of which `what` needs so many; `less` says what would do with the most
+/// that there may be, if anything would.
 ///
 /// # Errors
-/// When it is less: what follows would find a limit of this machine and take it for the network.
-pub(super) fn open_files(needed: u64, too_few: impl FnOnce(u64) -> String) -> Result<(), Failure> {
+/// When there are fewer: what follows would find a limit of this machine and take it for the network.
+pub(super) fn open_files(
+    what: &str,
+    needed: u64,
+    less: impl FnOnce(u64) -> Option<String>,
+) -> Result<(), Failure> {
     let (_, maximum) = resources::open_files();
     if let Some(maximum) = maximum.filter(|maximum| *maximum < needed) {
-        return Err(Failure::Usage(too_few(maximum)));
+        let less = less(maximum).map(|less| format!(", or {less}")).unwrap_or_default();
+        return Err(Failure::Usage(format!(
+            "for {what} you need {needed} open files, and no process here may have more than {maximum}: raise that \
+             (ulimit -Hn){less}"
+        )));
     }
     resources::raise_open_files()
         .map_err(|error| Failure::Usage(format!("can't raise the number of open files: {error}")))

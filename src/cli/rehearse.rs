@@ -12,11 +12,12 @@ use tokio::sync::watch;
 use super::open_files::open_files;
 use super::out::{say, say_json, say_styled, tell};
 use super::progress::bar;
+use super::seen::count;
 use super::stage::{Alone, Signals, each_call, files, urls};
 use super::via::Via;
 use super::{Failure, load, ranges, shift, simulate};
-use crate::agent::route;
 use crate::agent::tls::Trust;
+use crate::agent::way::{self, Way};
 use crate::catalogue::Choice;
 use crate::config::{Config, Sources};
 use crate::diagnose::targets::{Named, WebSocketUrl};
@@ -29,7 +30,7 @@ use crate::rehearse::proxy::Proxy;
 use crate::rehearse::report::{Report, Scope, Setting, report};
 use crate::rehearse::script::{Cast, Scene, Signalling};
 use crate::rehearse::shift::Plan as Morning;
-use crate::rehearse::shift::way::Over;
+use crate::rehearse::shift::over::Over;
 use crate::rehearse::statistics::Verdict;
 use crate::rehearse::tally::Tally;
 use crate::rehearse::{self, Amount, Stop, junit, text};
@@ -134,13 +135,9 @@ impl Args {
         }
         let at_once = u64::from(self.concurrency);
         let needed = FILES + FILES_OF_A_CALL * at_once;
-        open_files(needed, |maximum| {
+        open_files(&format!("{} at a time", count(at_once, "call")), needed, |maximum| {
             let most = maximum.saturating_sub(FILES) / FILES_OF_A_CALL;
-            format!(
-                "{at_once} calls at a time need {needed} open files, and no process here may have more than {maximum}: \
-                 raise that (ulimit -Hn), or choose --concurrency {}",
-                most.max(1)
-            )
+            (most > 0).then(|| format!("choose --concurrency {most}"))
         })?;
         if !self.simulate {
             load::warn_in_short(sources, &loaded.config, &plan);
@@ -179,7 +176,7 @@ impl Args {
 
     fn setting(&self, scope: Scope, through: String, seed: Option<u64>) -> Setting {
         let concurrency = self.concurrency.into();
-        Setting { scope, through, seed, concurrency, until_sure: self.until_sure }
+        Setting { scope, through, protocol: None, seed, concurrency, until_sure: self.until_sure }
     }
 
     /// With a region and a proxy of its own.
@@ -243,8 +240,11 @@ impl Args {
         if scope == Scope::WithoutLogin && scene.cast.transport.is_empty() {
             tell("no host of the signalling is known; --host names one that your agents use");
         }
-        let (tally, took, interrupted) = self.play(&Arc::new(scene), signals).await;
-        Ok(report(tally, self.setting(scope, through, None), took, interrupted, None))
+        let scene = Arc::new(scene);
+        let (tally, took, interrupted) = self.play(&scene, signals).await;
+        let protocol = scene.via.as_ref().and_then(Way::protocol);
+        let setting = Setting { protocol, ..self.setting(scope, through, None) };
+        Ok(report(tally, setting, took, interrupted, None))
     }
 
     fn scene(
@@ -263,7 +263,7 @@ impl Args {
         Ok(Scene {
             policy: plan.policy,
             connect: config.connect.clone(),
-            via: proxy.map(|proxy| route::through(&egress, proxy)),
+            via: proxy.map(|proxy| Way::as_browsers_do(way::through(&egress, proxy))),
             egress,
             own: Own::default(),
             trust: Arc::new(trust),
@@ -291,23 +291,16 @@ impl Args {
         let tally = loop {
             tokio::select! {
                 tally = &mut playing => break tally,
-                () = signals.next() => match now(&stop) {
-                    Stop::Never => {
+                () = signals.next() => {
+                    stop.send_modify(|stop| *stop = stop.next());
+                    if *stop.borrow() == Stop::Soon {
                         bar.suspend(|| tell("ends when the calls under way have ended; Ctrl-C again ends it now"));
-                        stop.send_replace(Stop::Soon);
                     }
-                    Stop::Soon | Stop::Now => {
-                        stop.send_replace(Stop::Now);
-                    }
-                },
+                }
             }
         };
         bar.finish_and_clear();
-        let interrupted = now(&stop) != Stop::Never;
+        let interrupted = *stop.borrow() != Stop::Never;
         (tally, begun.elapsed(), interrupted)
     }
-}
-
-fn now(stop: &watch::Sender<Stop>) -> Stop {
-    *stop.borrow()
 }

@@ -12,6 +12,7 @@ use super::Failure;
 use super::open_files::open_files;
 use super::out::{say, say_json, tell};
 use super::progress::bar;
+use super::seen::count;
 use super::simulate::choice;
 use super::stage::{Alone, Signals, files, urls};
 use crate::agent::tls;
@@ -21,10 +22,11 @@ use crate::egress::own::Own;
 use crate::egress::resolver::Resolver;
 use crate::egress::url::ParentUrl;
 use crate::plan;
+use crate::rehearse::Stop;
 use crate::rehearse::proxy::Proxy;
 use crate::rehearse::script::Cast;
+use crate::rehearse::shift::over::Over;
 use crate::rehearse::shift::report::Report;
-use crate::rehearse::shift::way::Over;
 use crate::rehearse::shift::{self, Count, Office, Plan};
 use crate::serve::control;
 use crate::simulate::Region;
@@ -32,14 +34,14 @@ use crate::target::Target;
 
 /// Plays it; a lost tunnel is a negative answer.
 pub(super) fn run(plan: Plan, connect: &Choice, json: bool) -> Result<(), Failure> {
-    let needed = plan.files();
-    open_files(needed, |maximum| {
+    let what = format!(
+        "{} with {}",
+        count(u64::from(plan.agents), "agent"),
+        count(u64::from(plan.tunnels), "tunnel")
+    );
+    open_files(&what, plan.files(), |maximum| {
         let most = plan.agents_with(maximum);
-        format!(
-            "{} agents with {} tunnels need {needed} open files, and no process here may have more than {maximum}: \
-             raise that (ulimit -Hn), or rehearse {most} agents",
-            plan.agents, plan.tunnels
-        )
+        (most > 0).then(|| format!("rehearse {}", count(most, "agent")))
     })?;
     let runtime = Runtime::new().map_err(Failure::Output)?;
     let report = runtime.block_on(Box::pin(morning(plan, connect)));
@@ -96,7 +98,7 @@ async fn morning(plan: Plan, connect: &Choice) -> Result<Report, Failure> {
             fs::OpenOptions::new().append(true).open(&configuration).map_err(|error| error.to_string())?;
         file.write_all(b"\n[[allow]]\npattern = \"added.example\"\n").map_err(|error| error.to_string())
     };
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(Stop::Never);
     let bar = bar("{bar:30} {msg}, {elapsed}");
     bar.set_length(plan.length().as_secs());
     let mut playing = std::pin::pin!(shift::run(office.clone(), &proxy, reload, stopped));
@@ -105,8 +107,10 @@ async fn morning(plan: Plan, connect: &Choice) -> Result<Report, Failure> {
         tokio::select! {
             report = &mut playing => break report,
             () = signals.next() => {
-                bar.suspend(|| tell("ends when all agents have left"));
-                stop.send_replace(true);
+                stop.send_modify(|stop| *stop = stop.next());
+                if *stop.borrow() == Stop::Soon {
+                    bar.suspend(|| tell("ends when all agents have left; Ctrl-C again ends it now"));
+                }
             }
             _ = tick.tick() => {
                 bar.set_position(bar.elapsed().as_secs());

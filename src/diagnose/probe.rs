@@ -8,7 +8,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustls::{CertificateError, Error};
 use tokio::io::AsyncReadExt;
 use tokio::time::{timeout, timeout_at};
-use tokio_rustls::client::TlsStream;
 
 use super::answer;
 use super::observed::{Clock, End, Observed, Seen, WebSocketEnd};
@@ -17,7 +16,7 @@ use super::targets::Endpoint;
 use crate::agent::http::{self, NoAnswer};
 use crate::agent::route::{LookedUp, Route};
 use crate::agent::tap::Tap;
-use crate::agent::tls::{NoTls, Session, Trust};
+use crate::agent::tls::{NoTls, Session, Stream, Trust};
 use crate::agent::websocket::{Cut, EXCHANGE, Exchange, WebSocket};
 use crate::cause::Cause;
 use crate::egress::{Trace, Unreached};
@@ -255,7 +254,7 @@ impl Probe<'_> {
     }
 
     /// Exchange, silence, sign of life; in words, what is held back.
-    async fn use_web_socket(&self, socket: &mut WebSocket<TlsStream<Tap>>) -> Result<Option<String>, Cut> {
+    async fn use_web_socket(&self, socket: &mut WebSocket<Stream<Tap>>) -> Result<Option<String>, Cut> {
         let mut heaps = [0; 2];
         for heap in &mut heaps {
             *heap = match socket.exchange().await? {

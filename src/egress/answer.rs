@@ -5,6 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
+use http::StatusCode;
 use httparse::{ParserConfig, Response, Status};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -16,8 +17,8 @@ use crate::tunnel::wire::tls::TlsWire;
 const HEAD: usize = 16 * 1024;
 const FIELDS: usize = 100;
 /// How much of a refusal's body is read, and for how long: enough for a sentence.
-const BODY: usize = 8 * 1024;
-const BODY_TIME: Duration = Duration::from_secs(1);
+pub(crate) const REFUSAL: usize = 8 * 1024;
+pub(crate) const REFUSAL_TIME: Duration = Duration::from_secs(1);
 /// Longest text of a parent proxy that is passed on, in characters.
 const WORDS: usize = 300;
 /// Most bytes that one look shows.
@@ -66,15 +67,30 @@ pub(super) async fn read(from: &mut impl Look, secrets: &[&str]) -> Result<(), F
             200..=299 => return Ok(()),
             // Interim answers (RFC 9110 section 15.2); there is nothing to switch to here.
             100 | 102..=199 => {}
-            status => {
+            _ => {
                 let body = read_body(from, &head).await;
-                let words = words(&head, &body, secrets);
-                let mut told = head.told;
-                told.iter_mut().for_each(|told| told.read_page(&words));
-                return Err(Failure::Refused { status, words, offers: head.offers, told });
+                return Err(refused(head, &body, secrets));
             }
         }
     }
+}
+
+/// A refusal that came with these fields and this body, by HTTP/2.
+pub(super) fn refusal<'a>(
+    status: StatusCode,
+    fields: impl Iterator<Item = (&'a str, &'a [u8])>,
+    body: &[u8],
+    secrets: &[&str],
+) -> Failure {
+    let reason = status.canonical_reason().unwrap_or_default();
+    refused(facts(status.as_u16(), reason, fields), body, secrets)
+}
+
+fn refused(head: Head, body: &[u8], secrets: &[&str]) -> Failure {
+    let words = words(&head, body, secrets);
+    let mut told = head.told;
+    told.iter_mut().for_each(|told| told.read_page(&words));
+    Failure::Refused { status: head.status, words, offers: head.offers, told }
 }
 
 #[derive(Debug, Default)]
@@ -135,26 +151,26 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, Failure> {
     parser.allow_obsolete_multiline_headers_in_responses(true);
     parser.ignore_invalid_headers_in_responses(true);
     match parser.parse_response_with_uninit_headers(&mut response, bytes, &mut fields) {
-        Ok(Status::Complete(length)) => Ok(Some((facts(&response), length))),
+        Ok(Status::Complete(length)) => {
+            let fields = response.headers.iter().map(|field| (field.name, field.value));
+            let head = facts(response.code.unwrap_or_default(), response.reason.unwrap_or_default(), fields);
+            Ok(Some((head, length)))
+        }
         Ok(Status::Partial) => Ok(None),
         Err(httparse::Error::TooManyHeaders) => Err(Failure::Oversized),
         Err(_) => Err(Failure::Foreign(match bytes {
-            [0x15 | 0x16, 3, ..] => "TLS, so that egress.proxy begins with https://".into(),
+            [0x15 | 0x16, 3, ..] => "TLS, so that its address begins with https://".into(),
             _ => format!("\"{}\"", printable(&String::from_utf8_lossy(bytes), 40)),
         })),
     }
 }
 
-fn facts(response: &Response<'_, '_>) -> Head {
-    let mut head = Head {
-        status: response.code.unwrap_or_default(),
-        reason: response.reason.unwrap_or_default().to_owned(),
-        ..Head::default()
-    };
-    for field in response.headers.iter() {
-        let value = String::from_utf8_lossy(field.value);
+fn facts<'a>(status: u16, reason: &str, fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Head {
+    let mut head = Head { status, reason: reason.to_owned(), ..Head::default() };
+    for (name, value) in fields {
+        let value = String::from_utf8_lossy(value);
         let value = value.trim();
-        match field.name.to_ascii_lowercase().as_str() {
+        match name.to_ascii_lowercase().as_str() {
             "content-length" => head.length = value.parse().ok(),
             "transfer-encoding" => head.chunked = value.to_ascii_lowercase().ends_with("chunked"),
             // Squid's page says why only far down; this field says it in a word.
@@ -186,7 +202,7 @@ async fn read_body(from: &mut impl Look, head: &Head) -> Vec<u8> {
         (false, None) => false,
     };
     let reading = async {
-        while bytes.len() < BODY && !whole(&bytes) {
+        while bytes.len() < REFUSAL && !whole(&bytes) {
             let look = from.look(|chunk| {
                 bytes.extend_from_slice(chunk);
                 chunk.len()
@@ -197,7 +213,7 @@ async fn read_body(from: &mut impl Look, head: &Head) -> Vec<u8> {
         }
     };
     // Without its words it is still a refusal.
-    let _ = tokio::time::timeout(BODY_TIME, reading).await;
+    let _ = tokio::time::timeout(REFUSAL_TIME, reading).await;
     if head.chunked { dechunked(&bytes).0 } else { bytes }
 }
 

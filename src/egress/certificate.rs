@@ -28,9 +28,37 @@ pub(crate) fn in_words(why: &CertificateError) -> String {
         CertificateError::NotValidForNameContext { expected, presented } => {
             format!("the certificate is for {}, not for {}", names(presented), expected.to_str())
         }
-        other => other.to_string(),
+        CertificateError::Other(inner) => by_name(&inner.to_string()),
+        other => by_name(&other.to_string()),
     };
     printable(&text, LONGEST)
+}
+
+/// What the library names by a type of its source text, such as `BadSignature`; its sentences stay as they are.
+fn by_name(said: &str) -> String {
+    let name: String = said.chars().take_while(char::is_ascii_alphanumeric).collect();
+    match &*name {
+        // As `openssl req -x509` makes them.
+        "CaUsedAsEndEntity" => {
+            "the certificate is that of an authority (CA:TRUE), which no server may show".to_owned()
+        }
+        name if name.starts_with(|c: char| c.is_ascii_uppercase()) => {
+            format!("the certificate: {}", apart(name.strip_suffix("Context").unwrap_or(name)))
+        }
+        _ => said.to_owned(),
+    }
+}
+
+/// The words of a name.
+fn apart(name: &str) -> String {
+    let mut words = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(c.to_ascii_lowercase());
+    }
+    words
 }
 
 /// As AWS and every calendar write it.
@@ -64,11 +92,35 @@ fn names(presented: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::Arc;
     use std::time::Duration;
 
+    use rustls::OtherError;
     use rustls::pki_types::ServerName;
 
     use super::*;
+
+    #[test]
+    fn no_name_of_a_type_is_shown() {
+        let context = CertificateError::UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id: vec![1, 2],
+            supported_algorithms: Vec::new(),
+        };
+        let theirs =
+            |said: &str| CertificateError::Other(OtherError(Arc::new(io::Error::other(said.to_owned()))));
+        for (error, words) in [
+            (theirs("CaUsedAsEndEntity"), "an authority (CA:TRUE)"),
+            (theirs("PathLenConstraintViolated"), "the certificate: path len constraint violated"),
+            (theirs("TrailingData(Certificate)"), "the certificate: trailing data"),
+            (theirs("it is blue"), "it is blue"),
+            (CertificateError::BadSignature, "the certificate: bad signature"),
+            (context, "the certificate: unsupported signature algorithm"),
+        ] {
+            let told = in_words(&error);
+            assert!(told.contains(words) && !told.contains(['{', '[']), "{error:?}: {told}");
+        }
+    }
 
     fn at(seconds: u64) -> UnixTime {
         UnixTime::since_unix_epoch(Duration::from_secs(seconds))

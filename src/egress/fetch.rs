@@ -18,10 +18,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::own::Own;
-use super::parent::{add_authorities, http1, server_name};
+use super::parent::{PROGRAM, add_authorities, http1, server_name};
 use super::url::Url;
 use super::within::Within;
-use super::{Egress, Trace, Unreached, Upstream, leads_to, printable};
+use super::{Egress, Trace, Unreached, Upstream, certificate, leads_to, printable};
+use crate::tls::stream::Stream;
 
 /// Everything together: enough for the largest file over a slow line.
 const WHOLE: Duration = Duration::from_secs(120);
@@ -133,7 +134,8 @@ async fn ask<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
 ) -> Result<Response<Incoming>, String> {
     let name = server_name(&url.target.host)?;
     let connector = TlsConnector::from(authorities.config.clone());
-    let stream = connector.connect(name, stream).await.map_err(|error| no_tls(&error, authorities.key))?;
+    let stream = Stream::connect(&connector, name, stream).await;
+    let stream = stream.map_err(|error| no_tls(&error, authorities.key))?;
     let lost = |error: hyper::Error| broken(&error);
     let (mut sender, connection) =
         http1::Builder::new().max_buf_size(HEAD).handshake(TokioIo::new(stream)).await.map_err(lost)?;
@@ -141,7 +143,7 @@ async fn ask<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     tokio::spawn(connection);
     let mut request = Request::get(&*url.path)
         .header(HOST, url.host())
-        .header(USER_AGENT, concat!("ccpgate/", env!("CARGO_PKG_VERSION")))
+        .header(USER_AGENT, PROGRAM)
         .header(ACCEPT_ENCODING, "identity");
     if let Some(tag) = tag {
         request = request.header(IF_NONE_MATCH, tag);
@@ -202,7 +204,7 @@ fn no_tls(error: &std::io::Error, key: &str) -> String {
                  take this address out of what inspects TLS"
             )
         }
-        Some(Error::InvalidCertificate(why)) => printable(&format!("its certificate: {why}"), WORDS),
+        Some(Error::InvalidCertificate(why)) => certificate::in_words(why),
         Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
             "it speaks no TLS on this port".to_owned()
         }

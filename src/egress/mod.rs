@@ -34,7 +34,7 @@ use tokio::net::TcpStream;
 
 use crate::outcome::Stage;
 use crate::tunnel::wire::tls::TlsWire;
-pub(crate) use answer::{dechunked, printable, without_tags};
+pub(crate) use answer::{REFUSAL, REFUSAL_TIME, dechunked, printable, without_tags};
 use connect_to::ConnectTo;
 use parent::Parent;
 use resolver::Resolver;

@@ -7,23 +7,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
+use http::{HeaderValue, StatusCode};
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, InvalidMessage, RootCertStore};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::Upstream;
 use super::answer::{self, Look};
 use super::certificate;
 use super::failure::{Failure, ParentError};
+use super::unreached::Unreached;
 use super::url::ParentUrl;
 use crate::policy::Pattern;
 use crate::target::{Host, Target};
 use crate::tls;
 use crate::tls::secret::Secret;
 use crate::tunnel::wire::arrival::Arrival;
+
+/// What this program calls itself to a parent.
+pub(crate) const PROGRAM: &str = concat!("ccpgate/", env!("CARGO_PKG_VERSION"));
+/// How credentials begin (RFC 7617).
+const BASIC: &str = "Basic ";
 
 /// What is known of a parent proxy from the configuration.
 pub(crate) struct Options<'a> {
@@ -44,6 +52,8 @@ pub(crate) struct Parent {
     only: Vec<Pattern>,
     credentials: Option<Credentials>,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// What names a file of authorities for its certificate.
+    ca: &'static str,
     /// How long its answer may take, the dial included; none: as long as the dial alone.
     patience: Option<Duration>,
     name: Box<str>,
@@ -71,7 +81,7 @@ impl Parent {
             true => Some(secured(&url, authorities(ca)?).map_err(|why| format!("egress.proxy: {why}"))?),
             false => None,
         };
-        Ok(Self { url, only, credentials, tls, name: name.into(), patience: None })
+        Ok(Self { url, only, credentials, tls, ca: "egress.proxy_ca", name: name.into(), patience: None })
     }
 
     /// A proxy that carries every host and that no key of the configuration names. `login` is
@@ -87,7 +97,8 @@ impl Parent {
     ) -> Result<Self, String> {
         let credentials = login.map(|login| Credentials::parse(login.as_bytes())).transpose()?;
         let tls = if url.https { Some(secured(&url, roots)?) } else { None };
-        Ok(Self { url, only: Vec::new(), credentials, tls, name: "ccpgate".into(), patience: Some(patience) })
+        let patience = Some(patience);
+        Ok(Self { url, only: Vec::new(), credentials, tls, ca: "--ca", name: "ccpgate".into(), patience })
     }
 
     pub(crate) fn url(&self) -> &ParentUrl {
@@ -115,12 +126,47 @@ impl Parent {
     }
 
     /// How long the dial and its answer may take together, where the dial alone has this limit.
-    pub(super) fn patience(&self, dial: Duration) -> Duration {
+    pub(crate) fn patience(&self, dial: Duration) -> Duration {
         self.patience.unwrap_or(dial)
     }
 
-    pub(super) fn error(&self, failure: Failure) -> ParentError {
-        ParentError { url: self.url.clone(), authenticated: self.credentials.is_some(), failure }
+    /// Why a target isn't reached through it.
+    pub(crate) fn unreached(&self, failure: Failure) -> Unreached {
+        let authenticated = self.credentials.is_some();
+        Unreached::Parent(Box::new(ParentError { url: self.url.clone(), authenticated, failure }))
+    }
+
+    /// What a connection to it is secured with that offers these protocols, the first one most of all, and the name
+    /// that its certificate must have; none where it is spoken to without TLS.
+    pub(crate) fn offering(&self, protocols: &[&[u8]]) -> Option<(TlsConnector, ServerName<'static>)> {
+        let (config, name) = self.tls.as_ref()?;
+        let mut config = ClientConfig::clone(config);
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        Some((TlsConnector::from(Arc::new(config)), name.clone()))
+    }
+
+    /// The value of its `Proxy-Authorization`, where it gets one.
+    pub(crate) fn authorization(&self) -> Option<HeaderValue> {
+        let credentials = self.credentials.as_ref()?;
+        let text = Zeroizing::new(format!("{BASIC}{}", *credentials.encoded));
+        let mut value = HeaderValue::from_str(&text).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// What an answer by HTTP/2 says that opens no tunnel.
+    pub(crate) fn refused<'a>(
+        &self,
+        status: StatusCode,
+        fields: impl Iterator<Item = (&'a str, &'a [u8])>,
+        body: &[u8],
+    ) -> Failure {
+        answer::refusal(status, fields, body, self.secrets().as_ref().map_or(&[][..], |secrets| secrets))
+    }
+
+    /// Why no session with it came about.
+    pub(crate) fn no_tls(&self, error: &std::io::Error) -> Failure {
+        no_tls(error, self.ca)
     }
 
     /// Asks a parent that took a connection for a tunnel to `target`. What comes behind its 200 is
@@ -143,7 +189,7 @@ impl Parent {
                 return Ok(Upstream::Tcp(stream));
             };
             let stream = Arrival::new(stream).connect(config.clone(), name.clone()).await;
-            let mut stream = stream.map_err(|error| no_tls(&error))?;
+            let mut stream = stream.map_err(|error| self.no_tls(&error))?;
             self.ask(&mut stream, target, via).await?;
             Ok(Upstream::Tls(stream))
         };
@@ -156,12 +202,12 @@ impl Parent {
         target: &Target,
         via: &str,
     ) -> Result<(), Failure> {
-        let version = crate::VERSION;
         let mut request = Zeroizing::new(format!(
-            "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: ccpgate/{version}\r\nVia: {via}\r\n"
+            "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: {PROGRAM}\r\nVia: {via}\r\n"
         ));
         if let Some(credentials) = &self.credentials {
-            request.push_str("Proxy-Authorization: Basic ");
+            request.push_str("Proxy-Authorization: ");
+            request.push_str(BASIC);
             request.push_str(&credentials.encoded);
             request.push_str("\r\n");
         }
@@ -170,8 +216,12 @@ impl Parent {
         if stream.write_all(request.as_bytes()).await.is_ok() {
             let _ = stream.flush().await;
         }
-        let secrets = self.credentials.as_ref().map(Credentials::secrets);
-        answer::read(stream, secrets.as_ref().map_or(&[][..], |secrets| secrets)).await
+        answer::read(stream, self.secrets().as_ref().map_or(&[][..], |secrets| secrets)).await
+    }
+
+    /// What an answer of its may repeat, and nobody is shown.
+    fn secrets(&self) -> Option<[&str; 3]> {
+        self.credentials.as_ref().map(Credentials::secrets)
     }
 }
 
@@ -294,17 +344,17 @@ fn secured(
 }
 
 /// Describes a failed handshake so that the cause can be found.
-fn no_tls(error: &std::io::Error) -> Failure {
+fn no_tls(error: &std::io::Error, ca: &str) -> Failure {
     use rustls::Error;
     let of_certificate = |why: String| Failure::Tls { certificate: true, why };
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => of_certificate(
-            "its certificate is from an authority that is unknown here: name that in egress.proxy_ca".into(),
-        ),
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => of_certificate(format!(
+            "its certificate is from an authority that is unknown here: name that in {ca}"
+        )),
         Some(Error::InvalidCertificate(why)) => of_certificate(certificate::in_words(why)),
         Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => Failure::Tls {
             certificate: false,
-            why: "it speaks no TLS on this port: egress.proxy may have to begin with http://".into(),
+            why: "it speaks no TLS on this port: its address may have to begin with http://".into(),
         },
         Some(other) => Failure::Tls { certificate: false, why: other.to_string() },
         None => Failure::Lost(format!("{error}, within the TLS handshake")),

@@ -49,8 +49,12 @@ impl Egress {
             if let Some(names) = via.and_then(|via| own.mark.since(via)) {
                 return Err(Unreached::Circle(Circle { parent: through.url().clone(), names }));
             }
+            // A target that is an address needs no resolving, so it is judged here.
+            if let Host::Ip(address) = &target.host {
+                self.bars(*address, within)?;
+            }
             parent = Some(through);
-            let (addresses, late) = self.addresses_of(through, target, within, own, trace).await?;
+            let (addresses, late) = self.addresses_of(through, own, trace).await?;
             rest = late;
             Cow::Owned(addresses)
         } else {
@@ -83,7 +87,7 @@ impl Egress {
         trace.connect = Some(dialled.elapsed());
         let failed = |error| match parent {
             None => Unreached::Dial(error),
-            Some(parent) => of(parent, Failure::Dial(error)),
+            Some(parent) => parent.unreached(Failure::Dial(error)),
         };
         let (stream, address) = connected.map_err(failed)?;
         trace.address = Some(address);
@@ -93,7 +97,22 @@ impl Egress {
         // A box, for few need this and its state is large.
         let opened = Box::pin(parent.open(stream, target, &via, (dialled + limit).into(), limit)).await;
         trace.connect = Some(dialled.elapsed());
-        opened.map_err(|failure| of(parent, failure))
+        opened.map_err(|failure| parent.unreached(failure))
+    }
+
+    /// A connection to a parent proxy of which nothing is asked yet, for many tunnels.
+    ///
+    /// # Errors
+    /// See [`Unreached`].
+    pub(crate) async fn dial_parent(&self, parent: &Parent, own: &Own) -> Result<TcpStream, Unreached> {
+        let (addresses, rest) = self.addresses_of(parent, own, &mut Trace::default()).await?;
+        let url = parent.url();
+        let judge = Vet { within: &Within::Anywhere, host: &url.host, port: url.port, own };
+        let connected = match rest {
+            None => dial(&addresses, &self.source_address, self.connect_timeout).await,
+            Some(rest) => Box::pin(self.dial_both(&addresses, rest, &judge, Some(parent))).await,
+        };
+        connected.map(|(stream, _)| stream).map_err(|error| parent.unreached(Failure::Dial(error)))
     }
 
     /// Where to dial a parent proxy. The administrator chose it, so it may have any address except one of
@@ -101,18 +120,12 @@ impl Egress {
     async fn addresses_of(
         &self,
         parent: &Parent,
-        target: &Target,
-        within: &Within,
         own: &Own,
         trace: &mut Trace,
     ) -> Result<(Vec<SocketAddr>, Option<Rest>), Unreached> {
-        // A target that is an address needs no resolving, so it is judged here.
-        if let Host::Ip(address) = &target.host {
-            self.bars(*address, within)?;
-        }
         let url = parent.url();
         let found = self.resolve(&url.host, trace).await;
-        let Addresses { known, rest } = found.map_err(|error| of(parent, error.into()))?;
+        let Addresses { known, rest } = found.map_err(|error| parent.unreached(error.into()))?;
         let all = known.iter().map(|address| SocketAddr::new(address.to_canonical(), url.port));
         let (here, there): (Vec<_>, Vec<_>) = all.partition(|address| own.is(*address));
         match here.first() {
@@ -181,8 +194,4 @@ impl Egress {
             },
         }
     }
-}
-
-fn of(parent: &Parent, failure: Failure) -> Unreached {
-    Unreached::Parent(Box::new(parent.error(failure)))
 }

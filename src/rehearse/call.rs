@@ -4,14 +4,15 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 
 use super::phase::Phase;
 use super::script::{Scene, Signalling, in_turn};
 use crate::agent::http::{self, Answer, NoAnswer};
+use crate::agent::route::Route;
 use crate::agent::tap::Tap;
-use crate::agent::tls::Session;
+use crate::agent::tls::{Session, Stream};
 use crate::agent::turn::{self, Refusal};
+use crate::agent::way::Way;
 use crate::agent::websocket::{Cut, WebSocket};
 use crate::cause::{Cause, Severity};
 use crate::diagnose;
@@ -59,6 +60,8 @@ pub(super) struct Failed {
 /// A call under way.
 pub(super) struct Call<'a> {
     scene: &'a Scene,
+    /// Its browser's, through a proxy.
+    way: Option<Way>,
     number: u32,
     played: Played,
 }
@@ -66,7 +69,8 @@ pub(super) struct Call<'a> {
 impl<'a> Call<'a> {
     /// Plays a call. Its number decides which endpoints it takes.
     pub(super) async fn play(scene: &'a Scene, number: u32) -> Played {
-        let mut call = Self { scene, number, played: Played::default() };
+        let way = scene.via.as_ref().map(Way::another);
+        let mut call = Self { scene, way, number, played: Played::default() };
         let ended = match &scene.signalling {
             Some(signalling) => call.whole(signalling).await,
             None => call.without_login().await,
@@ -155,7 +159,8 @@ impl<'a> Call<'a> {
         if let Plan::Tcp(target) = &endpoint.plan {
             self.pace(&target.host).await;
         }
-        let judged = Box::pin(diagnose::one(&self.scene.network(), endpoint.clone())).await;
+        let network = self.scene.network(self.route());
+        let judged = Box::pin(diagnose::one(&network, endpoint.clone())).await;
         match (judged.status, judged.cause) {
             (Status::Failed, Some(cause)) => Err(failed(cause, judged.detail)),
             (Status::Degraded, Some(cause)) => {
@@ -236,7 +241,7 @@ impl<'a> Call<'a> {
     /// The voice path, past every proxy: one address of one media endpoint.
     async fn media(&mut self) -> Result<(), Found> {
         let Some(target) = in_turn(&self.scene.cast.media, self.number) else { return Ok(()) };
-        let (egress, own) = self.scene.route().past_proxies();
+        let (egress, own) = (&self.scene.egress, &self.scene.own);
         let mut seen = Seen::default();
         let addresses = match egress.addresses(target, own, &mut seen.trace).await {
             Ok(addresses) => addresses,
@@ -267,7 +272,7 @@ impl<'a> Call<'a> {
         self.pace(&target.host).await;
         let rule = self.scene.policy.decide(target);
         let of_catalogue = matches!(rule, Decision::Allowed(_, rule) if !rule.is_added());
-        let (route, trust) = (self.scene.route(), &self.scene.trust);
+        let (route, trust) = (self.route(), &self.scene.trust);
         let mut seen = Seen::default();
         let made = secured(&route, trust, &SystemTime::now, target, of_catalogue, &mut seen).await;
         let session = match made {
@@ -293,6 +298,11 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// The way of all that isn't media.
+    fn route(&self) -> Route<'_> {
+        Route::via(&self.scene.egress, &self.scene.own, self.way.as_ref())
+    }
+
     async fn pace(&self, host: &Host) {
         if let Some(pace) = &self.scene.pace {
             pace.turn(host).await;
@@ -302,7 +312,7 @@ impl<'a> Call<'a> {
 
 /// A call's signalling, open.
 struct Line {
-    socket: WebSocket<TlsStream<Tap>>,
+    socket: WebSocket<Stream<Tap>>,
     seen: Seen,
     connected: Instant,
     simulated: bool,
@@ -317,7 +327,7 @@ impl Line {
 }
 
 /// Why it ended here, as `check` would say.
-fn ended(seen: &mut Seen, end: End) -> Found {
+pub(super) fn ended(seen: &mut Seen, end: End) -> Found {
     seen.end = Some(end);
     finding::find(seen).unwrap_or_else(|| failed(Cause::HttpUnexpected, "it ended for no known reason"))
 }

@@ -39,10 +39,20 @@ pub(crate) struct Amount {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
     Never,
-    /// No more calls begin.
+    /// No more calls begin; agents of a shift leave.
     Soon,
-    /// Calls under way are given up.
+    /// What is under way is given up.
     Now,
+}
+
+impl Stop {
+    /// What one more Ctrl-C asks for.
+    pub(crate) fn next(self) -> Self {
+        match self {
+            Self::Never => Self::Soon,
+            Self::Soon | Self::Now => Self::Now,
+        }
+    }
 }
 
 /// Plays calls, so many at once. What came of each is counted in the order in which they began: a call

@@ -26,6 +26,8 @@ pub(crate) struct Setting {
     pub scope: Scope,
     /// The way that they went, in words.
     pub through: String,
+    /// What the proxy on that way chose to speak, of what browsers offer over TLS; none where nothing was offered.
+    pub protocol: Option<&'static str>,
     /// By what the faults fell; none without a simulated region.
     pub seed: Option<u64>,
     pub concurrency: usize,
@@ -161,11 +163,13 @@ fn summary(failed: u32, calls: u32, ci95: [f64; 2], verdict: Verdict, needed: Op
     match (verdict, needed) {
         (Verdict::Stay, _) => format!("stay with Option 1: {sure}; AWS's line is 2 %"),
         (Verdict::Consider, _) => format!("consider Option 2: {sure}; AWS's line is 2 %"),
+        (Verdict::Inconclusive, Some(needed)) if calls == 0 => {
+            format!("not sure: no call came to its end; {needed} without a failure decide it")
+        }
         (Verdict::Inconclusive, Some(needed)) => format!(
             "not sure yet: {sure}, and AWS's line is 2 %; about {} calls more decide it",
             needed.saturating_sub(calls).max(1)
         ),
-        (Verdict::Inconclusive, None) if calls == 0 => "not sure: no call came to its end".to_owned(),
         (Verdict::Inconclusive, None) => {
             format!("not sure: {sure}; that is AWS's line itself, which no number of calls decides")
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::pace::Pace;
 use crate::agent::route::Route;
 use crate::agent::tls::Trust;
+use crate::agent::way::Way;
 use crate::catalogue::Choice;
 use crate::diagnose::Network;
 use crate::diagnose::targets::{self, Endpoint, Named, Plan, Wanted, WebSocketUrl};
@@ -20,8 +21,9 @@ pub(crate) struct Scene {
     pub connect: Choice,
     pub egress: Egress,
     pub own: Own,
-    /// The proxy that everything but media goes through; none: the way of `egress`.
-    pub via: Option<Egress>,
+    /// The way through the proxy that everything but media goes through, of which each call takes a browser's own;
+    /// none: the way of `egress`.
+    pub via: Option<Way>,
     pub trust: Arc<Trust>,
     pub cast: Cast,
     /// None: signing in is needed for the rest, and nobody does.
@@ -33,17 +35,12 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// The way of all that isn't media.
-    pub(super) fn route(&self) -> Route<'_> {
-        Route::via(&self.egress, &self.own, self.via.as_ref())
-    }
-
-    /// The same for a test of one endpoint.
-    pub(super) fn network(&self) -> Network<'_> {
+    /// What a test of one endpoint is made with, by this way.
+    pub(super) fn network<'a>(&'a self, route: Route<'a>) -> Network<'a> {
         Network {
             policy: &self.policy,
             connect: &self.connect,
-            route: self.route(),
+            route,
             trust: self.trust.clone(),
             clock: &SystemTime::now,
         }

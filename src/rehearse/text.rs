@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 
 use super::phase::Phase;
-use super::report::{Report, Scope};
+use super::report::{Report, Scope, Setting};
 use super::statistics::Verdict;
 use crate::cause::{Cause, Threshold};
 
@@ -28,11 +28,10 @@ pub(crate) fn render(report: &Report) -> String {
     let bold = Style::new().bold();
     let _ = writeln!(text, "{colour}{bold}{}{bold:#}{colour:#}", report.summary);
     let interrupted = if report.interrupted { ", interrupted" } else { "" };
-    let _ = writeln!(
-        text,
-        "through {}; {} at a time, {:.1} s{interrupted}",
-        report.setting.through, report.setting.concurrency, report.seconds
-    );
+    let Setting { through, protocol, concurrency, .. } = &report.setting;
+    let by = protocol.map(|protocol| format!(" by {protocol}")).unwrap_or_default();
+    let seconds = report.seconds;
+    let _ = writeln!(text, "through {through}{by}; {concurrency} at a time, {seconds:.1} s{interrupted}");
     if report.setting.until_sure && report.verdict != Verdict::Inconclusive {
         let _ = writeln!(text, "by a sequential test, which ended as soon as it was sure");
     }
@@ -40,14 +39,18 @@ pub(crate) fn render(report: &Report) -> String {
     failures(&mut text, report);
     for (cause, calls) in &report.degraded {
         let about = cause.about();
-        let _ = writeln!(text, "{calls} calls went on in spite of {}: {}", cause.as_str(), about.definition);
+        let calls = if *calls == 1 { "1 call".to_owned() } else { format!("{calls} calls") };
+        let _ = writeln!(text, "{calls} went on in spite of {}: {}", cause.as_str(), about.definition);
     }
     slow(&mut text, report);
     if let Some(cost) = report.proxy {
-        let each = cost.cpu_s * 1000.0 / f64::from(report.calls.max(1));
+        let each = match report.calls {
+            0 => String::new(),
+            calls => format!(" {:.1} ms a call,", cost.cpu_s * 1000.0 / f64::from(calls)),
+        };
         let _ = writeln!(
             text,
-            "the proxy took {:.1} s of CPU, {each:.1} ms a call, and has {} MiB of memory",
+            "the proxy took {:.1} s of CPU,{each} and has {} MiB of memory",
             cost.cpu_s,
             cost.memory_bytes >> 20
         );

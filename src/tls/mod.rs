@@ -18,6 +18,7 @@ pub(crate) mod plain;
 mod seal;
 pub(crate) mod secret;
 pub mod session;
+pub(crate) mod stream;
 pub mod ticket;
 pub mod window;
 

@@ -1,6 +1,6 @@
 //! `ccpgate rehearse`: calls over a simulated region, what is said of them, and what is left behind.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::simulate::Region;
-use crate::support::{Proxy, Ran, Secured, ccpgate, clean};
+use crate::support::{Ran, ccpgate, clean, eventually};
 
 /// A rehearsal with a region and a proxy of its own.
 fn simulated(arguments: &[&str]) -> Ran {
@@ -99,6 +99,8 @@ fn each_fault_is_counted_under_its_cause() {
                 ["detail", "remedy", "owner"].iter().all(|key| failure[key] != ""),
                 "{fault}: {report:#}"
             );
+            // A library's web address helps nobody.
+            assert!(!failure["detail"].as_str().unwrap().contains("https://"), "{fault}: {report:#}");
         }
     });
 }
@@ -193,34 +195,6 @@ fn without_a_login_it_says_what_a_call_is() {
     assert_eq!(ran.json()["causes"], serde_json::json!({ "tls_intercepted": 3 }));
 }
 
-/// As browsers go through a proxy that runs: by either listener.
-#[test]
-fn a_proxy_that_runs_is_gone_through_by_http_and_https() {
-    let (region, secured) = (Region::start(&[]), Secured::new());
-    let file = region.configuration();
-    let configuration = std::fs::read_to_string(&file).unwrap();
-    let proxy = Proxy::start(&format!("{configuration}\n{}", secured.section("")));
-    let authorities = secured.path("both.pem");
-    let both = secured.authority.pem() + &std::fs::read_to_string(region.ca()).unwrap();
-    std::fs::write(&authorities, both).unwrap();
-    let all = ["rehearse", "-c", file.to_str().unwrap(), "--calls", "10", "--ws-url", region.url(), "--json"];
-    let run = |via: &str, ca: &str| ccpgate(None, &[&all[..], &["--via", via, "--ca", ca]].concat());
-    let http = format!("http://{}", proxy.http());
-    let https = format!("https://{}", proxy.https());
-    for (via, handshakes) in [(&http, 0.0), (&https, 30.0)] {
-        let report = run(via, authorities.to_str().unwrap()).expect(0).json();
-        assert_eq!((&report["failed"], &report["scope"]), (&0.into(), &"whole".into()), "{report:#}");
-        assert_eq!(report["through"], format!("the proxy {via}"));
-        // The file, the API and the signalling of each call.
-        assert_eq!(proxy.metrics().sum("ccpgate_tls_handshakes_total"), handshakes, "{via}");
-    }
-    // Nobody here knows who vouches for the proxy.
-    let report = run(&https, region.ca()).expect(1).json();
-    assert_eq!(report["failed"], 10, "{report:#}");
-    let detail = report["failures"][0]["detail"].as_str().unwrap();
-    assert!(detail.contains("certificate"), "{report:#}");
-}
-
 #[test]
 fn faults_of_names_hit_single_calls_in_a_region_of_another_process_too() {
     for fault in ["dns_nxdomain", "tcp_refused", "ws_refused"] {
@@ -247,6 +221,11 @@ fn too_few_open_files_are_no_failures_of_the_network() {
     let said = String::from_utf8_lossy(&told.stderr).into_owned();
     assert_eq!(told.status.code(), Some(2), "{said}");
     assert!(said.contains("260 open files") && said.contains("--concurrency 6"), "{said}");
+    // Where not even one fits, there is nothing to choose.
+    let told = within(64, &["--concurrency", "1"]);
+    let said = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert_eq!(told.status.code(), Some(2), "{said}");
+    assert!(said.contains("1 call at a time") && !said.contains("choose"), "{said}");
     let told = within(150, &["--concurrency", "6"]);
     assert_eq!(told.status.code(), Some(0), "{}", String::from_utf8_lossy(&told.stdout));
     // A soft limit is raised.
@@ -446,6 +425,30 @@ fn a_shift_that_is_interrupted_says_what_came_of_it() {
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let mut out = String::new();
     child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert!(child.wait().unwrap().success(), "{out}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&report["interrupted"], &report["lost"]), (&true.into(), &0.into()), "{report:#}");
+    expect_gone(proxy);
+}
+
+/// The proxy answers nobody any more: who waits until all agents have had their last answer waits long.
+#[test]
+fn a_second_interrupt_ends_a_shift_at_once() {
+    let mut command = rehearsal(&["--shift", "1", "--scale", "1", "--json"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let proxy = proxy_of(&child);
+    let sockets = || std::fs::read_dir(format!("/proc/{}/fd", proxy.as_raw_nonzero())).unwrap().count();
+    // Its own are a few; each tunnel has two.
+    eventually("tunnels are open", || (sockets() > 50).then_some(()));
+    kill_process(proxy, Signal::STOP).unwrap();
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let mut told = BufReader::new(child.stderr.take().unwrap()).lines();
+    let again = told.next().unwrap().unwrap();
+    assert!(again.contains("Ctrl-C again ends it now"), "{again}");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let mut out = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    // Nobody waited for the answers that never come: none of them is a loss.
     assert!(child.wait().unwrap().success(), "{out}");
     let report: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&report["interrupted"], &report["lost"]), (&true.into(), &0.into()), "{report:#}");

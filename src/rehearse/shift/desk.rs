@@ -10,16 +10,18 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
-use super::way::Way;
 use super::{BREAKS, CALLS, Count, LOGGED_IN, Office};
-use crate::agent::route::Io;
+use crate::agent::io::Io;
+use crate::agent::route::Route;
 use crate::agent::tls;
 use crate::agent::turn;
+use crate::agent::way::{self, Way};
 use crate::agent::websocket::{Cut, WebSocket};
-use crate::egress::Trace;
-use crate::rehearse::call::message;
+use crate::diagnose::observed::{End, Seen};
+use crate::egress::parent::Parent;
+use crate::egress::{Egress, Trace};
+use crate::rehearse::call::{ended, message};
 use crate::rehearse::script::in_turn;
 
 /// A browser opens so many connections to one host at a time.
@@ -31,7 +33,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 const BEAT: Duration = Duration::from_secs(10);
 const SIGN: Duration = Duration::from_secs(30);
 
-type Socket = WebSocket<TlsStream<Box<dyn Io>>>;
+type Socket = WebSocket<tls::Stream<Box<dyn Io>>>;
 
 /// An agent's browser.
 pub(super) struct Desk {
@@ -85,8 +87,12 @@ impl Desk {
     fn new(office: Arc<Office>, number: u32, begun: Instant) -> Result<Self, String> {
         // Loopback has an address for everybody.
         let [_, high, middle, low] = (number + 1).to_be_bytes();
-        let way = Way::new(&office, Ipv4Addr::new(127, 16 + high, middle, low).into(), PATIENCE)?;
-        let tls = tls::browser(office.roots.clone(), b"http/1.1")?;
+        let own = Ipv4Addr::new(127, 16 + high, middle, low).into();
+        // Its sessions with the proxy are its own.
+        let proxy = Parent::given(office.proxy.clone(), None, office.roots.clone(), PATIENCE)?;
+        let egress = Egress { source_address: vec![own], ..way::through(&office.egress, proxy) };
+        let way = office.plan.over.way(egress);
+        let tls = tls::browser(office.roots.clone())?;
         Ok(Self { office, number, begun, way, tls, opening: Semaphore::new(AT_ONCE) })
     }
 
@@ -136,9 +142,15 @@ impl Desk {
                 (host.clone(), "/".to_owned())
             }
         };
-        let stream = self.way.open(office, &target).await.map_err(|why| format!("{target}: {why}"))?;
+        let mut seen = Seen::default();
+        let route = Route::via(&office.egress, &office.own, Some(&self.way));
+        let opened = route.open(&target, &mut seen.trace).await;
+        let stream = opened.map_err(|why| {
+            let found = ended(&mut seen, End::Unreached(why));
+            format!("{target}: {}: {}", found.cause.as_str(), found.detail)
+        })?;
         let name = ServerName::try_from(target.host.to_string()).map_err(|error| error.to_string())?;
-        let secured = self.tls.connect(name, stream).await;
+        let secured = tls::Stream::connect(&self.tls, name, stream).await;
         let secured = secured.map_err(|error| format!("{target}: TLS: {error}"))?;
         let opened = WebSocket::open(secured, &target.to_string(), &path).await;
         opened.map_err(|why| format!("{target}: WebSocket: {why:?}"))

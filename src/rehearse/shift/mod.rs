@@ -1,12 +1,12 @@
 //! `rehearse --shift`: a morning of many agents, in less time. They log in within five minutes, make calls,
 //! have their breaks; in the middle the proxy is reloaded, and then another process takes over from it.
 //!
-//! [`desk`] is one agent, [`way`] how its browser gets through the proxy, [`report`] what came of it. Everybody's TLS sessions with the proxy are resumed as
-//! browsers do, and each has an address of its own.
+//! [`desk`] is one agent, [`over`] what its browser speaks to the proxy, [`report`] what came of it. Everybody's
+//! TLS sessions with the proxy are resumed as browsers do, and each has an address of its own.
 
 mod desk;
+pub(crate) mod over;
 pub(crate) mod report;
-pub(crate) mod way;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::Stop;
 use super::proxy::Proxy;
 use super::report::Cost;
 use crate::agent::tls::Trust;
@@ -27,8 +28,8 @@ use crate::egress::own::Own;
 use crate::egress::url::ParentUrl;
 use crate::target::Target;
 use desk::Desk;
+use over::Over;
 use report::Report;
-use way::Over;
 
 /// What happens when, in minutes from nine o'clock.
 const LOGGED_IN: f64 = 5.0;
@@ -180,7 +181,7 @@ struct Told {
     resumed: f64,
 }
 
-/// Plays the morning. `reload` changes the configuration; `stop` ends it early.
+/// Plays the morning. `reload` changes the configuration; `stop` ends it early, once the agents have left or at once.
 ///
 /// # Errors
 /// When the proxy isn't there any more.
@@ -188,7 +189,7 @@ pub(crate) async fn run(
     office: Arc<Office>,
     first: &Proxy,
     reload: impl FnOnce() -> Result<(), String>,
-    mut stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<Stop>,
 ) -> Result<Report, String> {
     let plan = office.plan;
     let gone = || "the proxy has ended".to_owned();
@@ -238,9 +239,14 @@ pub(crate) async fn run(
             ended?;
             false
         }
-        _ = stop.wait_for(|stop| *stop) => true,
+        _ = stop.wait_for(|stop| *stop != Stop::Never) => true,
     };
     leave.send_replace(true);
-    while desks.join_next().await.is_some() {}
+    let left = async { while desks.join_next().await.is_some() {} };
+    // Agents who are given up go with their tasks.
+    let interrupted = tokio::select! {
+        () = left => interrupted,
+        Ok(_) = stop.wait_for(|stop| *stop == Stop::Now) => true,
+    };
     Ok(Report::new(&office, told, begun.elapsed(), interrupted))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::super::report::Times;
-use super::way::Over;
+use super::over::Over;
 use super::{Count, LOGGED_IN, Office, Told};
 use crate::cause::Cause;
 
