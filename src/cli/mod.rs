@@ -12,6 +12,7 @@ mod denied;
 mod desks;
 mod explain;
 mod firewall;
+mod folder;
 mod generate;
 mod lately;
 mod learned;

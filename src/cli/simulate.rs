@@ -1,11 +1,12 @@
 //! `ccpgate simulate`.
 
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{fmt, fs};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::runtime::Runtime;
 
+use super::folder::{Folder, SIMULATE};
 use super::out::{say, tell};
 use super::stage::Signals;
 use super::{Failure, load};
@@ -45,8 +46,14 @@ impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
         let (loaded, _) = load::plan(sources)?;
         let choice = choice(&loaded.config.connect, self.region.as_deref(), Some(&self.instance))?;
-        let temporary = tempfile::Builder::new().prefix("ccpgate-simulate-").tempdir().map_err(cannot)?;
-        let folder = self.folder.as_deref().unwrap_or(temporary.path());
+        let temporary;
+        let folder = match &self.folder {
+            Some(folder) => folder,
+            None => {
+                temporary = Folder::new(SIMULATE).map_err(cannot)?;
+                temporary.path()
+            }
+        };
         let runtime = Runtime::new().map_err(cannot)?;
         let ended = runtime.block_on(self.simulate(&choice, folder));
         // A read of standard input, which nothing ends, must not hold the end back.
@@ -63,8 +70,7 @@ impl Args {
         fs::write(&ca, region.authority())
             .map_err(|error| Failure::Usage(format!("{}: can't be written: {error}", ca.display())))?;
         let rules = catalogue::resolve(choice).rules;
-        let configuration =
-            region.configuration(choice, &rules).map_err(|error| cannot(io::Error::other(error)))?;
+        let configuration = region.configuration(choice, &rules).map_err(cannot)?;
         say(&format!(
             "# A simulated Connect region. It lives until this process ends.\n# ca: {}\n# url: {}\n\n{configuration}\n\
              # Ready. A line NAME=RATE on standard input changes a fault.",
@@ -110,8 +116,8 @@ pub(super) fn choice(
     })
 }
 
-fn cannot(error: io::Error) -> Failure {
-    Failure::Usage(format!("can't simulate a region: {error}"))
+fn cannot(why: impl fmt::Display) -> Failure {
+    Failure::Usage(format!("can't simulate a region: {why}"))
 }
 
 /// Follows what is written on standard input; never ends.

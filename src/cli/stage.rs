@@ -5,9 +5,9 @@ use std::path::Path;
 use std::{fs, io};
 
 use rustls::pki_types::CertificateDer;
-use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::folder::{Folder, REHEARSE};
 use crate::agent::tls::Trust;
 use crate::catalogue::{self, Choice};
 use crate::config::{self, Loaded, Sources};
@@ -19,11 +19,10 @@ use crate::target::{Host, Target};
 
 /// A folder with the configuration of a proxy that reaches the region, `more` at its end, and the region's
 /// authority.
-pub(super) fn files(region: &Region, choice: &Choice, more: &str) -> Result<TempDir, String> {
+pub(super) fn files(region: &Region, choice: &Choice, more: &str) -> Result<Folder, String> {
     let rules = catalogue::resolve(choice).rules;
     let configuration = region.configuration(choice, &rules).map_err(|error| error.to_string())?;
-    let folder = tempfile::Builder::new().prefix("ccpgate-rehearse-").tempdir();
-    let folder = folder.map_err(|error| error.to_string())?;
+    let folder = Folder::new(REHEARSE)?;
     let write = |name: &str, text: String| {
         let file = folder.path().join(name);
         fs::write(&file, text).map_err(|error| format!("{}: can't be written: {error}", file.display()))

@@ -1,9 +1,10 @@
 //! `ccpgate rehearse`: calls over a simulated region, what is said of them, and what is left behind.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -325,6 +326,52 @@ fn a_killed_rehearsal_leaves_no_proxy_behind() {
     child.kill().unwrap();
     child.wait().unwrap();
     expect_gone(proxy);
+}
+
+/// What killed processes leave behind goes with the next run; what lives, and what isn't ours, stays.
+#[test]
+fn folders_of_killed_rehearsals_are_cleared_away() {
+    let temporary = tempfile::tempdir().unwrap();
+    let made = |name: &str, age: Duration| {
+        let folder = temporary.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("ca.pem"), "").unwrap();
+        let open = File::open(&folder).unwrap();
+        open.set_modified(SystemTime::now() - age).unwrap();
+        open
+    };
+    let (hour, second) = (Duration::from_secs(3600), Duration::from_secs(1));
+    for abandoned in ["ccpgate-rehearse-abc123", "ccpgate-simulate-abc123"] {
+        made(abandoned, hour);
+    }
+    let stay = ["ccpgate-rehearse-lives", "ccpgate-rehearse-young", "ccpgate-bundle", "rehearse-x"];
+    let lives = made(stay[0], hour);
+    lives.lock().unwrap();
+    made(stay[1], second);
+    stay[2..].iter().for_each(|name| drop(made(name, hour)));
+    let output = rehearsal(&["--calls", "1"]).env("TMPDIR", temporary.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let left = std::fs::read_dir(temporary.path()).unwrap();
+    let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    left.sort_unstable();
+    let mut stay = stay.map(str::to_owned);
+    stay.sort_unstable();
+    assert_eq!(left, stay);
+}
+
+#[test]
+fn a_place_for_no_folder_is_named() {
+    for arguments in [&["rehearse", "--simulate"][..], &["rehearse", "--shift", "1"], &["simulate"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ccpgate"));
+        clean(&mut command);
+        let output = command.args(arguments).env("TMPDIR", "/no/such/place").output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(
+            said.contains("no folder can be made in /no/such/place") && said.contains("TMPDIR"),
+            "{said}"
+        );
+    }
 }
 
 #[test]
