@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use crate::support::turn::{Answers, Turn, open, own_loopback, silent};
 use crate::support::{
-    Blackhole, Browser, PATIENCE, Proxy, Refusing, Region, have, in_a_network_of_its_own, read_request,
+    Blackhole, Browser, Chromium, PATIENCE, Proxy, Refusing, Region, have, in_a_network_of_its_own,
+    read_request,
 };
 
 /// A region with its voice servers, and a proxy before it.
@@ -212,6 +213,32 @@ fn a_host_behind_the_proxy_that_is_not_reached_is_named_with_its_category() {
     expect(&desk, "category_unreachable", "for chat: participant.connect.us-west-2.amazonaws.com.");
     assert_eq!(desk["categories"]["chat"]["hosts"][0]["because"], "connect", "{desk:#}");
     assert_eq!(desk["categories"]["login"]["status"], "ok");
+}
+
+/// The button that was pressed stays where it is while it can't be pressed.
+#[test]
+fn whoever_checks_again_by_keyboard_keeps_the_place() {
+    const NOTE: &str = "document.getElementById('start').focus(); window.seen = null;
+        new MutationObserver((_, all) => {
+            all.disconnect();
+            const { id, ariaDisabled, hidden } = document.activeElement;
+            window.seen = [id, ariaDisabled, hidden].join();
+        }).observe(document.getElementById('progress'), { attributes: true })";
+    if !have("chromium") {
+        return;
+    }
+    let office = Office::new(own_loopback(), open(), Region::healthy(), "");
+    let browser = Chromium::start();
+    let tab = browser.open(&office.url());
+    tab.wait("a verdict", "!document.getElementById('code').hidden");
+    tab.ask(NOTE);
+    tab.press(" ", 32);
+    tab.wait("another verdict", "window.seen !== null && !document.getElementById('code').hidden");
+    assert_eq!(tab.ask("window.seen"), "start,true,false");
+    let focus = "[document.activeElement.id, document.activeElement.ariaDisabled].join()";
+    assert_eq!((tab.ask(focus), tab.text("start")), ("start,".into(), "Check again".to_owned()));
+    let desks: Value = serde_json::from_str(&office.proxy.get("/api/desks").text()).unwrap();
+    assert_eq!(desks.as_array().map(Vec::len), Some(2), "{desks:#}");
 }
 
 /// The proxy still dials when the page's time is over.
