@@ -56,6 +56,24 @@ pub(super) fn of(admin: &Admin) -> Process {
     }
 }
 
+impl Process {
+    /// What whoever looks at it should know.
+    pub(super) fn remarks(&self) -> impl Iterator<Item = String> {
+        let drains = self
+            .draining
+            .then(|| "This process drains: it takes no new connections, and live tunnels go on.".to_owned());
+        let refused = (!self.last_reload_successful).then(|| {
+            "The last reload was refused, and the configuration before it is in force: `ccpgate config check` says why."
+                .to_owned()
+        });
+        let files = (!self.tls_files_last_load_successful).then(|| {
+            "The files of [tls] can't be used as they are now, and those before them are in force: the log says why."
+                .to_owned()
+        });
+        [drains, refused, files].into_iter().flatten()
+    }
+}
+
 impl Default for Process {
     /// A process that has just begun.
     fn default() -> Self {

@@ -91,16 +91,22 @@ pub(super) fn own(admin: &Admin) -> String {
     for told in &mut told {
         told.networks = networks::shown(&told.networks, anonymise);
     }
+    let (process, tls) = (process::of(admin), tls::of(&shared.journal));
+    let timely = tls.as_ref().and_then(|tls| tls.certificate.remark(Timestamp::now()));
+    let state = if timely.is_some() { report.state().max(State::Degraded) } else { report.state() };
+    let remarks: Vec<String> = timely.into_iter().chain(process.remarks()).collect();
     let status = Status {
+        state,
+        summary: words::summary(state, report.active, report.failing, &told, &remarks),
         error_ratio: shared.journal.metrics.error_ratios().collect(),
         rules: rules::of(shared),
         watch: findings.with_watch(|watch| Watched::of(watch, &snapshot, findings)),
         ranges: ranges::shown(shared),
         edl: Some(Edl::new(&admin.lists.state(), &shared.journal, day(Timestamp::now()))),
         generations: vec![process::generation(admin)],
-        tls: tls::of(&shared.journal),
+        tls,
         failures: shared.journal.failures.noted(),
-        process: process::of(admin),
+        process,
         ..Status::of(&report, &told)
     };
     // Plain data into memory: it can't fail.
@@ -127,7 +133,7 @@ impl<'a> Status<'a> {
         Self {
             schema_version: SCHEMA_VERSION,
             state: report.state(),
-            summary: words::summary(report.state(), report.active, report.failing, told),
+            summary: words::summary(report.state(), report.active, report.failing, told, &[]),
             findings: told.iter().map(Found::of).collect(),
             clients: Clients { active: report.active, failing: report.failing },
             error_ratio: BTreeMap::new(),

@@ -37,6 +37,23 @@ pub(super) struct Lately {
     pub resumed: u64,
 }
 
+impl Certificate {
+    /// What is wrong with its time, and what that does.
+    pub(super) fn remark(&self, now: Timestamp) -> Option<String> {
+        let time = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+        let file = &self.file;
+        match (time(&self.not_before), time(&self.not_after)) {
+            (Some(begins), _) if now < begins => Some(format!(
+                "The certificate {file} isn't valid before {begins}: browsers refuse the HTTPS listener. Mend the clock, or the certificate."
+            )),
+            (_, Some(ends)) if now > ends => Some(format!(
+                "The certificate {file} has expired at {ends}: browsers refuse the HTTPS listener. Renew it; it is picked up by itself."
+            )),
+            _ => None,
+        }
+    }
+}
+
 /// None without a TLS listener.
 pub(super) fn of(journal: &Journal) -> Option<Tls> {
     let metrics = &journal.metrics;

@@ -79,14 +79,26 @@ pub const fn who(owner: Owner) -> &'static str {
     }
 }
 
-/// All of it in one line; the findings in their order of importance.
+/// All of it in one line; the findings in their order of importance. `remarks` are sentences about the process
+/// itself, whoever fails or not.
 #[must_use]
-pub fn summary(state: State, active: usize, failing: usize, all: &[Told<'_>]) -> String {
-    let Some(first) = all.first() else { return well(active, failing) };
+pub fn summary(state: State, active: usize, failing: usize, all: &[Told<'_>], remarks: &[String]) -> String {
+    let remarks = remarks.join(" ");
+    let Some(first) = all.first() else {
+        let well = well(active, failing);
+        return if remarks.is_empty() {
+            format!("All is {well}")
+        } else {
+            format!("{remarks} Otherwise all is {well}")
+        };
+    };
     let mut text = sentence(state, all, first);
     let others: Vec<String> = others(all, first);
     if !others.is_empty() {
         let _ = write!(text, " Besides: {}.", others.join("; "));
+    }
+    if !remarks.is_empty() {
+        let _ = write!(text, " {remarks}");
     }
     text
 }
@@ -94,10 +106,10 @@ pub fn summary(state: State, active: usize, failing: usize, all: &[Told<'_>]) ->
 fn well(active: usize, failing: usize) -> String {
     let clients = if active == 1 { "1 active client".to_owned() } else { format!("{active} active clients") };
     match (active, failing) {
-        (0, _) => "All is well; no client was here in the last ten minutes.".to_owned(),
-        (_, 0) => format!("All is well: {clients}, and nothing fails."),
+        (0, _) => "well; no client was here in the last ten minutes.".to_owned(),
+        (_, 0) => format!("well: {clients}, and nothing fails."),
         (_, some) => {
-            format!("All is well: {clients}; {some} of them failed at something, too few for a finding.")
+            format!("well: {clients}; {some} of them failed at something, too few for a finding.")
         }
     }
 }

@@ -311,9 +311,33 @@ fn a_certificate_whose_time_has_not_come_is_warned_of() {
         line["event"] == "tls_warning" && said.contains("it is not valid before 2090-01-01T00:00:00Z")
     };
     proxy.log_line("the warning", warned);
+    let status = proxy.status();
+    let summary = status["summary"].as_str().unwrap();
+    assert_eq!(status["state"], "degraded", "{summary}");
+    assert!(summary.contains("isn't valid before 2090-01-01T00:00:00Z: browsers refuse"), "{summary}");
+    assert!(
+        summary.ends_with(" Otherwise all is well; no client was here in the last ten minutes."),
+        "{summary}"
+    );
     let again = secured.start(&upstream, "", "");
     again.log_line("the warning at the start", warned);
     assert!(warnings(&again).iter().all(|warning| !warning.contains("expire")));
+}
+
+#[test]
+fn a_certificate_that_has_expired_is_the_first_thing_that_the_status_says() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "");
+    assert_eq!(proxy.status()["state"], "ok");
+    secured.renew(|params| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+    });
+    let status = eventually("the certificate in use", || {
+        Some(proxy.status()).filter(|status| status["state"] == "degraded")
+    });
+    let summary = status["summary"].as_str().unwrap();
+    assert!(summary.contains("has expired at 2021-01-01T00:00:00Z: browsers refuse"), "{summary}");
 }
 
 #[test]

@@ -171,6 +171,8 @@ fn whether_it_is_ready_is_said_by_the_exit_code() {
     eventually("the drain", || (ask(proxy.admin(), &["status", "--ready"]).code == 1).then_some(()));
     let ran = ask(proxy.admin(), &["status", "--ready", "--json"]).expect(1);
     assert_eq!(ran.json(), json!({ "schema_version": 1, "ready": false }));
+    let ran = ask(proxy.admin(), &["status"]);
+    assert!(ran.stdout.starts_with("This process drains: it takes no new connections"), "{}", ran.stdout);
     live.expect_echo(b"draining");
     // Somebody else's server is not an unready proxy.
     let other = answers(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec(), b"");
@@ -185,6 +187,10 @@ fn the_status_of_a_running_proxy_is_taken_from_it() {
     let _live = proxy.tunnel("acme.my.connect.aws:443");
     let ran = ask(proxy.admin(), &["status"]).expect(0);
     assert!(ran.stdout.starts_with("All is well"), "{}", ran.stdout);
+    proxy.reload("[proxy]\nlissten = []\n", "error");
+    let ran = ask(proxy.admin(), &["status"]).expect(0);
+    assert!(ran.stdout.starts_with("The last reload was refused"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("Otherwise all is well"), "{}", ran.stdout);
     // Three desks ask for a region that the configuration lacks.
     for last in 2..8 {
         for _ in 0..2 {
