@@ -63,14 +63,10 @@ impl Process {
             .draining
             .then(|| "This process drains: it takes no new connections, and live tunnels go on.".to_owned());
         let refused = (!self.last_reload_successful).then(|| {
-            "The last reload was refused, and the configuration before it is in force: `ccpgate config check` says why."
+            "The last reload, of the configuration or of files that it names, was refused, and what was in force before still is: `ccpgate config check` says why."
                 .to_owned()
         });
-        let files = (!self.tls_files_last_load_successful).then(|| {
-            "The files of [tls] can't be used as they are now, and those before them are in force: the log says why."
-                .to_owned()
-        });
-        [drains, refused, files].into_iter().flatten()
+        drains.into_iter().chain(refused)
     }
 }
 
