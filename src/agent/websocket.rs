@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -25,6 +25,8 @@ pub(crate) const EXCHANGE: Duration = Duration::from_secs(9);
 const TOGETHER: Duration = Duration::from_millis(100);
 /// So many messages in one heap were held back: they were sent over three pauses and more.
 const HEAP: usize = 4;
+/// How long the far side may take nothing of what is sent: one that only talks holds nobody up.
+const TAKEN: Duration = Duration::from_secs(5);
 /// Largest message that is taken.
 const LARGEST: usize = 256 * 1024;
 
@@ -164,7 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     /// Leaves.
     pub(crate) async fn close(mut self) {
-        let _ = self.stream.close(None).await;
+        let _ = timeout(TAKEN, self.stream.close(None)).await;
     }
 
     async fn speak(&mut self) -> Result<(), Cut> {
@@ -173,7 +175,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     async fn send(&mut self, message: Message) -> Result<(), Cut> {
-        self.stream.send(message).await.map_err(|error| Cut(ended(&error)))
+        match timeout(TAKEN, self.stream.send(message)).await {
+            Ok(sent) => sent.map_err(|error| Cut(ended(&error))),
+            Err(_) => Err(Cut(format!("the far side takes nothing for {TAKEN:?}"))),
+        }
     }
 
     /// Notes when answers come, until then or until it is `enough`.
@@ -236,5 +241,24 @@ fn ended(error: &Error) -> String {
         Error::ConnectionClosed | Error::AlreadyClosed => "closed by the far side".to_owned(),
         Error::Io(error) => format!("ended: {error}"),
         other => format!("ended: {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_far_side_that_takes_nothing_holds_nobody_up() {
+        let (near, _far) = tokio::io::duplex(16);
+        let stream = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
+        let mut socket = WebSocket { stream, asked: 0, answered: 0 };
+        let begun = Instant::now();
+        let Err(Cut(how)) = socket.exchange().await else { panic!("nobody answers") };
+        assert!(how.contains("takes nothing"), "{how}");
+        timeout(TAKEN * 2, socket.close()).await.expect("leaving ends, too");
+        assert!(begun.elapsed() < 4 * TAKEN);
     }
 }

@@ -62,8 +62,9 @@ proptest! {
         }
     }
 
+    /// Of words that no known text has; with others "network of late" comes close to "Network offline".
     #[test]
-    fn other_sentences_match_nothing(words in proptest::collection::vec(0..WORDS.len(), 3..40)) {
+    fn other_sentences_match_nothing(words in proptest::collection::vec(0..WORDS.len(), 8..40)) {
         let sentence: Vec<&str> = words.into_iter().map(|at| WORDS[at]).collect();
         prop_assert_eq!(first(&sentence.join(" ")), None);
     }
@@ -77,10 +78,33 @@ proptest! {
 }
 
 const WORDS: &[&str] = &[
-    "the", "a", "and", "of", "to", "in", "is", "was", "that", "we", "they", "not", "with", "for", "this",
-    "morning", "coffee", "meeting", "report", "customer", "please", "send", "when", "window", "green",
-    "Monday", "printer", "paper", "manager", "lunch", "train", "late", "holiday", "phone", "call", "agent",
-    "network", "slow", "today", "screen", "keyboard", "password", "again", "number", "team", "question",
+    "morning",
+    "coffee",
+    "meeting",
+    "Monday",
+    "printer",
+    "paper",
+    "lunch",
+    "train",
+    "holiday",
+    "green",
+    "today",
+    "keyboard",
+    "question",
+    "yesterday",
+    "weather",
+    "garden",
+    "bicycle",
+    "umbrella",
+    "kitchen",
+    "breakfast",
+    "hungry",
+    "purple",
+    "mountain",
+    "river",
+    "sugar",
+    "window",
+    "birthday",
 ];
 
 /// Half of it looks like another row, which must not hide what explains the whole.
