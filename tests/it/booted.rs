@@ -250,7 +250,7 @@ fn a_second_signal_ends_the_drain(machine: &Machine) {
     machine.must("systemctl stop --no-block ccpgate");
     machine.eventually("systemctl status ccpgate || true", "draining, 1 tunnel left");
     assert!(tunnel.talks());
-    machine.must("systemctl kill -s SIGTERM ccpgate");
+    machine.must("systemctl kill --kill-who=main -s SIGTERM ccpgate");
     tunnel.wait_for_the_end();
     machine.eventually("systemctl is-active ccpgate || true", "inactive");
     machine.must("systemctl start ccpgate");

@@ -274,7 +274,10 @@ fn a_removal_drains(machine: &Machine, desk: &Desk, mut panels: Vec<Panel>) {
     panels.push(desk.open().expect("a panel of the third"));
     let said = machine.must("DEBIAN_FRONTEND=noninteractive apt-get remove -y ccpgate");
     for one in ["a", "b", "c"] {
-        assert!(said.contains(&format!("systemctl kill -s SIGTERM ccpgate@{one}.service")), "{said}");
+        assert!(
+            said.contains(&format!("systemctl kill --kill-who=main -s SIGTERM ccpgate@{one}.service")),
+            "{said}"
+        );
     }
     machine.must("test ! -e /usr/bin/ccpgate -a -e /etc/ccpgate/ccpgate.toml");
     eventually("no new connections", || desk.open().is_none().then_some(()));
