@@ -62,8 +62,8 @@
     return { host, result, ms };
   }
 
-  async function reachAll(over) {
-    const queue = data.hosts.map((row) => row.host);
+  async function reachEach(hosts, over) {
+    const queue = [...hosts];
     const results = [];
     const work = async () => {
       while (queue.length && !over.aborted) results.push(await reach(queue.shift(), over));
@@ -74,6 +74,17 @@
     for (let waited = 0; waited < SETTLE && unexplained(); waited += STEP) await sleep(STEP);
     for (const one of results) if (one.result === "failed" && redirected.has(one.host)) one.result = "answered";
     return results;
+  }
+
+  // A browser ends all its requests when its network changes, as when a VPN comes up: what failed is tried once more.
+  async function reachAll(over) {
+    const results = await reachEach(data.hosts.map((row) => row.host), over);
+    const failed = results.filter((one) => one.result === "failed").map((one) => one.host);
+    const again = new Map((await reachEach(failed, over)).map((one) => [one.host, one]));
+    return results.map((one) => {
+      const other = again.get(one.host);
+      return other && other.result !== "silent" ? other : one;
+    });
   }
 
   // Credentials that are none: a server that can be reached refuses them with 401.
