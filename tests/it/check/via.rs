@@ -105,19 +105,23 @@ fn squids_503_is_told_by_its_reason() {
             "HTTP/1.1 {status}\r\nServer: squid/5.7\r\nContent-Type: text/html\r\nX-Squid-Error: {reason}\r\n\
              Content-Length: {length}\r\n\r\n{page}"
         ));
-        let report = check_site(&site(""), &["--via", &format!("http://{}", proxy.address())]);
-        expect_cause(&report, "failed", cause, owner);
-        let detail = endpoint(&report, "site.example")["detail"].as_str().unwrap();
+        let detail = told_through(&proxy, cause, owner);
         assert!(detail.contains(reason), "{detail}");
     }
+}
+
+/// What is told of the site through this proxy, where that is to be found at fault.
+#[track_caller]
+fn told_through(proxy: &Upstream, cause: &str, owner: &str) -> String {
+    let report = check_site(&site(""), &["--via", &format!("http://{}", proxy.address())]);
+    expect_cause(&report, "failed", cause, owner);
+    endpoint(&report, "site.example")["detail"].as_str().unwrap().to_owned()
 }
 
 #[test]
 fn what_a_proxy_wants_in_place_of_a_password_is_told() {
     let proxy = says("HTTP/1.1 407 Auth\r\nProxy-Authenticate: Negotiate\r\nContent-Length: 0\r\n\r\n");
-    let report = check_site(&site(""), &["--via", &format!("http://{}", proxy.address())]);
-    expect_cause(&report, "failed", "proxy_auth", "proxy");
-    let detail = endpoint(&report, "site.example")["detail"].as_str().unwrap();
+    let detail = told_through(&proxy, "proxy_auth", "proxy");
     assert!(detail.contains("offers Negotiate"), "{detail}");
 }
 
@@ -125,9 +129,7 @@ fn what_a_proxy_wants_in_place_of_a_password_is_told() {
 #[test]
 fn a_page_behind_the_200_of_a_proxy_is_the_proxys() {
     let proxy = says("HTTP/1.1 200 OK\r\n\r\n<html>blocked by the gateway</html>");
-    let report = check_site(&site(""), &["--via", &format!("http://{}", proxy.address())]);
-    expect_cause(&report, "failed", "http_unexpected", "security");
-    let detail = endpoint(&report, "site.example")["detail"].as_str().unwrap();
+    let detail = told_through(&proxy, "http_unexpected", "security");
     assert!(detail.contains("blocked by the gateway"), "{detail}");
     assert!(detail.ends_with("the proxy on the way had answered 200"), "{detail}");
 }
