@@ -44,6 +44,7 @@ pub(crate) mod simulate;
 pub mod target;
 pub mod tls;
 pub mod tunnel;
+pub(crate) mod wording;
 
 /// This version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

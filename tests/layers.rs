@@ -12,6 +12,7 @@ const PURE: &[&str] = &[
     "as_text",
     "digest",
     "lock",
+    "wording",
     "target",
     "address",
     "policy",

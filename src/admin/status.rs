@@ -96,8 +96,6 @@ pub(super) fn own(admin: &Admin) -> String {
     let state = if timely.is_some() { report.state().max(State::Degraded) } else { report.state() };
     let remarks: Vec<String> = timely.into_iter().chain(process.remarks()).collect();
     let status = Status {
-        state,
-        summary: words::summary(state, report.active, report.failing, &told, &remarks),
         error_ratio: shared.journal.metrics.error_ratios().collect(),
         rules: rules::of(shared),
         watch: findings.with_watch(|watch| Watched::of(watch, &snapshot, findings)),
@@ -107,7 +105,7 @@ pub(super) fn own(admin: &Admin) -> String {
         tls,
         failures: shared.journal.failures.noted(),
         process,
-        ..Status::of(&report, &told)
+        ..Status::of(state, &report, &told, &remarks)
     };
     // Plain data into memory: it can't fail.
     serde_json::to_string(&status).unwrap_or_default()
@@ -128,12 +126,12 @@ fn told(
 }
 
 impl<'a> Status<'a> {
-    /// What follows from the findings alone.
-    fn of(report: &Report, told: &'a [Told<'a>]) -> Self {
+    /// What follows from the findings, and from what is remarked of the process.
+    fn of(state: State, report: &Report, told: &'a [Told<'a>], remarks: &[String]) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
-            state: report.state(),
-            summary: words::summary(report.state(), report.active, report.failing, told, &[]),
+            state,
+            summary: words::summary(state, report.active, report.failing, told, remarks),
             findings: told.iter().map(Found::of).collect(),
             clients: Clients { active: report.active, failing: report.failing },
             error_ratio: BTreeMap::new(),
@@ -243,8 +241,8 @@ mod tests {
             tls: Some(Tls {
                 certificate: tls::Certificate {
                     file: "certs/proxy.pem".to_owned(),
-                    not_before: at(0).map(|at| at.to_string()),
-                    not_after: at(86400).map(|at| at.to_string()),
+                    not_before: at(0),
+                    not_after: at(86400),
                 },
                 full: 310,
                 resumed: 1200,
@@ -254,7 +252,7 @@ mod tests {
             }),
             failures: 250,
             process: Process { version: "1.0.0", commit: "0123456", time: time(300), ..Process::default() },
-            ..Status::of(&report, &told)
+            ..Status::of(report.state(), &report, &told, &[])
         };
         let json = serde_json::to_string_pretty(&status).unwrap() + "\n";
         let golden = include_str!("testdata/status.json");
@@ -269,7 +267,7 @@ mod tests {
             (300, "All is well: 300 active clients, and nothing fails."),
         ] {
             let report = Report { active, ..Report::default() };
-            assert_eq!(Status::of(&report, &[]).summary, summary);
+            assert_eq!(Status::of(report.state(), &report, &[], &[]).summary, summary);
         }
     }
 }

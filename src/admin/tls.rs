@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::as_text;
 use crate::journal::Journal;
 use crate::journal::history::Count;
 
@@ -26,8 +27,10 @@ pub(super) struct Tls {
 #[derive(Serialize)]
 pub(super) struct Certificate {
     pub file: String,
-    pub not_before: Option<String>,
-    pub not_after: Option<String>,
+    #[serde(serialize_with = "as_text::some")]
+    pub not_before: Option<Timestamp>,
+    #[serde(serialize_with = "as_text::some")]
+    pub not_after: Option<Timestamp>,
 }
 
 /// Of the last ten minutes.
@@ -40,9 +43,8 @@ pub(super) struct Lately {
 impl Certificate {
     /// What is wrong with its time, and what that does.
     pub(super) fn remark(&self, now: Timestamp) -> Option<String> {
-        let time = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
         let file = &self.file;
-        match (time(&self.not_before), time(&self.not_after)) {
+        match (self.not_before, self.not_after) {
             (Some(begins), _) if now < begins => Some(format!(
                 "The certificate {file} isn't valid before {begins}: browsers refuse the HTTPS listener. Mend the clock, or the certificate."
             )),
@@ -59,7 +61,7 @@ pub(super) fn of(journal: &Journal) -> Option<Tls> {
     let metrics = &journal.metrics;
     let (file, begins, ends) = metrics.tls.certificate_in_use()?;
     let Count { all, of_them } = journal.history.handshakes(journal.findings.now(), LATELY);
-    let time = |second: i64| Timestamp::from_second(second).ok().map(|time| time.to_string());
+    let time = |second: i64| Timestamp::from_second(second).ok();
     Some(Tls {
         certificate: Certificate { file, not_before: time(begins), not_after: time(ends) },
         full: metrics.tls.full.get(),

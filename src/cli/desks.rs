@@ -11,10 +11,11 @@ use serde_json::Value;
 use super::Failure;
 use super::out::{say, say_json};
 use super::running::{AdminArg, clean, encoded};
-use super::seen::{clock, count};
+use super::seen::clock;
 use super::table::Table;
 use super::tunnels;
 use crate::config::Sources;
+use crate::wording::count;
 
 /// From the running proxy: what desk checks told lately, by network, the last one first.
 ///

@@ -6,9 +6,10 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::running::{Running, clean};
-use super::seen::{Denied, Tunnels, clock, count};
+use super::seen::{Denied, Tunnels, clock};
 use super::{Failure, tunnels};
 use crate::target::Target;
+use crate::wording::count;
 
 /// So many tunnels to a host tell how it does.
 const SEEN: u32 = 1000;

@@ -12,7 +12,6 @@ use tokio::sync::watch;
 use super::open_files::open_files;
 use super::out::{say, say_json, say_styled, tell};
 use super::progress::bar;
-use super::seen::count;
 use super::stage::{Alone, Signals, each_call, files, urls};
 use super::via::Via;
 use super::{Failure, load, ranges, shift, simulate};
@@ -36,6 +35,7 @@ use crate::rehearse::tally::Tally;
 use crate::rehearse::{self, Amount, Stop, junit, text};
 use crate::simulate::Region;
 use crate::simulate::faults::Rated;
+use crate::wording::count;
 
 /// What AWS asks for at least.
 const CALLS: u32 = 200;

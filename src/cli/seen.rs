@@ -15,6 +15,7 @@ use crate::explain::agent_log::join;
 use crate::outcome::Outcome;
 use crate::policy::{Category, Pattern};
 use crate::target::Target;
+use crate::wording::count;
 
 /// `/api/tunnels`.
 #[derive(Deserialize)]
@@ -328,26 +329,6 @@ fn category(word: &str) -> Option<Category> {
 
 fn left_out(many: usize) -> String {
     if many == 0 { String::new() } else { format!(" ({many} of them left out here)") }
-}
-
-pub(super) fn count(number: impl Into<Number>, noun: &str) -> String {
-    let Number(number) = number.into();
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
-}
-
-/// A number of things.
-pub(super) struct Number(u64);
-
-impl From<u64> for Number {
-    fn from(number: u64) -> Self {
-        Self(number)
-    }
-}
-
-impl From<usize> for Number {
-    fn from(number: usize) -> Self {
-        Self(number as u64)
-    }
 }
 
 /// To the second, UTC.

@@ -12,7 +12,6 @@ use super::Failure;
 use super::open_files::open_files;
 use super::out::{say, say_json, tell};
 use super::progress::bar;
-use super::seen::count;
 use super::simulate::choice;
 use super::stage::{Alone, Signals, files, urls};
 use crate::agent::tls;
@@ -31,6 +30,7 @@ use crate::rehearse::shift::{self, Count, Office, Plan};
 use crate::serve::control;
 use crate::simulate::Region;
 use crate::target::Target;
+use crate::wording::count;
 
 /// Plays it; a lost tunnel is a negative answer.
 pub(super) fn run(plan: Plan, connect: &Choice, json: bool) -> Result<(), Failure> {

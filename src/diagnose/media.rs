@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::agent::hops::LastHop;
 use crate::agent::turn::{Probed, Refusal, SILENCE, What};
 use crate::cause::{Cause, Grade, Severity};
+use crate::wording::first;
 
 /// What was seen of one media endpoint, whose name resolved.
 #[derive(Clone, Debug)]
@@ -161,12 +162,8 @@ fn no_socket(silent: &[&Probed]) -> Option<Cause> {
 /// Who didn't answer, in words.
 pub(super) fn silence(silent: &[&Probed]) -> String {
     const SHOWN: usize = 4;
-    let shown: Vec<_> = silent.iter().take(SHOWN).map(|probed| probed.address.to_string()).collect();
-    let more = match silent.len().saturating_sub(SHOWN) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("no answer in {} s from {}{more}", SILENCE.as_secs(), shown.join(", "))
+    let shown = first(silent.iter().map(|probed| probed.address), SHOWN);
+    format!("no answer in {} s from {shown}", SILENCE.as_secs())
 }
 
 /// Who ended it, as far as that was said.

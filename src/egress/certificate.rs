@@ -6,6 +6,7 @@ use rustls::CertificateError;
 use rustls::pki_types::UnixTime;
 
 use super::answer::printable;
+use crate::wording::first;
 
 /// Longest text, in characters: a certificate may have a hundred names.
 const LONGEST: usize = 300;
@@ -82,12 +83,7 @@ fn names(presented: &[String]) -> String {
         (Some(open), Some(close)) if open < close => name[open + 1..close].trim_matches('"').to_owned(),
         _ => name.clone(),
     };
-    let named: Vec<String> = presented.iter().take(NAMED).map(bare).collect();
-    match presented.len().saturating_sub(NAMED) {
-        _ if named.is_empty() => "no name at all".to_owned(),
-        0 => named.join(", "),
-        more => format!("{} and {more} more", named.join(", ")),
-    }
+    if presented.is_empty() { "no name at all".to_owned() } else { first(presented.iter().map(bare), NAMED) }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::dns::ResolveError;
 use crate::net::resources::are_used_up;
 use crate::net::sockopt;
+use crate::wording::first;
 
 /// RFC 8305 §5: the next address is tried this long after the last.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -88,12 +89,7 @@ impl DialError {
 /// Who didn't answer, as the end of a sentence: what a firewall's administrator searches the log for.
 fn of(addresses: &[SocketAddr]) -> String {
     const NAMED: usize = 4;
-    let named: Vec<String> = addresses.iter().take(NAMED).map(ToString::to_string).collect();
-    match addresses.len().saturating_sub(NAMED) {
-        _ if named.is_empty() => String::new(),
-        0 => format!(": no answer from {}", named.join(", ")),
-        more => format!(": no answer from {} and {more} more", named.join(", ")),
-    }
+    if addresses.is_empty() { String::new() } else { format!(": no answer from {}", first(addresses, NAMED)) }
 }
 
 /// Connects to the first of `addresses` that answers, within `limit` for all of them together.

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::{Finding, Lack, Source, State, Subject};
 use crate::cause::{Cause, Owner};
 use crate::policy::Category;
+use crate::wording::count;
 
 /// A finding as it is told, with times and changes in words.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,7 +105,7 @@ pub fn summary(state: State, active: usize, failing: usize, all: &[Told<'_>], re
 }
 
 fn well(active: usize, failing: usize) -> String {
-    let clients = if active == 1 { "1 active client".to_owned() } else { format!("{active} active clients") };
+    let clients = count(active, "active client");
     match (active, failing) {
         (0, _) => "well; no client was here in the last ten minutes.".to_owned(),
         (_, 0) => format!("well: {clients}, and nothing fails."),

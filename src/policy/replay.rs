@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::{Decision, Policy, Reason};
 use crate::target::Target;
+use crate::wording::count;
 
 /// The word for a target that stays allowed, but not for this client.
 const CLIENT: &str = "client";
@@ -106,10 +107,6 @@ impl Losses {
         }
         text
     }
-}
-
-fn count(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 #[cfg(test)]

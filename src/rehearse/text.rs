@@ -9,6 +9,7 @@ use super::phase::Phase;
 use super::report::{Report, Scope, Setting};
 use super::statistics::Verdict;
 use crate::cause::{Cause, Threshold};
+use crate::wording::count;
 
 /// What is said before anything else where agents' logins are missing.
 pub(crate) const WITHOUT_LOGIN: &str = "without a login a call is what AWS answers to strangers: files, the instance's page, signalling up to \
@@ -39,7 +40,7 @@ pub(crate) fn render(report: &Report) -> String {
     failures(&mut text, report);
     for (cause, calls) in &report.degraded {
         let about = cause.about();
-        let calls = if *calls == 1 { "1 call".to_owned() } else { format!("{calls} calls") };
+        let calls = count(*calls, "call");
         let _ = writeln!(text, "{calls} went on in spite of {}: {}", cause.as_str(), about.definition);
     }
     slow(&mut text, report);

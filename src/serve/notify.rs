@@ -12,6 +12,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 use crate::proxy::shared::Shared;
+use crate::wording::count;
 
 /// The sentence is sent at most this often.
 const EVERY: Duration = Duration::from_secs(5);
@@ -106,10 +107,7 @@ impl Manager {
 
 /// The state of the process in a sentence, which `systemctl status` shows.
 pub(crate) fn state(shared: &Shared) -> String {
-    let tunnels = match shared.drain.busy_now() {
-        1 => "1 tunnel".to_owned(),
-        n => format!("{n} tunnels"),
-    };
+    let tunnels = count(shared.drain.busy_now(), "tunnel");
     if shared.drain.is_handed_over() {
         format!("handed over to a successor, {tunnels} left")
     } else if shared.drain.is_draining() {

@@ -91,18 +91,14 @@ pub(super) fn why(unreached: &Unreached) -> String {
 /// What an administrator does next.
 pub(super) fn remedy(unreached: &Unreached) -> String {
     match unreached {
-        Unreached::Barred(Barred { special: Special::Metadata, address, embedded }, _) => {
-            let metadata = embedded.map_or(*address, Into::into);
-            format!(
-                "check the DNS answer: credentials are given out there, so no network in egress.allow_private opens it, only exactly {}",
-                IpNet::from(metadata)
-            )
+        Unreached::Barred(barred, _) if barred.special == Special::Metadata => {
+            format!("check the DNS answer: {}", opened_by(barred))
         }
         Unreached::Barred(_, Some(by)) => format!(
             "correct the entry in {by}; where its address is meant, put its network into egress.allow_private"
         ),
-        Unreached::Barred(Barred { embedded: Some(inner), .. }, None) => {
-            format!("check the DNS answer; if it is meant, add the network of {inner} to egress.allow_private")
+        Unreached::Barred(barred, None) if barred.embedded.is_some() => {
+            format!("check the DNS answer; {}", opened_by(barred))
         }
         Unreached::Own(Loop { by: Lead::Name, .. }) => {
             "check the DNS answer: a proxy that reaches itself goes round until it has no socket left".into()
@@ -125,6 +121,18 @@ pub(super) fn remedy(unreached: &Unreached) -> String {
         Unreached::Barred(..) | Unreached::Outside(_) | Unreached::Dns(_) | Unreached::Dial(_) => {
             unreached.cause().about().remedy.into()
         }
+    }
+}
+
+/// What lets an address be dialled all the same.
+pub(super) fn opened_by(barred: &Barred) -> String {
+    let address = barred.embedded.map_or(barred.address, Into::into);
+    match barred.special {
+        Special::Metadata => format!(
+            "credentials are given out there, so no network in egress.allow_private opens it, only exactly {}",
+            IpNet::from(address)
+        ),
+        _ => format!("if it is meant, add the network of {address} to egress.allow_private"),
     }
 }
 

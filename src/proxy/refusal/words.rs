@@ -1,9 +1,6 @@
 //! A refusal in words: why, and what an administrator does next. No I/O.
 
-use ipnet::IpNet;
-
 use super::{Limit, Refusal, unreached};
-use crate::address::{Barred, Special};
 use crate::policy::Reason;
 use crate::target::Form;
 
@@ -103,16 +100,7 @@ impl Refusal {
                 "raise limits.connections_per_client if many agents share this address (NAT, VDI)".into()
             }
             Self::Draining => "use the next proxy of the PAC file".into(),
-            Self::PrivateTarget(Barred { address, special, embedded }) => {
-                let barred = embedded.map_or(*address, Into::into);
-                match special {
-                    Special::Metadata => format!(
-                        "credentials are given out there, so no network in egress.allow_private opens it, only exactly {}",
-                        IpNet::from(barred)
-                    ),
-                    _ => format!("if it is meant, add the network of {barred} to egress.allow_private"),
-                }
-            }
+            Self::PrivateTarget(barred) => unreached::opened_by(barred),
             Self::Unreached(why) => unreached::remedy(why),
         }
     }
