@@ -2,7 +2,7 @@
 //! dropped, so that a panic in one fails the test.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
 
-use super::PATIENCE;
+use super::{PATIENCE, eventually};
 
 #[derive(Default)]
 struct Shared {
@@ -48,7 +48,7 @@ impl Upstream {
         address: SocketAddr,
         serve: impl Fn(TcpStream, &Mutex<Vec<u8>>) + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(address).unwrap();
+        let listener = bind(address);
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let (of_acceptor, serve) = (shared.clone(), Arc::new(serve));
@@ -193,4 +193,13 @@ impl Drop for Upstream {
         };
         assert!(panicked == 0 || std::thread::panicking(), "{panicked} threads of an upstream panicked");
     }
+}
+
+/// Listens here. A program that another test is just starting may hold a copy of the listener that had
+/// this address before, until it runs.
+fn bind(address: SocketAddr) -> TcpListener {
+    eventually("the address is free", || match TcpListener::bind(address) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => None,
+        bound => Some(bound.unwrap()),
+    })
 }
