@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::http::{self, Answer, NoAnswer};
 use super::io::Io;
-use super::tls::{NoTls, Trust, handshake};
+use super::tls::{Hello, NoTls, Trust, handshake};
 use crate::egress::url::Url;
 use crate::egress::{Egress, dechunked, printable};
 
@@ -61,7 +61,7 @@ async fn open(
     if !url.https {
         return Ok(Box::new(stream));
     }
-    let session = handshake(Box::new(stream), &url.target.host, trust, now, WHOLE).await;
+    let session = handshake(Box::new(stream), &url.target.host, Hello::Long, trust, now, WHOLE).await;
     let session = session.map_err(|why| format!("{url}: no TLS: {}", unsecured(&why)))?;
     match (session.verdicts.platform, session.verdicts.public) {
         (Err(error), Err(_)) => Err(format!("{url}: {}", printable(&error.to_string(), 200))),

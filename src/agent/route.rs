@@ -63,6 +63,22 @@ impl<'a> Route<'a> {
         Box::pin(self.egress.reach(target, &within, None, self.own, trace)).await.map(boxed)
     }
 
+    /// The way once more, to an address that it has led to before: see [`Egress::reach_again`].
+    ///
+    /// # Errors
+    /// See [`Unreached`].
+    pub(crate) async fn open_again(
+        &self,
+        target: &Target,
+        address: SocketAddr,
+        segments: Option<u16>,
+    ) -> Result<Box<dyn Io>, Unreached> {
+        match self.via {
+            Some(way) => way.open_again(target, address, segments, self.own).await,
+            None => self.egress.reach_again(target, address, segments, self.own).await.map(boxed),
+        }
+    }
+
     /// Looks up the name of a target, where its way begins so, and says how long that took. What is
     /// known then is known to [`Self::open`].
     pub(crate) async fn look_up(&self, target: &Target) -> Option<LookedUp> {

@@ -12,7 +12,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, crypto,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, NamedGroup, RootCertStore, SignatureScheme,
+    crypto,
 };
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -164,6 +165,26 @@ pub(crate) enum NoTls {
     Name,
 }
 
+/// How a handshake begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hello {
+    /// As browsers' do: with a post-quantum key share, for which a packet is too small.
+    Long,
+    /// Without that share, in one packet.
+    Short,
+}
+
+impl Hello {
+    fn provider(self, trust: &Trust) -> Arc<CryptoProvider> {
+        let mut provider = trust.provider.clone();
+        if self == Self::Short {
+            let groups = &mut Arc::make_mut(&mut provider).kx_groups;
+            groups.retain(|group| group.name() != NamedGroup::X25519MLKEM768);
+        }
+        provider
+    }
+}
+
 /// Makes the handshake of a browser that wants HTTP/1.1.
 ///
 /// # Errors
@@ -171,6 +192,7 @@ pub(crate) enum NoTls {
 pub(crate) async fn handshake(
     stream: Box<dyn Io>,
     host: &Host,
+    hello: Hello,
     trust: &Arc<Trust>,
     now: SystemTime,
     limit: Duration,
@@ -180,7 +202,7 @@ pub(crate) async fn handshake(
         Host::Name(name) => ServerName::try_from(name.to_string()).map_err(|_| NoTls::Name)?,
     };
     let watching = Arc::new(Watching { trust: trust.clone(), now, seen: Mutex::default() });
-    let mut config = ClientConfig::builder_with_provider(trust.provider.clone())
+    let mut config = ClientConfig::builder_with_provider(hello.provider(trust))
         .with_safe_default_protocol_versions()
         .map_err(|error| NoTls::Failed(error.to_string()))?
         .dangerous()
@@ -259,5 +281,41 @@ impl ServerCertVerifier for Watching {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.trust.public.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// The length of the first record that a handshake with this host sends.
+    async fn hello(kind: Hello, host: &str) -> usize {
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        let (host, trust) = (Host::parse(host.as_bytes()).unwrap(), Arc::new(Trust::load(&[]).unwrap()));
+        let head = async {
+            let mut head = [0; 5];
+            far.read_exact(&mut head).await.unwrap();
+            drop(far);
+            head
+        };
+        let made = handshake(Box::new(near), &host, kind, &trust, SystemTime::now(), Duration::from_secs(60));
+        let (made, head) = tokio::join!(made, head);
+        assert!(made.is_err() && head[..2] == [0x16, 3], "{head:?}");
+        head.len() + usize::from(u16::from_be_bytes([head[3], head[4]]))
+    }
+
+    /// A browser's takes two packets of 1,500 bytes: what drops packets of full size, or reads the first one
+    /// alone, must meet the same from here.
+    #[tokio::test]
+    async fn a_hello_is_as_long_as_a_browsers() {
+        const FULL: usize = 1460;
+        for host in ["a.aws", "agents.transport.connect.us-west-2.amazonaws.com"] {
+            let (long, short) = (hello(Hello::Long, host).await, hello(Hello::Short, host).await);
+            assert!((FULL + 1..2 * FULL).contains(&long), "{host}: {long}");
+            // So that a path of 576 bytes takes it as well.
+            assert!(short <= 536, "{host}: {short}");
+        }
     }
 }

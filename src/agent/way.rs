@@ -1,6 +1,7 @@
 //! How a browser gets through a proxy: with a connection for each tunnel, or with one for all. It offers both to a
 //! proxy that it speaks TLS with, and does what that chooses.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -88,6 +89,20 @@ impl Way {
             }
         }
         Box::pin(egress.reach(target, &Within::Public, None, own, trace)).await.map(boxed)
+    }
+
+    /// A tunnel by a connection of its own to an address that the proxy was found at: see [`Egress::reach_again`].
+    ///
+    /// # Errors
+    /// See [`Unreached`].
+    pub(super) async fn open_again(
+        &self,
+        target: &Target,
+        address: SocketAddr,
+        segments: Option<u16>,
+        own: &Own,
+    ) -> Result<Box<dyn Io>, Unreached> {
+        self.egress.reach_again(target, address, segments, own).await.map(boxed)
     }
 
     /// None: the proxy speaks HTTP/1.1.

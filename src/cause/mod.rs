@@ -50,6 +50,7 @@ pub enum Cause {
     TcpReset,
     TcpUnreachable,
     SourceAddress,
+    PathMtu,
     TlsIntercepted,
     TlsExpired,
     TlsWrongName,
@@ -286,7 +287,8 @@ impl Cause {
             | Self::TcpTimeout
             | Self::TcpReset
             | Self::TcpUnreachable
-            | Self::SourceAddress => Step::Tcp,
+            | Self::SourceAddress
+            | Self::PathMtu => Step::Tcp,
             Self::TlsIntercepted | Self::TlsExpired | Self::TlsWrongName | Self::TlsFailed => Step::Tls,
             Self::HttpUnexpected => Step::Http,
             Self::WsRefused

@@ -171,6 +171,16 @@ pub(super) const fn about(cause: Cause) -> About {
             owner: Firewall,
             grade: Always(Failed),
         },
+        Cause::PathMtu => About {
+            definition: "packets of full size are lost on the way, and no router says so (an MTU black hole)",
+            threshold: None,
+            agent_sees: "what needs the host hangs, then fails: ERR_TIMED_OUT, ERR_CONNECTION_TIMED_OUT, or a panel that \
+                         stays white",
+            remedy: "let ICMP type 3 code 4 and ICMPv6 type 2 come back, and clamp the TCP MSS to the path's MTU, on the \
+                     VPN, tunnel or firewall on the way",
+            owner: Network,
+            grade: Always(Failed),
+        },
         Cause::TlsIntercepted => About {
             definition: "the certificate comes from no public authority: somebody decrypts on the way",
             threshold: None,

@@ -13,7 +13,7 @@ fn words_and_order_are_those_that_users_rely_on() {
     let words: Vec<&str> = all().map(Cause::as_str).collect();
     let expected = "clock_skew proxy_unreachable proxy_auth proxy_denied proxy_limit pac_missing \
          dns_nxdomain dns_servfail dns_timeout dns_private outside_ranges dns_slow instance_unknown \
-         tcp_refused tcp_timeout tcp_reset tcp_unreachable source_address \
+         tcp_refused tcp_timeout tcp_reset tcp_unreachable source_address path_mtu \
          tls_intercepted tls_expired tls_wrong_name tls_failed http_unexpected \
          ws_refused ws_stripped ws_hung ws_cut ws_buffered ws_slow idle_cut \
          udp_blocked turn_partial turn_loss \
@@ -58,7 +58,8 @@ fn owners() {
     );
     assert_eq!(
         of(Owner::Network),
-        "dns_nxdomain dns_servfail dns_timeout dns_private outside_ranges dns_slow tunnel_reset tunnel_idle"
+        "dns_nxdomain dns_servfail dns_timeout dns_private outside_ranges dns_slow path_mtu tunnel_reset \
+         tunnel_idle"
     );
     assert_eq!(of(Owner::Configuration), "instance_unknown not_configured");
     assert_eq!(
@@ -89,6 +90,7 @@ fn what_hides_what() {
     assert!(C::DnsTimeout.hides(C::TcpTimeout) && C::DnsTimeout.hides(C::UdpBlocked));
     assert!(C::ProxyUnreachable.hides(C::TlsFailed) && !C::ProxyUnreachable.hides(C::UdpBlocked));
     assert!(C::InstanceUnknown.hides(C::DnsNxdomain) && !C::DnsNxdomain.hides(C::InstanceUnknown));
+    assert!(C::PathMtu.hides(C::TlsFailed) && !C::PathMtu.hides(C::UdpBlocked));
     assert!(C::TcpTimeout.hides(C::IdleCut) && C::ClockSkew.hides(C::TlsExpired));
     // Slow is not dead, and an interceptor that works isn't the block page behind it.
     assert!(!C::DnsSlow.hides(C::TcpTimeout) && !C::TlsIntercepted.hides(C::HttpUnexpected));

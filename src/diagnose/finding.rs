@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustls::{CertificateError, Error};
 
 use super::answer::words;
-use super::observed::{End, Seen, WebSocketEnd};
+use super::observed::{End, Otherwise, Seen, WebSocketEnd};
 use super::sinkhole;
 use crate::agent::certificate::Shown;
 use crate::agent::http::NoAnswer;
@@ -36,6 +36,10 @@ fn degraded(cause: Cause, detail: impl Into<String>) -> Found {
 
 /// What else may be behind a silence that begins with the first large packets.
 const LARGE: &str = "a box on the way drops it, or packets of full size don't come through (MTU)";
+
+/// What is to blame where the length of the ClientHello decides.
+const SHORT: &str = "; a ClientHello without a post-quantum key share, in one packet, is answered: a box on the way \
+                     doesn't read one in two packets, as browsers send it";
 
 /// Whether the public authorities vouch for who is at the other end.
 fn is_public(seen: &Seen) -> bool {
@@ -100,11 +104,20 @@ fn of_end(end: &End, seen: &Seen) -> Option<Found> {
         End::WebSocket(end) => return of_web_socket(end),
         End::Unreached(Unreached::Dial(error)) => of_dial(error, &seen.found),
         End::Unreached(why) => of_unreached(why),
-        End::NoTls(why) if seen.by_proxy => {
-            let found = of_tls(why);
-            Found { detail: format!("{}; the proxy on the way had answered 200", found.detail), ..found }
+        End::NoTls(why) => {
+            let mut found = of_tls(why, seen.otherwise);
+            if let Some(Otherwise::ShortHello) = seen.otherwise {
+                found.detail.push_str(SHORT);
+            }
+            if seen.by_proxy {
+                found.detail.push_str(match found.cause {
+                    // What one side of a proxy gets, it cuts anew for the other.
+                    Cause::PathMtu => " between here and the proxy on the way",
+                    _ => "; the proxy on the way had answered 200",
+                });
+            }
+            found
         }
-        End::NoTls(why) => of_tls(why),
         // Who can't read what is within a session can only break it; who decrypts answers for it.
         End::NoAnswer(NoAnswer::Reset(how)) if is_public(seen) => {
             failed(Cause::TcpReset, format!("after a whole TLS handshake, {how}"))
@@ -234,14 +247,11 @@ fn of_proxy(url: &str, authenticated: bool, failure: &Failure) -> Found {
     }
 }
 
-fn of_tls(why: &NoTls) -> Found {
+fn of_tls(why: &NoTls, otherwise: Option<Otherwise>) -> Found {
     match why {
         NoTls::Reset(error) => failed(Cause::TcpReset, format!("reset after the TLS ClientHello: {error}")),
         NoTls::Closed => failed(Cause::TlsFailed, "closed without an answer to the TLS ClientHello"),
-        NoTls::Silent(limit) => failed(
-            Cause::TlsFailed,
-            format!("the connection opens, and no TLS answer comes within {limit:?}; {LARGE}"),
-        ),
+        NoTls::Silent(limit) => of_silence(*limit, otherwise),
         NoTls::Foreign(bytes)
             if bytes.starts_with(b"HTTP/") || bytes.trim_ascii_start().starts_with(b"<") =>
         {
@@ -253,6 +263,26 @@ fn of_tls(why: &NoTls) -> Found {
         NoTls::Failed(why) => failed(Cause::TlsFailed, printable(why, 200)),
         NoTls::Name => failed(Cause::TlsFailed, "no certificate can be for such a name"),
     }
+}
+
+/// No answer to a ClientHello.
+fn of_silence(limit: Duration, otherwise: Option<Otherwise>) -> Found {
+    let silent = format!("the connection opens, and no TLS answer comes within {limit:?}");
+    let detail = match otherwise {
+        Some(Otherwise::InSegments(bytes)) => {
+            let detail = format!(
+                "a TLS handshake of full-size packets gets no answer within {limit:?}, one of {bytes}-byte \
+                 segments succeeds: the larger packets are lost"
+            );
+            return failed(Cause::PathMtu, detail);
+        }
+        Some(Otherwise::Silent(bytes)) => {
+            format!("{silent}, in segments of {bytes} bytes neither: a box on the way drops it")
+        }
+        Some(Otherwise::ShortHello) => silent,
+        None => format!("{silent}; {LARGE}"),
+    };
+    failed(Cause::TlsFailed, detail)
 }
 
 fn of_web_socket(end: &WebSocketEnd) -> Option<Found> {

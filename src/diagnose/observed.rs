@@ -39,9 +39,22 @@ pub(crate) struct Seen {
     pub tls: Option<Duration>,
     pub http: Option<Duration>,
     pub end: Option<End>,
+    /// What came of a handshake of another form, where one had failed twice.
+    pub otherwise: Option<Otherwise>,
     /// What the far side showed, and what the authorities say of it.
     pub shown: Option<(Shown, Verdicts)>,
     pub clock: Option<Clock>,
+}
+
+/// What came of TLS handshakes of other forms than that which failed, to the same address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Otherwise {
+    /// In segments of at most so many bytes each one succeeds.
+    InSegments(u16),
+    /// With a ClientHello that fits into one packet each one succeeds.
+    ShortHello,
+    /// In segments of at most so many bytes there is no answer either.
+    Silent(u16),
 }
 
 /// The clock here against that of an answer.

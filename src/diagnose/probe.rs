@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::join;
 use rustls::{CertificateError, Error};
 use tokio::io::AsyncReadExt;
 use tokio::time::{timeout, timeout_at};
 
 use super::answer;
 use super::observed::{Clock, End, Observed, Seen, WebSocketEnd};
-use super::secured::{STEP, secured};
+use super::secured::{STEP, otherwise, secured};
 use super::targets::Endpoint;
 use crate::agent::http::{self, NoAnswer};
 use crate::agent::route::{LookedUp, Route};
@@ -69,14 +70,7 @@ impl Probe<'_> {
     pub(super) async fn tcp(&self, target: &Target, endpoint: &Endpoint) -> Observed {
         let upgrades = matches!(endpoint.category, Category::Signalling | Category::Telecom);
         let ask = if upgrades { Ask::Upgrade } else { Ask::Page };
-        let mut seen = self.try_once(target, endpoint, ask, WHOLE).await;
-        if let Some(End::NoTls(NoTls::Silent(_))) = seen.end {
-            // Once may be packets that were lost.
-            let again = self.try_once(target, endpoint, ask, WHOLE).await;
-            if again.shown.is_some() {
-                seen = again;
-            }
-        }
+        let mut seen = self.try_surely(target, endpoint, ask, WHOLE).await;
         if upgrades
             && matches!(
                 seen.end,
@@ -110,7 +104,7 @@ impl Probe<'_> {
     /// A WebSocket that is opened, used and held.
     pub(super) async fn web_socket(&self, target: &Target, endpoint: &Endpoint, path: &str) -> Observed {
         let limit = WHOLE + UPGRADE + 2 * EXCHANGE + SILENT.max(self.hold.unwrap_or_default()) + SIGN;
-        let mut seen = self.try_once(target, endpoint, Ask::WebSocket(path), limit).await;
+        let mut seen = self.try_surely(target, endpoint, Ask::WebSocket(path), limit).await;
         let slow = Cause::WsSlow.about().threshold;
         if let Some(End::WebSocket(WebSocketEnd::Held { opening, .. })) = &mut seen.end
             && slow.is_some_and(|slow| slow.judge(*opening).is_some())
@@ -122,6 +116,35 @@ impl Probe<'_> {
             }
         }
         Observed::Tested(seen)
+    }
+
+    /// A try, and another one where no TLS came about. Where that ends alike, it is known what comes through
+    /// otherwise.
+    async fn try_surely(
+        &self,
+        target: &Target,
+        endpoint: &Endpoint,
+        ask: Ask<'_>,
+        limit: Duration,
+    ) -> Box<Seen> {
+        let mut seen = self.try_once(target, endpoint, ask, limit).await;
+        let Some(End::NoTls(why)) = &seen.end else { return seen };
+        if let NoTls::Foreign(_) | NoTls::Name = why {
+            return seen;
+        }
+        // At the same time, so that nobody waits for more than two handshakes that hang.
+        let other = async {
+            let address = seen.trace.address?;
+            Box::pin(otherwise(self.route, self.trust, self.clock, target, (address, why))).await
+        };
+        let (again, other) = join(self.try_once(target, endpoint, ask, limit), other).await;
+        match (why, &again.end) {
+            (_, Some(End::NoTls(_))) => seen.otherwise = other,
+            // Once may be packets that were lost.
+            (NoTls::Silent(_), _) if again.shown.is_some() => return again,
+            _ => {}
+        }
+        seen
     }
 
     async fn try_once(

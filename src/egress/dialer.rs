@@ -106,11 +106,25 @@ pub async fn dial(
 ) -> Result<(TcpStream, SocketAddr), DialError> {
     let attempt = async {
         match addresses {
-            [only] => connect(*only, sources).await,
+            [only] => connect(*only, sources, None).await,
             several => race(several, sources).await,
         }
     };
     timeout(limit, attempt).await.unwrap_or_else(|_| Err(DialError::timeout(limit, addresses)))
+}
+
+/// Connects to one address, in `segments` of at most so many bytes both ways; none: as large as any.
+///
+/// # Errors
+/// See [`DialError`]; also when the kernel doesn't take the size.
+pub(super) async fn dial_again(
+    address: SocketAddr,
+    sources: &[IpAddr],
+    limit: Duration,
+    segments: Option<u16>,
+) -> Result<TcpStream, DialError> {
+    let attempt = timeout(limit, connect(address, sources, segments)).await;
+    attempt.unwrap_or_else(|_| Err(DialError::timeout(limit, &[address]))).map(|(stream, _)| stream)
 }
 
 async fn race(addresses: &[SocketAddr], sources: &[IpAddr]) -> Result<(TcpStream, SocketAddr), DialError> {
@@ -119,7 +133,7 @@ async fn race(addresses: &[SocketAddr], sources: &[IpAddr]) -> Result<(TcpStream
     let mut telling: Option<DialError> = None;
     loop {
         match waiting.next() {
-            Some(address) => running.push(connect(address, sources)),
+            Some(address) => running.push(connect(address, sources, None)),
             None if running.is_empty() => break,
             None => {}
         }
@@ -152,11 +166,15 @@ fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     order
 }
 
-async fn connect(address: SocketAddr, sources: &[IpAddr]) -> Result<(TcpStream, SocketAddr), DialError> {
+async fn connect(
+    address: SocketAddr,
+    sources: &[IpAddr],
+    segments: Option<u16>,
+) -> Result<(TcpStream, SocketAddr), DialError> {
     let mut candidates = candidates(address, sources);
     let mut source = candidates.next();
     loop {
-        match connect_from(address, source).await {
+        match connect_from(address, source, segments).await {
             Ok(stream) => return Ok((stream, address)),
             Err(error) => source = Some(another(&mut candidates, address, error)?),
         }
@@ -215,9 +233,16 @@ fn has_way_to(address: SocketAddr) -> bool {
     UdpSocket::bind((any(address), 0)).and_then(|socket| socket.connect(address)).is_ok()
 }
 
-async fn connect_from(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+async fn connect_from(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    segments: Option<u16>,
+) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     let _ = sockopt::prepare(&socket);
+    if let Some(bytes) = segments {
+        sockopt::limit_segments(&socket, bytes)?;
+    }
     if let Some(source) = source {
         let _ = sockopt::bind_address_no_port(&socket);
         socket.bind((source, 0).into())?;

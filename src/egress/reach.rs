@@ -9,7 +9,7 @@ use futures_util::future::{Either, select};
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
-use super::dialer::{DialError, dial};
+use super::dialer::{DialError, dial, dial_again};
 use super::failure::Failure;
 use super::own::Own;
 use super::parent::Parent;
@@ -92,11 +92,49 @@ impl Egress {
         let (stream, address) = connected.map_err(failed)?;
         trace.address = Some(address);
         let Some(parent) = parent else { return Ok(Upstream::Tcp(stream)) };
+        // A box, for few need this and its state is large.
+        let opened = Box::pin(self.through(parent, stream, target, via, own, dialled)).await;
+        trace.connect = Some(dialled.elapsed());
+        opened
+    }
+
+    /// Goes where [`Self::reach`] has led before: to an address that it judged then, in `segments` of at most
+    /// so many bytes both ways; none: as large as any.
+    ///
+    /// # Errors
+    /// See [`Unreached`].
+    pub(crate) async fn reach_again(
+        &self,
+        target: &Target,
+        address: SocketAddr,
+        segments: Option<u16>,
+        own: &Own,
+    ) -> Result<Upstream, Unreached> {
+        let parent = self.parent_for(&target.host).filter(|_| self.lead(target) == Lead::Parent);
+        let dialled = Instant::now();
+        let stream = dial_again(address, &self.source_address, self.connect_timeout, segments).await;
+        match parent {
+            None => stream.map(Upstream::Tcp).map_err(Unreached::Dial),
+            Some(parent) => {
+                let stream = stream.map_err(|error| parent.unreached(Failure::Dial(error)))?;
+                self.through(parent, stream, target, None, own, dialled).await
+            }
+        }
+    }
+
+    /// Asks a parent proxy for a tunnel, by a connection that was begun at `dialled`.
+    async fn through(
+        &self,
+        parent: &Parent,
+        stream: TcpStream,
+        target: &Target,
+        via: Option<&str>,
+        own: &Own,
+        dialled: Instant,
+    ) -> Result<Upstream, Unreached> {
         let limit = parent.patience(self.connect_timeout);
         let via = own.mark.via(parent.name(), via);
-        // A box, for few need this and its state is large.
-        let opened = Box::pin(parent.open(stream, target, &via, (dialled + limit).into(), limit)).await;
-        trace.connect = Some(dialled.elapsed());
+        let opened = parent.open(stream, target, &via, (dialled + limit).into(), limit).await;
         opened.map_err(|failure| parent.unreached(failure))
     }
 

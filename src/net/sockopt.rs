@@ -63,6 +63,14 @@ pub(crate) fn bind_address_no_port(socket: impl AsFd) -> io::Result<()> {
     set_int(socket.as_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
+/// Before a connect: neither side sends more than so many bytes in one packet, TCP's options among them.
+///
+/// # Errors
+/// When the kernel refuses the option; packets are as large as ever then.
+pub(crate) fn limit_segments(socket: impl AsFd, bytes: u16) -> io::Result<()> {
+    set_int(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_MAXSEG, bytes.into())
+}
+
 /// Makes the next close of this socket a reset instead of an orderly end.
 pub(crate) fn reset_on_close(socket: impl AsFd) {
     // On a socket that is already dead there is nothing left to reset.

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::network::Network;
+use super::network::Asked;
 use crate::support::{Proxy, Raw};
 
 /// What a CONNECT gets where `check` names a cause.
@@ -34,9 +34,9 @@ fn answer_to(cause: &str) -> Answer {
         "proxy_auth" => Answer::FromVia(407),
         "proxy_denied" => Answer::FromVia(403),
         "proxy_limit" => Answer::FromVia(503),
-        "clock_skew" | "dns_slow" | "tls_intercepted" | "tls_expired" | "tls_wrong_name" | "tls_failed"
-        | "http_unexpected" | "ws_refused" | "ws_stripped" | "ws_hung" | "ws_cut" | "ws_buffered"
-        | "ws_slow" | "idle_cut" => Answer::Opened,
+        "clock_skew" | "dns_slow" | "path_mtu" | "tls_intercepted" | "tls_expired" | "tls_wrong_name"
+        | "tls_failed" | "http_unexpected" | "ws_refused" | "ws_stripped" | "ws_hung" | "ws_cut"
+        | "ws_buffered" | "ws_slow" | "idle_cut" => Answer::Opened,
         "proxy_unreachable" | "pac_missing" | "udp_blocked" | "turn_partial" | "turn_loss" => Answer::None,
         other => panic!("a cause without its CONNECT: {other}"),
     }
@@ -44,25 +44,25 @@ fn answer_to(cause: &str) -> Answer {
 
 /// Where `serve` says another thing than the report, for one endpoint of each cause and one that is
 /// well.
-pub(super) fn disagreements(network: &Network, report: &Value) -> Vec<String> {
+pub(super) fn disagreements(asked: &Asked, report: &Value) -> Vec<String> {
     let endpoints = report["endpoints"].as_array().cloned().unwrap_or_default();
-    let mut asked: Vec<(Option<&str>, String)> = Vec::new();
+    let mut targets: Vec<(Option<&str>, String)> = Vec::new();
     for endpoint in endpoints.iter().filter(|e| e["protocol"] == "tcp") {
         let cause = endpoint["cause"].as_str();
         let known = cause.is_some() || endpoint["status"] == "ok";
-        if known && !asked.iter().any(|(of, _)| *of == cause) {
+        if known && !targets.iter().any(|(of, _)| *of == cause) {
             let target = format!("{}:{}", endpoint["host"].as_str().unwrap_or_default(), endpoint["port"]);
-            asked.push((cause, target));
+            targets.push((cause, target));
         }
     }
-    if asked.is_empty() {
+    if targets.is_empty() {
         return Vec::new();
     }
-    if let Some(via) = network.via {
-        return asked.iter().filter_map(|(cause, target)| through(via, *cause, target)).collect();
+    if let Some(via) = asked.via {
+        return targets.iter().filter_map(|(cause, target)| through(via, *cause, target)).collect();
     }
-    let proxy = Proxy::start(&network.asked.config);
-    asked.iter().filter_map(|(cause, target)| compare(&proxy, *cause, target)).collect()
+    let proxy = Proxy::start(&asked.config);
+    targets.iter().filter_map(|(cause, target)| compare(&proxy, *cause, target)).collect()
 }
 
 fn compare(proxy: &Proxy, cause: Option<&str>, target: &str) -> Option<String> {

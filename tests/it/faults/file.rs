@@ -34,6 +34,11 @@ pub(super) struct Fault {
     pub via: Option<Via>,
     /// The configuration whose PAC file is given with `--pac`.
     pub pac: Option<toml::Table>,
+    /// It stands at the far end of a line that loses longer packets without a word, there and back: see `wire`.
+    pub largest_packets: Option<[u16; 2]>,
+    /// Its sites have IPv6 addresses: only at the end of a line.
+    #[serde(default)]
+    pub ipv6: bool,
     /// The first local ports, all of which are in use.
     #[serde(default)]
     pub no_ports: bool,
@@ -146,6 +151,10 @@ pub(super) enum Tls {
     Clear,
     /// The server takes the ClientHello and says nothing.
     Silent,
+    /// A box on the way reads a ClientHello of one packet alone, and drops longer ones.
+    ShortHello,
+    /// The same, with a reset.
+    ShortHelloReset,
     /// The server resets the connection at the ClientHello, as a filter by name does.
     Reset,
     /// The server closes the connection at the ClientHello.

@@ -68,7 +68,7 @@ fn rounds(count: usize) {
         Err(why) => namespace::skipped("rounds in a namespace", &why),
     });
     apart(|| {
-        let line = Line { round_trip: Duration::from_millis(200), loss_percent: 1, seed: 7 };
+        let line = Line { round_trip: Duration::from_millis(200), loss_percent: 1, seed: 7, largest: None };
         let over = |asked: &Asked| keep("200 ms and 1 % loss", alarms(asked, count - 2 * (count / 3)));
         if let Err(why) = wire::across(line, &fault("healthy-namespace"), over) {
             namespace::skipped("rounds over a long line", &why);
@@ -93,7 +93,7 @@ fn a_healthy_network_raises_no_alarm_in_300_rounds() {
 #[test]
 fn the_long_line_is_long() {
     apart(|| {
-        let line = Line { round_trip: Duration::from_millis(200), loss_percent: 0, seed: 7 };
+        let line = Line { round_trip: Duration::from_millis(200), loss_percent: 0, seed: 7, largest: None };
         let over = |asked: &Asked| {
             let ran = Running::start(asked, &["--json"]).end().unwrap();
             let report: Value = serde_json::from_str(&ran.stdout).unwrap();

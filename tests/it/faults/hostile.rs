@@ -231,6 +231,8 @@ fn network(harm: Option<Harm>) -> Fault {
         media: Vec::new(),
         via: None,
         pac: None,
+        largest_packets: None,
+        ipv6: false,
         no_ports: false,
         config: toml::Table::new(),
         arguments: if std::env::var_os("NOWS").is_some() {

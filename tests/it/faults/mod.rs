@@ -52,7 +52,7 @@ fn every_fault_is_named_in_the_first_line() {
     // Those that wait longest begin first.
     faults.sort_by_key(|fault| match fault.arguments.iter().any(|argument| argument == "--ws-url") {
         true => 0,
-        false if !fault.media.is_empty() || fault.via.is_some() => 1,
+        false if !fault.media.is_empty() || fault.via.is_some() || fault.largest_packets.is_some() => 1,
         false => 2,
     });
     let (count, begun) = (faults.len(), Instant::now());

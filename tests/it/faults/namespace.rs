@@ -1,7 +1,7 @@
 //! A network of a fault's own: public addresses on its loopback interface, ways that lead nowhere.
 
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
@@ -28,8 +28,8 @@ pub(super) fn skipped(what: &str, why: &str) {
 }
 
 /// An address of this machine.
-pub(super) fn own(address: Ipv4Addr) {
-    ip(&format!("addr add {address}/32 dev lo"));
+pub(super) fn own(address: IpAddr) {
+    ip(&format!("addr add {address} dev lo"));
 }
 
 /// An address that swallows every packet: behind a device that nobody has plugged in.

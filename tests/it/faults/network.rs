@@ -1,7 +1,7 @@
 //! Builds the network of a fault: its servers, the configuration that leads to them, the arguments of
 //! `check`.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,13 +44,13 @@ pub(super) struct Asked {
     pub(super) arguments: Vec<String>,
     pub(super) environment: Vec<(String, String)>,
     pub(super) folder: PathBuf,
+    /// Where `--via` leads.
+    pub(super) via: Option<SocketAddr>,
 }
 
 /// A network that runs, until this is dropped.
 pub(super) struct Network {
     pub(super) asked: Asked,
-    /// Where `--via` leads.
-    pub(super) via: Option<SocketAddr>,
     _folder: TempDir,
     /// Before the servers, which are woken by a connection to end.
     _ports: Vec<TcpListener>,
@@ -80,7 +80,7 @@ impl Network {
             Place::Far => {
                 let [a, b, c] = NETWORK;
                 let address = Ipv4Addr::new(a, b, c, 53);
-                namespace::own(address);
+                namespace::own(address.into());
                 Dns::start_at((address, 53).into())
             }
         };
@@ -120,8 +120,7 @@ impl Network {
             arguments.extend(["--pac".to_owned(), write(&folder, "proxy.pac", &pac)]);
         }
         let mut network = Self {
-            asked: Asked { config, arguments, environment, folder: folder.path().to_owned() },
-            via: None,
+            asked: Asked { config, arguments, environment, folder: folder.path().to_owned(), via: None },
             _folder: folder,
             _ports: Vec::new(),
             _dns: dns,
@@ -130,8 +129,8 @@ impl Network {
             clients: Vec::new(),
         };
         if let Some(via) = fault.via {
-            let address = network.proxy(via);
-            network.via = Some(address);
+            let address = network.proxy(via, fault.place);
+            network.asked.via = Some(address);
             network.asked.arguments.extend(["--via".to_owned(), format!("http://{address}")]);
         }
         if fault.no_ports {
@@ -191,7 +190,10 @@ impl Building<'_> {
                 [] => HOSTS.map(str::to_owned).to_vec(),
                 some => some.to_vec(),
             };
-            let address = self.address(10 + number, port);
+            let address = match self.fault.ipv6 {
+                false => self.address(10 + number, port),
+                true => (Ipv6Addr::new(0x2600, 0x1f14, 7, 0, 0, 0, 0, 10 + number as u16), port).into(),
+            };
             let address = self.site(address, site);
             self.lead(&hosts, port, &[address]);
         }
@@ -201,7 +203,7 @@ impl Building<'_> {
         let here = self.here();
         let own = || {
             if !here {
-                namespace::own(v4(address))
+                namespace::own(address.ip())
             }
         };
         match site.tcp {
@@ -281,7 +283,7 @@ impl Building<'_> {
                 namespace::swallowing(v4(address));
                 return address;
             }
-            namespace::own(v4(address));
+            namespace::own(address.ip());
         }
         if udp == Udp::Refused {
             if !self.here() {

@@ -11,6 +11,7 @@ use super::agree;
 use super::file::{Expect, Fault, Place, is};
 use super::namespace;
 use super::network::{Asked, Network};
+use super::wire::{self, Line};
 use crate::support::clean;
 
 /// No round takes longer, on whatever network: a machine that is busy with other tests included.
@@ -95,8 +96,19 @@ pub(super) fn judge(fault: &Fault) -> Option<Vec<String>> {
         namespace::skipped(&format!("the fault {}", fault.name), &why);
         return None;
     }
-    let network = Network::build(fault);
-    let (json, text) = (Running::start(&network.asked, &["--json"]), Running::start(&network.asked, &[]));
+    if fault.largest_packets.is_some() {
+        let line = Line { largest: fault.largest_packets, ..Line::default() };
+        let mut complaints = Vec::new();
+        let laid = wire::across(line, fault, |asked| complaints = ask(fault, asked));
+        let skipped = |why: String| namespace::skipped(&format!("the fault {}", fault.name), &why);
+        return laid.map_err(skipped).ok().map(|()| complaints);
+    }
+    Some(ask(fault, &Network::build(fault).asked))
+}
+
+/// What is wrong with the answers of the program on this network.
+fn ask(fault: &Fault, asked: &Asked) -> Vec<String> {
+    let (json, text) = (Running::start(asked, &["--json"]), Running::start(asked, &[]));
     let mut complaints = Vec::new();
     let (json, text) = (json.end(), text.end());
     match json {
@@ -110,7 +122,7 @@ pub(super) fn judge(fault: &Fault) -> Option<Vec<String>> {
                     complaints.extend(compare(&fault.expect, &report, ran.code));
                     // Without local ports no client reaches a proxy either; `source-address` compares.
                     if !fault.no_ports {
-                        complaints.extend(agree::disagreements(&network, &report));
+                        complaints.extend(agree::disagreements(asked, &report));
                     }
                     match text {
                         Err(why) => complaints.push(format!("as text: {why}")),
@@ -123,7 +135,7 @@ pub(super) fn judge(fault: &Fault) -> Option<Vec<String>> {
             }
         }
     }
-    Some(complaints)
+    complaints
 }
 
 /// Whatever a server sends, no control character reaches a terminal.

@@ -54,6 +54,8 @@ pub(super) fn serve(site: &Site, tls: &Arc<ServerConfig>, mut stream: TcpStream)
             wait_for_the_end(&mut stream);
         }
         Tls::Silent => wait_for_the_end(&mut stream),
+        Tls::ShortHello if is_long_hello(&stream) => wait_for_the_end(&mut stream),
+        Tls::ShortHelloReset if is_long_hello(&stream) => reset(&stream),
         Tls::Reset => {
             let _ = stream.read(&mut [0; 1]);
             reset(&stream);
@@ -73,12 +75,21 @@ pub(super) fn serve(site: &Site, tls: &Arc<ServerConfig>, mut stream: TcpStream)
         | Tls::Expired
         | Tls::NotYetValid
         | Tls::FreshTomorrow
-        | Tls::WrongName => {
+        | Tls::WrongName
+        | Tls::ShortHello
+        | Tls::ShortHelloReset => {
             let Some(mut tls) = accept(tls, stream) else { return };
             tls.sock.set_read_timeout(Some(site.idle.unwrap_or(HELD))).unwrap();
             speak_http(site, &mut tls);
         }
     }
+}
+
+/// Whether a ClientHello takes more than one packet of 1,500 bytes.
+fn is_long_hello(stream: &TcpStream) -> bool {
+    let mut head = [0; 5];
+    while stream.peek(&mut head).is_ok_and(|count| (1..5).contains(&count)) {}
+    u16::from_be_bytes([head[3], head[4]]) > 1460
 }
 
 fn speak_http(site: &Site, stream: &mut StreamOwned<ServerConnection, TcpStream>) {

@@ -1,9 +1,10 @@
 """A line between two networks: packets take their time, and some are lost.
 
-usage: wire.py DELAY_MS LOSS_PERCENT SEED
+usage: wire.py DELAY_MS LOSS_PERCENT SEED LARGEST_THERE LARGEST_BACK
 
 Makes two network devices, `near` and `far`, says "ready", and carries packets between them, DELAY_MS each
-way, until its standard input ends. Either device may be moved to another network namespace meanwhile.
+way, until its standard input ends. Packets of more bytes than LARGEST, to `far` and to `near`, are lost without a
+word. Either device may be moved to another network namespace meanwhile.
 """
 
 import fcntl
@@ -27,6 +28,7 @@ def device(name):
 delay, loss, seed = float(sys.argv[1]) / 1000, float(sys.argv[2]) / 100, int(sys.argv[3])
 dice = random.Random(seed)
 near, far = device("near"), device("far")
+largest = {near: int(sys.argv[4]), far: int(sys.argv[5])}  # of those that it sends
 print("ready", flush=True)
 # Each takes as long, so that the first in is the first out.
 waiting = []
@@ -49,7 +51,7 @@ while True:
         except OSError:
             continue  # not up yet
         carried += 1
-        if dice.random() < loss:
+        if dice.random() < loss or len(packet) > largest[source]:
             lost += 1
             continue
         waiting.append((time.monotonic() + delay, far if source == near else near, packet))

@@ -1,4 +1,5 @@
-//! A region at the far end of a line that delays and loses packets, TCP's own among them. Not netem's
+//! A region at the far end of a line that delays and loses packets, TCP's own among them, or all that are
+//! large. Not netem's
 //! work, which many kernels lack: a program reads packets from one network and writes them to another.
 
 use std::io::{BufRead, BufReader};
@@ -12,12 +13,14 @@ use super::network::{Asked, Network};
 use crate::support::have;
 
 /// A line, both ways.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Line {
     pub(super) round_trip: Duration,
     pub(super) loss_percent: u32,
     /// Which packets are lost: a failure repeats, as far as the packets do.
     pub(super) seed: u64,
+    /// Longer packets are lost without a word, there and back.
+    pub(super) largest: Option<[u16; 2]>,
 }
 
 /// Builds the network of a fault at the far end, and runs `near` at this one. For a thread of its own.
@@ -40,6 +43,7 @@ pub(super) fn across(line: Line, fault: &Fault, near: impl FnOnce(&Asked)) -> Re
             tell.send(nix::unistd::gettid()).unwrap();
             may_go.recv().unwrap();
             ip("addr add 198.18.0.2 peer 198.18.0.1 dev far");
+            ip("addr add fd00:18::2/64 dev far nodad");
             ip("link set far up");
             let network = Network::build(&fault);
             asked_to.send(network.asked.clone()).unwrap();
@@ -50,8 +54,10 @@ pub(super) fn across(line: Line, fault: &Fault, near: impl FnOnce(&Asked)) -> Re
         let wire = lay(line);
         ip(&format!("link set far netns {far}"));
         ip("addr add 198.18.0.1 peer 198.18.0.2 dev near");
+        ip("addr add fd00:18::1/64 dev near nodad");
         ip("link set near up");
         ip("route add 15.193.7.0/24 dev near");
+        ip("route add 2600:1f14:7::/64 dev near");
         go.send(()).unwrap();
         near(&asked.recv().unwrap());
         drop(go);
@@ -62,9 +68,11 @@ pub(super) fn across(line: Line, fault: &Fault, near: impl FnOnce(&Asked)) -> Re
 
 fn lay(line: Line) -> Child {
     let delay = (line.round_trip / 2).as_millis().to_string();
+    let [there, back] = line.largest.unwrap_or([u16::MAX; 2]);
     let mut wire = Command::new("python3")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/faults/wire.py"))
         .args([delay, line.loss_percent.to_string(), line.seed.to_string()])
+        .args([there, back].map(|bytes| bytes.to_string()))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
