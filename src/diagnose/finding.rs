@@ -37,6 +37,9 @@ fn degraded(cause: Cause, detail: impl Into<String>) -> Found {
 /// What else may be behind a silence that begins with the first large packets.
 const LARGE: &str = "a box on the way drops it, or packets of full size don't come through (MTU)";
 
+/// The same on the way to a proxy.
+const PROXY_LARGE: &str = "; if the proxy is well, packets of full size are lost between here and it (MTU)";
+
 /// What is to blame where the length of the ClientHello decides.
 const SHORT: &str = "; a ClientHello without a post-quantum key share, in one packet, is answered: a box on the way \
                      doesn't read one in two packets, as browsers send it";
@@ -216,10 +219,12 @@ fn of_proxy(url: &str, authenticated: bool, failure: &Failure) -> Found {
         }
         Failure::Dial(error) => failed(Cause::ProxyUnreachable, format!("{at}: {error}")),
         Failure::Tls { why, .. } => failed(Cause::ProxyUnreachable, format!("{at}: no TLS: {why}")),
-        Failure::Silent(limit) => failed(
-            Cause::ProxyUnreachable,
-            format!("{at} took the connection and gave no whole answer within {limit:?}"),
-        ),
+        Failure::Silent(limit) => {
+            let detail = format!("{at} took the connection and gave no whole answer within {limit:?}");
+            // A CONNECT in clear is small; a TLS handshake fills whole packets.
+            let large = if url.starts_with("https:") { PROXY_LARGE } else { "" };
+            failed(Cause::ProxyUnreachable, detail + large)
+        }
         Failure::Lost(how) => failed(Cause::ProxyUnreachable, format!("{at} gave no answer: {how}")),
         Failure::Oversized => {
             failed(Cause::ProxyUnreachable, format!("{at} answered with too large a header"))
@@ -366,4 +371,24 @@ fn fault(error: &Error) -> String {
 fn issuer(shown: &Shown) -> String {
     let known = shown.product.map_or(String::new(), |product| format!(", known from {product}"));
     format!("issuer {}{known}; SHA-256 {}", shown.issuer, shown.fingerprint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::egress::failure::ParentError;
+    use crate::egress::url::ParentUrl;
+
+    /// A CONNECT in clear comes through where packets of full size don't, a TLS handshake doesn't.
+    #[test]
+    fn a_proxy_that_is_silent_over_tls_may_be_well() {
+        for (url, told) in [("http://proxy.corp:3128", false), ("https://proxy.corp:8443", true)] {
+            let failure = Failure::Silent(Duration::from_secs(5));
+            let url = ParentUrl::parse(url).unwrap();
+            let error = Box::new(ParentError { url, authenticated: false, failure });
+            let found = of_unreached(&Unreached::Parent(error));
+            assert_eq!(found.cause, Cause::ProxyUnreachable);
+            assert_eq!(found.detail.contains("(MTU)"), told, "{}", found.detail);
+        }
+    }
 }
