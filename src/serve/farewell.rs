@@ -3,13 +3,11 @@
 //! of handshakes on the next proxy.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::journal::ledger::Seat;
 use crate::policy::Category;
 use crate::proxy::shared::Shared;
 
@@ -38,7 +36,7 @@ pub(super) async fn say(shared: &Shared, end: Instant) {
             shared.journal.ledger.live(|seat| !seat.chosen.load(Ordering::Relaxed), usize::MAX).items;
         let steps = left.div_duration_f64(STEP);
         let chosen = (live.len() as f64 / steps).floor() as usize;
-        live.sort_by_key(|seat| turn(traffic(seat), seat.idle()));
+        in_turn(&mut live, |seat| (seat.labels.traffic, seat.idle()));
         for seat in live.iter().take(chosen) {
             seat.chosen.store(true, Ordering::Relaxed);
         }
@@ -48,8 +46,13 @@ pub(super) async fn say(shared: &Shared, end: Instant) {
     }
 }
 
-fn traffic(seat: &Arc<Seat>) -> Option<Category> {
-    seat.labels.traffic
+/// Sorts tunnels by their turns, by what they carry and for how many seconds they have been idle. Each is looked at
+/// once: tunnels go on meanwhile, and a sort whose order changes under it panics.
+fn in_turn<T>(live: &mut [T], look: impl Fn(&T) -> (Option<Category>, u32)) {
+    live.sort_by_cached_key(|one| {
+        let (traffic, idle) = look(one);
+        turn(traffic, idle)
+    });
 }
 
 /// The smaller, the earlier: what is easily opened again, what is idle, what has been so for longer.
@@ -64,6 +67,8 @@ fn turn(traffic: Option<Category>, idle: u32) -> (u8, bool, Reverse<u32>) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -76,7 +81,7 @@ mod tests {
             (Some(Category::Telecom), 40),
             (None, 90),
         ];
-        all.sort_by_key(|(traffic, idle)| turn(*traffic, *idle));
+        in_turn(&mut all, |one| *one);
         assert_eq!(
             all,
             [
@@ -88,6 +93,19 @@ mod tests {
                 (Some(Category::Signalling), 0),
             ]
         );
+    }
+
+    #[test]
+    fn tunnels_that_move_while_they_are_sorted_do_no_harm() {
+        let looks = Cell::new(1_u32);
+        let mut all: Vec<usize> = (0..10_000).collect();
+        in_turn(&mut all, |_| {
+            // As random as it need be: whoever is looked at twice has another place each time.
+            looks.set(looks.get().wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+            (None, looks.get() >> 16)
+        });
+        all.sort_unstable();
+        assert!(all.iter().copied().eq(0..10_000), "none is lost, and none is there twice");
     }
 
     #[test]
