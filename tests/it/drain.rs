@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{PATIENCE, Proxy, Raw, Upstream, eventually, have};
+use crate::support::{PATIENCE, Proxy, Raw, Upstream, eventually, have, on_one_processor};
 
 const TARGET: &str = "good.example:443";
 
@@ -197,13 +197,6 @@ fn whoever_waits_in_the_queue_is_answered() {
     assert_eq!(proxy.wait_exit().code(), Some(0));
 }
 
-/// The processor that this process may use first.
-fn first_processor() -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
-    allowed.trim().split(['-', ',']).next().unwrap().to_owned()
-}
-
 /// A process that takes all the time there is, until it is dropped.
 struct Busy(Child);
 
@@ -222,15 +215,9 @@ fn whoever_waits_in_the_queue_is_answered_though_the_workers_come_late() {
         return;
     }
     let upstream = Upstream::echo();
-    let processor = first_processor();
-    let on_it = |program: &str| {
-        let mut command = Command::new("taskset");
-        command.args(["-c", &processor, program]);
-        command
-    };
     let toml = format!("[[allow]]\npattern = \"good.example\"\n{}", upstream.for_targets(&[TARGET]));
-    let mut proxy = Proxy::start_by(&toml, on_it(env!("CARGO_BIN_EXE_ccpgate")));
-    let busy = Busy(on_it("sh").args(["-c", "while :; do :; done"]).spawn().unwrap());
+    let mut proxy = Proxy::start_by(&toml, on_one_processor(env!("CARGO_BIN_EXE_ccpgate")));
+    let busy = Busy(on_one_processor("sh").args(["-c", "while :; do :; done"]).spawn().unwrap());
     for thread in std::fs::read_dir(format!("/proc/{}/task", proxy.id().as_raw_nonzero())).unwrap() {
         let thread = thread.unwrap();
         if std::fs::read_to_string(thread.path().join("comm")).unwrap().starts_with("worker") {

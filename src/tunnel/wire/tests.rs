@@ -208,6 +208,29 @@ async fn a_reader_with_little_room_gets_all_of_a_record() {
     assert_eq!(server.held(), 0);
 }
 
+/// What has come is as good as endless: so it looks where a client never pauses.
+#[tokio::test]
+async fn a_task_that_reads_on_and_on_lets_others_have_their_turn() {
+    let (mut server, mut client) = pair().await;
+    client.write_all(&numbered(SEVERAL)).await.unwrap();
+    client.flush().await.unwrap();
+    while server.tcp().peek(&mut vec![0; 2 * SEVERAL]).await.unwrap() < SEVERAL + 3 * OVERHEAD {}
+    let mut read = 0;
+    let mut read_on = async || {
+        poll_fn(|cx| {
+            while let Poll::Ready(n) = server.poll_recv(cx, &mut [0]) {
+                read += n.unwrap();
+            }
+            Poll::Ready(read)
+        })
+        .await
+    };
+    assert!(read_on().await < SEVERAL, "all was read in one turn");
+    while read_on().await < SEVERAL {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn what_is_written_in_a_turn_goes_out_at_its_end() {
     let (server, mut client) = pair().await;

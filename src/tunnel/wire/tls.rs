@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use rustls::CommonState;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::coop::{has_budget_remaining, poll_proceed};
 
 use super::buffer::{Buffer, SIZE};
 use super::session::{OVERHEAD, RECORD, Session, Step, Want};
@@ -57,19 +58,40 @@ pub(super) fn broken(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-/// Reads once. A connection that has to wait gives back the buffer of its thread.
+/// Reads once, within the task's budget: records may hold nothing that a reader would have to wait for. A connection
+/// that has to wait gives back the buffer of its thread.
 pub(super) fn poll_receive(
     tcp: &mut TcpStream,
     cx: &mut Context<'_>,
     incoming: &mut Buffer,
 ) -> Poll<io::Result<usize>> {
     let most = READ.saturating_sub(incoming.len()).max(SEALED);
-    let received = tcp.poll_recv(cx, &mut incoming.room(most)[..most]);
+    let received = budgeted(cx, |cx| tcp.poll_recv(cx, &mut incoming.room(most)[..most]));
     match received {
         Poll::Ready(Ok(n @ 1..)) => incoming.add(n),
         _ => incoming.settle(),
     }
     received
+}
+
+/// Reads as far as tokio's budget allows, from which tokio's own reads take by themselves: a client that never pauses
+/// would keep a task at work that reads until nothing is there, and the tunnels beside it waiting.
+///
+/// Only what was read is taken from it, and after that. Had a read that waits taken from it before, the socket
+/// below might find nothing left and not wait for bytes, and with the budget given back that would look as if it did.
+fn budgeted<T>(
+    cx: &mut Context<'_>,
+    read: impl FnOnce(&mut Context<'_>) -> Poll<io::Result<T>>,
+) -> Poll<io::Result<T>> {
+    if !has_budget_remaining() {
+        // Wakes the task for its next turn.
+        let _ = ready!(poll_proceed(cx));
+    }
+    let read = ready!(read(cx));
+    if let Poll::Ready(budget) = poll_proceed(cx) {
+        budget.made_progress();
+    }
+    Poll::Ready(read)
 }
 
 impl TlsWire {
@@ -312,7 +334,7 @@ impl AsyncRead for TlsWire {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.0.poll_open(cx, buffer)
+        budgeted(cx, |cx| self.0.poll_open(cx, buffer))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Floods of frames, as attacks on HTTP/2 send them: no more than the flooding connection ends, and
 //! memory stays.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{OPEN, TARGET, active, connect_block};
@@ -8,7 +9,7 @@ use crate::support::h2::{
     CONTINUATION, DATA, END_HEADERS, Frame, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS,
     WINDOW_UPDATE, header_block,
 };
-use crate::support::{Frames, Proxy, Secured, Upstream, eventually};
+use crate::support::{Frames, PATIENCE, Proxy, Secured, Upstream, eventually, have, on_one_processor};
 
 /// A client beside a flood, that must not notice it.
 struct H2Probe<'a> {
@@ -158,6 +159,48 @@ fn floods_of_control_frames_are_survived() {
         0 => Frame::encode(HEADERS, END_HEADERS, 1, &block),
         _ => Frame::encode(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes()),
     });
+}
+
+/// Frames of no known type cost a client nothing, and want no answer that it would have to read.
+#[test]
+fn a_flood_that_never_pauses_leaves_others_their_turn() {
+    if !have("taskset") {
+        return;
+    }
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    // One worker, so that the flood and the others share it.
+    let one = on_one_processor(env!("CARGO_BIN_EXE_ccpgate"));
+    let proxy = Proxy::start_by(&secured.policy(&upstream, "", ""), one);
+    let mut live = secured.agent().connect(&proxy);
+    assert_eq!(live.connect_target(TARGET).status, 200);
+    let mut flooding = Frames::connect(&proxy, &secured.agent());
+    let over = AtomicBool::new(false);
+    let frames = Frame::encode(0x42, 0, 0, b"what?").repeat(5000);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                flooding.send_bytes(&frames);
+            }
+        });
+        let _over = Over(&over);
+        let begun = Instant::now();
+        for _ in 0..40 {
+            live.expect_echo(b"unharmed");
+        }
+        let mut new = secured.agent().connect(&proxy);
+        assert_eq!(new.connect_target(TARGET).status, 200);
+        new.expect_echo(b"unharmed");
+        assert!(begun.elapsed() < 2 * PATIENCE, "{:?}", begun.elapsed());
+    });
+}
+
+/// Ends the flood, also where the test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]

@@ -87,3 +87,13 @@ pub(crate) fn clean(command: &mut Command) {
         }
     }
 }
+
+/// Runs a program on one processor, always the same one; needs `taskset`.
+pub(crate) fn on_one_processor(program: &str) -> Command {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    let first = allowed.trim().split(['-', ',']).next().unwrap();
+    let mut command = Command::new("taskset");
+    command.args(["-c", first, program]);
+    command
+}

@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use balancer::behind_a_balancer;
 pub(crate) use browser::{Browser, OFF_LIST, PAGE, decode, read_head, site};
-pub(crate) use command::{Ran, ccpgate, ccpgate_by, ccpgate_with, clean};
+pub(crate) use command::{Ran, ccpgate, ccpgate_by, ccpgate_with, clean, on_one_processor};
 pub(crate) use devtools::{Chromium, Tab};
 pub(crate) use dns::{Dns, Reply};
 pub(crate) use fleet::fleet;
