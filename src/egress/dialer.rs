@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::dns::ResolveError;
 use crate::net::resources::are_used_up;
@@ -171,11 +171,17 @@ async fn connect(
     sources: &[IpAddr],
     segments: Option<u16>,
 ) -> Result<(TcpStream, SocketAddr), DialError> {
+    let begun = Instant::now();
     let mut candidates = candidates(address, sources);
     let mut source = candidates.next();
     loop {
         match connect_from(address, source, segments).await {
             Ok(stream) => return Ok((stream, address)),
+            // The kernel gave up before our own limit (`net.ipv4.tcp_syn_retries`).
+            Err(error) if error.raw_os_error() == Some(libc::ETIMEDOUT) => {
+                let after = Duration::from_secs(begun.elapsed().as_secs());
+                return Err(DialError::timeout(after, &[address]));
+            }
             Err(error) => source = Some(another(&mut candidates, address, error)?),
         }
     }

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::support::{
     Answer, Blackhole, Dns, Proxy, Raw, Refusing, Reply, Secured, Upstream, expect_refusal,
+    in_a_network_of_its_own,
 };
 
 const NAME: &str = "name.example";
@@ -310,6 +311,24 @@ fn failures_of_the_dial() {
     let series =
         format!("ccpgate_tunnels_total{{domain=\"*.{NAME}\",category=\"extra\",outcome=\"connect\"}}");
     proxy.metric_eventually(&series, 3.0);
+}
+
+#[test]
+fn a_kernel_that_gives_up_first_is_a_timeout_too() {
+    in_a_network_of_its_own(&[], || {
+        // Packets at the beginning and after a second; after two more it gives up. Many machines are set to a few.
+        std::fs::write("/proc/sys/net/ipv4/tcp_syn_retries", "1").unwrap();
+        let blackhole = Blackhole::new();
+        let dark = blackhole.address();
+        let proxy = Proxy::start(&format!(
+            "[[allow]]\npattern = \"{NAME}\"\n[egress]\nconnect_timeout = \"1m\"\n[egress.connect_to]\n\"{NAME}:443\" = \"{dark}\""
+        ));
+        let expected = (504, "connection_timeout", "connect");
+        let (_, line) = expect_failure(&proxy, &format!("{NAME}:443"), expected);
+        let told = line["detail"].as_str().unwrap();
+        assert!(told.contains(&format!("no answer from {dark}")), "{line}");
+        assert_eq!(line["cause"], "tcp_timeout", "{line}");
+    });
 }
 
 #[test]
