@@ -38,7 +38,7 @@ impl Own {
 /// Whether what is sent `to` an address arrives at a `listener` on the same port.
 fn leads(to: IpAddr, listener: IpAddr) -> bool {
     to == listener
-        // A listener on "all" has those of its family: `[::]` is bound for IPv6 alone.
+        // A listener on "all" has those of its family; one for both families is here twice.
         || to.is_ipv4() == listener.is_ipv4() && (to.is_unspecified() || listener.is_unspecified() && is_local(to))
 }
 

@@ -6,8 +6,10 @@
 //! bound: it is taken over.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
 use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::ipv6_v6only;
 
 use super::error::ServeError;
 use super::takeover::Offered;
@@ -29,6 +31,13 @@ struct Bound {
     actual: SocketAddr,
     socket: StdListener,
     stopper: Stopper,
+}
+
+impl Bound {
+    /// Whether IPv4 comes in over IPv6, which is never so over a socket of our own.
+    fn has_both_families(&self) -> bool {
+        self.actual.ip() == Ipv6Addr::UNSPECIFIED && ipv6_v6only(&self.socket).is_ok_and(|alone| !alone)
+    }
 }
 
 /// A listener to accept from: a copy of its socket for each accept loop.
@@ -105,9 +114,13 @@ impl Listeners {
         Self { bound: Vec::new(), passed, offered, workers }
     }
 
-    /// The kind and address of each.
+    /// The kind and address of each; two addresses where the service manager opened a socket for both families.
     pub(super) fn addresses(&self) -> impl Iterator<Item = (Entrance, SocketAddr)> {
-        self.bound.iter().map(|bound| (bound.kind, bound.actual))
+        self.bound.iter().flat_map(|bound| {
+            let all_of_ipv4 = bound.has_both_families().then(|| (Ipv4Addr::UNSPECIFIED, bound.actual.port()));
+            let addresses = std::iter::once(bound.actual).chain(all_of_ipv4.map(SocketAddr::from));
+            addresses.map(|address| (bound.kind, address))
+        })
     }
 
     /// Finds or binds a socket for each address of `config`. Leaves the listeners as they are.

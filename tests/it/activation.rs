@@ -123,6 +123,23 @@ fn sockets_that_do_not_fit_are_refused_by_name() {
     }
 }
 
+/// systemd opens `ListenStream=3128` for IPv6 and IPv4 together.
+#[test]
+fn a_socket_of_both_families_is_known_as_both() {
+    let Ok(both) = TcpListener::bind("[::]:0") else { return };
+    let at = both.local_addr().unwrap();
+    let toml = format!(
+        "[[allow]]\npattern = \"127.0.0.1\"\nports = [{port}]\n[egress]\nallow_private = [\"127.0.0.1/32\"]\n\
+         [proxy]\nlisten = [\"{at}\"]\n",
+        port = at.port()
+    );
+    let running = Proxy::start_by(&toml, passing(&[&both], "both.socket"));
+    let here = SocketAddr::from(([127, 0, 0, 1], at.port()));
+    let answer = Raw::connect(here).connect_target(&here.to_string());
+    assert_eq!((answer.status, answer.proxy_status("error")), (403, Some("destination_ip_prohibited")));
+    assert!(!running.log_so_far().iter().any(|line| line["event"] == "ipv6_only"));
+}
+
 #[test]
 fn what_was_passed_to_another_process_is_left_alone() {
     let upstream = Upstream::echo();
