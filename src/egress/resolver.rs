@@ -340,6 +340,10 @@ impl Sources {
     async fn complete(&self, name: &str, known: Arc<[IpAddr]>, rest: Rest) {
         let more = rest.answer.await;
         let Some(entry) = self.cache.get(name) else { return };
+        // A name that was asked for anew meanwhile has an answer of its own, and that its own other family.
+        if !entry.known.is_ok_and(|now| Arc::ptr_eq(&now.known, &known)) {
+            return;
+        }
         let (both, until) = match more {
             Some((more, ttl)) => (
                 known.iter().chain(more.iter()).copied().collect(),
@@ -427,3 +431,7 @@ fn read(options: &Options, files: &Files, before: Option<&Stub>) -> (Sources, Ve
     let cache = Cache::builder().max_capacity(CACHED_NAMES).expire_after(UntilTtl).build();
     (Sources { hosts, servers, stub, cache, pending: Mutex::default() }, remarks)
 }
+
+#[cfg(test)]
+#[path = "resolver_tests.rs"]
+mod tests;

@@ -1,0 +1,32 @@
+//! Families that answer apart, as the cache keeps them.
+
+use super::*;
+
+const NAME: &str = "name.example";
+
+fn sources() -> Sources {
+    let files = Files { servers: "/nowhere".into(), hosts: "/nowhere".into() };
+    let options = Options { servers: vec![([192, 0, 2, 53], 53).into()], ..Options::default() };
+    read(&options, &files, None).0
+}
+
+fn keep(sources: &Sources, known: &Arc<[IpAddr]>) {
+    let entry = Entry::new(Ok(Addresses::all(known.clone())), POSITIVE_TTL);
+    sources.cache.insert(NAME.into(), entry);
+}
+
+#[tokio::test]
+async fn a_late_family_joins_the_answer_that_it_belongs_to() {
+    let sources = sources();
+    let [four, six] = ["192.0.2.1", "2001:db8::1"].map(|address| address.parse::<IpAddr>().unwrap());
+    let (known, anew): (Arc<[IpAddr]>, Arc<[IpAddr]>) = ([four].into(), [four].into());
+    let late = || Rest::new(Box::pin(async move { Ok(Definite::Addresses(vec![six], 60)) }));
+    let kept = || sources.cache.get(NAME).unwrap().known.unwrap().known;
+    keep(&sources, &known);
+    sources.complete(NAME, known.clone(), late()).await;
+    assert_eq!(*kept(), [four, six]);
+    // Its time is over before the other family answers, and the name has been asked for once more.
+    keep(&sources, &anew);
+    sources.complete(NAME, known, late()).await;
+    assert!(Arc::ptr_eq(&kept(), &anew), "{:?}", kept());
+}
