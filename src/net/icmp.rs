@@ -73,10 +73,7 @@ pub(crate) fn next(socket: impl AsFd) -> io::Result<Report> {
 }
 
 /// Takes one message off the error queue; returns how much of `control` was filled.
-#[allow(
-    unsafe_code,
-    reason = "with sockopt, the only unsafe of the crate; rustix doesn't read these messages"
-)]
+#[allow(unsafe_code, reason = "rustix doesn't read these messages")]
 fn receive(socket: impl AsFd, control: &mut [u8; CONTROL]) -> io::Result<usize> {
     // SAFETY: `msghdr` is plain data, for which zeros are valid: no name, no buffers, no control.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };

@@ -1,6 +1,7 @@
 //! What listeners and tunnels share below the protocols: the kinds of listener, failed accepts, socket
-//! options, what a process has only so much of, flow control of HTTP/2, and a read buffer for each thread. Files that are followed while they are in use are watched
-//! here, too.
+//! options, what a process has only so much of, flow control of HTTP/2, and a read buffer for each thread.
+//! Here are also the sockets that the service manager passes, the Unix socket between processes, what the
+//! network reports of datagrams, and the watch of files that are followed while they are in use.
 
 pub(crate) mod accept;
 pub(crate) mod control;

@@ -1,5 +1,4 @@
-//! Socket options of a tunnel's two ends, and why each is set. With [`super::icmp`]
-//! and the call to the allocator in `serve` it has the crate's only `unsafe`.
+//! Socket options of a tunnel's two ends, and why each is set.
 
 use std::io;
 use std::mem::offset_of;
@@ -109,7 +108,10 @@ fn get<const N: usize>(socket: impl AsFd, level: libc::c_int, option: libc::c_in
     (result == 0 && length as usize == N).then_some(value)
 }
 
-/// The kernel's default `TCP_NODELAY` etc. come through rustix; it lacks these options.
+/// Sets an option that is a number.
+///
+/// # Errors
+/// When the kernel refuses it, or doesn't have it.
 #[allow(unsafe_code, reason = "rustix lacks these options")]
 pub(super) fn set_int(
     socket: impl AsFd,
