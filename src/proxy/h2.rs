@@ -103,6 +103,11 @@ pub(super) async fn serve(client: TlsWire, peer: Peer, shared: Arc<Shared>) {
             Some(Ok((request, respond))) => {
                 used = true;
                 timer::arm();
+                if peer.over.is_some() && !leaving {
+                    // This limit was exceeded when the connection came. The next one is judged anew.
+                    connection.graceful_shutdown();
+                    leaving = true;
+                }
                 let mut peer = peer.clone();
                 let place = match Arc::strong_count(&live) {
                     // The connection's own permit covers one tunnel, as over HTTP/1.1.

@@ -3,8 +3,8 @@
 use h2::Reason;
 use http::HeaderValue;
 
-use super::TARGET;
-use crate::support::h2::{DATA, Frame, GOAWAY, HEADERS, RST_STREAM, connect_request};
+use super::{OPEN, TARGET, connect_block};
+use crate::support::h2::{DATA, END_HEADERS, Frame, GOAWAY, HEADERS, RST_STREAM, connect_request};
 use crate::support::{Frames, H2, Secured, Upstream};
 
 /// What is wrong with a request ends its stream, by an answer or a reset, and nothing else.
@@ -167,4 +167,30 @@ async fn a_header_that_is_too_large_is_told_so() {
         Err(error) => assert!(error.is_reset(), "{error}"),
     }
     live.expect_echo(b"the other tunnel lives").await;
+}
+
+/// At nine o'clock a limit may be exceeded for a moment, and a browser keeps its connection all day.
+#[test]
+fn a_connection_that_came_over_a_limit_is_answered_and_takes_no_more() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "[limits]\nconnections_per_client = 1");
+    let mut first = secured.agent().connect(&proxy);
+    assert_eq!(first.connect_target(TARGET).status, 200);
+    let mut over = Frames::connect(&proxy, &secured.agent());
+    over.send(HEADERS, END_HEADERS, 1, &connect_block());
+    let (mut answered, mut told) = (false, false);
+    while !(answered && told) {
+        let frame = over.next().expect("an answer, and a farewell");
+        answered |= (frame.kind, frame.stream) == (HEADERS, 1);
+        if frame.kind == GOAWAY {
+            assert_eq!(frame.code(), Reason::NO_ERROR);
+            told = true;
+        }
+    }
+    first.finish();
+    first.expect_closed();
+    drop(over);
+    proxy.metric_eventually(OPEN, 0.0);
+    let mut anew = secured.agent().connect(&proxy);
+    assert_eq!(anew.connect_target(TARGET).status, 200);
 }
