@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
 
 use super::conditions::Conditions;
 use super::head::Request;
@@ -17,6 +18,8 @@ use crate::tunnel::wire::Wire;
 
 pub(crate) const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
+/// How long a client may take to take an answer.
+const TAKEN: Duration = Duration::from_secs(60);
 /// How long [`part`] reads on.
 const MOMENT: Duration = Duration::from_millis(500);
 /// How many bytes of a refused client it drops.
@@ -127,14 +130,24 @@ impl<'a> Plain<'a> {
         bytes
     }
 
-    async fn write<C: Wire>(&self, client: &mut C, head_only: bool, close: bool) -> io::Result<()> {
-        client.write_all(&self.encode(head_only, close)).await?;
-        if self.body.len() > 1 && !head_only {
-            for part in &self.body {
-                client.write_all(part).await?;
+    /// Writes the answer, as long as the client takes it `within` this time.
+    async fn write<C: Wire>(
+        &self,
+        client: &mut C,
+        head_only: bool,
+        close: bool,
+        within: Duration,
+    ) -> io::Result<()> {
+        let writing = async {
+            client.write_all(&self.encode(head_only, close)).await?;
+            if self.body.len() > 1 && !head_only {
+                for part in &self.body {
+                    client.write_all(part).await?;
+                }
             }
-        }
-        client.flush().await
+            client.flush().await
+        };
+        timeout(within, writing).await?
     }
 
     /// Sends the answer and leaves the connection open, or closes it where the request wants that.
@@ -143,7 +156,7 @@ impl<'a> Plain<'a> {
     /// When the client has gone.
     pub(crate) async fn send<C: Wire>(&self, client: &mut C, request: &Request) -> io::Result<()> {
         let close = request.close || request.body;
-        self.write(client, &*request.method == "HEAD", close).await?;
+        self.write(client, &*request.method == "HEAD", close, TAKEN).await?;
         if close {
             part(client, DROPPED).await;
         }
@@ -152,7 +165,7 @@ impl<'a> Plain<'a> {
 
     /// Sends the answer and closes (RFC 9931: nothing that follows a refused CONNECT may be parsed).
     pub(crate) async fn send_last<C: Wire>(&self, client: &mut C, head_only: bool) {
-        if self.write(client, head_only, true).await.is_ok() {
+        if self.write(client, head_only, true, TAKEN).await.is_ok() {
             part(client, DROPPED).await;
         }
     }
@@ -165,5 +178,24 @@ pub(super) async fn part<C: Wire>(client: &mut C, most: usize) {
         let _ = client.shutdown().await;
         scratch::discard(client, most).await;
     };
-    let _ = tokio::time::timeout(MOMENT, parting).await;
+    let _ = timeout(MOMENT, parting).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_takes_no_answer_is_not_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        // More than the kernel keeps.
+        let answer = Plain::text(200, "OK", "x".repeat(64 << 20));
+        let written = answer.write(&mut server, false, false, MOMENT).await;
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(client);
+    }
 }
