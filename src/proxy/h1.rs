@@ -56,7 +56,10 @@ pub(super) fn negotiate<C: Wire>(
                 let snapshot = shared.snapshot();
                 let next = match read {
                     Ok(Ok(head)) => next_step(head, kept, &peer, &shared, &snapshot),
-                    Err(_) if reader.began() => Next::refusal(Refusal::HeaderTimeout, None),
+                    Err(_) if reader.began() => {
+                        let refusal = admit(&peer, &snapshot).err().unwrap_or(Refusal::HeaderTimeout);
+                        Next::refusal(refusal, None)
+                    }
                     Ok(Err(_)) | Err(_) => Next::End,
                 };
                 (snapshot, next)

@@ -222,9 +222,13 @@ fn a_slow_header_is_answered_408() {
 
 #[test]
 fn a_client_that_may_not_use_the_proxy_is_answered_403_whatever_it_asks() {
-    let proxy = Proxy::start(&format!("{POLICY}\n[proxy]\nclients = [\"127.0.0.2/32\"]"));
+    let proxy = Proxy::start(&format!(
+        "{POLICY}\n[limits]\nheader_timeout = \"500ms\"\n[proxy]\nclients = [\"127.0.0.2/32\"]"
+    ));
     for request in [
         connect("good.example:443"),
+        // Never whole.
+        "CONNECT good.example:443 HTTP/1.1\r\nHo".into(),
         connect("evil.example:443"),
         "GET /proxy.pac HTTP/1.1\r\nHost: p\r\n\r\n".into(),
     ] {
