@@ -94,7 +94,7 @@ fn explain(snapshot: &Snapshot, target: &str) -> Explained {
     }
     let Ok(target) = Target::parse_authority(target.as_bytes()) else { return Explained::default() };
     let elsewhere = match &target.host {
-        Host::Name(name) => find_elsewhere_given(name, &snapshot.choice),
+        Host::Name(name) => find_elsewhere_given(name, &snapshot.connect),
         Host::Ip(_) => None,
     };
     Explained {

@@ -70,8 +70,6 @@ pub(crate) struct Snapshot {
     pub admin_hosts: Vec<String>,
     /// Whether the configuration says where AWS's ranges come from.
     pub ranges_named: bool,
-    /// What the configuration chose of the catalogue.
-    pub choice: Choice,
     pub ledger: Settings,
     /// What desks are asked to try; none where the desk check is switched off.
     pub desk: Option<desk::plan::Plan>,
@@ -141,7 +139,6 @@ impl Snapshot {
             fingerprint: plan.fingerprint,
             admin_hosts: config.admin.hosts.clone(),
             ranges_named: config.ranges.is_named(),
-            choice: config.connect.clone(),
             ledger: Settings {
                 ended: config.ledger.ended,
                 keep: config.ledger.keep,
