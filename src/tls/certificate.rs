@@ -1,4 +1,4 @@
-//! The listener's own certificate: read from files, checked, and swapped while connections live.
+//! The listener's own certificate: read from files and checked.
 //! When files are read again is decided elsewhere; clients' certificates are in
 //! [`client`](super::client).
 
@@ -6,7 +6,6 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
@@ -208,27 +207,20 @@ fn check_leaf(leaf: &X509Certificate<'_>) -> Result<(), CertificateProblem> {
     Ok(())
 }
 
-/// Hands rustls the certificate in force. Replacing it leaves live connections and sessions alone.
+/// Hands rustls a certificate, whatever name a client asks for.
 #[derive(Debug)]
-pub struct Resolver {
-    current: ArcSwap<CertifiedKey>,
-}
+pub struct Resolver(Arc<CertifiedKey>);
 
 impl Resolver {
-    /// Starts with this certificate.
+    /// One with this certificate.
     pub fn new(identity: &Identity) -> Arc<Self> {
-        Arc::new(Self { current: ArcSwap::new(Arc::clone(&identity.certified)) })
-    }
-
-    /// Puts another certificate in force for handshakes that begin from now on.
-    pub fn replace(&self, identity: &Identity) {
-        self.current.store(Arc::clone(&identity.certified));
+        Arc::new(Self(Arc::clone(&identity.certified)))
     }
 }
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
+        Some(Arc::clone(&self.0))
     }
 }
 

@@ -7,7 +7,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite as suite};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, ServerConfig};
-use rustls::{CipherSuite, CommonState, Error, SupportedCipherSuite, SupportedProtocolVersion, version};
+use rustls::{CipherSuite, CommonState, Error, SupportedCipherSuite};
 
 use super::alpn::Alpn;
 use super::alpn::{self, Offer};
@@ -16,26 +16,6 @@ use super::client::{self, ClientAuthority, ClientCertificateError};
 use super::seal::Context;
 use super::ticket::{ConnTickets, Shift, TICKETS};
 use super::window::ClockTime;
-
-/// The oldest TLS version spoken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum VersionFloor {
-    /// TLS 1.2 and 1.3.
-    #[default]
-    Tls12,
-    /// TLS 1.3 alone: whoever steals a ticket key can then decrypt nothing that was recorded.
-    Tls13,
-}
-
-impl VersionFloor {
-    pub(super) fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
-        static BOTH: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
-        match self {
-            Self::Tls12 => &BOTH,
-            Self::Tls13 => &BOTH[..1],
-        }
-    }
-}
 
 /// What a [`Template`] is made of.
 #[derive(Clone, Debug)]
@@ -46,8 +26,6 @@ pub struct TemplateOptions {
     pub resolver: Arc<Resolver>,
     /// Set when clients must show a certificate.
     pub client_authority: Option<Arc<ClientAuthority>>,
-    /// The oldest TLS version.
-    pub floor: VersionFloor,
     /// The protocols offered, in the order of preference.
     pub alpn: Vec<Alpn>,
 }
@@ -136,7 +114,7 @@ fn build(
 ) -> Result<ServerConfig, Error> {
     let time = Arc::new(ClockTime(options.shift.store().clock()));
     let mut config = ServerConfig::builder_with_details(Arc::clone(provider), time)
-        .with_protocol_versions(options.floor.versions())?
+        .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(options.resolver.clone());
     config.alpn_protocols = alpn::identifiers(&options.alpn);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::alpn::Alpn;
 use super::{ClientAuthority, Identity, Resolver, Shift, SystemClock, Template, TemplateOptions};
-use super::{TicketKeys, VersionFloor, Window};
+use super::{TicketKeys, Window};
 
 /// What `[tls]` and `[shift]` say of certificates and sessions.
 #[derive(Clone, Copy)]
@@ -135,7 +135,6 @@ impl Shift {
             shift: self.clone(),
             resolver: Resolver::new(&identity),
             client_authority: authority.clone(),
-            floor: VersionFloor::Tls12,
             alpn,
         })?;
         let shared_keys = keys.is_some();

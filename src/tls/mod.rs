@@ -25,7 +25,7 @@ pub mod window;
 pub use alpn::{Alpn, Offer};
 pub use certificate::{CertificateError, Identity, Resolver};
 pub use client::{ClientAuthority, ClientCertificateError};
-pub use config::{Template, TemplateOptions, VersionFloor};
+pub use config::{Template, TemplateOptions};
 pub use keys::{KeyFileError, TicketKeys};
 pub use seal::Context;
 pub use session::SessionStore;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::{Error, ServerConfig};
 
 use super::certificate::{Identity, Resolver};
-use super::config::{VersionFloor, provider};
+use super::config::provider;
 
 /// What such a listener serves its connections with.
 ///
@@ -14,7 +14,7 @@ use super::config::{VersionFloor, provider};
 /// The provider doesn't support the versions.
 pub(crate) fn server(identity: &Identity) -> Result<Arc<ServerConfig>, Error> {
     let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(VersionFloor::Tls12.versions())?
+        .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_cert_resolver(Resolver::new(identity));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ccpgate::tls::Alpn;
 use ccpgate::tls::{
     ClientAuthority, ConnTickets, Identity, ManualClock, Offer, Resolver, Shift, Template, TemplateOptions,
-    TicketKeys, VersionFloor, Window, config,
+    TicketKeys, Window, config,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::client::{
@@ -71,7 +71,7 @@ impl Ca {
 /// One process of the proxy.
 pub(crate) struct Replica {
     pub shift: Arc<Shift>,
-    pub resolver: Arc<Resolver>,
+    resolver: Arc<Resolver>,
     pub template: Template,
 }
 
@@ -102,6 +102,12 @@ impl Replica {
         self.template = template(&self.shift, &self.resolver, authority);
     }
 
+    /// What a reload does when the certificate was renewed.
+    pub(crate) fn renew(&mut self, ca: &Ca) {
+        self.resolver = Resolver::new(&ca.identity());
+        self.ask_for(None);
+    }
+
     pub(crate) fn set_keys(&self, files: &[PathBuf]) {
         self.shift.set_keys(TicketKeys::load(files).unwrap());
     }
@@ -116,7 +122,6 @@ fn template(
         shift: shift.clone(),
         resolver: resolver.clone(),
         client_authority,
-        floor: VersionFloor::Tls12,
         alpn: vec![Alpn::H2, Alpn::Http11],
     })
     .unwrap()
