@@ -21,6 +21,13 @@ pub struct Tunnel {
     pub end: Option<End>,
 }
 
+impl Tunnel {
+    /// Its end, where that was at this moment or before.
+    fn end_by(&self, at: Timestamp) -> Option<&End> {
+        self.end.as_ref().filter(|end| end.at.duration_since(at) <= SLACK)
+    }
+}
+
 /// How a tunnel ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct End {
@@ -75,14 +82,14 @@ pub fn join(at: Timestamp, categories: &[Category], desk: &Desk) -> Option<Joine
     let wanted: Vec<Category> = categories.iter().copied().filter(|c| *c != Category::Media).collect();
     let main = *wanted.first()?;
     let near = |tunnel: &&Tunnel| {
-        let ended = tunnel.end.as_ref().is_some_and(|end| end.at < at - BEFORE);
-        tunnel.began <= at + SLACK && !ended && wanted.contains(&tunnel.category)
+        let ended = tunnel.end.as_ref().is_some_and(|end| at.duration_since(end.at) > BEFORE);
+        tunnel.began.duration_since(at) <= SLACK && !ended && wanted.contains(&tunnel.category)
     };
     let mut near: Vec<&Tunnel> = desk.tunnels.iter().filter(near).collect();
     let Some(best) = pick(&mut near, at, &wanted) else {
         let when = clock(at);
         let main = main.as_str();
-        if let Some(since) = desk.complete_since.filter(|since| at - BEFORE < *since) {
+        if let Some(since) = desk.complete_since.filter(|since| at.duration_since(*since) < BEFORE) {
             let since = since.strftime("%F %TZ");
             return Some(Joined {
                 side: Side::Unknown,
@@ -92,7 +99,7 @@ pub fn join(at: Timestamp, categories: &[Category], desk: &Desk) -> Option<Joine
                 tunnels: Vec::new(),
             });
         }
-        if desk.now.is_some_and(|now| at > now + AHEAD) {
+        if desk.now.is_some_and(|now| at.duration_since(now) > AHEAD) {
             return Some(Joined {
                 side: Side::Unknown,
                 sentence: format!(
@@ -118,7 +125,7 @@ pub fn join(at: Timestamp, categories: &[Category], desk: &Desk) -> Option<Joine
 fn pick<'a>(near: &mut Vec<&'a Tunnel>, at: Timestamp, wanted: &[Category]) -> Option<&'a Tunnel> {
     near.sort_by_key(|tunnel| {
         let rank = wanted.iter().position(|c| *c == tunnel.category);
-        let ended = tunnel.end.as_ref().filter(|end| end.at <= at + SLACK);
+        let ended = tunnel.end_by(at);
         (rank, ended.is_none(), std::cmp::Reverse(ended.map_or(tunnel.moved, |end| end.at)))
     });
     near.first().copied()
@@ -126,7 +133,7 @@ fn pick<'a>(near: &mut Vec<&'a Tunnel>, at: Timestamp, wanted: &[Category]) -> O
 
 fn told(tunnel: &Tunnel, at: Timestamp) -> (Side, String) {
     let moved = clock(tunnel.moved);
-    let Some(end) = tunnel.end.as_ref().filter(|end| end.at <= at + SLACK) else {
+    let Some(end) = tunnel.end_by(at) else {
         return match at.duration_since(tunnel.moved) >= SILENT {
             true => {
                 (Side::Network, format!("was open and silent from {moved}: its line was cut without a word"))
@@ -262,6 +269,17 @@ mod tests {
         let unknown = join("09:02:12");
         assert_eq!(unknown.side, Side::Unknown);
         assert!(unknown.sentence.contains("2026-11-27 09:02:12Z"), "{}", unknown.sentence);
+    }
+
+    #[test]
+    fn a_log_may_tell_any_time() {
+        let ended = Some(("09:03:02", EndedBy::Upstream, "upstream_reset"));
+        let tunnel = tunnel("t", Category::Signalling, "09:02:38", ended);
+        for tunnels in [vec![], vec![tunnel]] {
+            let desk = Desk { tunnels, complete_since: Some(time("08:00:00")), now: Some(Timestamp::MAX) };
+            let side = |at| join(at, &WANTED, &desk).unwrap().side;
+            assert_eq!((side(Timestamp::MIN), side(Timestamp::MAX)), (Side::Unknown, Side::Proxy));
+        }
     }
 
     #[test]
