@@ -14,6 +14,7 @@ use crate::export::edl::Fetched;
 use crate::journal::Journal;
 use crate::ranges::diff::NOTICE_DAYS;
 use crate::ranges::{Table, day};
+use crate::wording::date;
 
 /// `edl` of `/api/status`.
 #[derive(Serialize)]
@@ -140,22 +141,18 @@ impl Told {
             };
             format!("{count} {noun}")
         };
-        let date = |day: Date| {
-            let form = if day.year() == today.year() { "%-d %B" } else { "%-d %B %Y" };
-            day.strftime(form).to_string()
-        };
         let Some(held) = self.held else { return format!("{who} asked, and has got no list yet") };
         if self.current {
             return format!("{who} holds the current list");
         }
-        let still = format!("{who} still holds the list of {}", date(held));
+        let still = format!("{who} still holds the list of {}", date(held, today));
         match (self.missing, self.surplus, self.due) {
             (None, ..) => format!("{still}; there is none now"),
             (Some(0), Some(surplus), _) => {
                 format!("{still}; nothing is missing, {} too many", count(surplus))
             }
             (Some(missing), _, Some(due)) => {
-                format!("{still}; {} missing; traffic may move from {}", count(missing), date(due))
+                format!("{still}; {} missing; traffic may move from {}", count(missing), date(due, today))
             }
             (Some(missing), _, None) => {
                 format!("{still}; {} missing, which may be in use already", count(missing))

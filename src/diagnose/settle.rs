@@ -6,6 +6,7 @@ use super::finding::{Found, failed};
 use super::judged::Judged;
 use super::report::Status;
 use crate::cause::{Cause, Severity};
+use crate::wording::span;
 
 /// What all endpoints say together: whose name is missing, whose clock is off, what hides what. How far
 /// this machine's clock is ahead, in milliseconds.
@@ -61,7 +62,7 @@ fn clock(all: &mut [Judged]) -> Option<i64> {
         // One server with a clock of its own is not this machine's trouble.
         let (Some(severity), Some(_)) = (severity, off(clock.ahead_ms)) else { continue };
         let direction = if clock.ahead_ms > 0 { "ahead of" } else { "behind" };
-        let by = span((clock.ahead_ms.unsigned_abs() + 500) / 1000);
+        let by = span(Duration::from_millis(clock.ahead_ms.unsigned_abs()));
         let detail = format!("this machine's clock is {by} {direction} the Date of the answer");
         match judged.cause {
             Some(Cause::TlsExpired) => {
@@ -77,23 +78,12 @@ fn clock(all: &mut [Judged]) -> Option<i64> {
     Some(ahead)
 }
 
-/// A number of seconds in the largest unit that says it well, rounded.
-fn span(seconds: u64) -> String {
-    let in_units = |unit: u64| (seconds + unit / 2) / unit;
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", in_units(60)),
-        7200..172_800 => format!("{} h", in_units(3600)),
-        _ => format!("{} days", in_units(86_400)),
-    }
-}
-
 /// The middle one; of two the one that is nearer to nothing.
 fn median(mut all: Vec<i64>) -> Option<i64> {
     all.sort_unstable();
     let upper = *all.get(all.len() / 2)?;
     let lower = all[(all.len() - 1) / 2];
-    Some(if lower.abs() <= upper.abs() { lower } else { upper })
+    Some(if lower.unsigned_abs() <= upper.unsigned_abs() { lower } else { upper })
 }
 
 /// What all endpoints share: a cause of this kind that one of them shows hides what others only show

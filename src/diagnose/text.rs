@@ -2,12 +2,14 @@
 //! words say everything; colour only repeats it. Pure.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 
 use super::report::{Endpoint, Region, Report, Status, Steps};
 use crate::cause::Cause;
 use crate::policy::Protocol;
+use crate::wording::span;
 
 /// The report, with the escape sequences of its colours; a writer for something else than a terminal
 /// removes them.
@@ -28,7 +30,8 @@ pub(crate) fn render(report: &Report) -> String {
     }
     if let Some(ms) = report.clock_skew_ms.filter(|ms| ms.unsigned_abs() >= 10_000) {
         let way = if ms > 0 { "ahead" } else { "behind" };
-        let _ = writeln!(text, "this machine's clock is {} s {way}", ms.unsigned_abs() / 1000);
+        let by = span(Duration::from_millis(ms.unsigned_abs()));
+        let _ = writeln!(text, "this machine's clock is {by} {way}");
     }
     let _ = writeln!(text);
     table(&mut text, report);

@@ -1,12 +1,14 @@
 //! What is wrong with a server's certificate, in words that a person can act on: dates as dates, names as
 //! names. No I/O.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use rustls::CertificateError;
 use rustls::pki_types::UnixTime;
 
 use super::answer::printable;
-use crate::wording::first;
+use crate::wording::{first, span};
 
 /// Longest text, in characters: a certificate may have a hundred names.
 const LONGEST: usize = 300;
@@ -17,13 +19,13 @@ const NAMED: usize = 6;
 pub(crate) fn in_words(why: &CertificateError) -> String {
     let text = match why {
         CertificateError::ExpiredContext { time, not_after } => {
-            format!("the certificate expired on {}, {} ago", date(*not_after), span(*not_after, *time))
+            format!("the certificate expired on {}, {} ago", date(*not_after), between(*not_after, *time))
         }
         CertificateError::NotValidYetContext { time, not_before } => {
             format!(
                 "the certificate is valid from {} on, in {} by this machine's clock",
                 date(*not_before),
-                span(*time, *not_before)
+                between(*time, *not_before)
             )
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
@@ -68,13 +70,8 @@ fn date(time: UnixTime) -> String {
     Timestamp::from_second(seconds).map_or_else(|_| "a date far away".to_owned(), |time| time.to_string())
 }
 
-fn span(from: UnixTime, until: UnixTime) -> String {
-    match until.as_secs().saturating_sub(from.as_secs()) {
-        seconds @ 0..120 => format!("{seconds} s"),
-        seconds @ 120..7200 => format!("{} min", seconds / 60),
-        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
-        seconds => format!("{} days", seconds / 86_400),
-    }
+fn between(from: UnixTime, until: UnixTime) -> String {
+    span(Duration::from_secs(until.as_secs().saturating_sub(from.as_secs())))
 }
 
 /// The library writes `DnsName("a.example")`.
@@ -90,7 +87,6 @@ fn names(presented: &[String]) -> String {
 mod tests {
     use std::io;
     use std::sync::Arc;
-    use std::time::Duration;
 
     use rustls::OtherError;
     use rustls::pki_types::ServerName;

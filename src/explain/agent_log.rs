@@ -15,6 +15,7 @@ use super::symptom::{Lines, is_hidden};
 use crate::catalogue::{Side, Story, Symptom};
 use crate::cause::{Cause, Severity};
 use crate::policy::Category;
+use crate::wording::span;
 use join::Desk;
 use read::Entry;
 
@@ -202,8 +203,8 @@ fn clock(skew_ms: i64) -> Option<Clock> {
     let about = Cause::ClockSkew.about();
     let severity = about.threshold?.judge(off.unsigned_abs())?;
     let way = if skew_ms > 0 { "behind" } else { "ahead of" };
-    let seconds = off.unsigned_abs().as_secs();
-    let sentence = format!("this desk's clock is {seconds} s {way} AWS's; {}", about.remedy);
+    let by = span(off.unsigned_abs());
+    let sentence = format!("this desk's clock is {by} {way} AWS's; {}", about.remedy);
     Some(Clock { cause: Cause::ClockSkew, severity, sentence })
 }
 

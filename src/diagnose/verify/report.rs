@@ -7,6 +7,7 @@ use super::judge::{self, Host, Row, Status, Unresolved};
 use super::{Hosts, Seen};
 use crate::ranges::current::Current;
 use crate::ranges::diff::{Added, Label};
+use crate::wording::date;
 
 /// The answer as a whole.
 #[derive(Debug, Serialize)]
@@ -161,10 +162,9 @@ impl Report {
 }
 
 /// A deadline as people say it.
-pub(crate) fn due(day: Date, today: Date) -> String {
-    let form = if day.year() == today.year() { "%-d %B" } else { "%-d %B %Y" };
-    let since = if day <= today { "since " } else { "" };
-    format!("due {since}{}", day.strftime(form))
+pub(crate) fn due(deadline: Date, today: Date) -> String {
+    let since = if deadline <= today { "since " } else { "" };
+    format!("due {since}{}", date(deadline, today))
 }
 
 #[cfg(test)]
