@@ -27,6 +27,21 @@ fn after(before: &[&str], token: u64, date: &str, lines: &[&str]) -> Verdict {
 }
 
 #[test]
+fn a_process_remembers_no_more_versions_than_the_folder_keeps() {
+    const HOUR: u64 = 3600;
+    let mut current = None;
+    // One every six hours, for a year.
+    for n in 0..1460 {
+        let version = ranges(1_795_770_000 + n * 6 * HOUR, "2026-01-10", &MEDIA[..1]);
+        current = Some(Current::after(current.as_ref(), version, &wanted()));
+    }
+    let history = current.unwrap().history;
+    assert!(history.len() < 60, "{}", history.len());
+    let span = history.last().unwrap().ranges.sync_token - history[0].ranges.sync_token;
+    assert!(span >= 45 * 24 * HOUR, "{span}");
+}
+
+#[test]
 fn the_file_only_ever_moves_on() {
     let first = judge(None, ranges(10, "2026-01-10", &MEDIA), &wanted(), now());
     assert!(matches!(first, Verdict::Take(_)), "{first:?}");

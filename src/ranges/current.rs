@@ -11,6 +11,7 @@ use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan};
 
 use super::diff::{Added, Diff, Version};
+use super::keep::needed;
 use super::select::{Selection, Set, Wanted};
 use super::{AMAZON, Ranges, Table};
 
@@ -40,11 +41,14 @@ impl Current {
         Self { version: Version { ranges, selection }, history, amazon, wanted: wanted.clone() }
     }
 
-    /// The version that follows on this one, if there is one.
+    /// The version that follows on this one, if there is one. Of those before it, it keeps what the folder keeps.
     #[must_use]
     pub fn after(before: Option<&Self>, ranges: Ranges, wanted: &Wanted) -> Self {
         let mut history = before.map_or_else(Vec::new, |before| before.history.clone());
         history.extend(before.map(|before| Arc::new(before.version.without_entries())));
+        let tokens: Vec<u64> = history.iter().map(|version| version.ranges.sync_token).collect();
+        let needed = needed(&tokens, ranges.sync_token);
+        history.retain(|version| needed.contains(&version.ranges.sync_token));
         Self::new(ranges, history, wanted)
     }
 

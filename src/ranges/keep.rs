@@ -305,7 +305,7 @@ impl State {
 
 /// Which versions are needed: the one in force and what tells when its prefixes first appeared. A token is
 /// the second since 1970 in which AWS made the version.
-fn needed(tokens: &[u64], in_force: u64) -> Vec<u64> {
+pub(super) fn needed(tokens: &[u64], in_force: u64) -> Vec<u64> {
     let seconds = |token: u64| i64::try_from(token).unwrap_or(i64::MAX);
     let newest = seconds(in_force);
     let mut needed: Vec<u64> = Vec::new();
