@@ -152,7 +152,7 @@ impl Chronicle {
         self.past.rules.extend(other.past.rules);
         let later = other.past.minutes.into_iter().filter(|minute| minute.at >= window);
         self.past.minutes.extend(later.map(|mut minute| {
-            minute.rows.iter_mut().for_each(|(rule, _)| *rule += before);
+            minute.rows.iter_mut().for_each(|(rule, _)| *rule = rule.saturating_add(before));
             minute
         }));
         self.changes.extend(other.changes.into_iter().filter(|(at, ..)| *at >= window));
@@ -170,7 +170,7 @@ impl Told {
         self.since = std::mem::take(&mut self.since).min(time(since));
         for Lived { at, rows, handshakes } in past.minutes {
             // A minute that has begun before belongs to what is told as well.
-            if at + 60 <= window {
+            if at <= window.saturating_sub(60) {
                 continue;
             }
             if handshakes != Count::default() {

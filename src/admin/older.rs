@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::together::merge_rules;
+use super::together::{merge_rules, take};
 use crate::findings::Second;
 use crate::journal::metrics::generations::{Family, fold};
 use crate::lock::lock;
@@ -207,7 +207,7 @@ impl Generations {
         let mut retired = lock(&self.retired);
         if let Some(Report { families, mut status }) = report {
             fold(&mut retired.families, families.into_iter().filter(Family::lasts));
-            let rules = status["rules"].take();
+            let rules = take(&mut status, "rules");
             merge_rules(&mut retired.rules, rules, |rule| {
                 rule["active"] = json!(0);
                 rule["lately"] = json!({"ended": 0, "failed": 0});

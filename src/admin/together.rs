@@ -1,5 +1,5 @@
 //! One answer out of those of several processes, as JSON. What an older one says of a client is shown no
-//! closer than this one may show it.
+//! closer than this one may show it, and it may be of any version: of its lists only the objects are taken.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -9,21 +9,28 @@ use serde_json::{Value, json};
 use crate::address::cut;
 use crate::findings::networks;
 
-/// Adds the tunnels of others to an object of `/api/tunnels`.
+/// Adds the tunnels of others to an object of `/api/tunnels`; what ended before `forgotten` is left out.
 pub(super) fn tunnels(
     mut whole: Value,
     others: Vec<Value>,
     limit: usize,
+    forgotten: &str,
     wanted: impl Fn(&Value) -> bool,
 ) -> Value {
     for mut other in others {
         for (list, left_out) in [("live", "live_left_out"), ("ended", "ended_left_out")] {
             add(&mut whole[left_out], &other[left_out]);
-            extend(&mut whole[list], other[list].take(), &wanted);
+            let mut rows = objects(take(&mut other, list));
+            rows.retain(|row| {
+                let kept = row["ended"].as_str().is_none_or(|ended| ended >= forgotten);
+                if !kept {
+                    later(&mut whole["complete_since"], row["ended"].clone());
+                }
+                kept
+            });
+            extend(&mut whole[list], rows, &wanted);
         }
-        if other["complete_since"].as_str() > whole["complete_since"].as_str() {
-            whole["complete_since"] = other["complete_since"].take();
-        }
+        later(&mut whole["complete_since"], take(&mut other, "complete_since"));
     }
     for (list, left_out, by) in [("live", "live_left_out", "since"), ("ended", "ended_left_out", "ended")] {
         let beyond = newest_first(&mut whole[list], by, limit);
@@ -36,9 +43,7 @@ pub(super) fn tunnels(
 /// else by the one that was last.
 pub(super) fn rows(own: Value, others: Vec<Value>, keys: &[&str], sums: &[&str]) -> Vec<Value> {
     let mut whole: BTreeMap<Vec<String>, Value> = BTreeMap::new();
-    let lists = std::iter::once(own).chain(others);
-    let rows = lists.filter_map(|list| if let Value::Array(rows) = list { Some(rows) } else { None });
-    for mut row in rows.flatten() {
+    for mut row in std::iter::once(own).chain(others).flat_map(objects) {
         let key = keys.iter().map(|key| row[*key].as_str().unwrap_or_default().to_owned()).collect();
         let Some(known) = whole.get_mut(&key) else {
             whole.insert(key, row);
@@ -75,7 +80,7 @@ pub(super) fn failures(
     let mut lists = Vec::new();
     for mut other in others {
         add(&mut whole["left_out"], &other["left_out"]);
-        let mut list = other["failures"].take();
+        let mut list = take(&mut other, "failures");
         if let Value::Array(rows) = &mut list {
             rows.retain(&wanted);
         }
@@ -98,7 +103,7 @@ pub(super) fn desks(
     wanted: impl Fn(&Value) -> bool,
 ) -> Value {
     for other in others {
-        extend(&mut whole, other, &wanted);
+        extend(&mut whole, objects(other), &wanted);
     }
     newest_first(&mut whole, "time", limit);
     whole
@@ -126,12 +131,11 @@ pub(super) fn client(row: &Value) -> Option<IpAddr> {
 
 /// Adds the rules of another process; `change` changes each before.
 pub(super) fn merge_rules(rules: &mut Vec<Value>, others: Value, change: impl Fn(&mut Value)) {
-    let Value::Array(others) = others else { return };
     // There may be thousands of rules.
     let key =
         |rule: &Value| ["domain", "category"].map(|key| rule[key].as_str().unwrap_or_default().to_owned());
     let mut places: HashMap<_, _> = rules.iter().enumerate().map(|(at, rule)| (key(rule), at)).collect();
-    for mut other in others {
+    for mut other in objects(others) {
         change(&mut other);
         let at = *places.entry(key(&other)).or_insert(rules.len());
         let Some(rule) = rules.get_mut(at) else {
@@ -141,24 +145,24 @@ pub(super) fn merge_rules(rules: &mut Vec<Value>, others: Value, change: impl Fn
         for key in ["active", "total", "failed", "sent", "received"] {
             add(&mut rule[key], &other[key]);
         }
+        let lately = &mut rule["lately"];
+        if !lately.is_object() {
+            *lately = json!({});
+        }
         for key in ["ended", "failed"] {
-            add(&mut rule["lately"][key], &other["lately"][key]);
+            add(&mut lately[key], &other["lately"][key]);
         }
-        if other["last_used"].as_str() > rule["last_used"].as_str() {
-            rule["last_used"] = other["last_used"].take();
-        }
+        later(&mut rule["last_used"], take(&mut other, "last_used"));
     }
 }
 
 /// Adds the status of an older process to that of all newer ones.
 pub(super) fn merge_status(whole: &mut Value, mut other: Value) {
     if let Value::Array(rules) = &mut whole["rules"] {
-        merge_rules(rules, other["rules"].take(), |_| {});
+        merge_rules(rules, take(&mut other, "rules"), |_| {});
     }
     for list in ["generations", "findings"] {
-        let (Value::Array(all), Value::Array(more)) = (&mut whole[list], other[list].take()) else {
-            continue;
-        };
+        let Value::Array(all) = &mut whole[list] else { continue };
         // A finding that both have is told by the newer one.
         let is_known = |one: &Value, all: &[Value]| {
             list == "findings"
@@ -166,35 +170,54 @@ pub(super) fn merge_status(whole: &mut Value, mut other: Value) {
                     .iter()
                     .any(|known| known["cause"] == one["cause"] && known["category"] == one["category"])
         };
-        for one in more {
+        for one in objects(take(&mut other, list)) {
             if !is_known(&one, all) {
                 all.push(one);
             }
         }
     }
     for key in ["client_connections", "busy", "failures"] {
-        whole[key] = json!(whole[key].as_i64().unwrap_or(0) + other[key].as_i64().unwrap_or(0));
+        whole[key] = json!(whole[key].as_i64().unwrap_or(0).saturating_add(other[key].as_i64().unwrap_or(0)));
     }
     for key in ["active", "failing"] {
         // Most clients are with both: a sum would count them twice.
         if other["clients"][key].as_u64() > whole["clients"][key].as_u64() {
-            whole["clients"][key] = other["clients"][key].take();
+            whole["clients"][key] = other["clients"][key].clone();
         }
     }
     let gravity = |status: &Value| ["ok", "degraded", "failed"].iter().position(|s| status["state"] == *s);
     if gravity(&other) > gravity(whole) {
         for key in ["state", "summary"] {
-            whole[key] = other[key].take();
+            whole[key] = take(&mut other, key);
         }
     }
 }
 
 fn add(sum: &mut Value, more: &Value) {
-    *sum = json!(sum.as_u64().unwrap_or(0) + more.as_u64().unwrap_or(0));
+    *sum = json!(sum.as_u64().unwrap_or(0).saturating_add(more.as_u64().unwrap_or(0)));
 }
 
-fn extend(all: &mut Value, more: Value, wanted: impl Fn(&Value) -> bool) {
-    if let (Value::Array(all), Value::Array(more)) = (all, more) {
+/// The later of two times.
+fn later(time: &mut Value, other: Value) {
+    if other.as_str() > time.as_str() {
+        *time = other;
+    }
+}
+
+/// What is there under a key of whatever another process told.
+pub(super) fn take(other: &mut Value, key: &str) -> Value {
+    other.get_mut(key).map(Value::take).unwrap_or_default()
+}
+
+/// The rows of a list that can be changed by their keys.
+fn objects(list: Value) -> Vec<Value> {
+    let Value::Array(mut rows) = list else { return Vec::new() };
+    rows.retain(Value::is_object);
+    rows
+}
+
+fn extend(all: &mut Value, more: Vec<Value>, wanted: impl Fn(&Value) -> bool) {
+    if let Value::Array(all) = all {
         all.extend(more.into_iter().filter(wanted));
     }
 }
@@ -211,6 +234,83 @@ fn newest_first(rows: &mut Value, by: &str, limit: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_ended_too_long_ago_is_forgotten_with_the_process_that_told_it() {
+        let ended = |at: &str| json!({"id": at, "ended": at});
+        let whole = json!({"live": [], "ended": [ended("05")], "complete_since": "01", "ended_left_out": 0, "live_left_out": 0});
+        let other = json!({"live": [{"id": "l"}], "ended": [ended("04"), ended("03"), ended("02")], "complete_since": "00"});
+        let all = tunnels(whole, vec![other], 10, "04", |_| true);
+        assert_eq!(all["ended"], json!([ended("05"), ended("04")]));
+        assert_eq!((&all["live"], &all["complete_since"]), (&json!([{"id": "l"}]), &json!("03")));
+    }
+
+    /// Objects of all these keys with each of these values, alone and in lists, and the bare values.
+    fn odd() -> Vec<Value> {
+        let plain =
+            [json!(null), json!(true), json!(u64::MAX), json!(i64::MIN), json!("x"), json!([]), json!({})];
+        let keys = [
+            "live",
+            "ended",
+            "live_left_out",
+            "ended_left_out",
+            "complete_since",
+            "failures",
+            "reasons",
+            "left_out",
+            "rules",
+            "generations",
+            "findings",
+            "clients",
+            "active",
+            "busy",
+            "failing",
+            "state",
+            "count",
+            "first",
+            "last",
+            "last_used",
+            "lately",
+            "failed",
+            "total",
+            "domain",
+            "client",
+            "detail",
+            "network",
+            "target",
+        ];
+        let wrap = |values: &[Value]| -> Vec<Value> {
+            let object = |value: &Value| {
+                Value::Object(keys.map(|key| (key.to_owned(), value.clone())).into_iter().collect())
+            };
+            values.iter().flat_map(|value| [object(value), json!([value, value])]).collect()
+        };
+        let once = wrap(&plain);
+        let twice = wrap(&once);
+        let thrice = wrap(&twice);
+        [&plain[..], &once, &twice, &thrice].concat()
+    }
+
+    #[test]
+    fn no_answer_of_another_version_ends_this_process() {
+        let whole = json!({"live": [], "ended": [], "complete_since": "2026", "failures": [], "reasons": [], "rules": [],
+            "generations": [], "findings": [], "clients": {"active": 1}, "busy": 1, "failures_in_all": 1, "state": "ok"});
+        for other in odd() {
+            let others = || vec![other.clone(), other.clone()];
+            let mut all = tunnels(whole.clone(), others(), 10, "2025", |_| true);
+            anonymise(all["live"].as_array_mut().into_iter().flatten());
+            let _ = rows(other.clone(), others(), &["domain"], &["count", "total"]);
+            let _ = failures(whole.clone(), others(), 10, |_| true);
+            let _ = desks(json!([]), others(), 10, |_| true);
+            let mut rules = Vec::new();
+            for other in others() {
+                merge_rules(&mut rules, other, |rule| rule["active"] = json!(0));
+            }
+            let mut status =
+                json!({"rules": [], "generations": [], "findings": [], "clients": {}, "busy": i64::MAX});
+            others().into_iter().for_each(|other| merge_status(&mut status, other));
+        }
+    }
 
     #[test]
     fn the_status_of_all_is_the_sum_and_the_worst() {

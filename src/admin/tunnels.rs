@@ -141,8 +141,11 @@ pub(super) fn told(admin: &Admin, query: Query<'_>, whose: Whose) -> Result<Stri
         return Ok(own);
     }
     let whole = serde_json::from_str(&own).unwrap_or_default();
-    let mut whole = together::tunnels(whole, others, wanted.limit, |tunnel| wanted.has_shown(tunnel));
-    if admin.shared.journal.anonymises() {
+    let journal = &admin.shared.journal;
+    let forgotten = time(journal.ledger.forgotten(Timestamp::now()));
+    let mut whole =
+        together::tunnels(whole, others, wanted.limit, &forgotten, |tunnel| wanted.has_shown(tunnel));
+    if journal.anonymises() {
         for list in ["live", "ended"] {
             together::anonymise(whole[list].as_array_mut().into_iter().flatten());
         }

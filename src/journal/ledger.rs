@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::id::RequestId;
@@ -312,10 +312,15 @@ impl Ledger {
         complete <= since || complete == self.begun
     }
 
+    /// What ended before this is remembered no more.
+    pub(crate) fn forgotten(&self, now: Timestamp) -> Timestamp {
+        let keep = i64::try_from(self.keep.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+        now.checked_sub(SignedDuration::from_secs(keep)).unwrap_or(Timestamp::MIN)
+    }
+
     fn forget(&self, past: &mut Past, now: Timestamp) {
-        let (most, keep) = (self.most.load(Ordering::Relaxed), self.keep.load(Ordering::Relaxed));
-        let keep = i64::try_from(keep).unwrap_or(i64::MAX);
-        let too_old = |end: &Ended| now.duration_since(end.at).as_secs() > keep;
+        let (most, forgotten) = (self.most.load(Ordering::Relaxed), self.forgotten(now));
+        let too_old = |end: &Ended| end.at < forgotten;
         while past.ended.len() > most || past.ended.front().is_some_and(too_old) {
             if let Some(gone) = past.ended.pop_front() {
                 past.complete_since = past.complete_since.max(gone.at);

@@ -155,7 +155,7 @@ impl Value {
                 let own = metric.get_histogram();
                 let mut whole = Histogram::default();
                 whole.set_sample_sum(own.get_sample_sum() + sum);
-                whole.set_sample_count(own.get_sample_count() + count);
+                whole.set_sample_count(own.get_sample_count().saturating_add(*count));
                 whole.set_bucket(summed(own.get_bucket(), buckets));
                 metric.set_histogram(whole);
             }
@@ -176,7 +176,7 @@ fn summed(own: &[Bucket], others: &[(f64, u64)]) -> Vec<Bucket> {
     let bucket = |edge: f64| {
         let mut bucket = Bucket::default();
         bucket.set_upper_bound(edge);
-        bucket.set_cumulative_count(at(&own, edge) + at(others, edge));
+        bucket.set_cumulative_count(at(&own, edge).saturating_add(at(others, edge)));
         bucket
     };
     edges.into_iter().map(bucket).collect()
