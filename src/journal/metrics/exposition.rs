@@ -193,8 +193,9 @@ mod tests {
         }
         series.ended(Outcome::Dns, IpAddr::V4(Ipv4Addr::LOCALHOST));
         series.leaves();
-        let length = metrics.exposition(std::iter::empty()).length();
-        let text = String::from_utf8(metrics.render()).unwrap();
+        let exposition = metrics.exposition(std::iter::empty());
+        let length = exposition.length();
+        let text = String::from_utf8(exposition.flatten().collect()).unwrap();
         assert_eq!(text.len(), length);
         let labels = "category=\"telecom\",domain=\"rtc*.a.example\"";
         let bucket = |edge: &str| format!("connect_duration_seconds_bucket{{{labels},le=\"{edge}\"}}");
