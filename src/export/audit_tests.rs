@@ -142,6 +142,25 @@ fn squid_is_read_with_its_files_and_its_order() {
     for line in ["allow localhost", "allow localhost manager", "allow staff ok", "allow all", "deny staff"] {
         assert_eq!(told(line), Vec::<String>::new(), "{line}");
     }
+    // All acls of a line fit together, as do those of all-of; what is known of one line is no more than that.
+    let acls = "acl x dstdomain .x.example\nacl login dstdom_regex ^login\nacl both all-of x login\n\
+                acl staff any-of night day\nacl mixed any-of night x\nacl at_night all-of night x\n";
+    for (lines, lacks) in [
+        ("http_access allow x login\n", vec!["rtc*.x.example", "*.y.example"]),
+        ("http_access\tallow\tboth # x\n", vec!["rtc*.x.example", "*.y.example"]),
+        ("http_access deny both\nhttp_access allow x\n", vec!["login.x.example", "*.y.example"]),
+        ("http_access deny x !login\nhttp_access allow all\n", vec!["rtc*.x.example"]),
+        ("http_access allow x staff\n", vec!["*.y.example"]),
+        ("http_access allow mixed\n", vec!["*.y.example"]),
+        ("http_access allow at_night\n", vec!["*.y.example"]),
+        ("http_access deny at_night\nhttp_access allow all\n", vec![]),
+        ("http_access deny mixed\nhttp_access allow all\n", vec!["login.x.example", "rtc*.x.example"]),
+        ("http_access allow x !CONNECT\nhttp_access allow login\n", vec!["rtc*.x.example", "*.y.example"]),
+    ] {
+        assert_eq!(missing(&audit(&NEEDED, &[&format!("{acls}{lines}")])), lacks, "{lines}");
+    }
+    let remarks = list(&format!("{acls}http_access allow staff\nhttp_access allow x\n")).remarks;
+    assert!(remarks.iter().any(|remark| remark.contains("allow staff: it")), "{remarks:?}");
     // A fragment without http_access: what an acl excepts isn't on the list, and each entry is there once.
     let found = audit(
         &NEEDED,
@@ -237,5 +256,12 @@ fn files_and_groups_that_name_one_another_end() {
         text += &format!("acl g{n} any-of g{0} g{0} g{n}\n", n - 1);
     }
     assert_eq!(squid(&text).unwrap().entries.len(), 1);
-    assert_eq!(squid(&(text + "http_access allow g40\n")).unwrap().entries.len(), 1);
+    let list = squid(&(text + "http_access allow g40\n")).unwrap();
+    assert!(list.entries.len() == 1 && list.lists("a.y.example") && !list.lists("y.test"));
+    // Deeper than any configuration.
+    let mut text = "acl g0 dstdomain .y.example\nhttp_access allow g3000\n".to_owned();
+    for n in 1..=3000 {
+        text += &format!("acl g{n} any-of g{}\n", n - 1);
+    }
+    assert!(!squid(&text).unwrap().lists("a.y.example"));
 }

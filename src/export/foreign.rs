@@ -58,7 +58,7 @@ pub struct List {
 /// Whether a host is on a list, or why that isn't known.
 type Ask = dyn Fn(&str) -> Result<bool, String>;
 
-/// A program that is asked about each host.
+/// Who is asked about each host: a program, or the rules of a proxy.
 struct Judge {
     ask: Box<Ask>,
     known: RefCell<HashMap<String, bool>>,
@@ -67,7 +67,6 @@ struct Judge {
 }
 
 impl Judge {
-    #[cfg_attr(not(feature = "pac-engine"), expect(dead_code, reason = "only an engine asks a program"))]
     fn new(ask: impl Fn(&str) -> Result<bool, String> + 'static) -> Self {
         Self { ask: Box::new(ask), known: RefCell::default(), trouble: Cell::default() }
     }
@@ -142,10 +141,14 @@ pub fn read(text: &str, open: Open<'_>) -> Result<List, String> {
     match kind {
         Kind::Pac => pac::pac(text, &mut list)?,
         Kind::Squid => {
-            let read = squid::read(text, open, MOST);
-            list.remarks = read.remarks;
-            for (text, shape, deny) in read.entries {
+            let mut read = squid::read(text, open, MOST);
+            list.remarks = std::mem::take(&mut read.remarks);
+            for (text, shape, deny) in std::mem::take(&mut read.entries) {
                 add(&mut list, &text, shape, deny);
+            }
+            if !list.entries.is_empty() {
+                let lets = read.into_judge();
+                list.judge = Some(Judge::new(move |host| Ok(lets(host))));
             }
         }
         Kind::Domains | Kind::Edl => lines(text, kind, &mut list),
@@ -164,7 +167,10 @@ pub fn read(text: &str, open: Open<'_>) -> Result<List, String> {
 
 fn kind(text: &str) -> Kind {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let squid = |line: &str| ["acl ", "http_access ", "include "].iter().any(|word| line.starts_with(word));
+    let squid = |line: &str| {
+        let mut words = line.split_whitespace();
+        matches!(words.next(), Some("acl" | "http_access" | "include")) && words.next().is_some()
+    };
     if text.contains("FindProxyForURL") {
         Kind::Pac
     } else if lines().any(squid) {

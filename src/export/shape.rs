@@ -25,8 +25,6 @@ pub(super) enum Shape {
     /// As this proxy matches it.
     Pattern(Pattern),
     Everything,
-    /// All that none of these stands for.
-    NoneOf(Vec<Shape>),
 }
 
 impl Shape {
@@ -42,7 +40,6 @@ impl Shape {
             Self::Regex(regex) => regex.is_match(host.as_bytes()),
             Self::Pattern(pattern) => Host::parse(host.as_bytes()).is_ok_and(|host| pattern.matches(&host)),
             Self::Everything => true,
-            Self::NoneOf(shapes) => !shapes.iter().any(|shape| shape.matches(host)),
         }
     }
 
@@ -69,7 +66,7 @@ impl Shape {
                 all
             }
             // Hosts that aren't known beforehand.
-            Self::Regex(_) | Self::NoneOf(_) => Vec::new(),
+            Self::Regex(_) => Vec::new(),
             Self::Pattern(pattern) => {
                 ["other", "a.other", "a"].iter().map(|fill| pattern.as_str().replace('*', fill)).collect()
             }

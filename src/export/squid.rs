@@ -1,10 +1,13 @@
 //! A Squid configuration: the `acl` and `http_access` lines that tell which hosts it lets through.
 
+mod rules;
+
 use std::collections::HashSet;
 
 use regex::bytes::RegexBuilder;
 
 use super::shape::{Shape, name, shown};
+use rules::{Acl, Line, Rules, bare, is_of_all, of_hosts};
 
 /// Gives the text of a file that another one names.
 type Open<'a> = &'a dyn Fn(&str) -> Result<String, String>;
@@ -19,26 +22,11 @@ const MOST_INCLUDED: usize = 64 << 20;
 /// What an included file counts for beside its bytes.
 const OF_A_FILE: usize = 64 << 10;
 
-enum Acl {
-    Hosts(Vec<(String, Option<Shape>)>),
-    /// Names of others, which stand for it, and with a `!` before them of those that don't.
-    Of(Vec<String>),
-}
-
-impl Acl {
-    /// The names of the acls that it is made of.
-    fn parts(&self) -> impl Iterator<Item = &str> {
-        let parts: &[String] = if let Self::Of(parts) = self { parts } else { &[] };
-        parts.iter().map(|part| part.trim_start_matches('!'))
-    }
-}
-
 struct Reader<'a> {
     open: Open<'a>,
     /// In the order of the file; several of one name are one.
     acls: Vec<(String, Acl)>,
-    /// Whether a line allows, and its acls.
-    access: Vec<(bool, Vec<String>)>,
+    access: Vec<Line>,
     remarks: Vec<String>,
     /// How many bytes may still be included.
     left: usize,
@@ -49,10 +37,18 @@ struct Reader<'a> {
 /// What a configuration says of hosts.
 pub(super) struct Squid {
     /// As they stand there, and whether they keep out what they stand for; without what they stand for
-    /// where they can't be read. The first that stands for a host decides.
+    /// where they can't be read.
     pub entries: Vec<(String, Option<Shape>, bool)>,
+    rules: Rules,
     /// What could not be read, one line each.
     pub remarks: Vec<String>,
+}
+
+impl Squid {
+    /// What decides about a host, in lower case: whether it is let through.
+    pub(super) fn into_judge(self) -> impl Fn(&str) -> bool {
+        move |host| self.rules.lets(host)
+    }
 }
 
 /// Reads a configuration; `open` is asked for files that it names, and `most` entries are taken.
@@ -68,25 +64,33 @@ pub(super) fn read(text: &str, open: Open<'_>, most: usize) -> Squid {
     reader.directives(text, 0);
     reader.remark_on_others();
     let entries = reader.entries();
-    Squid { entries, remarks: reader.remarks }
+    if reader.access.is_empty() {
+        let whole = reader.whole().into_iter().map(|name| Line { allow: true, acls: vec![name.to_owned()] });
+        reader.access = whole.collect();
+    }
+    let Reader { acls, access, remarks, .. } = reader;
+    Squid { entries, rules: Rules::new(acls, access), remarks }
 }
 
 impl Reader<'_> {
     /// In the order in which they decide.
     fn entries(&self) -> Vec<(String, Option<Shape>, bool)> {
         let (mut all, mut seen) = (Vec::new(), HashSet::new());
+        let of_hosts = of_hosts(&self.acls);
+        let is_domain = |name: &str| of_hosts.contains(bare(name));
         if self.access.is_empty() {
             self.tell(true, self.whole(), &mut seen, &mut all);
             return all;
         }
         // Of what every line for all may let through.
         let mut only = Vec::new();
-        for (allow, names) in &self.access {
-            let domains = names.iter().map(String::as_str).filter(|name| self.is_domain(bare(name)));
+        for line in &self.access {
+            let Line { allow, acls: names } = line;
+            let domains = names.iter().map(String::as_str).filter(|name| is_domain(name));
             let (excepted, listed): (Vec<&str>, Vec<&str>) = domains.partition(|name| name.starts_with('!'));
-            let others = |name: &String| self.is_domain(bare(name)) || is_of_all(name);
+            let others = |name: &String| is_domain(name) || is_of_all(name);
             match (allow, &listed[..], &excepted[..]) {
-                (true, ..) if is_for_all(names) => {
+                (true, ..) if line.is_for_all() => {
                     self.tell(true, excepted, &mut seen, &mut all);
                     if only.is_empty() {
                         let line = format!("http_access allow {}", names.join(" "));
@@ -100,10 +104,8 @@ impl Reader<'_> {
                 // What isn't on the list is denied; what is may be let through further down.
                 (false, [], _) => {
                     only = excepted.iter().map(|name| bare(name)).collect();
-                    let members = self.members(only.clone(), &mut HashSet::new(), &mut Vec::new());
-                    let shapes = members.into_iter().filter_map(|(_, shape)| shape.clone()).collect();
                     let line = format!("http_access deny {}", names.join(" "));
-                    all.push((line, Some(Shape::NoneOf(shapes)), true));
+                    all.push((line, Some(Shape::Everything), true));
                 }
                 (false, _, []) => self.tell(false, listed, &mut seen, &mut all),
                 (false, ..) => {}
@@ -115,25 +117,26 @@ impl Reader<'_> {
     /// Says which lines let every host through for whom they fit: the clients of an acl, or those that have
     /// signed in. Whether agents are among them isn't known, so that such a line lists nothing.
     fn remark_on_others(&mut self) {
-        let open = |names: &[String]| {
-            let named = |name: &String| self.is_domain(bare(name));
+        let of_hosts = of_hosts(&self.acls);
+        let open = |line: &&Line| {
+            let named = |name: &String| of_hosts.contains(name.as_str());
             let own = |name: &String| matches!(name.as_str(), "localhost" | "manager");
-            !names.iter().any(|name| named(name) || own(name)) && !is_for_all(names)
+            line.allow && !line.acls.iter().any(|name| named(name) || own(name)) && !line.is_for_all()
         };
-        let lines: Vec<String> = self
-            .access
-            .iter()
-            .filter(|(allow, names)| *allow && open(names))
-            .map(|(_, names)| format!("http_access allow {}", shown(&names.join(" "))))
-            .collect();
-        for line in lines {
-            self.remark(format!("{line}: it names no hosts, so what it lets through isn't counted"));
+        let lines = self.access.iter().filter(open).map(|line| shown(&line.acls.join(" ")));
+        for line in lines.collect::<Vec<_>>() {
+            self.remark(format!(
+                "http_access allow {line}: it names no hosts to let through, so it isn't counted"
+            ));
         }
     }
 
     /// Of a fragment without `http_access` what no other acl is made of counts.
     fn whole(&self) -> Vec<&str> {
-        let parts = self.acls.iter().flat_map(|(of, acl)| acl.parts().filter(move |part| part != of));
+        let parts = self
+            .acls
+            .iter()
+            .flat_map(|(of, acl)| acl.parts().iter().map(|part| bare(part)).filter(move |part| part != of));
         let parts: HashSet<&str> = parts.collect();
         let names = || self.acls.iter().map(|(name, _)| name.as_str());
         let whole: Vec<&str> = names().filter(|name| !parts.contains(name)).collect();
@@ -160,10 +163,6 @@ impl Reader<'_> {
         all.extend(listed.into_iter().map(|(text, shape)| (text.clone(), shape.clone(), !allow)));
     }
 
-    fn is_domain(&self, name: &str) -> bool {
-        self.acls.iter().any(|(known, _)| known == name)
-    }
-
     /// The entries that the named acls stand for, but for acls that were seen, and the names of those that they
     /// except.
     fn members<'b>(
@@ -185,7 +184,7 @@ impl Reader<'_> {
             for (_, acl) in self.acls.iter().filter(|(known, _)| known == name) {
                 match acl {
                     Acl::Hosts(entries) => found.extend(entries),
-                    Acl::Of(others) => next.extend(others.iter().rev().map(String::as_str)),
+                    of => next.extend(of.parts().iter().rev().map(String::as_str)),
                 }
             }
         }
@@ -205,8 +204,8 @@ impl Reader<'_> {
     fn directives(&mut self, text: &str, depth: usize) {
         let joined = text.replace("\\\n", " ");
         for line in joined.lines() {
-            let line = line.split(" #").next().unwrap_or_default().trim();
-            let words: Vec<&str> = line.split_whitespace().collect();
+            let words: Vec<&str> =
+                line.split_whitespace().take_while(|word| !word.starts_with('#')).collect();
             match &words[..] {
                 ["include", files @ ..] if depth < DEEPEST => {
                     for file in files.iter().map(|file| file.trim_matches('"')) {
@@ -224,14 +223,15 @@ impl Reader<'_> {
                     let entries = self.hosts(name, kind, rest);
                     self.acls.push(((*name).to_owned(), Acl::Hosts(entries)));
                 }
-                // Of these only what they are made of counts.
-                ["acl", name, "any-of" | "all-of", rest @ ..] => {
-                    let others = rest.iter().map(|part| (*part).to_owned()).collect();
-                    self.acls.push(((*name).to_owned(), Acl::Of(others)));
+                ["acl", name, kind @ ("any-of" | "all-of"), rest @ ..] => {
+                    let parts = rest.iter().map(|part| (*part).to_owned()).collect();
+                    let acl = if *kind == "any-of" { Acl::AnyOf(parts) } else { Acl::AllOf(parts) };
+                    self.acls.push(((*name).to_owned(), acl));
                 }
-                ["http_access", verb @ ("allow" | "deny"), names @ ..] => {
-                    let names = names.iter().map(|name| (*name).to_owned()).collect();
-                    self.access.push((*verb == "allow", names));
+                // Squid passes a line without acls over.
+                ["http_access", verb @ ("allow" | "deny"), names @ ..] if !names.is_empty() => {
+                    let acls = names.iter().map(|name| (*name).to_owned()).collect();
+                    self.access.push(Line { allow: *verb == "allow", acls });
                 }
                 _ => {}
             }
@@ -274,21 +274,6 @@ impl Reader<'_> {
             self.remarks.push(remark);
         }
     }
-}
-
-/// The name of an acl without its `!`.
-fn bare(name: &str) -> &str {
-    name.trim_start_matches('!')
-}
-
-/// Whether an acl is taken to fit every agent.
-fn is_of_all(name: &str) -> bool {
-    matches!(name, "all" | "CONNECT" | "localnet")
-}
-
-/// Whether a line is for every agent and every host, but for what it excepts.
-fn is_for_all(names: &[String]) -> bool {
-    names.iter().all(|name| is_of_all(name) || name.starts_with('!'))
 }
 
 fn shape(kind: &str, text: &str, folded: bool) -> Option<Shape> {
