@@ -23,7 +23,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::dns::NO_ADDRESS;
 pub use super::dns::ResolveError;
 use super::dns::stub::{Definite, Found, Late, Stub};
-use super::dns::system::{self, Files};
+use super::dns::system::{self, Files, Servers};
 use crate::lock::lock;
 use crate::net::watch::Watch;
 
@@ -169,6 +169,8 @@ struct Sources {
     /// Fixed answers and the hosts file.
     hosts: HashMap<Box<str>, Arc<[IpAddr]>>,
     servers: Vec<SocketAddr>,
+    /// Why the one server is one that the machine doesn't name.
+    unnamed: Option<String>,
     stub: Stub,
     cache: Cache<Box<str>, Entry>,
     /// Look-ups under way: callers that want the same name share one.
@@ -330,10 +332,20 @@ impl Sources {
                 let why = format!("{why}, says the DNS server {by}");
                 Entry::new(Err(ResolveError::Answer { rcode, why }), ttl)
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(self.explained(error)),
         };
         self.cache.insert(name.into(), entry.clone());
         entry.known
+    }
+
+    /// Nobody looks for a server that no file names.
+    fn explained(&self, error: ResolveError) -> ResolveError {
+        match (error, &self.unnamed) {
+            (ResolveError::Transport(why), Some(unnamed)) => {
+                ResolveError::Transport(format!("{why}; {unnamed}"))
+            }
+            (error, _) => error,
+        }
     }
 
     /// Adds the second family to an answer that went ahead without it.
@@ -392,7 +404,9 @@ impl Inner {
     fn take_over(&self) {
         let before = self.sources.load_full();
         let (sources, remarks) = read(&self.options, &self.files, Some(&before.stub));
-        if sources.servers == before.servers && sources.hosts == before.hosts {
+        if (&sources.servers, &sources.unnamed, &sources.hosts)
+            == (&before.servers, &before.unnamed, &before.hosts)
+        {
             return;
         }
         let servers = shown(&sources.servers);
@@ -419,17 +433,39 @@ fn shown(servers: &[SocketAddr]) -> String {
 
 /// What the options and the machine's files say, and what an administrator should know about them.
 fn read(options: &Options, files: &Files, before: Option<&Stub>) -> (Sources, Vec<String>) {
-    let (servers, mut remarks) = match options.servers.is_empty() {
+    let Servers { all: servers, unnamed, mut remarks } = match options.servers.is_empty() {
         true => system::servers(&files.servers),
-        false => (options.servers.clone(), Vec::new()),
+        false => Servers { all: options.servers.clone(), unnamed: None, remarks: Vec::new() },
     };
     let (hosts, remark) = system::hosts(&files.hosts);
-    remarks.extend(remark);
+    remarks.extend(unnamed.clone().into_iter().chain(remark));
     let fixed = options.hosts.iter().map(|(name, to)| (name.to_ascii_lowercase().into(), to.clone()));
     let hosts = hosts.into_iter().chain(fixed).map(|(name, to)| (name, Arc::from(to))).collect();
     let stub = Stub::new(&servers, options.timeout, options.edns, before);
     let cache = Cache::builder().max_capacity(CACHED_NAMES).expire_after(UntilTtl).build();
-    (Sources { hosts, servers, stub, cache, pending: Mutex::default() }, remarks)
+    (Sources { hosts, servers, unnamed, stub, cache, pending: Mutex::default() }, remarks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_no_file_names_is_told_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files { servers: folder.path().join("resolv.conf"), hosts: folder.path().join("hosts") };
+        let told = |text: &str| {
+            std::fs::write(&files.servers, text).unwrap();
+            let sources = read(&Options::default(), &files, None).0;
+            sources.explained(ResolveError::Transport("refused".to_owned())).to_string()
+        };
+        let unnamed = told("search corp.example\n");
+        assert!(
+            unnamed.contains("refused; ") && unnamed.contains("resolv.conf names no DNS server"),
+            "{unnamed}"
+        );
+        assert!(told("nameserver 127.0.0.1\n").ends_with("refused"));
+    }
 }
 
 #[cfg(test)]

@@ -31,23 +31,35 @@ impl Default for Files {
     }
 }
 
-/// The servers of a resolv.conf, one at least, and what an administrator should know about it.
-pub(crate) fn servers(file: &Path) -> (Vec<SocketAddr>, Vec<String>) {
+/// The servers of a resolv.conf.
+pub(crate) struct Servers {
+    /// One at least.
+    pub all: Vec<SocketAddr>,
+    /// Why it is one that the file doesn't name.
+    pub unnamed: Option<String>,
+    /// What else an administrator should know about the file.
+    pub remarks: Vec<String>,
+}
+
+/// The servers of a resolv.conf.
+pub(crate) fn servers(file: &Path) -> Servers {
     let shown = file.display();
     let (text, remark) = match text(file) {
         Ok(text) => (text, None),
         Err(error) => (String::new(), Some(format!("{shown} can't be read: {error}"))),
     };
-    let (mut servers, mut remarks) = parse_servers(&text);
+    let (mut all, mut remarks) = parse_servers(&text);
     for remark in &mut remarks {
         *remark = format!("{shown}: {remark}");
     }
     remarks.extend(remark);
-    if servers.is_empty() {
-        remarks.push(format!("{shown} names no DNS server: 127.0.0.1 is asked, as the C library does"));
-        servers.push((Ipv4Addr::LOCALHOST, PORT).into());
+    let unnamed = all
+        .is_empty()
+        .then(|| format!("{shown} names no DNS server: 127.0.0.1 is asked, as the C library does"));
+    if unnamed.is_some() {
+        all.push((Ipv4Addr::LOCALHOST, PORT).into());
     }
-    (servers, remarks)
+    Servers { all, unnamed, remarks }
 }
 
 /// The names of a hosts file with all their addresses. A file that isn't there names none.
@@ -173,9 +185,10 @@ mod tests {
         assert_eq!(remarks, ["line 1: \"[::1]:53\" is no IP address, the line is passed over"]);
         let folder = tempfile::tempdir().unwrap();
         for file in ["missing", "."] {
-            let (servers, remarks) = servers(&folder.path().join(file));
-            assert_eq!(servers, ["127.0.0.1:53".parse().unwrap()]);
-            assert!(remarks.last().unwrap().contains("127.0.0.1 is asked"), "{remarks:?}");
+            let Servers { all, unnamed, remarks } = servers(&folder.path().join(file));
+            assert_eq!(all, ["127.0.0.1:53".parse().unwrap()]);
+            assert!(unnamed.unwrap().contains("127.0.0.1 is asked"));
+            assert!(remarks[0].contains("can't be read"), "{remarks:?}");
         }
     }
 
