@@ -49,6 +49,12 @@ impl Egress {
         }
     }
 
+    /// Whether a target is itself an address that may not be dialled.
+    pub(crate) fn bars_target(&self, target: &Target) -> bool {
+        let Host::Ip(address) = target.host else { return false };
+        self.fixed(target).is_none() && self.bars(address, &Within::Public).is_err()
+    }
+
     /// Keeps private and special addresses out, where not every address may be dialled.
     pub(super) fn bars(&self, address: IpAddr, within: &Within) -> Result<(), Unreached> {
         if matches!(within, Within::Anywhere) {

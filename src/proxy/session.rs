@@ -155,6 +155,8 @@ pub(crate) fn decide(
         },
         Decision::Denied { reason, by } => denied(snapshot, &target, reason, by),
     };
+    // What is refused all the same counts as that.
+    let reported = reported.filter(|_| !snapshot.egress.bars_target(&target));
     let mut record = Record::new(journal.next_id(), peer, target, snapshot, grant, started);
     if let Some(reason) = reported {
         record.report(reason, journal);

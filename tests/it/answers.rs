@@ -294,7 +294,9 @@ fn report_mode_lets_through_and_counts_what_would_be_denied() {
         proxy.metric_eventually(&format!("ccpgate_reported_total{{reason=\"{reason}\"}}"), 1.0);
         assert_eq!(proxy.metric(&format!("ccpgate_denied_total{{reason=\"{reason}\"}}")), 0.0);
     }
-    // All else is refused as ever.
+    // All else is refused as ever, and counts as that alone.
+    expect_denied(&proxy, connect("10.1.2.3:443"), (403, "destination_ip_prohibited", "private_address"));
+    assert_eq!(proxy.metric("ccpgate_reported_total{reason=\"ip_literal\"}"), 1.0);
     expect_denied(
         &proxy,
         connect("inside.good.example:443"),
