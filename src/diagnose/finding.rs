@@ -103,9 +103,12 @@ pub(super) fn of_slow_dns(took: Duration) -> Option<Found> {
 /// What is wrong with where a probe ended, the certificate left out.
 fn of_end(end: &End, seen: &Seen) -> Option<Found> {
     Some(match end {
-        End::Answered(_) | End::Untrusted => return None,
+        End::Answered(_) | End::Kept | End::Untrusted => return None,
         End::WebSocket(end) => return of_web_socket(end),
         End::Unreached(Unreached::Dial(error)) => of_dial(error, &seen.found),
+        End::Unreached(Unreached::Barred(barred, _)) if seen.is_address => {
+            failed(Cause::DnsPrivate, format!("the target is {barred}"))
+        }
         End::Unreached(why) => of_unreached(why),
         End::NoTls(why) => {
             let mut found = of_tls(why, seen.otherwise);
@@ -376,6 +379,7 @@ fn issuer(shown: &Shown) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::judge;
     use crate::egress::failure::ParentError;
     use crate::egress::url::ParentUrl;
 
@@ -390,5 +394,16 @@ mod tests {
             assert_eq!(found.cause, Cause::ProxyUnreachable);
             assert_eq!(found.detail.contains("(MTU)"), told, "{}", found.detail);
         }
+    }
+
+    #[test]
+    fn an_address_that_is_asked_for_is_no_name() {
+        let barred = judge("10.1.2.3".parse().unwrap(), &[]).unwrap_err();
+        let told = |is_address| {
+            let end = Some(End::Unreached(Unreached::Barred(barred, None)));
+            find(&Seen { is_address, end, ..Seen::default() }).unwrap().detail
+        };
+        assert!(told(true).starts_with("the target is 10.1.2.3"), "{}", told(true));
+        assert!(told(false).starts_with("the name resolves to 10.1.2.3"), "{}", told(false));
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Seen {
     pub fixed: Option<Fixed>,
     /// Whether a proxy on the way carries it, so that names and addresses are that one's.
     pub by_proxy: bool,
+    /// The target is an address, and has no name.
+    pub is_address: bool,
     pub tls: Option<Duration>,
     pub http: Option<Duration>,
     pub end: Option<End>,
@@ -86,6 +88,8 @@ pub(crate) enum End {
     WebSocket(WebSocketEnd),
     /// A silent connection ended before its time; how, and what was asked of it.
     Cut(String),
+    /// A silent connection was kept for as long as it was to be.
+    Kept,
     /// The time for the whole endpoint was over.
     Late(Duration),
 }

@@ -315,18 +315,17 @@ async fn late(session: Session, authority: &str, silent: Duration) -> End {
         return of_cut(began.elapsed(), how);
     }
     match timeout(SIGN, http::get(&mut stream, authority, "/", "Connection: close\r\n")).await {
-        Ok(Ok(answer)) => End::Answered(answer.status),
         Ok(Err(NoAnswer::Ended(how) | NoAnswer::Reset(how))) => {
             of_cut(silent, format!("after {silent:?} of silence, {how}"))
         }
-        Ok(Err(_)) => End::Answered(0),
+        Ok(_) => End::Kept,
         Err(_) => of_cut(silent, format!("after {silent:?} of silence, a request gets no answer")),
     }
 }
 
 /// A connection that was cut after a silence: by a box on the way, or, after so long, by AWS itself.
 fn of_cut(after: Duration, how: String) -> End {
-    if after < KEPT_BY_AWS { End::Cut(how) } else { End::Answered(0) }
+    if after < KEPT_BY_AWS { End::Cut(how) } else { End::Kept }
 }
 
 fn secs(since: Instant) -> Duration {

@@ -10,7 +10,7 @@ use super::observed::{End, Otherwise, Seen};
 use crate::agent::certificate::Shown;
 use crate::agent::route::Route;
 use crate::agent::tls::{Hello, NoTls, Session, Trust, handshake};
-use crate::target::Target;
+use crate::target::{Host, Target};
 
 /// For a handshake, and for an answer: longer than the panel's own limits allow.
 pub(crate) const STEP: Duration = Duration::from_secs(5);
@@ -34,6 +34,7 @@ pub(crate) async fn secured(
     seen: &mut Seen,
 ) -> Result<Session, End> {
     seen.by_proxy = route.by_proxy(target);
+    seen.is_address = matches!(target.host, Host::Ip(_));
     seen.fixed = route.fixed_by(target);
     let opened = route.open_as(target, of_catalogue, &mut seen.trace).await;
     seen.found = route.found(target);
