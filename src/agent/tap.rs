@@ -2,12 +2,13 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::io::Io;
+use crate::lock::lock;
 
 /// How many bytes are kept: a status line, or the beginning of a banner.
 const KEPT: usize = 512;
@@ -18,11 +19,11 @@ pub(super) struct Heard(Arc<Mutex<Vec<u8>>>);
 
 impl Heard {
     pub(super) fn bytes(&self) -> Vec<u8> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.0).clone()
     }
 
     fn add(&self, bytes: &[u8]) {
-        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = lock(&self.0);
         let room = KEPT.saturating_sub(heard.len());
         heard.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::client::WebPkiServerVerifier;
@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use super::io::Io;
 use super::tap::{Heard, Tap};
+use crate::lock::lock;
 use crate::target::Host;
 pub(crate) use crate::tls::stream::Stream;
 
@@ -217,7 +218,7 @@ pub(crate) async fn handshake(
         Ok(Err(error)) => return Err(why(error, &heard)),
         Err(_) => return Err(NoTls::Silent(limit)),
     };
-    let seen = watching.seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let seen = lock(&watching.seen).take();
     let Some((chain, verdicts)) = seen else { return Err(NoTls::Failed("no certificate was shown".into())) };
     Ok(Session { stream, chain, verdicts, name })
 }
@@ -257,7 +258,7 @@ impl ServerCertVerifier for Watching {
     ) -> Result<ServerCertVerified, Error> {
         let chain: Vec<_> = std::iter::once(leaf).chain(rest).map(|one| one.clone().into_owned()).collect();
         let verdicts = self.trust.judge(&chain, name, self.now);
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((chain, verdicts));
+        *lock(&self.seen) = Some((chain, verdicts));
         Ok(ServerCertVerified::assertion())
     }
 

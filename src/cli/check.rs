@@ -14,7 +14,6 @@ use super::progress::bar;
 use super::via::Via;
 use super::{Failure, load, ranges};
 use crate::agent::route::Route;
-use crate::agent::tls::Trust;
 use crate::agent::way::{self, Way};
 use crate::config::{Config, Sources};
 use crate::diagnose::pac::Pac;
@@ -95,12 +94,7 @@ impl Args {
         let via = via.map_err(|why| Failure::Usage(format!("--via: {why}")))?;
         let web_socket = self.ws_url.as_deref().map(WebSocketUrl::parse).transpose();
         let web_socket = web_socket.map_err(|why| Failure::Usage(format!("--ws-url: {why}")))?;
-        // As the running proxy's own rounds, where no flag says otherwise.
-        let (key, file) = match &self.ca {
-            Some(file) => ("--ca", Some(&**file)),
-            None => ("watch.ca", config.watch.ca.as_deref()),
-        };
-        let (trust, ca) = Trust::with(key, file).map_err(Failure::Usage)?;
+        let (trust, ca) = load::trust(self.ca.as_deref(), config)?;
         let proxy = via.as_ref().map(|via| via.proxy(&ca)).transpose();
         let proxy = proxy.map_err(|why| Failure::Usage(format!("--via: {why}")))?;
         let parent = plan::parent(config).map_err(Failure::Usage)?;

@@ -1,8 +1,13 @@
 //! The configuration and the plan for all commands, and what standard error says of them: which file the
 //! answer is based on, where that could surprise, and warnings.
 
+use std::path::Path;
+
+use rustls::pki_types::CertificateDer;
+
 use super::Failure;
 use super::out::{tell, warn};
+use crate::agent::tls::Trust;
 use crate::config::{self, Config, Loaded, Sources};
 use crate::pac::proxies::{self, Remark};
 use crate::plan::Plan;
@@ -13,6 +18,18 @@ pub(super) fn plan(sources: &Sources) -> Result<(Loaded, Plan), Failure> {
     note_sources(sources);
     let plan = Plan::new(&loaded);
     Ok((loaded, plan))
+}
+
+/// The authorities that count, with those of a file: of `--ca`, else as in the running proxy's own rounds.
+pub(super) fn trust(
+    ca: Option<&Path>,
+    config: &Config,
+) -> Result<(Trust, Vec<CertificateDer<'static>>), Failure> {
+    let (key, file) = match ca {
+        Some(file) => ("--ca", Some(file)),
+        None => ("watch.ca", config.watch.ca.as_deref()),
+    };
+    Trust::with(key, file).map_err(Failure::Usage)
 }
 
 /// Says which file the answer is based on, where that could surprise.

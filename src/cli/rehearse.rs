@@ -215,12 +215,7 @@ impl Args {
             let why = format!("the list doesn't let {target} through: see ccpgate explain {target}");
             return Err(usage("--ws-url")(why));
         }
-        // As the running proxy's own rounds, where no flag says otherwise.
-        let (key, file) = match &self.ca {
-            Some(file) => ("--ca", Some(&**file)),
-            None => ("watch.ca", config.watch.ca.as_deref()),
-        };
-        let (trust, ca) = Trust::with(key, file).map_err(Failure::Usage)?;
+        let (trust, ca) = load::trust(self.ca.as_deref(), config)?;
         let proxy = via.as_ref().map(|via| via.proxy(&ca)).transpose().map_err(usage("--via"))?;
         let parent = plan::parent(config).map_err(Failure::Usage)?;
         let through = match (&via, &parent) {

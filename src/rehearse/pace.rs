@@ -1,11 +1,12 @@
 //! Keeps rehearsals from looking like an attack: connections to one host begin at a pace.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use crate::lock::lock;
 use crate::target::Host;
 
 /// New connections to one host are so far apart, at least: ten a second, as a site of a few hundred
@@ -24,7 +25,7 @@ impl Pace {
 
     /// Takes the next turn.
     fn next(&self, host: &Host, now: Instant) -> Instant {
-        let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hosts = lock(&self.0);
         let free = hosts.entry(host.clone()).or_insert(now);
         let turn = (*free).max(now);
         *free = turn + APART;

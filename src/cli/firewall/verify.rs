@@ -12,7 +12,6 @@ use tokio::runtime::{Builder, Handle};
 
 use super::words;
 use crate::agent::route::Route;
-use crate::agent::tls::Trust;
 use crate::cause::Owner;
 use crate::cli::out::{say, say_json, warn};
 use crate::cli::progress::bar;
@@ -64,11 +63,7 @@ impl Args {
         load::warn_in_short(sources, config, &plan);
         let current = Current::load(self.file.as_deref(), config, &plan)?;
         let current = with_history(current.version, self.history.as_deref(), config)?;
-        let (key, file) = match &self.ca {
-            Some(file) => ("--ca", Some(&**file)),
-            None => ("watch.ca", config.watch.ca.as_deref()),
-        };
-        let (trust, _) = Trust::with(key, file).map_err(Failure::Usage)?;
+        let (trust, _) = load::trust(self.ca.as_deref(), config)?;
         let parent = plan::parent(config).map_err(Failure::Usage)?;
         if !config.connect.media {
             warn("connect.media = false: agents have no media, so UDP 3478 isn't tested");

@@ -9,7 +9,7 @@ pub(crate) mod over;
 pub(crate) mod report;
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -26,6 +26,7 @@ use crate::diagnose::targets::WebSocketUrl;
 use crate::egress::Egress;
 use crate::egress::own::Own;
 use crate::egress::url::ParentUrl;
+use crate::lock::lock;
 use crate::target::Target;
 use desk::Desk;
 use over::Over;
@@ -143,7 +144,7 @@ impl Count {
 
     fn add(list: &Mutex<Vec<u32>>, took: Duration) {
         let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
-        list.lock().unwrap_or_else(PoisonError::into_inner).push(took);
+        lock(list).push(took);
     }
 
     /// Counts what went wrong, and keeps the first words of it.
@@ -154,14 +155,14 @@ impl Count {
 
     fn say(&self, words: String) {
         const KEPT: usize = 5;
-        let mut kept = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.words);
         if kept.len() < KEPT && !kept.contains(&words) {
             kept.push(words);
         }
     }
 
     fn times(list: &Mutex<Vec<u32>>) -> Vec<u32> {
-        list.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(list).clone()
     }
 }
 

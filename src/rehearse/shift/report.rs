@@ -1,7 +1,6 @@
 //! What came of a morning, in numbers and in words. Pure.
 
 use std::fmt::Write as _;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use super::super::report::Times;
 use super::over::Over;
 use super::{Count, LOGGED_IN, Office, Told};
 use crate::cause::Cause;
+use crate::lock::lock;
 
 /// The morning as a whole.
 #[derive(Debug, Serialize)]
@@ -110,7 +110,7 @@ impl Report {
             handshakes: told.handshakes as u64,
             resumed: told.resumed as u64,
             per_thousand_agents,
-            words: count.words.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            words: lock(&count.words).clone(),
             interrupted,
             seconds: took.as_secs_f64(),
         };
