@@ -105,7 +105,7 @@ const ENOUGH: u64 = 3;
 
 /// Tables of live and ended tunnels.
 pub(super) fn tunnels(all: &Tunnels) -> String {
-    let mut text = format!("{} live", count(all.live.len() + all.live_left_out, "tunnel"));
+    let mut text = format!("{} live", count(all.live.len().saturating_add(all.live_left_out), "tunnel"));
     text.push_str(&left_out(all.live_left_out));
     if !all.live.is_empty() {
         let head = ["since", "client", "target", "category", "idle", "sent", "received", "id"];
@@ -119,7 +119,7 @@ pub(super) fn tunnels(all: &Tunnels) -> String {
         });
         let _ = write!(text, "\n{}", Table::new(&head, rows));
     }
-    let _ = write!(text, "\n{} ended", count(all.ended.len() + all.ended_left_out, "tunnel"));
+    let _ = write!(text, "\n{} ended", count(all.ended.len().saturating_add(all.ended_left_out), "tunnel"));
     if let Some(since) = all.complete_since {
         let _ = write!(text, ", all since {}", clock(since));
     }

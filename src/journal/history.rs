@@ -230,7 +230,7 @@ impl Kept {
             return *number;
         }
         let number = self.rules.len();
-        // What a rule counted before it is seen first belongs to no minute that is known.
+        // What a rule counted before it is seen first belongs to the minute in which it is.
         self.rules.push(Rule { labels: labels.clone(), count: Count::default(), looked: 0 });
         self.numbers.insert(labels.clone(), number);
         number

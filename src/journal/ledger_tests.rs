@@ -67,7 +67,7 @@ fn what_ended_is_bounded_in_number_and_time() {
     let ledger = ledger(3, 60);
     let now = Timestamp::now();
     for (id, ago) in [(1, 61), (2, 30), (3, 20), (4, 10), (5, 0)] {
-        let at = now - jiff::SignedDuration::from_secs(ago);
+        let at = now - SignedDuration::from_secs(ago);
         ends(&ledger, begun(&ledger, id, "a.example"), at);
     }
     assert_eq!(ended(&ledger), [5, 4, 3]);
