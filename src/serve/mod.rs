@@ -168,6 +168,11 @@ struct Signals {
 
 impl Signals {
     fn new() -> io::Result<Self> {
+        // Log rotation made for other servers sends these two, and by default they would end the process
+        // and every call with it. Each handler stays when its stream is dropped.
+        for unused in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
+            drop(signal(unused)?);
+        }
         Ok(Self {
             reload: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,

@@ -90,6 +90,19 @@ fn after_limits_drain_what_remains_is_cut() {
 }
 
 #[test]
+fn signals_that_other_servers_rotate_logs_by_end_nothing() {
+    let upstream = Upstream::echo();
+    let mut proxy = start(&upstream, "");
+    let mut client = proxy.tunnel(TARGET);
+    for signal in [Signal::USR1, Signal::USR2, Signal::PIPE, Signal::WINCH] {
+        proxy.signal(signal);
+    }
+    client.expect_echo(b"still talking");
+    proxy.tunnel(TARGET).expect_echo(b"and new ones");
+    assert!(proxy.is_running());
+}
+
+#[test]
 fn a_second_signal_ends_it_now() {
     let upstream = Upstream::echo();
     let mut proxy = start(&upstream, "");
