@@ -125,6 +125,7 @@ impl Sink {
 
 fn write_out(buffer: &Buffer, out: &mut impl Write) {
     let mut batch = Vec::new();
+    let mut torn = false;
     loop {
         let pending = lock(&buffer.pending);
         let idle = |p: &mut Pending| p.bytes.is_empty() && !p.closed;
@@ -141,7 +142,7 @@ fn write_out(buffer: &Buffer, out: &mut impl Write) {
         std::mem::swap(&mut batch, &mut pending.bytes);
         drop(pending);
         // A failure of the log itself can't be told in the log.
-        buffer.dropped.inc_by(write_lines(out, &batch));
+        buffer.dropped.inc_by(write_lines(out, &batch, &mut torn));
         batch.clear();
         batch.shrink_to(64 * 1024);
         let mut pending = lock(&buffer.pending);
@@ -151,18 +152,34 @@ fn write_out(buffer: &Buffer, out: &mut impl Write) {
     }
 }
 
-/// Writes lines; how many of them can't be written, because the disk is full or the reader has gone.
-fn write_lines(out: &mut impl Write, mut lines: &[u8]) -> u64 {
-    while !lines.is_empty() {
-        match out.write(lines) {
-            Ok(n @ 1..) => lines = &lines[n..],
+/// Writes lines; how many of them can't be written, because the disk is full or the reader has gone. `torn`: of
+/// the line before only a part is written, and what comes next begins a line of its own, or it would be lost, too.
+fn write_lines(out: &mut impl Write, lines: &[u8], torn: &mut bool) -> u64 {
+    let end: &[u8] = if *torn { b"\n" } else { b"" };
+    let lost = match write_what_fits(out, end) {
+        [] => write_what_fits(out, lines),
+        _ => return count_lines(lines),
+    };
+    *torn = lines[..lines.len() - lost.len()].last().is_some_and(|last| *last != b'\n');
+    count_lines(lost)
+}
+
+/// Writes bytes; those that can't be written.
+fn write_what_fits<'a>(out: &mut impl Write, mut bytes: &'a [u8]) -> &'a [u8] {
+    while !bytes.is_empty() {
+        match out.write(bytes) {
+            Ok(n @ 1..) => bytes = &bytes[n..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // Somebody who shares the pipe has made it one that doesn't wait.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(GATHER),
             Ok(_) | Err(_) => break,
         }
     }
-    memchr::memchr_iter(b'\n', lines).count() as u64
+    bytes
+}
+
+fn count_lines(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64
 }
 
 /// Collects one line of `tracing` and passes it on whole.
@@ -387,8 +404,17 @@ mod tests {
         for (room, lost) in [(0, 3), (9, 3), (10, 2), (20, 2), (21, 1), (30, 1), (31, 0), (99, 0)] {
             let interrupts = vec![io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock];
             let mut disk = Disk { room, held: Vec::new(), interrupts };
-            assert_eq!(write_lines(&mut disk, lines), lost, "{room}");
+            let mut torn = false;
+            assert_eq!(write_lines(&mut disk, lines, &mut torn), lost, "{room}");
             assert_eq!(disk.held, lines[..room.min(lines.len())], "{room}");
+            // While the disk stays full all is lost, and the first line after it is whole.
+            disk.room = disk.held.len();
+            assert_eq!(write_lines(&mut disk, b"lost\nlost\n", &mut torn), 2, "{room}");
+            disk.room = usize::MAX;
+            assert_eq!(write_lines(&mut disk, b"whole\n", &mut torn), 0, "{room}");
+            let held = String::from_utf8(disk.held).unwrap();
+            assert_eq!(held.lines().last(), Some("whole"), "{held}");
+            assert!(!held.contains("\n\n") && !held.starts_with('\n'), "{held}");
         }
     }
 }
