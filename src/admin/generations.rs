@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use super::older::{Known, Last, Question, Report, Retired, Who, Whose};
 use super::query::Query;
-use super::together::{merge_rules, merge_status};
-use super::{Admin, denied, desks, failures, history, learned, status, tunnels};
+use super::status::{self, Remarks};
+use super::together::{merge_rules, merge_status, remark};
+use super::{Admin, denied, desks, failures, history, learned, tunnels};
 use crate::journal::failures::MOST;
 use crate::journal::metrics::exposition::Exposition;
 use crate::journal::metrics::generations::fold;
@@ -40,9 +41,9 @@ impl Admin {
         Report { families, status: self.status_with(&retired) }
     }
 
-    /// The status of this process, with what ended ones counted.
+    /// The status of this process without remarks, with what ended ones counted.
     fn status_with(&self, retired: &Retired) -> Value {
-        let mut status = parsed(status::own(self).as_bytes());
+        let mut status = parsed(status::own(self, &Remarks::NONE).as_bytes());
         if let Value::Array(rules) = &mut status["rules"] {
             merge_rules(rules, Value::Array(retired.rules.clone()), |_| {});
         }
@@ -55,13 +56,14 @@ impl Admin {
         let retired = self.generations.retired();
         if reports.is_empty() && retired.rules.is_empty() {
             drop(retired);
-            return status::own(self);
+            return status::own(self, &Remarks::of(self));
         }
         let mut whole = self.status_with(&retired);
         drop(retired);
         for report in reports {
             merge_status(&mut whole, report.status.clone());
         }
+        remark(&mut whole, &Remarks::of(self));
         whole.to_string()
     }
 

@@ -63,7 +63,7 @@ impl Process {
             .draining
             .then(|| "This process drains: it takes no new connections, and live tunnels go on.".to_owned());
         let refused = (!self.last_reload_successful).then(|| {
-            "The last reload, of the configuration or of files that it names, was refused, and what was in force before still is: `ccpgate config check` says why."
+            "The last reload, of the configuration or of files that it names, was refused, and what was in force before still is: `ccpgate reload` tries it again and says why."
                 .to_owned()
         });
         drains.into_iter().chain(refused)

@@ -81,8 +81,26 @@ pub(super) fn json(admin: &Admin) -> String {
     tokio::task::block_in_place(|| admin.status())
 }
 
+/// What is to be said of the process that serves, whoever fails or not. Of older ones nothing is: that they drain
+/// is how it should be, and nobody meets their certificate any more.
+pub(super) struct Remarks {
+    pub state: State,
+    pub sentences: Vec<String>,
+}
+
+impl Remarks {
+    pub(super) const NONE: Self = Self { state: State::Ok, sentences: Vec::new() };
+
+    pub(super) fn of(admin: &Admin) -> Self {
+        let tls = tls::of(&admin.shared.journal);
+        let timely = tls.and_then(|tls| tls.certificate.remark(Timestamp::now()));
+        let state = if timely.is_some() { State::Degraded } else { State::Ok };
+        Self { state, sentences: timely.into_iter().chain(process::of(admin).remarks()).collect() }
+    }
+}
+
 /// The object of this process alone.
-pub(super) fn own(admin: &Admin) -> String {
+pub(super) fn own(admin: &Admin, remarks: &Remarks) -> String {
     let (shared, snapshot) = (&admin.shared, admin.shared.snapshot());
     let report = shared.look();
     let findings = &shared.journal.findings;
@@ -91,10 +109,6 @@ pub(super) fn own(admin: &Admin) -> String {
     for told in &mut told {
         told.networks = networks::shown(&told.networks, anonymise);
     }
-    let (process, tls) = (process::of(admin), tls::of(&shared.journal));
-    let timely = tls.as_ref().and_then(|tls| tls.certificate.remark(Timestamp::now()));
-    let state = if timely.is_some() { report.state().max(State::Degraded) } else { report.state() };
-    let remarks: Vec<String> = timely.into_iter().chain(process.remarks()).collect();
     let status = Status {
         error_ratio: shared.journal.metrics.error_ratios().collect(),
         rules: rules::of(shared),
@@ -102,10 +116,10 @@ pub(super) fn own(admin: &Admin) -> String {
         ranges: ranges::shown(shared),
         edl: Some(Edl::new(&admin.lists.state(), &shared.journal, day(Timestamp::now()))),
         generations: vec![process::generation(admin)],
-        tls,
+        tls: tls::of(&shared.journal),
         failures: shared.journal.failures.noted(),
-        process,
-        ..Status::of(state, &report, &told, &remarks)
+        process: process::of(admin),
+        ..Status::of(&report, &told, remarks)
     };
     // Plain data into memory: it can't fail.
     serde_json::to_string(&status).unwrap_or_default()
@@ -127,11 +141,12 @@ fn told(
 
 impl<'a> Status<'a> {
     /// What follows from the findings, and from what is remarked of the process.
-    fn of(state: State, report: &Report, told: &'a [Told<'a>], remarks: &[String]) -> Self {
+    fn of(report: &Report, told: &'a [Told<'a>], remarks: &Remarks) -> Self {
+        let summary = words::summary(report.state(), report.active, report.failing, told);
         Self {
             schema_version: SCHEMA_VERSION,
-            state,
-            summary: words::summary(state, report.active, report.failing, told, remarks),
+            state: report.state().max(remarks.state),
+            summary: words::remarked(summary, &remarks.sentences),
             findings: told.iter().map(Found::of).collect(),
             clients: Clients { active: report.active, failing: report.failing },
             error_ratio: BTreeMap::new(),
@@ -252,7 +267,7 @@ mod tests {
             }),
             failures: 250,
             process: Process { version: "1.0.0", commit: "0123456", time: time(300), ..Process::default() },
-            ..Status::of(report.state(), &report, &told, &[])
+            ..Status::of(&report, &told, &Remarks::NONE)
         };
         let json = serde_json::to_string_pretty(&status).unwrap() + "\n";
         let golden = include_str!("testdata/status.json");
@@ -267,7 +282,7 @@ mod tests {
             (300, "All is well: 300 active clients, and nothing fails."),
         ] {
             let report = Report { active, ..Report::default() };
-            assert_eq!(Status::of(report.state(), &report, &[], &[]).summary, summary);
+            assert_eq!(Status::of(&report, &[], &Remarks::NONE).summary, summary);
         }
     }
 }

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
+use super::status::Remarks;
 use crate::address::cut;
-use crate::findings::networks;
+use crate::findings::{networks, words};
 
 /// Adds the tunnels of others to an object of `/api/tunnels`; what ended before `forgotten` is left out.
 pub(super) fn tunnels(
@@ -185,12 +186,32 @@ pub(super) fn merge_status(whole: &mut Value, mut other: Value) {
             whole["clients"][key] = other["clients"][key].clone();
         }
     }
-    let gravity = |status: &Value| ["ok", "degraded", "failed"].iter().position(|s| status["state"] == *s);
-    if gravity(&other) > gravity(whole) {
+    if gravity(&other["state"]) > gravity(&whole["state"]) {
         for key in ["state", "summary"] {
             whole[key] = take(&mut other, key);
         }
     }
+}
+
+/// Says in the status of all processes what is to be said of the one that serves.
+pub(super) fn remark(whole: &mut Value, remarks: &Remarks) {
+    let findings = whole["findings"].as_array().map_or(0, Vec::len);
+    let [active, failing] =
+        ["active", "failing"].map(|key| whole["clients"][key].as_u64().unwrap_or(0).try_into().unwrap_or(0));
+    // Most clients may be with an older process: a line of one process counts its own alone.
+    let line = match whole["summary"].as_str() {
+        Some(line) if findings > 0 => line.to_owned(),
+        _ => words::all_is_well(active, failing),
+    };
+    whole["summary"] = words::remarked(line, &remarks.sentences).into();
+    let state = json!(remarks.state);
+    if gravity(&state) > gravity(&whole["state"]) {
+        whole["state"] = state;
+    }
+}
+
+fn gravity(state: &Value) -> Option<usize> {
+    ["ok", "degraded", "failed"].iter().position(|known| state == known)
 }
 
 fn add(sum: &mut Value, more: &Value) {
@@ -234,6 +255,7 @@ fn newest_first(rows: &mut Value, by: &str, limit: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::findings::State;
 
     #[test]
     fn what_ended_too_long_ago_is_forgotten_with_the_process_that_told_it() {
@@ -341,5 +363,20 @@ mod tests {
         assert_eq!(whole["generations"], json!([{"id": "2"}, {"id": "1"}]));
         assert_eq!(whole["clients"], json!({"active": 5, "failing": 2}));
         assert_eq!((&whole["busy"], &whole["client_connections"]), (&json!(3), &json!(5)));
+
+        let remarks = |state| Remarks { state, sentences: vec!["So it is.".to_owned()] };
+        remark(&mut whole, &remarks(State::Ok));
+        assert_eq!((&whole["state"], &whole["summary"]), (&json!("degraded"), &json!("not well So it is.")));
+        // Without a finding the line counts the clients of all.
+        let mut well = json!({"state": "ok", "summary": "All is well", "findings": [], "clients": {"active": 2, "failing": 0}});
+        let mut remarked = well.clone();
+        remark(&mut well, &Remarks::NONE);
+        assert_eq!(well["summary"], "All is well: 2 active clients, and nothing fails.");
+        remark(&mut remarked, &remarks(State::Degraded));
+        assert_eq!(remarked["state"], "degraded");
+        assert_eq!(
+            remarked["summary"],
+            "So it is. Otherwise all is well: 2 active clients, and nothing fails."
+        );
     }
 }

@@ -10,6 +10,9 @@ use crate::cause::{Cause, Owner};
 use crate::policy::Category;
 use crate::wording::count;
 
+/// How the line begins that has no finding to tell.
+const ALL_IS: &str = "All is ";
+
 /// A finding as it is told, with times and changes in words.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Told<'a> {
@@ -80,38 +83,40 @@ pub const fn who(owner: Owner) -> &'static str {
     }
 }
 
-/// All of it in one line; the findings in their order of importance. `remarks` are sentences about the process
-/// itself, whoever fails or not.
+/// All of it in one line; the findings in their order of importance.
 #[must_use]
-pub fn summary(state: State, active: usize, failing: usize, all: &[Told<'_>], remarks: &[String]) -> String {
-    let remarks = remarks.join(" ");
-    let Some(first) = all.first() else {
-        let well = well(active, failing);
-        return if remarks.is_empty() {
-            format!("All is {well}")
-        } else {
-            format!("{remarks} Otherwise all is {well}")
-        };
-    };
+pub fn summary(state: State, active: usize, failing: usize, all: &[Told<'_>]) -> String {
+    let Some(first) = all.first() else { return all_is_well(active, failing) };
     let mut text = sentence(state, all, first);
     let others: Vec<String> = others(all, first);
     if !others.is_empty() {
         let _ = write!(text, " Besides: {}.", others.join("; "));
     }
-    if !remarks.is_empty() {
-        let _ = write!(text, " {remarks}");
-    }
     text
 }
 
-fn well(active: usize, failing: usize) -> String {
+/// The line without a finding.
+#[must_use]
+pub fn all_is_well(active: usize, failing: usize) -> String {
     let clients = count(active, "active client");
-    match (active, failing) {
-        (0, _) => "well; no client was here in the last ten minutes.".to_owned(),
-        (_, 0) => format!("well: {clients}, and nothing fails."),
-        (_, some) => {
-            format!("well: {clients}; {some} of them failed at something, too few for a finding.")
-        }
+    let well = match (active, failing) {
+        (0, _) => "; no client was here in the last ten minutes.".to_owned(),
+        (_, 0) => format!(": {clients}, and nothing fails."),
+        (_, some) => format!(": {clients}; {some} of them failed at something, too few for a finding."),
+    };
+    format!("{ALL_IS}well{well}")
+}
+
+/// The line with sentences about the process itself, which hold whoever fails or not.
+#[must_use]
+pub fn remarked(line: String, remarks: &[String]) -> String {
+    if remarks.is_empty() {
+        return line;
+    }
+    let remarks = remarks.join(" ");
+    match line.strip_prefix(ALL_IS) {
+        Some(well) => format!("{remarks} Otherwise all is {well}"),
+        None => format!("{line} {remarks}"),
     }
 }
 

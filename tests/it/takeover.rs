@@ -116,6 +116,29 @@ fn two_processes_are_one_proxy_until_the_old_one_is_empty() {
     third.expect_echo(b"and on");
 }
 
+#[test]
+fn the_sentence_counts_the_clients_of_all_processes_and_remarks_on_the_one_that_serves() {
+    let (upstream, folder) = (Upstream::echo(), folder());
+    let toml = config(&upstream, "");
+    let old = Proxy::start_in(folder.path(), &toml, false);
+    let mut live = old.tunnel(TARGET);
+    live.expect_echo(b"x");
+    // What the old process was given is no matter once another one serves by a file of its own.
+    old.reload("[proxy]\nnaem = 1\n", "error");
+    let summary = |proxy: &Proxy| json(proxy, "/api/status")["summary"].as_str().unwrap().to_owned();
+    assert!(summary(&old).contains("was refused"), "{}", summary(&old));
+    let new = Proxy::start_in(folder.path(), &toml, true);
+    expect_handed_over(&old);
+    eventually("the old process in the status", || {
+        (json(&new, "/api/status")["generations"][1]["draining"] == true).then_some(())
+    });
+    assert_eq!(summary(&new), "All is well: 1 active client, and nothing fails.");
+    new.reload("[proxy]\nnaem = 1\n", "error");
+    let said = summary(&new);
+    assert!(said.contains("was refused") && said.ends_with("1 active client, and nothing fails."), "{said}");
+    live.expect_echo(b"y");
+}
+
 /// A report of a desk check in which one host answered.
 fn report(proxy: &Proxy) {
     let body = r#"{"took_ms":10,"hosts":[{"host":"acme.my.connect.aws","result":"answered","ms":8}]}"#;

@@ -51,6 +51,10 @@ fn every_refusal_is_told_with_its_reason() {
         assert!(ran.stdout.contains("refused") && ran.stdout.contains(why), "{file}: {}", ran.stdout);
         assert_eq!(run(&proxy, &["reload", "--yes"]).expect(1).stdout, ran.stdout, "no yes mends that");
         assert_eq!(proxy.metric(SUCCESSFUL), 0.0);
+        // Whoever looks at the status is sent to the command that knows: `config check` binds no address.
+        let status: Value = proxy.get("/api/status").json();
+        let summary = status["summary"].as_str().unwrap();
+        assert!(summary.contains("was refused") && summary.contains("`ccpgate reload`"), "{summary}");
         proxy.tunnel("old.example:443").expect_echo(b"as before");
     }
 }
