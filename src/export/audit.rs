@@ -171,7 +171,8 @@ fn samples(pattern: &Pattern) -> Vec<String> {
 impl fmt::Display for Audit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for File { file, kind, entries } in &self.files {
-            writeln!(f, "{file}: {entries} entries, read as {}", <&str>::from(*kind))?;
+            let noun = if *entries == 1 { "entry" } else { "entries" };
+            writeln!(f, "{file}: {entries} {noun}, read as {}", <&str>::from(*kind))?;
         }
         if self.missing.is_empty() {
             writeln!(f, "\nnothing is missing")?;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::export::foreign::read;
+use crate::export::foreign::{self, read};
 use crate::policy::Category;
 
 fn policy(patterns: &[&str]) -> Policy {
@@ -188,6 +188,20 @@ fn squid_is_read_with_its_files_and_its_order() {
     assert!(read.remarks.iter().any(|remark| remark.contains("include one another")), "{:?}", read.remarks);
     assert!(read.remarks.iter().any(|remark| remark.contains("no nowhere")), "{:?}", read.remarks);
     assert!(read.remarks.iter().any(|remark| remark.contains("\"(\" can't be read")), "{:?}", read.remarks);
+    // As Debian installs it, and with a fragment that no line names.
+    for fragment in ["", "acl ccpgate dstdomain .y.example\n"] {
+        let text = format!(
+            "acl localnet src 10.0.0.0/8\n{fragment}http_access allow localhost\nhttp_access deny all\n"
+        );
+        assert_eq!(missing(&audit(&NEEDED, &[&text])), NEEDED, "{text}");
+        let said = told(&text);
+        assert!(said.iter().any(|remark| remark.contains("lets agents through to any host")), "{said:?}");
+        // Another file may have what this one lacks.
+        assert_eq!(missing(&audit(&NEEDED, &[&text, "*.y.example\n"])), NEEDED[..2]);
+    }
+    // No line of http_access, and nothing that stands for a host: no list at all.
+    let none = foreign::read("acl localnet src 10.0.0.0/8\n", &|_| Err(String::new())).unwrap_err();
+    assert!(none.contains("no entry"), "{none}");
     let all = audit(&NEEDED, &["http_access allow all\n"]);
     assert!(all.missing.is_empty() && wider(&all) == [("http_access allow all", "other.example")]);
 }

@@ -63,10 +63,14 @@ pub(super) fn read(text: &str, open: Open<'_>, most: usize) -> Squid {
     };
     reader.directives(text, 0);
     reader.remark_on_others();
-    let entries = reader.entries();
+    let mut entries = reader.entries();
     if reader.access.is_empty() {
         let whole = reader.whole().into_iter().map(|name| Line { allow: true, acls: vec![name.to_owned()] });
         reader.access = whole.collect();
+    } else if entries.is_empty() {
+        // A Squid as it is installed, or one with an acl that no line lets through: all of the list is lacking.
+        reader.remark("no line of http_access lets agents through to any host".to_owned());
+        entries.push(("http_access deny all".to_owned(), Some(Shape::Everything), true));
     }
     let Reader { acls, access, remarks, .. } = reader;
     Squid { entries, rules: Rules::new(acls, access), remarks }
