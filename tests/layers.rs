@@ -60,7 +60,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Why a call fails is said in the words of `check`.
     ("rehearse", &["agent", "egress", "plan", "diagnose"]),
     ("proxy", &["egress", "tunnel", "tls", "net", "journal", "config", "plan"]),
-    ("admin", &["proxy", "journal", "net"]),
+    // The passwords of `edl.users` are a file that nobody else should read.
+    ("admin", &["proxy", "journal", "net", "tls::secret"]),
     (
         "serve",
         &[

@@ -2,7 +2,6 @@
 //! compared in constant time, and a name that isn't known takes as long as one that is.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -14,6 +13,7 @@ use data_encoding::BASE64;
 use tokio::sync::Semaphore;
 
 use crate::lock::lock;
+use crate::tls::secret::Secret;
 
 /// So many bytes of a file are read at most.
 const LARGEST: u64 = 1 << 20;
@@ -43,8 +43,11 @@ impl Users {
     pub(crate) fn load(file: &Path) -> Result<Self, String> {
         let named = |why: String| format!("edl.users: {}: {why}", file.display());
         let mut text = String::new();
-        let read = File::open(file).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text));
-        read.map_err(|error| named(format!("can't be read: {error}")))?;
+        let unreadable = |error| named(format!("can't be read: {error}"));
+        let Some(secret) = Secret::open(file).map_err(unreadable)? else {
+            return Err(named("is not a regular file, nor a link to one".into()));
+        };
+        secret.file.take(LARGEST + 1).read_to_string(&mut text).map_err(unreadable)?;
         if text.len() as u64 > LARGEST {
             return Err(named(format!("is larger than {} KiB", LARGEST >> 10)));
         }

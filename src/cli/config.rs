@@ -116,11 +116,12 @@ fn summary(config: &Config, plan: &Plan) -> String {
     let plain = config.proxy.listen.iter().map(ToString::to_string);
     let tls = config.tls.listen.iter().map(|address| format!("{address} over TLS"));
     let listen: Vec<String> = plain.chain(tls).collect();
+    let lists: String = config.edl.listen.iter().map(|address| format!(", lists on {address}")).collect();
     format!(
         "{}: valid\n\
          allows {tcp} patterns through the proxy and {} past it over UDP, for {} in {}\n\
          policy.mode = {}, policy.tls = {}, {} deny patterns\n\
-         listens on {}, admin on {}\n",
+         listens on {}, admin on {}{lists}\n",
         plan.source,
         rules.len() - tcp,
         config.connect.instances.join(", "),

@@ -343,9 +343,13 @@ fn files_that_cannot_be_used_are_told_before() {
     let path = |name: &str| folder.path().join(name).display().to_string();
     std::fs::write(path("users"), "fw-a:$apr1$abc\n").unwrap();
     std::fs::write(path("broken.pem"), "junk").unwrap();
+    // Who opens it as a file waits for a writer, and so would a reload.
+    let pipe = std::process::Command::new("mkfifo").arg(path("pipe")).status().unwrap();
+    assert!(pipe.success());
     for (set, why) in [
         (vec![format!("edl.users={}", path("users"))], "line 1: its hash isn't bcrypt's"),
         (vec![format!("edl.users={}", path("none"))], "can't be read"),
+        (vec![format!("edl.users={}", path("pipe"))], "is not a regular file"),
         (vec![format!("edl.certificate={}", path("broken.pem"))], "stands alone, expected edl.key beside it"),
         (
             vec![
@@ -364,6 +368,8 @@ fn files_that_cannot_be_used_are_told_before() {
         let ran = ccpgate(None, &args).expect(2);
         assert!(ran.stderr.contains(why), "{set:?}: {}", ran.stderr);
     }
+    let sound = ccpgate(None, &["config", "check", "--set", "edl.listen=127.0.0.1:8443"]).expect(0);
+    assert!(sound.stdout.contains(", lists on 127.0.0.1:8443\n"), "{}", sound.stdout);
 }
 
 /// Fetches a list as a firewall at this address.
