@@ -20,6 +20,7 @@ const LARGEST: u64 = 64 << 20;
 /// one list. Exit code 1 when something is missing.
 #[derive(clap::Args)]
 pub(super) struct Args {
+    /// A list, as the other box has it.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// As an object.

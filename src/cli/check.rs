@@ -38,10 +38,10 @@ pub(super) struct Args {
     /// before the host where it asks for them.
     #[arg(long, value_name = "URL", allow_hyphen_values = true)]
     via: Option<String>,
-    /// Test this host, too, for example one that falls under a wildcard.
+    /// Test this host, too, for example one that falls under a wildcard; may be given again.
     #[arg(long = "host", value_name = "HOST", value_parser = host, allow_hyphen_values = true)]
     hosts: Vec<Named>,
-    /// Test this category alone; may be given several times.
+    /// Test this category alone; may be given again.
     #[arg(long = "category", value_name = "NAME", value_parser = category, allow_hyphen_values = true)]
     categories: Vec<Category>,
     /// Open this WebSocket, exchange messages, and hold it; as getWebSocketUrl gives it, for 85 seconds.

@@ -64,7 +64,11 @@ fn pages(command: &clap::Command, folder: &Path) -> io::Result<Vec<PathBuf>> {
     let file = folder.join(format!("{name}.1"));
     let mut page = Vec::new();
     let source = format!("ccpgate {}", crate::VERSION);
-    let man = clap_mangen::Man::new(command.clone()).title(name.to_uppercase());
+    let shown = match command.find_subcommand("help") {
+        Some(_) => command.clone().mut_subcommand("help", |help| help.hide(true)),
+        None => command.clone(),
+    };
+    let man = clap_mangen::Man::new(shown).title(name.to_uppercase());
     man.source(source).manual("User Commands").date("").render(&mut page)?;
     std::fs::write(&file, page)?;
     let mut files = vec![file];

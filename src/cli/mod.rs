@@ -63,12 +63,15 @@ const FAILED: u8 = 2;
     version,
     max_term_width = 100,
     after_help = "Agents can't log in or take calls? Begin with:\n  \
-                  ccpgate check            does this network let everything through?\n  \
-                  ccpgate explain HOST     is this host allowed, and what does an agent see when it fails?\n  \
+                  ccpgate status                    what fails, for whom, since when, and what changed?\n  \
+                  ccpgate check                     does this network let everything through?\n  \
+                  ccpgate explain HOST              is this host allowed, what does an agent see when it fails?\n  \
                   ccpgate explain --symptom 'TEXT'  what does the agent's error mean?\n  \
-                  ccpgate allowlist        everything that is allowed, and why\n  \
-                  ccpgate config check     is the configuration sound?\n\n\
-                  No network at hand? ccpgate rehearse --simulate plays calls on this machine alone."
+                  ccpgate allowlist                 everything that is allowed, and why\n  \
+                  ccpgate config check              is the configuration sound?\n\n\
+                  No network at hand? ccpgate rehearse --simulate plays calls on this machine alone.\n\n\
+                  Exit codes: 0 fine; 1 the answer is no: denied, failing, not well; 2 wrong usage, a \
+                  configuration that isn't sound, or nobody who answers."
 )]
 struct Args {
     /// The configuration file; else ./ccpgate.toml, then /etc/ccpgate/ccpgate.toml, then the

@@ -8,6 +8,7 @@ use crate::tls::keys;
 /// Make a key file for tls.ticket_keys, mode 0600; an existing file is never overwritten.
 #[derive(clap::Args)]
 pub(super) struct Args {
+    /// The file to make; its folder has to be there.
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }

@@ -44,6 +44,20 @@ fn every_command_has_a_man_page() {
     assert!(pages.contains("ccpgate.1") && pages.contains("ccpgate-config-check.1"), "{pages:?}");
     let page = std::fs::read_to_string(folder.join("ccpgate-check.1")).unwrap();
     assert!(page.contains("\\-\\-via") && page.contains("ccpgate 0."), "{page}");
+    for name in &pages {
+        let text = std::fs::read_to_string(folder.join(name)).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for entry in lines.windows(3).filter(|entry| entry[0] == ".TP") {
+            assert!(
+                !entry[2].is_empty() && !entry[2].starts_with(".TP"),
+                "{name}: {} without words",
+                entry[1]
+            );
+            if let Some(other) = entry[1].strip_suffix("(1)") {
+                assert!(pages.contains(&format!("{}.1", other.replace('\\', ""))), "{name}: no page {other}");
+            }
+        }
+    }
     // A second time it replaces them, and gives the same.
     assert_eq!(written("man", &folder), pages);
     assert_eq!(std::fs::read_to_string(folder.join("ccpgate-check.1")).unwrap(), page);
