@@ -16,6 +16,8 @@ mod examples;
 mod links;
 #[path = "docs/queries.rs"]
 mod queries;
+#[path = "docs/series.rs"]
+mod series;
 #[path = "docs/tree.rs"]
 mod tree;
 

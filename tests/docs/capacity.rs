@@ -14,7 +14,7 @@ const OTHER_FILES: f64 = 200.0;
 const PORTS: f64 = 28_232.0;
 
 /// A whole number with separators; others with so many digits behind the point.
-fn number(value: f64, digits: usize) -> String {
+pub(super) fn number(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
     let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
     let mut grouped = String::new();
@@ -124,18 +124,28 @@ fn the_capacity_plan_follows_from_what_was_measured() {
     assert_eq!(dearer.len(), 2, "{dearer:?}");
 }
 
+/// The default of `section.key`, from the schema.
+fn default(key: &str) -> f64 {
+    let (section, name) = key.split_once('.').unwrap();
+    let schema = ccpgate::config::schema();
+    schema["properties"][section]["properties"][name]["default"].as_f64().unwrap_or_else(|| panic!("{key}"))
+}
+
 /// What the page says of limits is what they are.
 #[test]
 fn the_capacity_plan_knows_the_limits() {
-    let page = read(PAGE);
-    let example = read("config/ccpgate.example.toml");
-    let default = example.lines().find_map(|line| line.strip_prefix("connections = ")).unwrap();
-    let default: f64 = default.parse().unwrap();
+    let page = read(PAGE).replace('\n', " ");
+    let connections = default("limits.connections");
     for words in [
         format!("`LimitNOFILE={}`", files()),
-        format!("`limits.connections` is {} by default", number(default, 0)),
-        format!("that is {} agents", number(default / tunnels_each(), 0)),
+        format!("`limits.connections` is {} by default", number(connections, 0)),
+        format!("that is {} agents", number(connections / tunnels_each(), 0)),
+        format!(
+            "`limits.connections_per_client`, {} by default",
+            number(default("limits.connections_per_client"), 0)
+        ),
+        format!("`shift.sessions`, {} by default", number(default("shift.sessions"), 0)),
     ] {
-        assert!(page.replace('\n', " ").contains(&words), "{PAGE} doesn't say: {words}");
+        assert!(page.contains(&words), "{PAGE} doesn't say: {words}");
     }
 }

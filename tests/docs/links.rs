@@ -59,3 +59,25 @@ fn every_link_leads_somewhere() {
         "why-the-library-alone-doesnt-do-it-no_rule"
     );
 }
+
+/// The sections that a page's own list of sections, before the first of them, leaves out.
+fn unlisted(page: &str, text: &str) -> Vec<String> {
+    let (_, text) = blocks(text);
+    let head = text.split("\n## ").next().unwrap();
+    if !head.contains("](#") {
+        return Vec::new();
+    }
+    let sections = text.lines().filter_map(|line| line.strip_prefix("## ")).map(anchor);
+    let unlisted = sections.filter(|section| !head.contains(&format!("](#{section})")));
+    unlisted.map(|section| format!("{page}: its list of sections lacks #{section}")).collect()
+}
+
+#[test]
+fn lists_of_sections_are_whole() {
+    for (page, text) in pages().into_iter().filter(|(page, _)| page.starts_with("docs/")) {
+        expect_nothing(unlisted(&page, &text));
+    }
+    let some = "# A\n\n- [b](#b)\n\n## b\n\n## c d\n";
+    assert_eq!(unlisted("a.md", some), ["a.md: its list of sections lacks #c-d"]);
+    assert_eq!(unlisted("a.md", "# A\n\n## b\n"), Vec::<String>::new());
+}
