@@ -33,6 +33,16 @@ fn every_configuration_in_the_pages_is_valid() {
         }
     }
     assert!(checked > 4, "{checked}");
+    // And those that are shipped as files, for a package, a balancer and a cluster.
+    let mut shipped = 0;
+    for folder in fs::read_dir(root().join("deploy")).unwrap() {
+        let Ok(text) = fs::read_to_string(folder.unwrap().path().join("ccpgate.toml")) else { continue };
+        shipped += 1;
+        if let Err(said) = check_config(&text) {
+            panic!("{text}\n{said}");
+        }
+    }
+    assert_eq!(shipped, 3);
     assert!(check_config("[limits]\ndrian = \"10h\"\n").unwrap_err().contains("drain"));
 }
 
