@@ -131,6 +131,7 @@ fn story(mut machine: Machine) {
     ports_below_1024(&machine, &upstream);
     a_row_in_place_of_the_one(&machine, &upstream);
     a_row_that_stops_refuses(&machine);
+    https_of_a_row(&machine, &upstream);
     let of_an_old_one = an_upgrade_cuts_nothing(&machine);
     the_machine_goes_down(&mut machine, of_an_old_one);
 }
@@ -359,6 +360,28 @@ fn a_row_that_stops_refuses(machine: &Machine) {
     drop(of_b);
     machine.eventually("systemctl is-active ccpgate@b || true", "inactive");
     machine.must("systemctl stop ccpgate.socket; systemctl start ccpgate.socket ccpgate@a");
+}
+
+/// The drop-in of a single unit, in a row's folder, and an upgrade in place of a restart.
+fn https_of_a_row(machine: &Machine, upstream: &Upstream) {
+    let steps = printed("HTTPS proxy under systemd, from nothing")[0]
+        .replace("ccpgate.service.d", "ccpgate@.service.d");
+    let (steps, restart) = steps.trim_end().rsplit_once('\n').unwrap();
+    assert_eq!(restart, "systemctl restart ccpgate");
+    let mut before = Tunnel::open(HTTP);
+    assert!(before.talks());
+    machine.must(&format!("rm -r /etc/ccpgate/keys\n{steps}\nccpgate-upgrade"));
+    let page = machine.must("curl -fsS --cacert ca.pem https://localhost:3129/proxy.pac");
+    assert!(page.contains("FindProxyForURL") && before.talks());
+    drop(before);
+    machine.eventually("systemctl is-active ccpgate@a || true", "inactive");
+    // Back.
+    machine.write("/etc/ccpgate/ccpgate.toml", config(upstream, ""));
+    machine.must(
+        "rm /etc/systemd/system/ccpgate@.service.d/keys.conf; systemctl daemon-reload; ccpgate-upgrade",
+    );
+    machine.eventually("systemctl is-active ccpgate@b || true", "inactive");
+    assert!(machine.run("curl -fsS --cacert ca.pem https://localhost:3129/proxy.pac").code != 0);
 }
 
 /// From a to b and c, and back to a. A tunnel of c, which has handed over.
