@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::out::{say, say_json, warn};
-use super::{Failure, load};
+use super::{Failure, file_or_input, load};
 use crate::config::Sources;
 use crate::export::audit::Audit;
 use crate::export::foreign;
@@ -20,8 +20,8 @@ const LARGEST: u64 = 64 << 20;
 /// one list. Exit code 1 when something is missing.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// A list, as the other box has it.
-    #[arg(required = true, value_name = "FILE")]
+    /// A list, as the other box has it; - is standard input.
+    #[arg(required = true, value_name = "FILE", value_parser = file_or_input())]
     files: Vec<PathBuf>,
     /// As an object.
     #[arg(long)]

@@ -12,7 +12,7 @@ use super::lately::Lately;
 use super::out::{say, say_json, warn};
 use super::running::AdminArg;
 use super::seen::Tunnels;
-use super::{Failure, load, ranges, tunnels};
+use super::{Failure, file_or_input, load, ranges, tunnels};
 use crate::catalogue::{Elsewhere, find_elsewhere_given};
 use crate::config::{Config, Sources};
 use crate::explain::agent_log::join::Desk;
@@ -41,8 +41,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["targets", "log"], allow_hyphen_values = true)]
     symptom: Option<String>,
     /// The file that "Download logs" in the panel's settings gives: every failure in it, with its
-    /// time, whose fault it is, and why.
-    #[arg(long, value_name = "FILE", conflicts_with = "targets")]
+    /// time, whose fault it is, and why; - is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "targets", value_parser = file_or_input())]
     log: Option<PathBuf>,
     /// The desk whose log it is: what the running proxy saw of it at that second is joined in.
     #[arg(long, value_name = "ADDRESS", requires = "log", conflicts_with_all = ["targets", "symptom"], value_parser = tunnels::client)]

@@ -11,7 +11,7 @@ use strum::{EnumMessage, EnumString, IntoStaticStr, VariantArray};
 
 use super::out::{say, warn};
 use super::ranges::Current;
-use super::{Failure, load};
+use super::{Failure, file_or_input, load};
 use crate::address;
 use crate::config::{Config, Sources};
 use crate::egress::resolver::Resolver;
@@ -45,8 +45,9 @@ pub(super) struct Args {
     /// minutes; a name that doesn't resolve changes nothing.
     #[arg(long)]
     by_name: bool,
-    /// ip-ranges.json; else the newest of `ranges.file` and of what the running proxy keeps.
-    #[arg(long, value_name = "FILE")]
+    /// ip-ranges.json, - for standard input; else the newest of `ranges.file` and of what the running proxy
+    /// keeps.
+    #[arg(long, value_name = "FILE", value_parser = file_or_input())]
     file: Option<PathBuf>,
 }
 

@@ -45,10 +45,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use self::out::tell;
 use crate::config::Sources;
 use crate::serve::ServeError;
+
+/// A file that is read once; `-` is standard input.
+fn file_or_input() -> impl TypedValueParser<Value = PathBuf> {
+    let input = |file: PathBuf| if file.as_os_str() == "-" { "/dev/stdin".into() } else { file };
+    PathBufValueParser::new().map(input)
+}
 
 /// Exit code of a negative answer.
 const NEGATIVE: u8 = 1;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::out::{say, say_json, tell, warn};
-use super::{Failure, load};
+use super::{Failure, file_or_input, load};
 use crate::config::{Config, Sources};
 use crate::plan::Plan;
 use crate::policy::{IpTargets, OutsideRanges, Protocol};
@@ -32,8 +32,9 @@ pub(super) struct Args {
 enum Command {
     /// The prefixes that this configuration needs, aggregated, and how much they open.
     Show {
-        /// The file; else the newest of `ranges.file` and of what the running proxy keeps.
-        #[arg(long, value_name = "FILE")]
+        /// The file, - for standard input; else the newest of `ranges.file` and of what the running
+        /// proxy keeps.
+        #[arg(long, value_name = "FILE", value_parser = file_or_input())]
         file: Option<PathBuf>,
         /// As an object.
         #[arg(long)]
@@ -44,8 +45,10 @@ enum Command {
     /// Exit code 1 when something was added.
     Diff {
         /// The older file.
+        #[arg(value_parser = file_or_input())]
         old: PathBuf,
-        /// The newer file.
+        /// The newer file; - for standard input.
+        #[arg(value_parser = file_or_input())]
         new: PathBuf,
         /// A folder of other versions: they tell more exactly when a prefix appeared.
         #[arg(long, value_name = "FOLDER")]

@@ -12,8 +12,8 @@ use super::stage::Signals;
 use super::{Failure, load};
 use crate::catalogue::{self, Choice};
 use crate::config::Sources;
-use crate::simulate::Region;
 use crate::simulate::faults::Rated;
+use crate::simulate::{CALL, Region};
 
 /// What the simulated attachments lie in.
 const BUCKET: &str = "simulated";
@@ -75,7 +75,7 @@ impl Args {
             "# A simulated Connect region. It lives until this process ends.\n# ca: {}\n# url: {}\n\n{configuration}\n\
              # Ready. A line NAME=RATE on standard input changes a fault.",
             ca.display(),
-            region.url("call"),
+            region.url(CALL),
         ))?;
         tokio::select! {
             () = signals.next() => {}

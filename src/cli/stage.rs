@@ -58,7 +58,7 @@ pub(super) type Urls = Box<dyn Fn(u32) -> WebSocketUrl + Send + Sync>;
 
 /// A host of its own for each call: connections spread as in life, and each call's name is looked up.
 pub(super) fn urls(region: &Region) -> Result<Urls, String> {
-    Ok(each_call(WebSocketUrl::parse(&region.url("call"))?))
+    Ok(each_call(WebSocketUrl::parse(&region.url(simulate::CALL))?))
 }
 
 /// The same of one of these addresses; any other stands for all calls.

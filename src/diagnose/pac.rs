@@ -1,7 +1,7 @@
 //! A PAC file against the allow list: whether every listed host goes to the proxy by it. Pure.
 //!
-//! Our own file is read; anybody else's needs an engine for JavaScript, which is built with the feature
-//! `pac-engine` alone.
+//! Our own file is read, and one that answers the same for every host; any other needs an engine for
+//! JavaScript, which is built with the feature `pac-engine` alone.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ use crate::cause::Cause;
 use crate::egress::printable;
 use crate::pac::Direct;
 use crate::pac::answer::{Leads, leads};
+use crate::pac::constant::constant;
 use crate::pac::own::Own;
 use crate::pac::proxies::Advertised;
 use crate::policy::{Category, Protocol};
@@ -51,6 +52,9 @@ pub(super) enum Ruling {
 pub(super) fn judge(pac: &Pac, endpoints: &[Endpoint], facts: Facts) -> Ruling {
     if let Some(own) = Own::recognise(&pac.text) {
         return each(pac, endpoints, |_, host| Ok(own.answer(host)));
+    }
+    if let Some(answer) = constant(&pac.text) {
+        return each(pac, endpoints, |_, _| Ok(answer.clone()));
     }
     foreign(pac, endpoints, facts)
 }

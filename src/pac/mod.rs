@@ -8,6 +8,7 @@
 //! allow and a deny pattern, with a reason.
 
 pub mod answer;
+pub mod constant;
 mod direct;
 #[cfg(feature = "pac-engine")]
 pub mod engine;

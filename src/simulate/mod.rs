@@ -107,7 +107,7 @@ impl Region {
 
     /// The signalling address of a call; each `call` (a DNS label) has a host of its own.
     pub(crate) fn url(&self, call: &str) -> String {
-        format!("wss://{call}.{}:{}/", zone(&self.code), self.signalling.port())
+        format!("wss://{}:{}/", host(call, &self.code), self.signalling.port())
     }
 
     /// The configuration, in TOML, by which a proxy with the list `rules`, as resolved from `choice`, reaches this region.
@@ -131,11 +131,11 @@ impl Region {
                 instances: &choice.instances,
                 attachment_buckets: &choice.attachment_buckets,
             },
-            allow: [Allow {
-                pattern: format!("*.{}", zone(&self.code)),
+            allow: [host(CALL, &self.code), format!("*.{}", zone(&self.code))].map(|pattern| Allow {
+                pattern,
                 ports: [self.signalling.port()],
                 category: Category::Signalling.as_str(),
-            }],
+            }),
             dns: Dns { servers: [self.dns] },
             egress: Egress { allow_private: ["127.0.0.0/8"], connect_to },
         })
@@ -147,6 +147,14 @@ impl Region {
 fn zone(region: &str) -> String {
     format!("{ZONE}{region}.amazonaws.com")
 }
+
+fn host(call: &str, region: &str) -> String {
+    format!("{call}.{}", zone(region))
+}
+
+/// The call whose host is on the list by its own name: so `check`, which can't guess what lies under a
+/// wildcard, tests the signalling as well, and finds what goes wrong there.
+pub(crate) const CALL: &str = "call";
 
 /// How it begins.
 const ZONE: &str = "simulated.transport.connect.";
@@ -178,7 +186,7 @@ async fn full(port: u16) -> io::Result<(TcpListener, TcpStream)> {
 #[derive(Serialize)]
 struct Configuration<'a> {
     connect: Connect<'a>,
-    allow: [Allow; 1],
+    allow: [Allow; 2],
     dns: Dns,
     egress: Egress,
 }

@@ -92,6 +92,25 @@ fn a_file_that_leads_to_another_proxy_or_past_it_by_intent_is_told_so() {
 }
 
 #[test]
+fn a_file_that_answers_the_same_for_every_host_needs_no_engine() {
+    let past =
+        file("// Until the move is over.\nfunction FindProxyForURL(url, host) { return \"DIRECT\"; }\n");
+    let report = check(CONFIG, path(&past), &[]).expect(1).json();
+    assert_eq!(
+        (&report["verdict"], &report["cause"], &report["owner"]),
+        (&json!("failed"), &json!("pac_missing"), &json!("proxy")),
+        "{report:#}"
+    );
+    assert_eq!(missing(&report).len(), report["endpoints"].as_array().unwrap().len(), "{report:#}");
+    let through =
+        file("function FindProxyForURL(url,host){return 'HTTPS proxy.corp:3129; PROXY proxy.corp:3128'}");
+    let report = check(CONFIG, path(&through), &[]).expect(0).json();
+    assert_eq!((&report["pac"]["status"], missing(&report)), (&json!("ok"), vec![]), "{report:#}");
+    let elsewhere = file("function FindProxyForURL(url, host) { return 'PROXY old.corp:8080'; }");
+    assert!(!missing(&check(CONFIG, path(&elsewhere), &[]).expect(1).json()).is_empty());
+}
+
+#[test]
 fn a_foreign_file_is_judged_by_an_engine_or_untested() {
     let foreign = file(
         "function FindProxyForURL(url, host) {\n\

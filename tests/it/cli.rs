@@ -1,9 +1,12 @@
 //! The command line: results on stdout, talk on stderr, exit codes that scripts rely on, and errors
 //! that name file, key, value and what would be valid.
 
+use std::io::Write;
+use std::process::Command;
+
 use serde_json::Value;
 
-use crate::support::{ccpgate, ccpgate_with};
+use crate::support::{ccpgate, ccpgate_by, ccpgate_with};
 
 const CONFIG: &str = r#"
 [connect]
@@ -122,7 +125,7 @@ fn an_answer_says_by_which_file_and_variables() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("ccpgate.toml"), CONFIG).unwrap();
     let run = |arguments: &[&str], variables: &[(&str, &str)]| {
-        let ran = std::process::Command::new(env!("CARGO_BIN_EXE_ccpgate"))
+        let ran = Command::new(env!("CARGO_BIN_EXE_ccpgate"))
             .args(arguments)
             .current_dir(folder.path())
             .env_clear()
@@ -397,4 +400,28 @@ fn a_check_reads_the_authority_of_the_watch() {
 fn a_typing_error_is_told_the_nearest_command() {
     let said = ccpgate(None, &["alowlist"]).expect(2).stderr;
     assert!(said.contains("allowlist"), "{said}");
+}
+
+#[test]
+fn a_dash_is_standard_input() {
+    let says = |arguments: &[&str], input: &str| {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(input.as_bytes()).unwrap();
+        let mut piped = Command::new("sh");
+        piped.args(["-c", "file=$1; shift; cat \"$file\" | \"$@\"", "sh"]).arg(file.path());
+        piped.arg(env!("CARGO_BIN_EXE_ccpgate"));
+        ccpgate_by(piped, None, arguments)
+    };
+    let all = ccpgate(None, &["allowlist", "--format", "txt"]).expect(0).stdout;
+    let audit = says(&["audit", "-", "--json"], &all).expect(0).json();
+    assert_eq!((&audit["missing"], &audit["files"][0]["kind"]), (&serde_json::json!([]), &"domains".into()));
+    let log = r#"[{"time": "2026-11-27T09:03:11.000Z", "level": "ERROR", "text": "Softphone error occurred :  ice_collection_timeout Ice collection timedout. "}]"#;
+    let report = says(&["explain", "--log", "-", "--json"], log).expect(1).json();
+    assert_eq!(report["errors"][0]["verdict"], "network", "{report:#}");
+    let wrong = says(&["explain", "--log", "-"], "[1,").expect(2).stderr;
+    assert!(wrong.contains("line 1, column"), "{wrong}");
+    for arguments in [&["ranges", "show", "--file", "-"][..], &["firewall", "--file", "-"]] {
+        let wrong = says(arguments, "<html>").expect(2).stderr;
+        assert!(wrong.contains("line 1, column 1"), "{arguments:?}: {wrong}");
+    }
 }

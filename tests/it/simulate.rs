@@ -129,6 +129,21 @@ fn each_fault_is_named_by_a_check() {
 }
 
 #[test]
+fn a_check_that_knows_no_websocket_still_finds_what_is_wrong_with_the_signalling() {
+    let check = |region: &Region| {
+        let file = region.configuration();
+        let file = file.to_str().unwrap();
+        ccpgate(None, &["check", "--json", "-c", file, "--ca", region.ca(), "--category", "signalling"])
+    };
+    let sound = check(&Region::start(&[])).expect(0).json();
+    assert_eq!(sound["categories"]["signalling"]["status"], "ok", "{sound:#}");
+    for fault in ["dns_nxdomain", "tcp_refused", "tcp_reset", "tls_intercepted"] {
+        let report = check(&Region::start(&["--fault", &format!("{fault}=1")])).expect(1).json();
+        assert_eq!(cause(&report), Some(fault), "{report:#}");
+    }
+}
+
+#[test]
 fn a_fault_comes_and_goes_while_the_region_runs() {
     let mut region = Region::start(&["--fault", "ws_refused=1"]);
     let refused = |region: &Region| cause(&region.check(&["--category", "signalling"])) == Some("ws_refused");
