@@ -313,7 +313,7 @@ pub(super) const fn about(cause: Cause) -> About {
             grade: BY_CLIENTS,
         },
         Cause::TunnelReset => About {
-            definition: "tunnels that worked are reset by the far side, for several clients",
+            definition: "tunnels that worked are reset by the far side",
             threshold: None,
             agent_sees: "'Heartbeat response not received'; calls become missed until the panel has reconnected",
             remedy: "find what resets between the proxy and AWS: a firewall that failed over, the line, NAT",

@@ -58,6 +58,9 @@ pub(crate) enum End {
     Idle,
 }
 
+/// Looks at a silent tunnel within the silence that it may have: it ends a quarter of that late at most.
+const LOOKS: u8 = 4;
+
 /// Limits in time; zero is none.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
@@ -115,7 +118,7 @@ impl<C: Wire, U: Wire> Relay<C, U> {
     ) -> impl Future<Output = End> + Send + Unpin {
         let mut alarm: Option<Pin<Box<Sleep>>> = None;
         let mut glance = None;
-        let mut last_moved = (0, 0);
+        let (mut last_moved, mut quiet) = ((0, 0), 0);
         debug_assert_eq!(Handle::current().runtime_flavor(), RuntimeFlavor::CurrentThread, "see is_quiet");
         poll_fn(move |cx| {
             if !self.waker.will_wake(cx.waker()) {
@@ -138,20 +141,22 @@ impl<C: Wire, U: Wire> Relay<C, U> {
             };
             // The alarm is set again only when it has fired: no timer is touched for each message.
             let now_moved = (self.flows[0].moved + self.flows[1].moved, u8::from(half));
+            let next_look = || Instant::now() + limit / u32::from(LOOKS);
             let timer = alarm.get_or_insert_with(|| {
                 last_moved = now_moved;
-                Box::pin(sleep_until(Instant::now() + limit))
+                Box::pin(sleep_until(next_look()))
             });
             if half && last_moved.1 == 0 {
-                last_moved = now_moved;
-                timer.as_mut().reset(Instant::now() + limit);
+                (last_moved, quiet) = (now_moved, 0);
+                timer.as_mut().reset(next_look());
             }
             while timer.as_mut().poll(cx).is_ready() {
-                if last_moved == now_moved {
+                quiet = if last_moved == now_moved { quiet + 1 } else { 0 };
+                if quiet == LOOKS {
                     return Poll::Ready(self.silence(cx));
                 }
                 last_moved = now_moved;
-                timer.as_mut().reset(Instant::now() + limit);
+                timer.as_mut().reset(next_look());
             }
             Poll::Pending
         })
