@@ -43,6 +43,9 @@ enum Command {
         against_live: bool,
         #[command(flatten)]
         admin: AdminArg,
+        /// As an object.
+        #[arg(long)]
+        json: bool,
     },
     /// Print the effective configuration with where each value came from.
     Show {
@@ -57,7 +60,9 @@ enum Command {
 impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
         match self.command {
-            Command::Check { against_live, admin } => check(sources, against_live.then_some(&admin)),
+            Command::Check { against_live, admin, json } => {
+                check(sources, against_live.then_some(&admin), json)
+            }
             Command::Show { json } => show(sources, json),
             Command::Schema => say_json(&config::schema()),
         }
@@ -78,19 +83,42 @@ struct Shown {
     keys: Value,
 }
 
-fn check(sources: &Sources, against_live: Option<&AdminArg>) -> Result<(), Failure> {
+fn check(sources: &Sources, against_live: Option<&AdminArg>, json: bool) -> Result<(), Failure> {
     let loaded = load_with_files(sources)?;
     load::note_sources(sources);
     let plan = Plan::new(&loaded);
     load::warn_of(&plan);
     load::remark(&loaded.config, &plan);
     ranges::remark(&loaded.config);
-    say(&summary(&loaded.config, &plan))?;
-    against_live.map_or(Ok(()), |admin| held_against_live(admin, &loaded.config, &plan))
+    let mut summary = Summary::new(&loaded.config, &plan);
+    if !json {
+        say(&summary.words())?;
+    }
+    summary.against_live =
+        against_live.map(|admin| held_against_live(admin, &loaded.config, &plan)).transpose()?;
+    let live = summary.against_live.as_ref();
+    match live {
+        _ if json => say_json(&summary)?,
+        Some(live) if live.losses.is_empty() => {
+            say(&format!("denies nothing that agents used since {:.0}", live.since))?;
+        }
+        Some(live) => say(&live.losses.words(live.since))?,
+        None => {}
+    }
+    if live.is_none_or(|live| live.losses.is_empty()) { Ok(()) } else { Err(Failure::Negative) }
 }
 
-/// Says which targets that agents used would be denied.
-fn held_against_live(admin: &AdminArg, config: &Config, plan: &Plan) -> Result<(), Failure> {
+/// What agents used, held against a configuration.
+#[derive(Serialize)]
+struct Live {
+    /// What was used before is not known.
+    since: Timestamp,
+    #[serde(flatten)]
+    losses: Losses,
+}
+
+/// Finds the targets that agents used and that would be denied.
+fn held_against_live(admin: &AdminArg, config: &Config, plan: &Plan) -> Result<Live, Failure> {
     let running = admin.running_by(config)?;
     let tunnels: Tunnels = running.ask(&tunnels::path(None, None, ALL))?;
     let since = tunnels.complete_since.unwrap_or_else(Timestamp::now);
@@ -101,37 +129,79 @@ fn held_against_live(admin: &AdminArg, config: &Config, plan: &Plan) -> Result<(
         IpTargets::Ranges => ranges::in_use(config),
         IpTargets::Off => None,
     };
-    let losses = Losses::of(&plan.coming(config, current.as_ref()), uses);
-    if losses.is_empty() {
-        return say(&format!("denies nothing that agents used since {since:.0}"));
-    }
-    say(&losses.words(since))?;
-    Err(Failure::Negative)
+    Ok(Live { since, losses: Losses::of(&plan.coming(config, current.as_ref()), uses) })
 }
 
-/// Sums up a valid configuration.
-fn summary(config: &Config, plan: &Plan) -> String {
-    let rules = plan.policy.rules();
-    let tcp = rules.iter().filter(|r| r.protocol == Protocol::Tcp).count();
-    let plain = config.proxy.listen.iter().map(ToString::to_string);
-    let tls = config.tls.listen.iter().map(|address| format!("{address} over TLS"));
-    let listen: Vec<String> = plain.chain(tls).collect();
-    let lists: String = config.edl.listen.iter().map(|address| format!(", lists on {address}")).collect();
-    format!(
-        "{}: valid\n\
-         allows {tcp} patterns through the proxy and {} past it over UDP, for {} in {}\n\
-         policy.mode = {}, policy.tls = {}, {} deny patterns\n\
-         listens on {}, admin on {}{lists}\n",
-        plan.source,
-        rules.len() - tcp,
-        config.connect.instances.join(", "),
-        config.connect.regions.join(", "),
-        config.policy.mode,
-        config.policy.tls,
-        plan.policy.deny().len(),
-        listen.join(", "),
-        config.admin.listen,
-    )
+/// What a valid configuration amounts to.
+#[derive(Serialize)]
+struct Summary<'a> {
+    schema_version: u32,
+    /// Where it came from.
+    source: String,
+    valid: bool,
+    regions: &'a [String],
+    instances: &'a [String],
+    patterns: Patterns,
+    mode: String,
+    tls: String,
+    deny: usize,
+    listen: Vec<String>,
+    tls_listen: Vec<String>,
+    admin: String,
+    edl_listen: Vec<String>,
+    against_live: Option<Live>,
+}
+
+/// How many there are: through the proxy, and past it.
+#[derive(Serialize)]
+struct Patterns {
+    tcp: usize,
+    udp: usize,
+}
+
+impl<'a> Summary<'a> {
+    fn new(config: &'a Config, plan: &Plan) -> Self {
+        let rules = plan.policy.rules();
+        let tcp = rules.iter().filter(|r| r.protocol == Protocol::Tcp).count();
+        Self {
+            schema_version: 1,
+            source: plan.source.to_string(),
+            valid: true,
+            regions: &config.connect.regions,
+            instances: &config.connect.instances,
+            patterns: Patterns { tcp, udp: rules.len() - tcp },
+            mode: config.policy.mode.to_string(),
+            tls: config.policy.tls.to_string(),
+            deny: plan.policy.deny().len(),
+            listen: config.proxy.listen.iter().map(ToString::to_string).collect(),
+            tls_listen: config.tls.listen.iter().map(ToString::to_string).collect(),
+            admin: config.admin.listen.to_string(),
+            edl_listen: config.edl.listen.iter().map(ToString::to_string).collect(),
+            against_live: None,
+        }
+    }
+
+    fn words(&self) -> String {
+        let tls = self.tls_listen.iter().map(|address| format!("{address} over TLS"));
+        let listen: Vec<String> = self.listen.iter().cloned().chain(tls).collect();
+        let lists: String = self.edl_listen.iter().map(|address| format!(", lists on {address}")).collect();
+        format!(
+            "{}: valid\n\
+             allows {} patterns through the proxy and {} past it over UDP, for {} in {}\n\
+             policy.mode = {}, policy.tls = {}, {} deny patterns\n\
+             listens on {}, admin on {}{lists}\n",
+            self.source,
+            self.patterns.tcp,
+            self.patterns.udp,
+            self.instances.join(", "),
+            self.regions.join(", "),
+            self.mode,
+            self.tls,
+            self.deny,
+            listen.join(", "),
+            self.admin,
+        )
+    }
 }
 
 /// Reads the files of a section; every problem with them.

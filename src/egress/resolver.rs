@@ -447,27 +447,5 @@ fn read(options: &Options, files: &Files, before: Option<&Stub>) -> (Sources, Ve
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_that_no_file_names_is_told_as_such() {
-        let folder = tempfile::tempdir().unwrap();
-        let files = Files { servers: folder.path().join("resolv.conf"), hosts: folder.path().join("hosts") };
-        let told = |text: &str| {
-            std::fs::write(&files.servers, text).unwrap();
-            let sources = read(&Options::default(), &files, None).0;
-            sources.explained(ResolveError::Transport("refused".to_owned())).to_string()
-        };
-        let unnamed = told("search corp.example\n");
-        assert!(
-            unnamed.contains("refused; ") && unnamed.contains("resolv.conf names no DNS server"),
-            "{unnamed}"
-        );
-        assert!(told("nameserver 127.0.0.1\n").ends_with("refused"));
-    }
-}
-
-#[cfg(test)]
 #[path = "resolver_tests.rs"]
 mod tests;

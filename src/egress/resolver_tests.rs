@@ -1,4 +1,4 @@
-//! Families that answer apart, as the cache keeps them.
+//! What the sources of answers keep, and how they say what is missing.
 
 use super::*;
 
@@ -29,4 +29,21 @@ async fn a_late_family_joins_the_answer_that_it_belongs_to() {
     keep(&sources, &anew);
     sources.complete(NAME, known, late()).await;
     assert!(Arc::ptr_eq(&kept(), &anew), "{:?}", kept());
+}
+
+#[test]
+fn a_server_that_no_file_names_is_told_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = Files { servers: folder.path().join("resolv.conf"), hosts: folder.path().join("hosts") };
+    let told = |text: &str| {
+        std::fs::write(&files.servers, text).unwrap();
+        let sources = read(&Options::default(), &files, None).0;
+        sources.explained(ResolveError::Transport("refused".to_owned())).to_string()
+    };
+    let unnamed = told("search corp.example\n");
+    assert!(
+        unnamed.contains("refused; ") && unnamed.contains("resolv.conf names no DNS server"),
+        "{unnamed}"
+    );
+    assert!(told("nameserver 127.0.0.1\n").ends_with("refused"));
 }

@@ -17,7 +17,7 @@ pub fn constant(text: &str) -> Option<String> {
     let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''))?;
     let (answer, text) = text[1..].split_once(quote)?;
     let text = text.trim_start();
-    let text = text.strip_prefix(';').unwrap_or(text).trim_start().strip_prefix('}')?.trim_start();
+    let text = text.strip_prefix(';').unwrap_or(text).trim_start().strip_prefix('}')?.trim();
     let ends = text.is_empty() || text == ";";
     // What is escaped, and a string that ends at another line, is left to an engine.
     (ends && !answer.contains(['\\', '\n', '\r'])).then(|| answer.to_owned())

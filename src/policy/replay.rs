@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::{Decision, Policy, Reason};
 use crate::target::Target;
@@ -46,7 +47,7 @@ pub(crate) struct Use<'a> {
 }
 
 /// A target that agents used and that would be denied.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Loss {
     pub target: String,
     pub reason: &'static str,
@@ -57,7 +58,7 @@ pub(crate) struct Loss {
 }
 
 /// All that would be denied, what most agents would lack first.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Losses {
     pub losses: Vec<Loss>,
     /// Distinct, over all of them.

@@ -113,7 +113,7 @@ fn a_hint_can_be_typed_as_it_stands() {
         let said = ccpgate(None, &[&["explain", "tools.connect.aws"][..], options].concat()).expect(0).stderr;
         let hint = said.split(": ").last().unwrap().trim();
         let typed = hint.replace("ccpgate", env!("CARGO_BIN_EXE_ccpgate"));
-        let by_hint = std::process::Command::new("sh").args(["-c", &typed]).output().unwrap();
+        let by_hint = Command::new("sh").args(["-c", &typed]).output().unwrap();
         let by_hand = ccpgate(None, &[&["config", "check"][..], options].concat()).expect(0);
         assert_eq!(String::from_utf8(by_hint.stdout).unwrap(), by_hand.stdout, "{hint}");
         assert_eq!(String::from_utf8(by_hint.stderr).unwrap(), by_hand.stderr, "{hint}");
@@ -400,6 +400,23 @@ fn a_check_reads_the_authority_of_the_watch() {
 fn a_typing_error_is_told_the_nearest_command() {
     let said = ccpgate(None, &["alowlist"]).expect(2).stderr;
     assert!(said.contains("allowlist"), "{said}");
+}
+
+#[test]
+fn a_sound_configuration_is_told_as_an_object_too() {
+    let said = ccpgate(Some(CONFIG), &["config", "check", "--json"]).expect(0).json();
+    let rules = ccpgate(Some(CONFIG), &["allowlist", "--json"]).expect(0).json();
+    let udp = rules.as_array().unwrap().iter().filter(|rule| rule["protocol"] == "udp").count();
+    assert_eq!((&said["schema_version"], &said["valid"]), (&1.into(), &true.into()), "{said:#}");
+    assert_eq!((&said["patterns"]["udp"], &said["deny"]), (&udp.into(), &1.into()), "{said:#}");
+    assert_eq!((&said["instances"][0], &said["mode"]), (&"acme".into(), &"enforce".into()), "{said:#}");
+    assert_eq!(
+        (&said["listen"][0], &said["against_live"]),
+        (&"127.0.0.1:3128".into(), &Value::Null),
+        "{said:#}"
+    );
+    let wrong = ccpgate(Some("[connect]\nregions = []\n"), &["config", "check", "--json"]).expect(2);
+    assert!(wrong.stdout.is_empty() && wrong.stderr.contains("connect.regions"), "{}", wrong.stderr);
 }
 
 #[test]

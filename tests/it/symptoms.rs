@@ -16,6 +16,15 @@ fn a_symptom_is_answered_without_a_sound_configuration() {
     assert!(ran.stderr.is_empty(), "{}", ran.stderr);
     let busy = ccpgate(None, &["explain", "--json", "--symptom", "user_bussy_eror"]).expect(0).json();
     assert_eq!((&busy["matches"][0]["network"], &busy["schema_version"]), (&json!(false), &json!(1)));
+    // The proxy's own certificate is another matter than one on the way to AWS.
+    for (said, word) in [
+        ("ERR_PROXY_CERTIFICATE_INVALID", "of the proxy itself"),
+        ("ERR_CERT_AUTHORITY_INVALID", "isn't AWS's own"),
+    ] {
+        let found = ccpgate(None, &["explain", "--json", "--symptom", said]).expect(0).json();
+        let means = found["matches"][0]["means"].as_str().unwrap();
+        assert!(means.contains(word), "{said}: {means}");
+    }
     let text = ccpgate(None, &["explain", "--symptom", "Microphone is not accessible"]).expect(0).stdout;
     assert!(text.contains("not the network"), "{text}");
 }

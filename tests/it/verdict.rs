@@ -93,6 +93,10 @@ fn what_agents_use_is_not_taken_away_without_a_yes() {
         said.contains("1 target used by 1 agent since 20") && said.contains("new.example:443  no_rule"),
         "{said}"
     );
+    let json = run(&proxy, &["config", "check", "--against-live", "--json", "-c", file.to_str().unwrap()]);
+    let lost = &json.expect(1).json()["against_live"];
+    assert_eq!((&lost["agents"], &lost["losses"][0]["reason"]), (&1.into(), &"no_rule".into()), "{lost}");
+    assert_eq!(lost["losses"][0]["target"], "new.example:443");
     proxy.rewrite_config(&policy(&[], &upstream));
     let said = run(&proxy, &["reload"]).expect(1).stdout;
     assert!(said.contains("2 targets used by 1 agent since 20") && said.contains("--yes"), "{said}");
