@@ -139,6 +139,37 @@ fn the_sentence_counts_the_clients_of_all_processes_and_remarks_on_the_one_that_
     live.expect_echo(b"y");
 }
 
+/// An answer of several processes is put together of many small parts, by whichever thread the question meets, and
+/// each thread has memory of its own.
+#[test]
+fn large_answers_of_two_processes_leave_no_memory_behind() {
+    let (upstream, folder) = (Upstream::echo(), folder());
+    let gone = "\"gone.example:443\" = \"127.0.0.1:1\"\n";
+    let toml = config(&upstream, "[[allow]]\npattern = \"gone.example\"\n") + gone;
+    let old = Proxy::start_in(folder.path(), &toml, false);
+    let mut live = old.tunnel(TARGET);
+    for _ in 0..1500 {
+        assert_eq!(old.connect().connect_target("gone.example:443").status, 502);
+    }
+    let new = Proxy::start_in(folder.path(), &toml, true);
+    expect_handed_over(&old);
+    let ask = || {
+        let tunnels = json(&new, "/api/tunnels?limit=10000");
+        assert!(tunnels["ended"].as_array().unwrap().len() >= 1500);
+    };
+    ask();
+    let before = new.resident();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| (0..4).for_each(|_| ask()));
+        }
+    });
+    ask();
+    let behind = new.resident();
+    assert!(behind < before + 16 * 1024, "{before} KiB, then {behind} KiB");
+    live.expect_echo(b"x");
+}
+
 /// A report of a desk check in which one host answered.
 fn report(proxy: &Proxy) {
     let body = r#"{"took_ms":10,"hosts":[{"host":"acme.my.connect.aws","result":"answered","ms":8}]}"#;
