@@ -8,6 +8,7 @@ pub(crate) mod exposition;
 mod families;
 mod findings;
 pub(crate) mod generations;
+mod kept;
 mod ranges;
 mod registrar;
 pub(crate) mod rules;
@@ -27,6 +28,7 @@ use self::edl::EdlMetrics;
 use self::exposition::Exposition;
 use self::findings::FindingMetrics;
 use self::generations::Family;
+use self::kept::Kept;
 use self::ranges::RangesMetrics;
 use self::registrar::{Registrar, VALID};
 pub use self::rules::RuleSeries;
@@ -138,7 +140,7 @@ impl Metrics {
         let build =
             families.fractions("ccpgate_build_info", "The version that runs.", &["version", "commit"]);
         build.with_label_values(&[crate::VERSION, crate::COMMIT]).set(1.0);
-        registry.register(Box::new(ProcessCollector::for_self())).expect(VALID);
+        registry.register(Box::new(Kept::new(ProcessCollector::for_self()))).expect(VALID);
         let (rules, categories) = (Rules::default(), Categories::new(&families));
         let metrics = Self {
             findings: FindingMetrics::new(&families),
