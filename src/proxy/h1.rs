@@ -64,36 +64,25 @@ pub(super) fn negotiate<C: Wire>(
                 };
                 (snapshot, next)
             };
-            let Answer { answer, request, rest } = match next {
+            // Boxes but for the tunnel: what is rare would take room in every negotiation.
+            let answer = match next {
                 Next::Tunnel(asked, early) => {
                     return connect(client, &peer, &shared, snapshot, asked, early).await;
                 }
-                Next::Answer(answer) => *answer,
+                Next::Answer(answer) => answer,
                 Next::Report(report) => {
-                    let limit = shared.limits().header_timeout;
-                    let (request, begun) = *report;
-                    let body =
-                        Box::pin(tokio::time::timeout(limit, body(&mut client, &request, begun))).await;
-                    let answer = desk::receive(body.ok().flatten(), &request, &peer, &shared, &snapshot);
-                    answer.send_last(&mut client, false).await;
+                    Box::pin(take_report(*report, &mut client, &peer, &shared, &snapshot)).await;
                     return None;
                 }
                 Next::Refusal { refusal, target, head_only } => {
                     let answer =
                         session::refuse(&peer, &shared.journal, &snapshot, target.as_deref(), &refusal);
-                    answer.send_last(&mut client, head_only).await;
+                    Box::pin(answer.send_last(&mut client, head_only)).await;
                     return None;
                 }
                 Next::End => return None,
             };
-            let sent = answer.send(&mut client, &request).await;
-            if sent.is_err() || request.close || request.body {
-                return None;
-            }
-            reader = Reader::with(rest);
-            if !begins(&mut reader, &mut client, &shared).await {
-                return None;
-            }
+            reader = Box::pin(go_on(*answer, &mut client, &shared)).await?;
             deadline = tokio::time::Instant::now() + shared.limits().header_timeout;
             kept = true;
         }
@@ -179,6 +168,20 @@ fn consider(
     }
 }
 
+/// Reads the rest of a report and answers it.
+async fn take_report<C: Wire>(
+    (request, begun): (Request, Vec<u8>),
+    client: &mut C,
+    peer: &Peer,
+    shared: &Shared,
+    snapshot: &Snapshot,
+) {
+    let limit = shared.limits().header_timeout;
+    let body = tokio::time::timeout(limit, body(client, &request, begun)).await;
+    let answer = desk::receive(body.ok().flatten(), &request, peer, shared, snapshot);
+    answer.send_last(client, false).await;
+}
+
 /// The body of a request that announces its length, which was judged; none where the client leaves before its end.
 async fn body<C: Wire>(client: &mut C, request: &Request, mut begun: Vec<u8>) -> Option<Vec<u8>> {
     let length = request.browser.as_ref().and_then(|browser| browser.length)?;
@@ -220,7 +223,7 @@ fn connect<C: Wire>(
             Ok(reached) => reached,
             Err(refused) => {
                 if let Some(answer) = refused.answer(&shared.journal, &snapshot) {
-                    answer.send_last(&mut client, false).await;
+                    Box::pin(answer.send_last(&mut client, false)).await;
                 }
                 return None;
             }
@@ -233,6 +236,17 @@ fn connect<C: Wire>(
         record.established(&shared.journal);
         session::guard(client, upstream, record, shared.clone(), snapshot, early, busy).await
     }
+}
+
+/// Sends an answer, and waits for the next request; none where the connection is over.
+async fn go_on<C: Wire>(answer: Answer, client: &mut C, shared: &Shared) -> Option<Reader> {
+    let Answer { answer, request, rest } = answer;
+    let sent = answer.send(client, &request).await;
+    if sent.is_err() || request.close || request.body {
+        return None;
+    }
+    let mut reader = Reader::with(rest);
+    begins(&mut reader, client, shared).await.then_some(reader)
 }
 
 /// Waits for the next request of a connection that is kept alive; false when none comes.
@@ -254,4 +268,22 @@ async fn begins<C: Wire>(reader: &mut Reader, client: &mut C, shared: &Shared) -
         let _ = tokio::time::timeout(FAREWELL, client.shutdown()).await;
     }
     begins
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::tunnel::wire::tls::TlsWire;
+
+    const fn size<A, B, C, F>(_: &impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_negotiation_takes_less_than_a_kilobyte() {
+        let sizes = [size(&negotiate::<TcpStream>), size(&negotiate::<TlsWire>)];
+        assert!(sizes.iter().all(|size| *size <= session::NEGOTIATION), "{sizes:?}");
+    }
 }

@@ -25,6 +25,7 @@ use super::routes::{self, Served};
 use super::session::{self, FAREWELL, KEEP_ALIVE, admit, carry, guard};
 use super::shared::Shared;
 use super::shown;
+use super::snapshot::Snapshot;
 use super::timer;
 use crate::desk::report::LARGEST;
 use crate::outcome::{EndedBy, Outcome};
@@ -73,13 +74,15 @@ pub(super) async fn serve(client: TlsWire, peer: Peer, shared: Arc<Shared>) {
     // One reference here, and one with each stream that lives.
     let live = Arc::new(());
     let mut leaving = false;
+    // Waits from here on: to begin to wait anew for each stream would be a lock that all workers share.
+    let mut begun = pin!(shared.drain.begun());
     let mut quiet = tokio::time::interval_at(tokio::time::Instant::now() + limit, KEEP_ALIVE);
     quiet.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut used = false;
     loop {
         let next = tokio::select! {
             next = poll_fn(|cx| turns.take(cx, |cx| connection.poll_accept(cx))) => next,
-            () = shared.drain.begun(), if !leaving => {
+            () = begun.as_mut(), if !leaving => {
                 // GOAWAY: no new streams, live ones go on.
                 connection.graceful_shutdown();
                 leaving = true;
@@ -114,7 +117,8 @@ pub(super) async fn serve(client: TlsWire, peer: Peer, shared: Arc<Shared>) {
                     1 => None,
                     _ => Some(enter(&shared, &mut peer)),
                 };
-                let negotiation = negotiate(request, respond, peer, shared.clone());
+                // In a box, which is freed as soon as it is read.
+                let negotiation = negotiate(Box::new(request), respond, peer, shared.clone());
                 tokio::spawn(carry(negotiation, (live.clone(), place)));
             }
             // The connection failed or ended; its streams see that themselves.
@@ -134,74 +138,91 @@ fn enter(shared: &Shared, peer: &mut Peer) -> Permit {
     permit
 }
 
-async fn negotiate(
-    request: Request<RecvStream>,
+/// Opens what was asked for, or answers. Under a kilobyte, as over HTTP/1.1.
+#[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice")]
+fn negotiate(
+    request: Box<Request<RecvStream>>,
     mut respond: SendResponse<Bytes>,
     peer: Peer,
     shared: Arc<Shared>,
-) -> Option<Box<session::Tunnel<H2Wire>>> {
-    let snapshot = shared.snapshot();
-    let admitted = admit(&peer, &snapshot);
-    let (parts, body) = request.into_parts();
-    let limit = snapshot.limits.request_header;
-    let admitted = admitted.and_then(|()| match header_list(&parts) {
-        size if size > limit => Err(Refusal::HeaderSize { limit }),
-        _ => Ok(()),
-    });
-    if parts.method != Method::CONNECT {
-        let asked = as_h1(&parts);
-        match routes::serve(&asked, admitted, &peer, &shared, &snapshot) {
-            Ok(Served::Answer(answer)) => send(&mut respond, &answer, parts.method == Method::HEAD),
-            Ok(Served::Report) => {
-                let body = Box::pin(tokio::time::timeout(snapshot.limits.header_timeout, report(body))).await;
-                let answer = desk::receive(body.ok().flatten(), &asked, &peer, &shared, &snapshot);
-                send(&mut respond, &answer, false);
-            }
-            Err(refusal) => {
-                let target = shown::target(&asked.target);
+) -> impl Future<Output = Option<Box<session::Tunnel<H2Wire>>>> + Send {
+    async move {
+        let snapshot = shared.snapshot();
+        let admitted = admit(&peer, &snapshot);
+        let (parts, body) = (*request).into_parts();
+        let limit = snapshot.limits.request_header;
+        let admitted = admitted.and_then(|()| match header_list(&parts) {
+            size if size > limit => Err(Refusal::HeaderSize { limit }),
+            _ => Ok(()),
+        });
+        if parts.method != Method::CONNECT {
+            Box::pin(serve_own((parts, body), admitted, respond, &peer, &shared, &snapshot)).await;
+            return None;
+        }
+        let authority = parts.uri.authority().map_or("", |a| a.as_str());
+        let announced = parts.headers.contains_key(http::header::CONTENT_LENGTH)
+            || parts.headers.contains_key(http::header::TRANSFER_ENCODING);
+        let target = match session::asked(admitted, authority, announced) {
+            Ok(target) => target,
+            Err((refusal, target)) => {
                 let answer = session::refuse(&peer, &shared.journal, &snapshot, target.as_deref(), &refusal);
-                send(&mut respond, &answer, parts.method == Method::HEAD);
-            }
-        }
-        return None;
-    }
-    let authority = parts.uri.authority().map_or("", |a| a.as_str());
-    let announced = parts.headers.contains_key(http::header::CONTENT_LENGTH)
-        || parts.headers.contains_key(http::header::TRANSFER_ENCODING);
-    let target = match session::asked(admitted, authority, announced) {
-        Ok(target) => target,
-        Err((refusal, target)) => {
-            let answer = session::refuse(&peer, &shared.journal, &snapshot, target.as_deref(), &refusal);
-            send(&mut respond, &answer, false);
-            return None;
-        }
-    };
-    let busy = shared.drain.busy();
-    let gone = async {
-        let _ = poll_fn(|cx| respond.poll_reset(cx)).await;
-    };
-    let reached = match session::decide(&peer, &shared.journal, &snapshot, target) {
-        Ok(record) => {
-            session::reach(record, via(&parts.headers).as_deref(), (&shared, &snapshot), pin!(gone)).await
-        }
-        Err(refused) => Err(refused),
-    };
-    let (mut record, upstream) = match reached {
-        Ok(reached) => reached,
-        Err(refused) => {
-            if let Some(answer) = refused.answer(&shared.journal, &snapshot) {
                 send(&mut respond, &answer, false);
+                return None;
             }
+        };
+        let via = via(&parts.headers);
+        drop(parts);
+        let busy = shared.drain.busy();
+        let gone = async {
+            let _ = poll_fn(|cx| respond.poll_reset(cx)).await;
+        };
+        let reached = match session::decide(&peer, &shared.journal, &snapshot, target) {
+            Ok(record) => session::reach(record, via.as_deref(), (&shared, &snapshot), pin!(gone)).await,
+            Err(refused) => Err(refused),
+        };
+        let (mut record, upstream) = match reached {
+            Ok(reached) => reached,
+            Err(refused) => {
+                if let Some(answer) = refused.answer(&shared.journal, &snapshot) {
+                    send(&mut respond, &answer, false);
+                }
+                return None;
+            }
+        };
+        let Ok(send) = respond.send_response(Response::new(()), false) else {
+            record.ended(&shared.journal, Outcome::ClientReset, EndedBy::Client, Moved::default());
             return None;
+        };
+        record.established(&shared.journal);
+        let wire = H2Wire::new(body, send);
+        guard(wire, upstream, record, shared, snapshot, Vec::new(), busy).await
+    }
+}
+
+/// Answers a request for this server itself, or for what it doesn't fetch.
+async fn serve_own(
+    (parts, body): (http::request::Parts, RecvStream),
+    admitted: Result<(), Refusal>,
+    mut respond: SendResponse<Bytes>,
+    peer: &Peer,
+    shared: &Shared,
+    snapshot: &Snapshot,
+) {
+    let head_only = parts.method == Method::HEAD;
+    let asked = as_h1(&parts);
+    match routes::serve(&asked, admitted, peer, shared, snapshot) {
+        Ok(Served::Answer(answer)) => send(&mut respond, &answer, head_only),
+        Ok(Served::Report) => {
+            let body = tokio::time::timeout(snapshot.limits.header_timeout, report(body)).await;
+            let answer = desk::receive(body.ok().flatten(), &asked, peer, shared, snapshot);
+            send(&mut respond, &answer, false);
         }
-    };
-    let Ok(send) = respond.send_response(Response::new(()), false) else {
-        record.ended(&shared.journal, Outcome::ClientReset, EndedBy::Client, Moved::default());
-        return None;
-    };
-    record.established(&shared.journal);
-    let wire = H2Wire::new(body, send);
-    guard(wire, upstream, record, shared, snapshot, Vec::new(), busy).await
+        Err(refusal) => {
+            let target = shown::target(&asked.target);
+            let answer = session::refuse(peer, &shared.journal, snapshot, target.as_deref(), &refusal);
+            send(&mut respond, &answer, head_only);
+        }
+    }
 }
 
 /// The body of a report, cut one byte beyond the largest; none where the client has left.
@@ -277,4 +298,19 @@ fn send(respond: &mut SendResponse<Bytes>, answer: &Plain<'_>, head_only: bool) 
     }
     // Dropping the stream tells the client to stop sending (RFC 9113 §8.1), behind the answer; a
     // reset sent here would overtake and discard it.
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn size<A, B, C, D, F>(_: &impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_negotiation_takes_less_than_a_kilobyte() {
+        let size = size(&negotiate);
+        assert!(size <= session::NEGOTIATION, "{size}");
+    }
 }

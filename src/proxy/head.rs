@@ -27,7 +27,7 @@ pub struct Request {
     pub method: Box<str>,
     /// The request target as it came.
     pub target: Box<str>,
-    /// The value of `Host`, only to name the proxy in a PAC file.
+    /// The value of `Host`, to name the proxy in what it answers itself; none of a CONNECT.
     pub host: Option<Box<str>>,
     /// The values of `Via`: the proxies that a CONNECT came through.
     pub via: Option<Box<str>>,
@@ -213,8 +213,6 @@ fn in_parts(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<Request,
             understood.body |= field.value.iter().any(|b| *b != b'0');
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             understood.body = true;
-        } else if name.eq_ignore_ascii_case("host") {
-            understood.host = std::str::from_utf8(field.value).ok().map(Into::into);
         } else if name.eq_ignore_ascii_case("via") {
             let value = String::from_utf8_lossy(field.value);
             let before = understood.via.take();
@@ -231,6 +229,9 @@ fn in_parts(request: &httparse::Request<'_, '_>, head: &[u8]) -> Result<Request,
         let mut conditions = Conditions::default();
         let noted = request.headers.iter().filter(|field| conditions.note(field.name, field.value)).count();
         understood.conditions = (noted > 0).then(|| conditions.into());
+        let mut hosts = request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
+        let host = hosts.next_back().and_then(|field| std::str::from_utf8(field.value).ok());
+        understood.host = host.map(Into::into);
         let field = |name: &str| request.headers.iter().find(|f| f.name.eq_ignore_ascii_case(name));
         understood.browser = Browser::of(target, |name| field(name).map(|field| field.value));
     }

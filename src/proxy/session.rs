@@ -39,6 +39,11 @@ pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// How long a TLS connection may take to send the last that it has to say, such as its close_notify.
 pub(super) const FAREWELL: Duration = Duration::from_millis(500);
 
+/// What a negotiation may take: blocks of up to 1,032 bytes glibc keeps at hand for each thread, and for larger ones
+/// it searches and merges.
+#[cfg(test)]
+pub(super) const NEGOTIATION: usize = 1032;
+
 /// Runs the tunnel that a negotiation leads to, if it does; holds `place` until its end.
 ///
 /// No `async fn`: that would keep room for its arguments beside the tunnel's for a whole shift.

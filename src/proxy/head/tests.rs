@@ -60,11 +60,12 @@ fn outline(head: Option<&Head>) -> String {
 fn what_a_request_asks_for() {
     let (asked, rest) = request(ORDINARY);
     assert_eq!((&*asked.method, &*asked.target), ("CONNECT", "good.example:443"));
-    assert_eq!(asked.host.as_deref(), Some("good.example:443"));
-    assert!(!asked.body && !asked.close && rest.is_empty());
+    assert!(asked.host.is_none() && !asked.body && !asked.close && rest.is_empty());
 
     let (old, _) = request("CONNECT good.example:443 HTTP/1.0\r\n\r\n");
     assert!(old.close && old.host.is_none());
+    let (own, _) = request("GET /proxy.pac HTTP/1.1\r\nHost: proxy.corp:3128\r\n\r\n");
+    assert_eq!(own.host.as_deref(), Some("proxy.corp:3128"));
     // Of two Hosts neither decides anything.
     let (twice, _) = request(with("Host: evil.example"));
     assert_eq!(&*twice.target, "good.example:443");
@@ -344,7 +345,7 @@ fn any_head() -> impl Strategy<Value = (Vec<u8>, Request)> {
                 conditions: None,
                 method: method.into(),
                 target: target.into(),
-                host: host.map(Into::into),
+                host: host.filter(|_| method != "CONNECT").map(Into::into),
                 via: None,
                 browser: None,
                 body: false,
