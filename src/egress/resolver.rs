@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use moka::Expiry;
@@ -167,7 +168,7 @@ impl Expiry<Box<str>, Entry> for UntilTtl {
 /// look-up that was under way can't put its answer into the next one's.
 struct Sources {
     /// Fixed answers and the hosts file.
-    hosts: HashMap<Box<str>, Arc<[IpAddr]>>,
+    hosts: HashMap<Box<str>, Arc<[IpAddr]>, RandomState>,
     servers: Vec<SocketAddr>,
     /// Why the one server is one that the machine doesn't name.
     unnamed: Option<String>,

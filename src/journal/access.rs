@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -63,6 +63,9 @@ pub(crate) struct Event<'a> {
     pub client_cert: Option<&'a str>,
     /// What an administrator reads first: the cause in words.
     pub detail: Option<&'a str>,
+    /// Its time by the clock that only goes on.
+    #[serde(skip)]
+    pub moment: Instant,
     /// The category of the rule that allows it, or would if no limit were met.
     #[serde(skip)]
     pub traffic: Option<Category>,
@@ -83,8 +86,20 @@ pub(crate) struct Event<'a> {
 impl<'a> Event<'a> {
     /// Something about a client's request, now; all else that is known of it is added.
     pub(crate) fn new(id: RequestId, client: SocketAddr, client_cert: Option<&'a str>, logged: bool) -> Self {
+        Self::at(Timestamp::now(), id, client, client_cert, logged)
+    }
+
+    /// The same where the time is known.
+    pub(crate) fn at(
+        time: Timestamp,
+        id: RequestId,
+        client: SocketAddr,
+        client_cert: Option<&'a str>,
+        logged: bool,
+    ) -> Self {
         Self {
-            time: Timestamp::now(),
+            time,
+            moment: Instant::now(),
             event: Kind::Tunnel,
             id,
             client,
@@ -225,7 +240,7 @@ fn text(a: &Event<'_>, journal: bool) -> String {
     }
     line.own("outcome", a.outcome.map(|outcome| outcome.into_str()));
     line.own("reason", a.reason.map(|reason| reason.into_str()));
-    line.foreign("domain", a.domain);
+    line.own("domain", a.domain);
     line.own("category", a.category);
     line.address("upstream", a.upstream);
     line.own("ended_by", a.ended_by.map(|by| by.into_str()));

@@ -75,7 +75,12 @@ impl Default for Findings {
 impl Findings {
     /// Seconds since the start.
     pub(crate) fn now(&self) -> Second {
-        Second::try_from(self.started.elapsed().as_secs()).unwrap_or(Second::MAX)
+        self.second(Instant::now())
+    }
+
+    fn second(&self, moment: Instant) -> Second {
+        let since = moment.saturating_duration_since(self.started);
+        Second::try_from(since.as_secs()).unwrap_or(Second::MAX)
     }
 
     /// When that was.
@@ -96,13 +101,13 @@ impl Findings {
 
     pub(super) fn began(&self, event: &Event<'_>) {
         let Some(Asked::Target(target)) = &event.target else { return };
-        let (now, client) = (self.now(), event.client.ip());
+        let (now, client) = (self.second(event.moment), event.client.ip());
         self.shard(client).began(now, client, || self.number(target));
     }
 
     pub(super) fn ended(&self, event: &Event<'_>) {
         let (Some(Asked::Target(target)), Some(outcome)) = (&event.target, event.outcome) else { return };
-        let (now, client) = (self.now(), event.client.ip());
+        let (now, client) = (self.second(event.moment), event.client.ip());
         // Before the dial was over the client has left: that says nothing.
         if event.live {
             let well = matches!(outcome, Outcome::Ok | Outcome::ClientReset) && event.received > 0;
@@ -112,7 +117,7 @@ impl Findings {
     }
 
     pub(super) fn denied(&self, event: &Event<'_>) {
-        let now = self.now();
+        let now = self.second(event.moment);
         let Some(Denial::NoRule) = event.reason else { return self.failed(event, now) };
         let Some(Asked::Target(target @ Target { host: Host::Name(host), .. })) = &event.target else {
             return;

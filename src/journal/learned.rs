@@ -170,7 +170,7 @@ mod tests {
             let client = std::net::SocketAddr::from(([10, 0, 0, client], 1));
             let seat = Seat::new(RequestId(number), client, target, rule.clone(), Instant::now());
             let mut seat = Arc::new(seat);
-            ledger.begins(&mut seat, None);
+            ledger.begins(&mut seat, None, Timestamp::now());
             hosts.began(&seat, client.ip(), Timestamp::now());
             seat
         };

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use jiff::{SignedDuration, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -161,7 +162,7 @@ pub(crate) struct Page<T> {
 struct Shard {
     live: Vec<Arc<Seat>>,
     /// The hosts of its tunnels, live and ended: each name is held once.
-    hosts: HashSet<Arc<str>>,
+    hosts: HashSet<Arc<str>, RandomState>,
     /// From how many on those are dropped that no tunnel has any more.
     crowded: usize,
 }
@@ -249,13 +250,13 @@ impl Ledger {
         past.ended.shrink_to_fit();
     }
 
-    /// A tunnel begins: its 200 is on the way.
-    pub(crate) fn begins(&self, seat: &mut Arc<Seat>, upstream: Option<SocketAddr>) {
+    /// A tunnel begins at this time: its 200 is on the way.
+    pub(crate) fn begins(&self, seat: &mut Arc<Seat>, upstream: Option<SocketAddr>, at: Timestamp) {
         let mut shard = self.shard(seat.id);
         // It is nobody else's until it is entered.
         if let Some(seat) = Arc::get_mut(seat) {
             seat.upstream = upstream.map(|address| (address.ip(), address.port()));
-            seat.began = Timestamp::now().as_millisecond();
+            seat.began = at.as_millisecond();
             if let Host::Name(name) = &mut seat.target.host {
                 *name = shard.intern(name);
             }

@@ -21,7 +21,7 @@ fn seat(id: u64, host: &str) -> Arc<Seat> {
 
 fn begun(ledger: &Ledger, id: u64, host: &str) -> Arc<Seat> {
     let mut seat = seat(id, host);
-    ledger.begins(&mut seat, Some("192.0.2.1:443".parse().unwrap()));
+    ledger.begins(&mut seat, Some("192.0.2.1:443".parse().unwrap()), Timestamp::now());
     seat
 }
 

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use foldhash::fast::RandomState;
 use prometheus::IntGauge;
 
 use super::snapshot::Limits;
@@ -19,9 +20,12 @@ const SHARDS: usize = 16;
 /// answers would be the flood.
 const TOLD: usize = 64;
 
+/// How many connections each client has.
+type Clients = HashMap<IpAddr, usize, RandomState>;
+
 pub(crate) struct Admission {
     total: AtomicUsize,
-    clients: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
+    clients: [Mutex<Clients>; SHARDS],
     gauges: [IntGauge; 2],
 }
 
@@ -85,7 +89,7 @@ impl Admission {
         Arrival { permit: Permit { admission: self.clone(), client: None, entrance }, total }
     }
 
-    fn shard(&self, client: IpAddr) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn shard(&self, client: IpAddr) -> MutexGuard<'_, Clients> {
         // The clients of a site differ in the last byte. Nobody can fill one shard's map on purpose: it
         // hashes with a secret of its own.
         let last = match client {

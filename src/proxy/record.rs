@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use jiff::Timestamp;
+
 use super::admission::Peer;
 use super::refusal::{Counted, Refusal};
 use super::snapshot::{Grant, Snapshot, Terms};
@@ -126,6 +128,12 @@ impl Record {
 
     /// What is known by now, for the journal.
     fn event(&self) -> Event<'_> {
+        self.event_at(Timestamp::now())
+    }
+
+    fn event_at(&self, now: Timestamp) -> Event<'_> {
+        let Seat { id, client, started, .. } = *self.seat;
+        let event = Event::at(now, id, client, self.certificate.as_deref(), self.terms.access);
         let (series, labels) = (&*self.series, &*self.seat.labels);
         // A denied request has no rule; what report mode lets through has the rule `none`.
         let ruled = self.grant != Grant::Nothing;
@@ -135,7 +143,7 @@ impl Record {
             domain: named.then_some(&*labels.domain),
             category: named.then_some(labels.category),
             upstream: self.trace.address,
-            duration_ms: Millis(self.seat.started.elapsed()),
+            duration_ms: Millis(event.moment.saturating_duration_since(started)),
             dns_ms: self.trace.dns.map(Millis),
             connect_ms: self.trace.connect.map(Millis),
             would_deny: self.would_deny,
@@ -144,14 +152,15 @@ impl Record {
             series: Some(series),
             seat: Some(&self.seat),
             live: self.live,
-            ..Event::new(self.seat.id, self.seat.client, self.certificate.as_deref(), self.terms.access)
+            ..event
         }
     }
 
     /// The tunnel begins: its 200 is on its way.
     pub(crate) fn established(&mut self, journal: &Journal) {
-        journal.ledger.begins(&mut self.seat, self.trace.address);
-        journal.began(&self.event());
+        let now = Timestamp::now();
+        journal.ledger.begins(&mut self.seat, self.trace.address, now);
+        journal.began(&self.event_at(now));
         self.live = true;
     }
 
