@@ -118,7 +118,8 @@ impl<C: Wire, U: Wire> Relay<C, U> {
     ) -> impl Future<Output = End> + Send + Unpin {
         let mut alarm: Option<Pin<Box<Sleep>>> = None;
         let mut glance = None;
-        let (mut last_moved, mut quiet) = ((0, 0), 0);
+        // Apart, they take 16 bytes of an idle tunnel; as pairs they would take 24.
+        let (mut last_moved, mut was_half, mut quiet) = (0, false, 0);
         debug_assert_eq!(Handle::current().runtime_flavor(), RuntimeFlavor::CurrentThread, "see is_quiet");
         poll_fn(move |cx| {
             if !self.waker.will_wake(cx.waker()) {
@@ -140,14 +141,14 @@ impl<C: Wire, U: Wire> Relay<C, U> {
                 _ => return Poll::Pending,
             };
             // The alarm is set again only when it has fired: no timer is touched for each message.
-            let now_moved = (self.flows[0].moved + self.flows[1].moved, u8::from(half));
+            let now_moved = self.flows[0].moved + self.flows[1].moved;
             let next_look = || Instant::now() + limit / u32::from(LOOKS);
             let timer = alarm.get_or_insert_with(|| {
-                last_moved = now_moved;
+                (last_moved, was_half) = (now_moved, half);
                 Box::pin(sleep_until(next_look()))
             });
-            if half && last_moved.1 == 0 {
-                (last_moved, quiet) = (now_moved, 0);
+            if half && !was_half {
+                (last_moved, was_half, quiet) = (now_moved, true, 0);
                 timer.as_mut().reset(next_look());
             }
             while timer.as_mut().poll(cx).is_ready() {
