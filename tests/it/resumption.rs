@@ -12,7 +12,7 @@ use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConnection, HandshakeKind};
 
-use crate::support::{Agent, H2, Proxy, Secured, Upstream, eventually, fleet, handshakes, have};
+use crate::support::{Agent, H2, Proxy, Secured, Upstream, eventually, fleet, handshakes, have, take_leave};
 
 const TARGET: &str = "good.example:443";
 
@@ -274,8 +274,7 @@ fn curl_goes_through_the_https_proxy() {
         }
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\nreached";
         tls.write_all(answer).unwrap();
-        tls.conn.send_close_notify();
-        tls.flush().unwrap();
+        take_leave(tls);
     });
     let proxy = secured.start(&site, "", "[policy]\ntls = \"sni\"");
     let ca = secured.path("ca.pem").display().to_string();

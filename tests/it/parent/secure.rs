@@ -1,10 +1,12 @@
 //! A parent over TLS.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 
 use super::{OK, TARGET, config, echo, expect_failure, request};
-use crate::support::{Proxy, Secured, Upstream, accept, assert_same_bytes, ccpgate, client_hello, payload};
+use crate::support::{
+    Proxy, Secured, Upstream, accept, assert_same_bytes, ccpgate, client_hello, payload, take_leave,
+};
 
 /// A parent over TLS with the authority's certificate, which then serves.
 fn secure_parent(
@@ -15,10 +17,7 @@ fn secure_parent(
     Upstream::serve(move |stream| {
         if let Some(mut tls) = accept(&config, stream) {
             serve(&mut tls);
-            tls.conn.send_close_notify();
-            let _ = tls.flush();
-            let _ = tls.sock.shutdown(Shutdown::Write);
-            let _ = tls.sock.read_to_end(&mut Vec::new());
+            take_leave(tls);
         }
     })
 }
