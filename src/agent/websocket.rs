@@ -164,7 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.listen(Instant::now() + silent, &mut Heard::default(), |_| false).await
     }
 
-    /// Leaves.
+    /// Leaves, and waits for [`TAKEN`] at most.
     pub(crate) async fn close(mut self) {
         let _ = timeout(TAKEN, self.stream.close(None)).await;
     }

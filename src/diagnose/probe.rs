@@ -268,7 +268,7 @@ impl Probe<'_> {
         let held = opened.elapsed();
         match used {
             Ok(None) => {
-                let _ = timeout(SIGN, socket.close()).await;
+                socket.close().await;
                 WebSocketEnd::Held { opening, held }
             }
             Ok(Some(buffered)) => WebSocketEnd::Buffered(buffered),

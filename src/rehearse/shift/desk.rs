@@ -182,7 +182,7 @@ impl Desk {
         let _turn = self.office.goodbyes.acquire().await;
         // Whether it was there to the end.
         socket.beat(ANSWER).await?;
-        let _ = timeout(ANSWER, socket.close()).await;
+        socket.close().await;
         Ok(())
     }
 
