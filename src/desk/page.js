@@ -11,6 +11,7 @@
   const SETTLE = 1500;
   const STEP = 50;
   const TRIES = 6;
+  const PAUSE = 500;
 
   const data = JSON.parse(document.getElementById("data").textContent);
   const language = (navigator.languages || [navigator.language || "en"])
@@ -147,16 +148,24 @@
 
   // ---------------------------------------------------------------- the report
 
-  // How long ago it began counts from when the report is taken: it may have to wait.
+  // How long ago it began counts from when the report is taken: it may have to wait, and a network that
+  // changes may end it on its way.
   async function send(report, begun) {
     for (let tries = 1; ; tries += 1) {
-      const answer = await fetch("/check/report", {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        credentials: "omit",
-        cache: "no-store",
-        body: JSON.stringify({ took_ms: since(begun), ...report }),
-      });
+      let answer;
+      try {
+        answer = await fetch("/check/report", {
+          method: "POST",
+          headers: { "Content-Type": "application/json" },
+          credentials: "omit",
+          cache: "no-store",
+          body: JSON.stringify({ took_ms: since(begun), ...report }),
+        });
+      } catch (error) {
+        if (tries >= TRIES) throw error;
+        await sleep(PAUSE);
+        continue;
+      }
       if (answer.ok) return answer.json();
       const pause = Number(answer.headers.get("Retry-After"));
       if (answer.status !== 429 || !(pause > 0) || tries >= TRIES) throw new Error(String(answer.status));

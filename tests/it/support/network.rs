@@ -1,5 +1,6 @@
 //! A network of the test's own, where every address and port is free and nothing leaves.
 
+use std::panic;
 use std::process::Command;
 use std::thread;
 
@@ -23,5 +24,7 @@ pub(crate) fn in_a_network_of_its_own(tools: &[&str], work: impl FnOnce() + Send
         assert!(up.success());
         work();
     });
-    ended.join().unwrap();
+    if let Err(failure) = ended.join() {
+        panic::resume_unwind(failure);
+    }
 }
