@@ -12,7 +12,7 @@ use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConnection, HandshakeKind};
 
-use crate::support::{Agent, H2, Proxy, Secured, Upstream, eventually, fleet, handshakes, have, take_leave};
+use crate::support::{Agent, H2, Proxy, Secured, Upstream, eventually, fleet, handshakes, have};
 
 const TARGET: &str = "good.example:443";
 
@@ -274,7 +274,8 @@ fn curl_goes_through_the_https_proxy() {
         }
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\nreached";
         tls.write_all(answer).unwrap();
-        take_leave(tls);
+        tls.conn.send_close_notify();
+        tls.flush().unwrap();
     });
     let proxy = secured.start(&site, "", "[policy]\ntls = \"sni\"");
     let ca = secured.path("ca.pem").display().to_string();

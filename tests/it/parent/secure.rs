@@ -4,9 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use super::{OK, TARGET, config, echo, expect_failure, request};
-use crate::support::{
-    Proxy, Secured, Upstream, accept, assert_same_bytes, ccpgate, client_hello, payload, take_leave,
-};
+use crate::support::{Proxy, Secured, Upstream, accept, assert_same_bytes, ccpgate, client_hello, payload};
 
 /// A parent over TLS with the authority's certificate, which then serves.
 fn secure_parent(
@@ -17,7 +15,8 @@ fn secure_parent(
     Upstream::serve(move |stream| {
         if let Some(mut tls) = accept(&config, stream) {
             serve(&mut tls);
-            take_leave(tls);
+            tls.conn.send_close_notify();
+            let _ = tls.flush();
         }
     })
 }

@@ -56,7 +56,7 @@ pub(crate) use squid::Squid;
 pub(crate) use stall::stall;
 pub(crate) use table::{LITERAL, MALFORMED, Right, Table};
 pub(crate) use tls::{
-    Authority, accept, client_hello, client_hello_without_name, made_hello, records, server_names, take_leave,
+    Authority, accept, client_hello, client_hello_without_name, made_hello, records, server_names,
 };
 pub(crate) use upstream::Upstream;
 

@@ -2,7 +2,7 @@
 //! ClientHellos as a real client makes them.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -123,14 +123,6 @@ pub(crate) fn accept(
         tls.conn.complete_io(&mut tls.sock).ok()?;
     }
     Some(tls)
-}
-
-/// Ends a server's connection in order: a close before the client's own farewell is read would be a reset.
-pub(crate) fn take_leave(mut tls: StreamOwned<ServerConnection, TcpStream>) {
-    tls.conn.send_close_notify();
-    let _ = tls.flush();
-    let _ = tls.sock.shutdown(Shutdown::Write);
-    let _ = tls.sock.read_to_end(&mut Vec::new());
 }
 
 fn client_config(roots: RootCertStore) -> ClientConfig {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::net::sockopt::set_socket_linger;
+use rustix::net::sockopt::{set_socket_linger, socket_linger};
 
 use super::{PATIENCE, eventually};
 
@@ -71,7 +71,9 @@ impl Upstream {
                 }
                 connections.push(std::thread::spawn(move || {
                     stream.set_read_timeout(Some(4 * PATIENCE)).unwrap();
+                    let handle = stream.try_clone().unwrap();
                     serve(stream, &shared.received);
+                    take_leave(handle);
                     // A connection closes with its last handle.
                     shared.open.lock().unwrap().remove(&number);
                 }));
@@ -193,6 +195,16 @@ impl Drop for Upstream {
         };
         assert!(panicked == 0 || std::thread::panicking(), "{panicked} threads of an upstream panicked");
     }
+}
+
+/// Ends a connection in order, unless it was told to end with a reset: to close it with a byte unread, as the
+/// client's own farewell that is still on its way, would be one.
+fn take_leave(mut stream: TcpStream) {
+    if socket_linger(&stream).unwrap() == Some(Duration::ZERO) || stream.shutdown(Shutdown::Write).is_err() {
+        return;
+    }
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(1..) = stream.read(&mut buffer) {}
 }
 
 /// Listens here. A program that another test is just starting may hold a copy of the listener that had
