@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::support::turn::{Answers, Turn, open, own_loopback, silent};
 use crate::support::{
-    Blackhole, Browser, Chromium, PATIENCE, Proxy, Refusing, Region, have, in_a_network_of_its_own,
+    Blackhole, Browser, Chromium, PATIENCE, Proxy, Refusing, Region, Tab, have, in_a_network_of_its_own,
     read_request,
 };
 
@@ -84,6 +84,19 @@ impl Office {
             assert!(Instant::now() < until, "no report; the browser's log:\n{}", browser.log());
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
+    }
+
+    /// The page, once its first check is over.
+    fn verdict_in<'a>(&self, browser: &'a Chromium) -> Tab<'a> {
+        let tab = browser.open(&self.url());
+        tab.wait("a verdict", "!document.getElementById('code').hidden");
+        tab
+    }
+
+    #[track_caller]
+    fn expect_reports(&self, count: usize) {
+        let desks: Value = self.proxy.get("/api/desks").json();
+        assert_eq!(desks.as_array().map(Vec::len), Some(count), "{desks:#}");
     }
 
     /// The names of the voice servers, by the page.
@@ -248,16 +261,14 @@ fn whoever_checks_again_by_keyboard_keeps_the_place() {
     }
     let office = Office::new(own_loopback(), open(), Region::healthy(), "");
     let browser = Chromium::start();
-    let tab = browser.open(&office.url());
-    tab.wait("a verdict", "!document.getElementById('code').hidden");
+    let tab = office.verdict_in(&browser);
     tab.ask(NOTE);
     tab.press(" ", 32);
     tab.wait("another verdict", "window.seen !== null && !document.getElementById('code').hidden");
     assert_eq!(tab.ask("window.seen"), "start,true,false");
     let focus = "[document.activeElement.id, document.activeElement.ariaDisabled].join()";
     assert_eq!((tab.ask(focus), tab.text("start")), ("start,".into(), "Check again".to_owned()));
-    let desks: Value = serde_json::from_str(&office.proxy.get("/api/desks").text()).unwrap();
-    assert_eq!(desks.as_array().map(Vec::len), Some(2), "{desks:#}");
+    office.expect_reports(2);
 }
 
 /// A browser whose network changes ends the report, too.
@@ -273,16 +284,14 @@ fn a_report_whose_connection_is_cut_is_sent_again() {
     }
     let office = Office::new(own_loopback(), open(), Region::healthy(), "");
     let browser = Chromium::start();
-    let tab = browser.open(&office.url());
-    tab.wait("a verdict", "!document.getElementById('code').hidden");
+    let tab = office.verdict_in(&browser);
     let first = tab.text("code");
     tab.ask(CUT);
     let code = format!(
         "!document.getElementById('code').hidden && {first:?} !== document.getElementById('code').textContent"
     );
     tab.wait("another verdict", &code);
-    let desks: Value = serde_json::from_str(&office.proxy.get("/api/desks").text()).unwrap();
-    assert_eq!(desks.as_array().map(Vec::len), Some(2), "{desks:#}");
+    office.expect_reports(2);
 }
 
 /// The proxy still dials when the page's time is over.

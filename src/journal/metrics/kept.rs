@@ -30,7 +30,7 @@ impl<C: Collector> Collector for Kept<C> {
         let now = self.collector.collect();
         let mut last = lock(&self.last);
         if now.len() >= last.len() {
-            last.clone_from(&now);
+            *last = now;
         }
         last.clone()
     }
