@@ -4,36 +4,29 @@
 //! A resolver follows the machine's files while it lives, and outlives every reload that leaves `[dns]` as
 //! it is. It does not depend on the proxy.
 
-use std::collections::{BTreeMap, HashMap};
+mod addresses;
+mod sources;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use foldhash::fast::RandomState;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
-use moka::Expiry;
-use moka::sync::Cache;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::dns::NO_ADDRESS;
 pub use super::dns::ResolveError;
-use super::dns::stub::{Definite, Found, Late, Stub};
-use super::dns::system::{self, Files, Servers};
-use crate::lock::lock;
+use super::dns::system::Files;
 use crate::net::watch::Watch;
+pub use addresses::{Addresses, Rest};
+use sources::{Listed, Resolved, Sources, read};
 
-/// Names in the cache; denied names are never resolved, so only allowed ones compete for it.
-const CACHED_NAMES: u64 = 10_000;
-/// Short: agents retry at once, and the negative answer must not outlive its cause by much.
-const NEGATIVE_TTL: Duration = Duration::from_secs(5);
-/// Answers with a longer TTL are asked for again after this.
-const POSITIVE_TTL: Duration = Duration::from_secs(3600);
 /// Names that are looked up at once, with two sockets each. Others wait for their turn.
 const AT_ONCE: usize = 100;
 /// How often we look at the machine's files. A change is taken over when two looks in a row see it.
@@ -68,114 +61,6 @@ impl fmt::Display for Fixed {
             Self::HostsFile => "the hosts file of the proxy's machine",
         })
     }
-}
-
-/// What is known of a name.
-#[derive(Clone)]
-pub struct Addresses {
-    /// One at least.
-    pub known: Arc<[IpAddr]>,
-    /// The other family, where it is still awaited. A caller that reaches none of the known addresses can
-    /// wait for it.
-    pub rest: Option<Rest>,
-}
-
-/// Addresses, and for how many seconds they hold; none where the family has none.
-type LateAnswer = Option<(Arc<[IpAddr]>, u32)>;
-
-/// The family that answers late, for all who may want to wait for it.
-#[derive(Clone)]
-pub struct Rest {
-    answer: Shared<BoxFuture<'static, LateAnswer>>,
-    /// When the other family answered.
-    since: tokio::time::Instant,
-}
-
-/// How long an answer in one family that leads nowhere is kept back for the other family.
-///
-/// RFC 8305 bounds the wait before a dial (section 3: 50 ms) and says nothing of the wait after the
-/// last address has failed; glibc dials nothing before both families are in, and would wait for
-/// `dns.timeout` and longer. Both questions went to one server at once. Within a second that server
-/// has answered the second one as well, also when it had to ask elsewhere, and when a packet was lost:
-/// the query is sent again after half a second. A server that is silent for longer swallows the
-/// question, as some firewalls do with AAAA, and an agent waits for nothing.
-const LATE: Duration = Duration::from_secs(1);
-
-impl Rest {
-    fn new(late: Late) -> Self {
-        let addresses = async {
-            match late.await {
-                Ok(Definite::Addresses(more, ttl)) => Some((more.into(), ttl)),
-                _ => None,
-            }
-        };
-        Self { answer: addresses.boxed().shared(), since: tokio::time::Instant::now() }
-    }
-
-    /// The addresses, none where there are none; after the time of the server at the latest.
-    pub async fn addresses(&mut self) -> Arc<[IpAddr]> {
-        (&mut self.answer).await.map_or_else(Arc::default, |(addresses, _)| addresses)
-    }
-
-    /// The same, where the far side or the policy has refused what the other family led to: it is
-    /// not worth a long wait. None as well where nothing came in time.
-    pub async fn addresses_soon(&mut self) -> Arc<[IpAddr]> {
-        let until = self.since + LATE;
-        tokio::time::timeout_at(until, self.addresses()).await.unwrap_or_default()
-    }
-}
-
-impl Addresses {
-    /// Both families, or the only one.
-    pub fn all(known: Arc<[IpAddr]>) -> Self {
-        Self { known, rest: None }
-    }
-}
-
-type Resolved = Result<Addresses, ResolveError>;
-
-#[derive(Clone)]
-struct Entry {
-    known: Resolved,
-    valid_until: Instant,
-}
-
-impl Entry {
-    fn new(known: Resolved, ttl: Duration) -> Self {
-        Self { known, valid_until: Instant::now() + ttl }
-    }
-}
-
-struct UntilTtl;
-
-impl Expiry<Box<str>, Entry> for UntilTtl {
-    fn expire_after_create(&self, _: &Box<str>, entry: &Entry, now: Instant) -> Option<Duration> {
-        Some(entry.valid_until.saturating_duration_since(now))
-    }
-
-    fn expire_after_update(
-        &self,
-        name: &Box<str>,
-        entry: &Entry,
-        now: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        self.expire_after_create(name, entry, now)
-    }
-}
-
-/// What names resolve with, until a file of the machine changes. Each has a cache of its own, so that a
-/// look-up that was under way can't put its answer into the next one's.
-struct Sources {
-    /// Fixed answers and the hosts file.
-    hosts: HashMap<Box<str>, Arc<[IpAddr]>, RandomState>,
-    servers: Vec<SocketAddr>,
-    /// Why the one server is one that the machine doesn't name.
-    unnamed: Option<String>,
-    stub: Stub,
-    cache: Cache<Box<str>, Entry>,
-    /// Look-ups under way: callers that want the same name share one.
-    pending: Mutex<HashMap<Box<str>, Shared<BoxFuture<'static, Resolved>>>>,
 }
 
 /// Cheap to clone; all clones share one cache.
@@ -308,79 +193,6 @@ impl Resolver {
     }
 }
 
-impl Sources {
-    fn pending(&self) -> MutexGuard<'_, HashMap<Box<str>, Shared<BoxFuture<'static, Resolved>>>> {
-        lock(&self.pending)
-    }
-
-    /// Asks DNS, and keeps what it says. The second family of an answer may come late.
-    async fn resolve(&self, name: &str, places: &Semaphore) -> Resolved {
-        let deadline = tokio::time::Instant::now() + self.stub.whole();
-        let Ok(Ok(_place)) = tokio::time::timeout_at(deadline, places.acquire()).await else {
-            return Err(ResolveError::Timeout(self.servers.clone()));
-        };
-        let entry = match self.stub.lookup(name, deadline).await {
-            Ok(Found::Addresses { addresses, ttl, late }) => {
-                let known = Addresses { known: addresses.into(), rest: late.map(Rest::new) };
-                Entry::new(Ok(known), POSITIVE_TTL.min(Duration::from_secs(ttl.into())))
-            }
-            Ok(Found::Nothing { exists, ttl, by }) => {
-                let (rcode, why) = match exists {
-                    true => ("NOERROR", NO_ADDRESS),
-                    false => ("NXDOMAIN", "the name does not exist"),
-                };
-                let ttl = NEGATIVE_TTL.min(Duration::from_secs(ttl.unwrap_or(0).into()));
-                let why = format!("{why}, says the DNS server {by}");
-                Entry::new(Err(ResolveError::Answer { rcode, why }), ttl)
-            }
-            Err(error) => return Err(self.explained(error)),
-        };
-        self.cache.insert(name.into(), entry.clone());
-        entry.known
-    }
-
-    /// Nobody looks for a server that no file names.
-    fn explained(&self, error: ResolveError) -> ResolveError {
-        match (error, &self.unnamed) {
-            (ResolveError::Transport(why), Some(unnamed)) => {
-                ResolveError::Transport(format!("{why}; {unnamed}"))
-            }
-            (error, _) => error,
-        }
-    }
-
-    /// Adds the second family to an answer that went ahead without it.
-    async fn complete(&self, name: &str, known: Arc<[IpAddr]>, rest: Rest) {
-        let more = rest.answer.await;
-        let Some(entry) = self.cache.get(name) else { return };
-        // A name that was asked for anew meanwhile has an answer of its own, and that its own other family.
-        if !entry.known.is_ok_and(|now| Arc::ptr_eq(&now.known, &known)) {
-            return;
-        }
-        let (both, until) = match more {
-            Some((more, ttl)) => (
-                known.iter().chain(more.iter()).copied().collect(),
-                Instant::now() + Duration::from_secs(ttl.into()),
-            ),
-            None => (known, entry.valid_until),
-        };
-        let valid_until = entry.valid_until.min(until);
-        self.cache.insert(name.into(), Entry { known: Ok(Addresses::all(both)), valid_until });
-    }
-}
-
-/// Takes a look-up off the list, however it ends.
-struct Listed {
-    sources: Arc<Sources>,
-    name: Box<str>,
-}
-
-impl Drop for Listed {
-    fn drop(&mut self) {
-        self.sources.pending().remove(&self.name);
-    }
-}
-
 impl Inner {
     /// Starts a look-up. Callers share the future; the work is a task that goes on without them.
     fn start(&self, sources: Arc<Sources>, name: &str) -> Shared<BoxFuture<'static, Resolved>> {
@@ -431,22 +243,3 @@ fn warn(remarks: &[String]) {
 fn shown(servers: &[SocketAddr]) -> String {
     servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
-
-/// What the options and the machine's files say, and what an administrator should know about them.
-fn read(options: &Options, files: &Files, before: Option<&Stub>) -> (Sources, Vec<String>) {
-    let Servers { all: servers, unnamed, mut remarks } = match options.servers.is_empty() {
-        true => system::servers(&files.servers),
-        false => Servers { all: options.servers.clone(), unnamed: None, remarks: Vec::new() },
-    };
-    let (hosts, remark) = system::hosts(&files.hosts);
-    remarks.extend(unnamed.clone().into_iter().chain(remark));
-    let fixed = options.hosts.iter().map(|(name, to)| (name.to_ascii_lowercase().into(), to.clone()));
-    let hosts = hosts.into_iter().chain(fixed).map(|(name, to)| (name, Arc::from(to))).collect();
-    let stub = Stub::new(&servers, options.timeout, options.edns, before);
-    let cache = Cache::builder().max_capacity(CACHED_NAMES).expire_after(UntilTtl).build();
-    (Sources { hosts, servers, unnamed, stub, cache, pending: Mutex::default() }, remarks)
-}
-
-#[cfg(test)]
-#[path = "resolver_tests.rs"]
-mod tests;

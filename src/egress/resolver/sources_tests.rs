@@ -1,6 +1,7 @@
 //! What the sources of answers keep, and how they say what is missing.
 
 use super::*;
+use crate::egress::dns::stub::Definite;
 
 const NAME: &str = "name.example";
 
