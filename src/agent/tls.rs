@@ -22,6 +22,7 @@ use super::io::Io;
 use super::tap::{Heard, Tap};
 use crate::lock::lock;
 use crate::target::Host;
+use crate::tls::certificate::certificates;
 pub(crate) use crate::tls::stream::Stream;
 
 /// The verdict of one set of authorities on a chain.
@@ -69,8 +70,8 @@ impl Trust {
         file: Option<&Path>,
     ) -> Result<(Self, Vec<CertificateDer<'static>>), String> {
         let Some(file) = file else { return Ok((Self::load(&[])?, Vec::new())) };
-        let more = authorities(file).map_err(|why| format!("{key}: {why}"))?;
-        let trust = Self::load(&more).map_err(|why| format!("{key}: {} {why}", file.display()))?;
+        let more = certificates(file).map_err(|error| format!("{key}: {error}"))?;
+        let trust = Self::load(&more).map_err(|why| format!("{key}: {}: {why}", file.display()))?;
         Ok((trust, more))
     }
 
@@ -122,16 +123,6 @@ pub(crate) fn platform() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots
-}
-
-/// The certificates of a file in PEM.
-///
-/// # Errors
-/// Why they can't be used, with the path.
-fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let fault = |why: String| format!("{} {why}", path.display());
-    let text = std::fs::read(path).map_err(|error| fault(format!("can't be read: {error}")))?;
-    crate::tls::pem::certificates(&text).map_err(|error| fault(error.to_string()))
 }
 
 /// What the two sets of authorities say of a chain.

@@ -25,6 +25,7 @@ use super::url::ParentUrl;
 use crate::policy::Pattern;
 use crate::target::{Host, Target};
 use crate::tls;
+use crate::tls::certificate::certificates;
 use crate::tls::secret::Secret;
 use crate::tunnel::wire::arrival::Arrival;
 
@@ -305,11 +306,10 @@ fn authorities(ca: Option<&Path>) -> Result<RootCertStore, String> {
 /// # Errors
 /// With the key and the file.
 pub(super) fn add_authorities(roots: &mut RootCertStore, key: &str, path: &Path) -> Result<(), String> {
-    let fault = |why: String| format!("{key}: {} {why}", path.display());
-    let text = std::fs::read(path).map_err(|error| fault(format!("can't be read: {error}")))?;
-    for certificate in tls::pem::certificates(&text).map_err(|error| fault(error.to_string()))? {
-        let added = roots.add(certificate);
-        added.map_err(|error| fault(format!("holds a certificate that is no authority: {error}")))?;
+    for certificate in certificates(path).map_err(|error| format!("{key}: {error}"))? {
+        roots.add(certificate).map_err(|error| {
+            format!("{key}: {}: holds a certificate that is no authority: {error}", path.display())
+        })?;
     }
     Ok(())
 }

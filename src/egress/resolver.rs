@@ -10,8 +10,8 @@ mod sources;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -23,6 +23,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use super::dns::ResolveError;
 use super::dns::system::Files;
+use crate::lock::lock;
 use crate::net::watch::Watch;
 pub use addresses::{Addresses, Rest};
 use sources::{Listed, Resolved, Sources, read};
@@ -73,6 +74,8 @@ struct Inner {
     sources: ArcSwap<Sources>,
     /// How often they were replaced.
     changes: AtomicU64,
+    /// Held while the files are read and put in force: who began later must not be overtaken.
+    turn: Mutex<()>,
     places: Arc<Semaphore>,
     /// Look-ups run here, so that they go on when the client that asked leaves, and the DNS sockets belong
     /// to a runtime that outlives every worker.
@@ -102,6 +105,7 @@ impl Resolver {
             files,
             sources: ArcSwap::from_pointee(sources),
             changes: AtomicU64::new(0),
+            turn: Mutex::default(),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             runtime: runtime.clone(),
             _following: following.clone().drop_guard(),
@@ -215,6 +219,7 @@ impl Inner {
 
     /// Reads the machine's files, and puts their changes in force.
     fn take_over(&self) {
+        let _turn = lock(&self.turn);
         let before = self.sources.load_full();
         let (sources, remarks) = read(&self.options, &self.files, Some(&before.stub));
         if (&sources.servers, &sources.unnamed, &sources.hosts)

@@ -95,8 +95,7 @@ impl Identity {
     /// date.
     pub fn load(chain: &Path, key: &Path, provider: &CryptoProvider) -> Result<Self, CertificateError> {
         let refuse = |file: &Path, problem| CertificateError::new(file, problem);
-        let text = read(chain)?;
-        let certificates = pem::certificates(&text).map_err(|e| refuse(chain, e.into()))?;
+        let certificates = certificates(chain)?;
         let mut lives = Vec::with_capacity(certificates.len());
         for (index, der) in certificates.iter().enumerate() {
             let number = index + 1;
@@ -271,6 +270,14 @@ pub(super) enum CertificateProblem {
     Order { chain: PathBuf, number: usize },
     #[error("can't be used as client_ca: {0}")]
     Authority(String),
+}
+
+/// All certificates of a file, in its order; at least one.
+///
+/// # Errors
+/// Why they can't be used, with the path.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    pem::certificates(&read(path)?).map_err(|error| CertificateError::new(path, error.into()))
 }
 
 /// A file of keys or certificates, erased from memory when dropped. Files are read again by themselves, while

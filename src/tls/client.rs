@@ -14,8 +14,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use thiserror::Error;
 
-use super::certificate::{CertificateError, CertificateProblem, Life, Lives, ends_at, parse, read};
-use super::pem;
+use super::certificate::{CertificateError, CertificateProblem, Life, Lives, certificates, ends_at, parse};
 use super::seal::Context;
 use super::ticket::ConnTickets;
 
@@ -34,7 +33,7 @@ impl ClientAuthority {
     /// Reads the file of CA certificates.
     pub fn load(path: &Path, provider: Arc<CryptoProvider>) -> Result<Self, CertificateError> {
         let refuse = |problem| CertificateError::new(path, problem);
-        let certificates = pem::certificates(&read(path)?).map_err(|e| refuse(e.into()))?;
+        let certificates = certificates(path)?;
         let mut roots = RootCertStore::empty();
         let mut lives = Vec::new();
         for (index, der) in certificates.iter().enumerate() {

@@ -123,6 +123,33 @@ fn a_broken_replacement_keeps_the_old_one_and_says_so() {
     assert!(agent.resumes(&proxy));
 }
 
+/// What opens a pipe as a file waits for a writer, and what reads a device to its end never gets there.
+#[test]
+fn a_reload_waits_for_no_authority_that_is_no_file() {
+    let config =
+        "[connect]\nregions = [\"eu-west-2\"]\ninstances = [\"acme\"]\n[dns]\nservers = [\"127.0.0.1:1\"]\n";
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let proxy = Proxy::start(config);
+    for no_file in [pipe.to_str().unwrap(), "/dev/zero"] {
+        for (section, key) in [
+            ("[egress]\nproxy = \"https://parent.corp:8443\"\nproxy_ca", "egress.proxy_ca"),
+            ("[ranges]\nurl = \"https://mirror.corp/ip-ranges.json\"\nca", "ranges.ca"),
+            ("[watch]\nevery = \"1h\"\nca", "watch.ca"),
+        ] {
+            proxy.reload(&format!("{config}{section} = {no_file:?}\n"), "error");
+            proxy.log_line(key, |line| {
+                let error = line["error"].as_str().unwrap_or_default();
+                line["event"] == "reload_failed"
+                    && error.contains(key)
+                    && error.contains(&format!("{no_file}: is not a regular file"))
+            });
+        }
+    }
+    proxy.reload(config, "ok");
+}
+
 #[test]
 fn a_certificate_that_cannot_be_used_is_refused_at_start() {
     let (upstream, secured) = (Upstream::echo(), Secured::new());
