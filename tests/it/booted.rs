@@ -5,9 +5,10 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{self, Machine, PATIENCE, Secured, Upstream, eventually};
+use crate::support::{self, Machine, Over, PATIENCE, Secured, Upstream, eventually};
 
 const TARGET: &str = "good.example:443";
 const HTTP: ([u8; 4], u16) = ([127, 0, 0, 1], 3128);
@@ -392,16 +393,17 @@ fn an_upgrade_cuts_nothing(machine: &Machine) -> Tunnel {
     let mut of_a = Tunnel::open(HTTP);
     assert!(of_a.talks());
     // Somebody tries to get in all the time, by proxy port and admin port.
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     let (attempts, of_c) = std::thread::scope(|scope| {
         let attempts = scope.spawn(|| {
             let mut count = 0;
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 assert!(Tunnel::open(HTTP).talks());
                 count += 1;
             }
             count
         });
+        let over = Over(&stop);
         fs::copy(env!("CARGO_BIN_EXE_ccpgate"), machine.path("/root/ccpgate/ccpgate-new")).unwrap();
         machine.must(&scripts[1]);
         let mut of_b = Tunnel::open(HTTP);
@@ -431,7 +433,7 @@ fn an_upgrade_cuts_nothing(machine: &Machine) -> Tunnel {
         assert!(of_c.talks());
         machine.must("ccpgate-upgrade; systemctl is-enabled ccpgate@a");
         assert!(of_c.talks());
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        drop(over);
         (attempts.join().unwrap(), of_c)
     });
     assert!(attempts > 20, "{attempts}");

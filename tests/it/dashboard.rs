@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{PATIENCE, Port, Proxy, Raw, Refusing, Region, Secured, have};
+use crate::support::{Over, PATIENCE, Port, Proxy, Raw, Refusing, Region, Secured, have};
 
 const GOOD: &str = "good.example:443";
 const DEAD: &str = "dead.example:443";
@@ -202,6 +202,7 @@ fn every_query_has_an_answer_from_a_proxy_under_load() {
                 std::thread::sleep(Duration::from_millis(300));
             }
         });
+        let ended = Over(&over);
         let until = Instant::now() + 8 * PATIENCE;
         let instance = proxy.admin().to_string();
         let open = |(title, query): &(String, String)| {
@@ -221,7 +222,7 @@ fn every_query_has_an_answer_from_a_proxy_under_load() {
         // What the variables are filled with, and that the rules of the alerts load and evaluate there.
         let jobs = prometheus.get("/api/v1/label/job/values?match[]=ccpgate_build_info");
         let rules = prometheus.get("/api/v1/rules");
-        over.store(true, Ordering::Relaxed);
+        drop(ended);
         assert!(left.is_empty(), "without an answer:\n{}", why.join("\n"));
         assert_eq!(jobs.unwrap()["data"], serde_json::json!(["ccpgate"]));
         let groups = rules.unwrap()["data"]["groups"].as_array().unwrap().clone();

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::process::Signal;
 
-use crate::support::{Proxy, Raw, Upstream, eventually};
+use crate::support::{Over, Proxy, Raw, Upstream, eventually};
 
 const SUCCESSFUL: &str = "ccpgate_config_last_reload_successful";
 
@@ -144,10 +144,10 @@ fn reloads_under_load_lose_no_request() {
                 }
             });
         }
+        let _over = Over(&stop);
         for at in 0..20 {
             proxy.reload(if at % 2 == 0 { &second } else { &first }, "ok");
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert!(served.load(Ordering::Relaxed) > 20);
 }

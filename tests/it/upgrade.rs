@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::{Message, WebSocket, accept, client};
 
-use crate::support::{Agent, Metrics, Proxy, Raw, Secured, Upstream, ccpgate_with, clean, eventually};
+use crate::support::{Agent, Metrics, Over, Proxy, Raw, Secured, Upstream, ccpgate_with, clean, eventually};
 
 const ECHO: &str = "good.example:443";
 const SOCKETS: &str = "socket.example:443";
@@ -147,15 +147,6 @@ fn spawn(folder: &Path, arguments: &[&str]) -> Child {
 fn generations(proxy: &Proxy) -> usize {
     let status: Value = proxy.status();
     status["generations"].as_array().unwrap().len()
-}
-
-/// Ends the agents' work, also when the story fails.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// The story: `attempts` at least, beside `sockets` WebSockets.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 
-use crate::support::{Proxy, Raw, Upstream};
+use crate::support::{Over, Proxy, Raw, Upstream};
 
 /// What the contract gives a proxy to notice.
 const TWO_MINUTES: Duration = Duration::from_secs(120);
@@ -42,15 +42,6 @@ fn pushes() -> Upstream {
         stream.set_write_timeout(None).unwrap();
         while std::io::Write::write_all(&mut stream, &chunk).is_ok() {}
     })
-}
-
-/// Says stop when the test ends, however it ends: declared behind the upstreams, dropped before.
-struct StopAtEnd(Arc<AtomicBool>);
-
-impl Drop for StopAtEnd {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 /// Takes nothing until it is told to stop.
@@ -105,7 +96,7 @@ fn a_client_that_vanishes_is_noticed_within_two_minutes() {
         // Never told, it is silent all along.
         let silent = speaks_when(stop.clone());
         let (talker, mute, pusher) = (speaks_when(told.clone()), takes_nothing(stop.clone()), pushes());
-        let _stop = StopAtEnd(stop);
+        let _over = Over(&stop);
         let targets = [(SILENT, &silent), (SPOKEN_TO, &talker), (STUCK_UP, &mute), (STUCK_DOWN, &pusher)];
         let proxy = Proxy::start(&policy(
             &targets,
@@ -174,7 +165,7 @@ fn a_client_that_vanishes_is_noticed_within_two_minutes() {
 fn a_client_that_does_not_read_for_more_than_two_minutes_is_not_taken_for_vanished() {
     let stop = Arc::new(AtomicBool::new(false));
     let (pusher, mute) = (pushes(), takes_nothing(stop.clone()));
-    let _stop = StopAtEnd(stop);
+    let _over = Over(&stop);
     let proxy = Proxy::start(&policy(&[(STUCK_DOWN, &pusher), (STUCK_UP, &mute)], ""));
     let (down, up) = (proxy.tunnel(STUCK_DOWN), proxy.tunnel(STUCK_UP));
     fill(&up);

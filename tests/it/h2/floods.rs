@@ -9,7 +9,7 @@ use crate::support::h2::{
     CONTINUATION, DATA, END_HEADERS, Frame, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS,
     WINDOW_UPDATE, header_block,
 };
-use crate::support::{Frames, PATIENCE, Proxy, Secured, Upstream, eventually, have, on_one_processor};
+use crate::support::{Frames, Over, PATIENCE, Proxy, Secured, Upstream, eventually, have, on_one_processor};
 
 /// A client beside a flood, that must not notice it.
 struct H2Probe<'a> {
@@ -192,15 +192,6 @@ fn a_flood_that_never_pauses_leaves_others_their_turn() {
         new.expect_echo(b"unharmed");
         assert!(begun.elapsed() < 2 * PATIENCE, "{:?}", begun.elapsed());
     });
-}
-
-/// Ends the flood, also where the test fails.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]
