@@ -235,11 +235,7 @@ fn network(harm: Option<Harm>) -> Fault {
         ipv6: false,
         no_ports: false,
         config: toml::Table::new(),
-        arguments: if std::env::var_os("NOWS").is_some() {
-            Vec::new()
-        } else {
-            vec!["--ws-url".to_owned(), WS_URL.to_owned()]
-        },
+        arguments: vec!["--ws-url".to_owned(), WS_URL.to_owned()],
         expect: Expect::default(),
     }
 }
