@@ -74,19 +74,35 @@ impl Admission {
     /// it for as long as it is open. None when the caller must close it at once.
     pub(crate) fn accept(self: &Arc<Self>, entrance: Entrance, limits: &Limits) -> Option<Arrival> {
         self.gauges[entrance as usize].inc();
-        let arrival = self.count(Some(entrance));
-        (arrival.total <= limits.connections + TOLD).then_some(arrival)
+        let total = self.count();
+        let permit = Permit { admission: self.clone(), client: None, entrance };
+        (total <= limits.connections + TOLD).then_some(Arrival { permit, total })
     }
 
-    /// Counts a tunnel that shares its connection with others.
-    pub(crate) fn beside(self: &Arc<Self>, client: IpAddr, limits: &Limits) -> (Permit, Option<Limit>) {
-        let (permit, over, _) = self.count(None).count(client, limits);
-        (permit, over)
+    /// Counts one more; how many there are now.
+    fn count(&self) -> usize {
+        self.total.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn count(self: &Arc<Self>, entrance: Option<Entrance>) -> Arrival {
-        let total = self.total.fetch_add(1, Ordering::Relaxed) + 1;
-        Arrival { permit: Permit { admission: self.clone(), client: None, entrance }, total }
+    /// Counts one more of a client; how many it has now.
+    fn count_of(&self, client: IpAddr) -> usize {
+        let mut shard = self.shard(client);
+        let own = shard.entry(client).or_insert(0);
+        *own += 1;
+        *own
+    }
+
+    /// One has ended; its client, once that was counted.
+    fn ended(&self, client: Option<IpAddr>) {
+        if let Some(client) = client
+            && let Entry::Occupied(mut own) = self.shard(client).entry(client)
+        {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
+        self.total.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn shard(&self, client: IpAddr) -> MutexGuard<'_, Clients> {
@@ -110,20 +126,11 @@ pub(crate) struct Arrival {
 impl Arrival {
     /// Counts the client. The limit is the one that it exceeds, of which its answer tells; none when the
     /// caller must close its connection at once.
-    pub(crate) fn of(self, client: IpAddr, limits: &Limits) -> Option<(Permit, Option<Limit>)> {
-        let (permit, over, own) = self.count(client, limits);
-        (own <= limits.connections_per_client + TOLD).then_some((permit, over))
-    }
-
-    fn count(mut self, client: IpAddr, limits: &Limits) -> (Permit, Option<Limit>, usize) {
-        let own = {
-            let mut shard = self.permit.admission.shard(client);
-            let own = shard.entry(client).or_insert(0);
-            *own += 1;
-            *own
-        };
+    pub(crate) fn of(mut self, client: IpAddr, limits: &Limits) -> Option<(Permit, Option<Limit>)> {
+        let own = self.permit.admission.count_of(client);
         self.permit.client = Some(client);
-        (self.permit, over(self.total, own, limits), own)
+        let over = over(self.total, own, limits);
+        (own <= limits.connections_per_client + TOLD).then_some((self.permit, over))
     }
 }
 
@@ -141,23 +148,55 @@ pub(crate) struct Permit {
     admission: Arc<Admission>,
     /// None until the client is known.
     client: Option<IpAddr>,
-    /// The listener whose gauge shows it; none for a tunnel beside others.
-    entrance: Option<Entrance>,
+    /// The listener whose gauge shows it.
+    entrance: Entrance,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(entrance) = self.entrance {
-            self.admission.gauges[entrance as usize].dec();
+        self.admission.gauges[self.entrance as usize].dec();
+        self.admission.ended(self.client);
+    }
+}
+
+/// The streams that live on one connection. Its permit is the place of one of them, as over HTTP/1.1, and each
+/// further one takes another. No place belongs to a stream: whichever ends, one place less is taken.
+pub(crate) struct Streams {
+    admission: Arc<Admission>,
+    client: IpAddr,
+    live: AtomicUsize,
+}
+
+impl Streams {
+    /// Those of a new connection of this client.
+    pub(crate) fn none(admission: Arc<Admission>, client: IpAddr) -> Arc<Self> {
+        Arc::new(Self { admission, client, live: AtomicUsize::new(0) })
+    }
+
+    /// Whether none lives.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.live.load(Ordering::Relaxed) == 0
+    }
+
+    /// Counts a stream until what this returns is dropped, and says which limit its client exceeds with it.
+    pub(crate) fn begin(self: &Arc<Self>, limits: &Limits) -> (Stream, Option<Limit>) {
+        let over = match self.live.fetch_add(1, Ordering::Relaxed) {
+            0 => None,
+            _ => over(self.admission.count(), self.admission.count_of(self.client), limits),
+        };
+        (Stream(self.clone()), over)
+    }
+}
+
+/// One counted stream, until this is dropped.
+pub(crate) struct Stream(Arc<Streams>);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let Streams { admission, client, live } = &*self.0;
+        // The last one leaves the connection its own place.
+        if live.fetch_sub(1, Ordering::Relaxed) > 1 {
+            admission.ended(Some(*client));
         }
-        if let Some(client) = self.client
-            && let Entry::Occupied(mut own) = self.admission.shard(client).entry(client)
-        {
-            *own.get_mut() -= 1;
-            if *own.get() == 0 {
-                own.remove();
-            }
-        }
-        self.admission.total.fetch_sub(1, Ordering::Relaxed);
     }
 }

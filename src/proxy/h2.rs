@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use tokio::time::MissedTickBehavior;
 
-use super::admission::{Peer, Permit};
+use super::admission::{Peer, Streams};
 use super::answer::Plain;
 use super::conditions::Conditions;
 use super::desk;
@@ -71,8 +71,7 @@ pub(super) async fn serve(client: TlsWire, peer: Peer, shared: Arc<Shared>) {
     let made = poll_fn(|cx| turns.take(cx, |cx| handshake.as_mut().poll(cx)));
     let Ok(Ok(mut connection)) = tokio::time::timeout(limit, made).await else { return };
     drop(handshake);
-    // One reference here, and one with each stream that lives.
-    let live = Arc::new(());
+    let streams = Streams::none(shared.admission.clone(), peer.address.ip());
     let mut leaving = false;
     // Waits from here on: to begin to wait anew for each stream would be a lock that all workers share.
     let mut begun = pin!(shared.drain.begun());
@@ -89,7 +88,7 @@ pub(super) async fn serve(client: TlsWire, peer: Peer, shared: Arc<Shared>) {
                 continue;
             }
             _ = quiet.tick() => {
-                let idle = !std::mem::take(&mut used) && Arc::strong_count(&live) == 1;
+                let idle = !std::mem::take(&mut used) && streams.is_idle();
                 match (idle, leaving) {
                     (false, _) => {}
                     (true, false) => {
@@ -112,14 +111,12 @@ pub(super) async fn serve(client: TlsWire, peer: Peer, shared: Arc<Shared>) {
                     leaving = true;
                 }
                 let mut peer = peer.clone();
-                let place = match Arc::strong_count(&live) {
-                    // The connection's own permit covers one tunnel, as over HTTP/1.1.
-                    1 => None,
-                    _ => Some(enter(&shared, &mut peer)),
-                };
+                // A tunnel takes as much as a connection of its own would.
+                let (stream, over) = streams.begin(&shared.limits());
+                peer.over = peer.over.or(over);
                 // In a box, which is freed as soon as it is read.
                 let negotiation = negotiate(Box::new(request), respond, peer, shared.clone());
-                tokio::spawn(carry(negotiation, (live.clone(), place)));
+                tokio::spawn(carry(negotiation, stream));
             }
             // The connection failed or ended; its streams see that themselves.
             Some(Err(_)) | None => break,

@@ -113,6 +113,47 @@ async fn tunnels_on_one_connection_count_against_the_limits() {
     assert_eq!(proxy.metric("ccpgate_client_connections{listener=\"https\"}"), 1.0, "one connection");
 }
 
+/// A browser closes the tab that it opened first, and goes on with the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn whichever_tunnel_ends_gives_one_place_back() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "[limits]\nconnections_per_client = 3\n");
+    let mut client = H2::connect(&proxy, &secured.agent()).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(client.tunnel(TARGET).await);
+    }
+    // The oldest, the newest, one in the middle, and all of them.
+    for (ended, ends) in [&[0][..], &[2], &[1], &[0, 0], &[1, 1], &[0, 0, 0], &[0]].into_iter().enumerate() {
+        for at in ends {
+            let mut tunnel: H2Tunnel = held.remove(*at);
+            tunnel.finish();
+            tunnel.read_to_end().await.unwrap();
+        }
+        let left = held.len() as f64;
+        eventually("the ends", || (active(&proxy) == left).then_some(()));
+        while held.len() < 3 {
+            let (answer, tunnel) = client.connect_target(TARGET).await.unwrap();
+            assert_eq!(answer.status, 200, "round {ended}, {} tunnels", held.len());
+            held.push(tunnel);
+        }
+        let (answer, _) = client.connect_target(TARGET).await.unwrap();
+        assert_eq!(answer.status, 503, "round {ended}");
+    }
+    // Another connection's count begins at this one's, and nothing is left of it in the end.
+    let mut other = H2::connect(&proxy, &secured.agent()).await;
+    assert_eq!(other.connect_target(TARGET).await.unwrap().0.status, 503);
+    drop((held, other));
+    client.leave();
+    proxy.metric_eventually("ccpgate_client_connections{listener=\"https\"}", 0.0);
+    let mut held: Vec<H2> = Vec::new();
+    for _ in 0..3 {
+        let mut anew = H2::connect(&proxy, &secured.agent()).await;
+        anew.tunnel(TARGET).await.expect_echo(b"anew").await;
+        held.push(anew);
+    }
+}
+
 #[test]
 fn a_client_that_ignores_the_limit_is_refused_the_stream() {
     let (upstream, secured) = (Upstream::echo(), Secured::new());
