@@ -31,7 +31,7 @@ use crate::outcome::{EndedBy, Outcome, Stage, WouldDeny};
 use crate::policy::{By, Decision, Reason};
 use crate::target::Target;
 use crate::tunnel::hello::{self, Check, MAX_HELLO, Verdict};
-use crate::tunnel::relay::{End, Moved, Relay, Side};
+use crate::tunnel::relay::{End, Moved, Relay, Side, is_hang_up};
 use crate::tunnel::wire::Wire;
 
 /// How long a connection that was answered may wait for its next request.
@@ -306,13 +306,14 @@ fn hold<C: Wire, U: Wire>(
             });
             verdict = match timeout_at(deadline, read).await {
                 Ok(Ok(Some(verdict))) => verdict,
-                Ok(Ok(None)) if held.is_empty() => {
-                    record.ended(&shared.journal, Outcome::Ok, EndedBy::Client, Moved::default());
-                    return None;
+                Ok(Ok(None)) if !held.is_empty() => {
+                    Verdict::NotTls("the client closed within its ClientHello")
                 }
-                Ok(Ok(None)) => Verdict::NotTls("the client closed within its ClientHello"),
-                Ok(Err(_)) => {
-                    record.ended(&shared.journal, Outcome::ClientReset, EndedBy::Client, Moved::default());
+                Ok(ended) => {
+                    // A browser opens a connection in advance, and drops it where it doesn't need it.
+                    let unused = held.is_empty() && ended.as_ref().err().is_none_or(is_hang_up);
+                    let outcome = if unused { Outcome::Ok } else { Outcome::ClientReset };
+                    record.ended(&shared.journal, outcome, EndedBy::Client, Moved::default());
                     return None;
                 }
                 Err(_) if held.is_empty() => Verdict::NotTls("the client sent nothing"),

@@ -188,6 +188,11 @@ impl<C: Wire, U: Wire> Relay<C, U> {
                 {
                     return Poll::Ready(End::Closed(Side::Upstream));
                 }
+                Poll::Ready(Err(Failed::Source(error)))
+                    if from == Side::Client && is_hang_up(&error) && self.is_unused() =>
+                {
+                    return Poll::Ready(End::Closed(Side::Client));
+                }
                 Poll::Ready(Err(Failed::Source(error))) => {
                     return Poll::Ready(match self.broken {
                         Some(side) => End::Reset(side),
@@ -240,6 +245,12 @@ impl<C: Wire, U: Wire> Relay<C, U> {
         let [sent, received] = &self.flows;
         let by_kernel = Errno::from_io_error(error) == Some(Errno::CONNRESET);
         by_kernel && received.phase == Phase::Ended && !sent.stuck()
+    }
+
+    /// Whether no byte has come from either side: a browser opens a tunnel in advance, and drops it where it
+    /// doesn't need it.
+    fn is_unused(&self) -> bool {
+        self.broken.is_none() && self.flows.iter().all(|flow| flow.moved == 0 && !flow.stuck())
     }
 
     /// Checks the sources of stuck directions, which nobody reads. A client that has gone ends the tunnel
@@ -366,8 +377,8 @@ fn is_vanished(error: &io::Error) -> bool {
 }
 
 /// The client has cancelled the tunnel's stream, or has closed the stream's connection. While the other
-/// side goes on, that is a reset.
-fn is_hang_up(error: &io::Error) -> bool {
+/// side goes on, that is a reset of a tunnel that was used.
+pub(crate) fn is_hang_up(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::ConnectionAborted
 }
 

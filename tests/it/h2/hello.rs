@@ -3,11 +3,11 @@
 
 use h2::Reason;
 
-use super::connect_block;
+use super::{TARGET, connect_block};
 use crate::support::h2::{DATA, END_HEADERS, HEADERS, RST_STREAM};
 use crate::support::{
-    Frames, Proxy, Secured, Upstream, assert_same_bytes, client_hello, client_hello_without_name, eventually,
-    records,
+    Frames, H2, Proxy, Secured, Upstream, assert_same_bytes, client_hello, client_hello_without_name,
+    eventually, records,
 };
 
 const GUARDED: &str = "[policy]\ntls = \"sni\"\n[limits]\nheader_timeout = \"1s\"";
@@ -78,5 +78,39 @@ fn what_is_no_hello_for_the_target_ends_its_stream_alone() {
         expected.extend_from_slice(b"go on");
         expect_received(&upstream, &expected);
         stream += 2;
+    }
+}
+
+/// A browser opens a tunnel in advance, doesn't need it, and drops it by itself or with all that it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_tunnel_that_is_dropped_before_its_first_byte_ended_ok() {
+    for tls in ["sni", "tls", "off"] {
+        let (upstream, secured) = (Upstream::recorder(), Secured::new());
+        let proxy = secured.start(&upstream, "", &format!("[policy]\ntls = \"{tls}\""));
+        for reason in [Some(Reason::CANCEL), Some(Reason::NO_ERROR), None] {
+            let before = outcome(&proxy, "ok");
+            let mut browser = H2::connect(&proxy, &secured.agent()).await;
+            let tunnel = browser.tunnel(TARGET).await;
+            match reason {
+                Some(reason) => tunnel.reset(reason),
+                None => {
+                    drop(tunnel);
+                    browser.leave();
+                }
+            }
+            eventually("its end", || (outcome(&proxy, "ok") == before + 1.0).then_some(()));
+        }
+        // Any other reset is one, and so is a hang-up behind the first byte.
+        let mut browser = H2::connect(&proxy, &secured.agent()).await;
+        browser.tunnel(TARGET).await.reset(Reason::INTERNAL_ERROR);
+        eventually("the reset", || (outcome(&proxy, "client_reset") == 1.0).then_some(()));
+        let mut tunnel = browser.tunnel(TARGET).await;
+        let hello = client_hello("good.example");
+        tunnel.send(&hello).await.unwrap();
+        expect_received(&upstream, &hello);
+        tunnel.reset(Reason::CANCEL);
+        eventually("the hang-up", || (outcome(&proxy, "client_reset") == 2.0).then_some(()));
+        let line = proxy.access_line("tunnel", TARGET);
+        assert_eq!((&line["outcome"], &line["ended_by"]), (&"ok".into(), &"client".into()), "{line}");
     }
 }
