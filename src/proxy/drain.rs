@@ -11,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::journal::ledger::Seat;
+
 /// How far the process is with its end.
 #[derive(Default)]
 pub(crate) struct Drain {
@@ -36,7 +38,7 @@ enum Step {
     None,
     /// A tunnel whose end was chosen is cut.
     Chosen,
-    /// Each tunnel notes from now on whether it moves anything.
+    /// Each tunnel notes how much it has moved.
     Watch,
     /// A tunnel that has moved nothing since `Watch` is cut.
     CutQuiet,
@@ -108,7 +110,7 @@ impl Drain {
         self.step_to(Step::Chosen);
     }
 
-    /// Lets each tunnel note from now on whether it moves anything.
+    /// Lets each tunnel note how much it has moved.
     pub(crate) fn watch(&self) {
         self.step_to(Step::Watch);
     }
@@ -128,20 +130,17 @@ impl Drain {
         self.stepped.notify_waiters();
     }
 
-    /// Runs a tunnel to its end; none when it is cut before. `chosen`: it is to end at the next step.
-    pub(crate) fn unless_cut<'a, F: Future + Unpin>(
-        &'a self,
-        tunnel: F,
-        chosen: &'a AtomicBool,
-    ) -> UnlessCut<'a, F> {
+    /// Runs a tunnel to its end; none when it is cut before. Its seat says whether it was chosen, and what it
+    /// moves.
+    pub(crate) fn unless_cut<'a, F: Future + Unpin>(&'a self, tunnel: F, seat: &'a Seat) -> UnlessCut<'a, F> {
         UnlessCut {
             tunnel,
-            chosen,
+            seat,
             stepped: self.stepped.notified(),
             drain: self,
+            moved: 0,
             seen: Step::None as u8,
             listening: false,
-            moved: false,
         }
     }
 }
@@ -150,14 +149,20 @@ pin_project! {
     /// See [`Drain::unless_cut`]. A tunnel holds this for a shift, and an `async fn` would be larger.
     pub(crate) struct UnlessCut<'a, F> {
         tunnel: F,
-        chosen: &'a AtomicBool,
+        seat: &'a Seat,
         #[pin]
         stepped: Notified<'a>,
         drain: &'a Drain,
+        // What had moved at `Watch`, by `moved`.
+        moved: u32,
         seen: u8,
         listening: bool,
-        moved: bool,
     }
+}
+
+/// The low half of how many bytes a tunnel has moved: enough to tell whether it has moved any since.
+fn moved(seat: &Seat) -> u32 {
+    seat.bytes().into_iter().fold(0, |sum, bytes| sum.wrapping_add(bytes as u32))
 }
 
 impl<F: Future + Unpin> Future for UnlessCut<'_, F> {
@@ -169,21 +174,20 @@ impl<F: Future + Unpin> Future for UnlessCut<'_, F> {
             return Poll::Ready(Some(end));
         }
         let step = || this.drain.step.load(Ordering::Acquire);
-        let mut has_stepped = step() != *this.seen;
         // Polled once, `stepped` wakes the task at the next step.
-        if std::mem::replace(this.listening, true) && !has_stepped && *this.seen == Step::None as u8 {
+        if std::mem::replace(this.listening, true) && step() == Step::None as u8 {
             return Poll::Pending;
         }
         while this.stepped.as_mut().poll(cx).is_ready() {
-            has_stepped = true;
             this.stepped.set(this.drain.stepped.notified());
         }
-        // A wake-up without a step came from one of the tunnel's two ends: something moved.
-        *this.moved |= !has_stepped && *this.seen >= Step::Watch as u8;
         // Read again, now that the next step wakes this task: none is missed.
-        *this.seen = step();
-        let quiet = *this.seen == Step::CutQuiet as u8 && !*this.moved;
-        if *this.seen == Step::CutAll as u8 || quiet || this.chosen.load(Ordering::Relaxed) {
+        let before = std::mem::replace(this.seen, step());
+        if before < Step::Watch as u8 && *this.seen >= Step::Watch as u8 {
+            *this.moved = moved(this.seat);
+        }
+        let quiet = *this.seen == Step::CutQuiet as u8 && moved(this.seat) == *this.moved;
+        if *this.seen == Step::CutAll as u8 || quiet || this.seat.chosen.load(Ordering::Relaxed) {
             return Poll::Ready(None);
         }
         Poll::Pending
@@ -192,22 +196,49 @@ impl<F: Future + Unpin> Future for UnlessCut<'_, F> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
     use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+    use std::time::Instant;
 
     use super::*;
+    use crate::journal::id::RequestId;
+    use crate::journal::metrics::rules::Labels;
+    use crate::target::Target;
 
-    /// A tunnel that lives for ever, and moves something each time that `talk` is told to.
-    fn tunnel(drain: &Arc<Drain>, talk: &Arc<Notify>) -> tokio::task::JoinHandle<Option<()>> {
-        let (drain, talk) = (drain.clone(), talk.clone());
+    fn seat() -> Seat {
+        let target = Target::parse_authority(b"good.example:443").unwrap();
+        let labels = Arc::new(Labels { domain: "none".into(), category: "none", traffic: None });
+        let client = "10.0.0.7:50000".parse().unwrap();
+        Seat::new(RequestId::for_tests(1), client, target, (labels, false), Instant::now())
+    }
+
+    /// What wakes a tunnel: an end that has bytes for it, or a timer of its own.
+    #[derive(Default)]
+    struct Alarm {
+        woken: Notify,
+        bytes: AtomicU64,
+    }
+
+    impl Alarm {
+        fn wakes(&self, bytes: u64) {
+            self.bytes.store(bytes, Ordering::Relaxed);
+            self.woken.notify_one();
+        }
+    }
+
+    /// A tunnel that lives for ever.
+    fn tunnel(drain: &Arc<Drain>, alarm: &Arc<Alarm>) -> tokio::task::JoinHandle<Option<()>> {
+        let (drain, alarm) = (drain.clone(), alarm.clone());
         tokio::spawn(async move {
-            let mut talking = Box::pin(async move {
+            let seat = seat();
+            let moving = async {
                 loop {
-                    talk.notified().await;
+                    alarm.woken.notified().await;
+                    let [sent, received] = seat.bytes();
+                    seat.has_moved(sent, received + alarm.bytes.load(Ordering::Relaxed));
                 }
-            });
-            let endless = poll_fn(move |cx| talking.as_mut().poll(cx));
-            drain.unless_cut(endless, &AtomicBool::new(false)).await
+            };
+            drain.unless_cut(Box::pin(moving), &seat).await
         })
     }
 
@@ -219,17 +250,20 @@ mod tests {
 
     #[tokio::test]
     async fn quiet_tunnels_are_cut_before_those_that_talk() {
-        let (drain, talk, silence) = (Arc::new(Drain::default()), Arc::default(), Arc::default());
+        let (drain, talk, silence): (_, Arc<Alarm>, Arc<Alarm>) =
+            (Arc::new(Drain::default()), Arc::default(), Arc::default());
         let talker = tunnel(&drain, &talk);
         let quiet = tunnel(&drain, &silence);
         settle().await;
         // What a tunnel moved before the machine went down says nothing.
-        silence.notify_one();
+        silence.wakes(1);
         settle().await;
         drain.watch();
         settle().await;
         assert!(!talker.is_finished() && !quiet.is_finished());
-        talk.notify_one();
+        talk.wakes(1);
+        // Nor does a timer of its own that wakes it.
+        silence.wakes(0);
         settle().await;
         drain.cut_quiet();
         settle().await;
@@ -242,17 +276,17 @@ mod tests {
     #[tokio::test]
     async fn chosen_tunnels_are_cut_one_step_after_the_other() {
         let drain = Arc::new(Drain::default());
-        let chosen: Vec<Arc<AtomicBool>> = (0..3).map(|_| Arc::default()).collect();
-        let tunnels: Vec<_> = chosen
+        let seats: Vec<_> = (0..3).map(|_| Arc::new(seat())).collect();
+        let tunnels: Vec<_> = seats
             .iter()
-            .map(|chosen| {
-                let (drain, chosen) = (drain.clone(), chosen.clone());
-                tokio::spawn(async move { drain.unless_cut(std::future::pending::<()>(), &chosen).await })
+            .map(|seat| {
+                let (drain, seat) = (drain.clone(), seat.clone());
+                tokio::spawn(async move { drain.unless_cut(std::future::pending::<()>(), &seat).await })
             })
             .collect();
-        for (at, chosen) in chosen.iter().enumerate() {
+        for (at, seat) in seats.iter().enumerate() {
             settle().await;
-            chosen.store(true, Ordering::Relaxed);
+            seat.chosen.store(true, Ordering::Relaxed);
             drain.cut_chosen();
             settle().await;
             let ended: Vec<bool> = tunnels.iter().map(|tunnel| tunnel.is_finished()).collect();
@@ -274,11 +308,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_tunnel_that_comes_while_the_machine_goes_down_is_judged_by_what_it_moves() {
-        let (drain, talk, silence) = (Arc::new(Drain::default()), Arc::default(), Arc::default());
+        let (drain, talk, silence): (_, Arc<Alarm>, Arc<Alarm>) =
+            (Arc::new(Drain::default()), Arc::default(), Arc::default());
         drain.watch();
         let (talker, quiet) = (tunnel(&drain, &talk), tunnel(&drain, &silence));
         settle().await;
-        talk.notify_one();
+        talk.wakes(1);
+        silence.wakes(0);
         settle().await;
         drain.cut_quiet();
         settle().await;

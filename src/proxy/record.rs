@@ -1,7 +1,6 @@
 //! The facts of one request that the policy has judged, and what the journal is told of it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -183,9 +182,9 @@ impl Record {
         }
     }
 
-    /// Set when a drain has chosen its tunnel to end.
-    pub(super) fn chosen(&self) -> &AtomicBool {
-        &self.seat.chosen
+    /// What a drain reads of its tunnel.
+    pub(super) fn seat(&self) -> &Seat {
+        &self.seat
     }
 
     /// The end of a request that got no tunnel.

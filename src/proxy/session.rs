@@ -359,7 +359,7 @@ impl<C: Wire, U: Wire> Tunnel<C, U> {
     pub(crate) async fn relay(mut self: Box<Self>) {
         let patience = self.record.terms.patience;
         let run = self.relay.run(patience, &self.record);
-        let end = self.shared.drain.unless_cut(run, self.record.chosen()).await;
+        let end = self.shared.drain.unless_cut(run, self.record.seat()).await;
         match end {
             Some(end) => self.relay.finish(end).await,
             None => self.relay.abort(),
