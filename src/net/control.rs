@@ -17,9 +17,10 @@ use rustix::net::{
 use rustix::process::geteuid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
-/// No answer is larger: 100,000 tunnels, or as many TLS sessions.
-const LARGEST: usize = 256 << 20;
+/// No answer is larger; all of 100,000 tunnels have room in it.
+pub(crate) const LARGEST: usize = 256 << 20;
 /// Sockets that travel beside one answer; the kernel takes 253.
 pub(crate) const MOST: usize = 64;
 
@@ -64,15 +65,35 @@ impl Line {
     /// # Errors
     /// When none comes whole in time.
     pub(crate) fn hear_bytes(&mut self) -> io::Result<Vec<u8>> {
-        let mut length = [0; 4];
-        self.0.read_exact(&mut length)?;
-        let length = u32::from_be_bytes(length) as usize;
+        let length = self.length()?;
         if length > LARGEST {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too large"));
         }
         let mut bytes = Vec::new();
         Read::by_ref(&mut self.0).take(length as u64).read_to_end(&mut bytes)?;
         if bytes.len() < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
+    }
+
+    /// The next answer, which holds secrets: it never moves in memory, and is erased when dropped. None for one
+    /// that is too large; it is read away, so that the line goes on.
+    ///
+    /// # Errors
+    /// When none comes whole in time.
+    pub(crate) fn hear_secret(&mut self) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+        let length = self.length()?;
+        if length > LARGEST {
+            let read = io::copy(&mut Read::by_ref(&mut self.0).take(length as u64), &mut io::sink())?;
+            return if read < length as u64 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(None) };
+        }
+        let mut bytes = Zeroizing::new(vec![0; length]);
+        self.0.read_exact(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    fn length(&mut self) -> io::Result<usize> {
+        let mut length = [0; 4];
+        self.0.read_exact(&mut length)?;
+        Ok(u32::from_be_bytes(length) as usize)
     }
 
     /// The next answer.
@@ -113,8 +134,12 @@ pub(crate) fn framed(answer: &impl Serialize) -> io::Result<Vec<u8>> {
 
 /// Bytes, framed.
 pub(crate) fn framed_bytes(bytes: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    [&length.to_be_bytes(), bytes].concat()
+    [&frame(bytes), bytes].concat()
+}
+
+/// What goes before these bytes. Secrets are sent behind it from where they are.
+pub(crate) fn frame(bytes: &[u8]) -> [u8; 4] {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes()
 }
 
 /// Sends sockets, with one byte that carries them. For a socket that takes it at once, as a fresh one does.
@@ -166,5 +191,27 @@ mod tests {
         one.write_all(&[0, 0, 0, 9, 1]).unwrap();
         drop(one);
         assert!(line.hear_bytes().is_err());
+    }
+
+    #[test]
+    fn a_secret_that_is_too_large_is_none_and_the_line_goes_on() {
+        let (mut one, other) = UnixStream::pair().unwrap();
+        let mut line = Line(other);
+        let says = std::thread::spawn(move || {
+            one.write_all(&framed_bytes(b"secret")).unwrap();
+            let (length, room) = (LARGEST + 1, vec![0; 1 << 20]);
+            one.write_all(&u32::try_from(length).unwrap().to_be_bytes()).unwrap();
+            for _ in 0..length / room.len() {
+                one.write_all(&room).unwrap();
+            }
+            one.write_all(&room[..length % room.len()]).unwrap();
+            one.write_all(&framed_bytes(b"and on")).unwrap();
+            one.write_all(&[0, 0, 0, 9, 1]).unwrap();
+        });
+        assert_eq!(**line.hear_secret().unwrap().unwrap(), *b"secret");
+        assert!(line.hear_secret().unwrap().is_none());
+        assert_eq!(**line.hear_secret().unwrap().unwrap(), *b"and on");
+        says.join().unwrap();
+        assert!(line.hear_secret().is_err());
     }
 }

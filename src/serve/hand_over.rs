@@ -12,7 +12,7 @@ use super::control::Asker;
 use super::listeners::Closed;
 use super::takeover::{ACCEPTING, Given, PATIENCE, READY, Reply};
 use super::{Server, Signals};
-use crate::net::control::{MOST, framed, framed_bytes, send};
+use crate::net::control::{MOST, frame, framed, send};
 
 /// Processes that may live at once, the successor included.
 const GENERATIONS: usize = 3;
@@ -146,7 +146,8 @@ impl Server {
             let sessions = self.tls.sessions();
             let stream = successor.line.get_mut();
             stream.write_all(&framed(&older)?).await?;
-            stream.write_all(&framed_bytes(&sessions)).await?;
+            stream.write_all(&frame(&sessions)).await?;
+            stream.write_all(&sessions).await?;
             std::io::Result::Ok(successor.says(ACCEPTING).await)
         });
         if accepts.await.is_ok_and(|said| said.unwrap_or(false)) {

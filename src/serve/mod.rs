@@ -29,7 +29,6 @@ use std::time::{Duration, Instant};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use zeroize::Zeroizing;
 
 use self::control::{Asker, Control};
 use self::drain::Why;
@@ -259,7 +258,7 @@ impl Server {
             // The other one accepts no more from here on.
             let (older, sessions) = takeover.ready()?;
             server.admin.generations.keep(&older);
-            server.tls.inherit(&Zeroizing::new(sessions));
+            server.tls.inherit(&sessions);
         }
         server.remember_consumers();
         server.listeners.listen_again();

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::control;
 use super::error::ServeError;
@@ -157,13 +158,14 @@ impl TakeOver {
     ///
     /// # Errors
     /// When it serves on: then this process must not accept.
-    pub(super) fn ready(&mut self) -> Result<(Vec<u32>, Vec<u8>), ServeError> {
+    pub(super) fn ready(&mut self) -> Result<(Vec<u32>, Zeroizing<Vec<u8>>), ServeError> {
         let Given { id, pid, socket, older, .. } = &self.given;
         let mut step = || {
             self.line.say(&READY)?;
             let mut older: Vec<u32> = self.line.hear()?;
             older.push(*id);
-            Ok((older, self.line.hear_bytes()?))
+            // An older version sends any number. Those who come back shake hands in full then.
+            Ok((older, self.line.hear_secret()?.unwrap_or_default()))
         };
         step().or_else(|error: io::Error| {
             let serves = match control::who(socket) {
@@ -183,7 +185,7 @@ impl TakeOver {
                 pid,
                 "process {pid} ended meanwhile; this one accepts in its place"
             );
-            Ok((older.iter().map(|(id, _)| *id).chain([*id]).collect(), Vec::new()))
+            Ok((older.iter().map(|(id, _)| *id).chain([*id]).collect(), Zeroizing::default()))
         })
     }
 

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::error::ServeError;
 use crate::config::Config;
 use crate::journal::metrics::Metrics;
+use crate::net::control;
 use crate::net::watch::Watch;
 use crate::plan;
 use crate::tls::Shift;
@@ -19,6 +20,10 @@ use crate::tls::material::{Serving, TlsFiles};
 
 /// How often sessions that are past the window are erased. A sweep walks through all of them.
 const SWEEP: Duration = Duration::from_secs(60);
+/// A successor gets no more bytes of sessions: 900,000 of TLS 1.3. While it takes them over nobody accepts, and for
+/// that it has ten seconds.
+const ESTATE: usize = 64 << 20;
+const _: () = assert!(ESTATE <= control::LARGEST);
 
 /// The files of the TLS listener as they were read, and a watch that was made before, so that it notices a
 /// file that was replaced in between.
@@ -74,9 +79,9 @@ impl Tls {
         self.running.as_ref().map(|running| running.serving.clone())
     }
 
-    /// The sessions that there are, for a successor.
+    /// The sessions that there are, for a successor; of too many the newest.
     pub(super) fn sessions(&self) -> Zeroizing<Vec<u8>> {
-        self.running.as_ref().map(|running| running.shift.store().bequeath()).unwrap_or_default()
+        self.running.as_ref().map(|running| running.shift.store().bequeath(ESTATE)).unwrap_or_default()
     }
 
     /// Takes over the sessions of the process before this one; how many.

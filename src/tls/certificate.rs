@@ -287,7 +287,9 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CertificateError> 
     let unreadable = |error| refuse(CertificateProblem::Read(error));
     let secret =
         Secret::open(path).map_err(unreadable)?.ok_or_else(|| refuse(CertificateProblem::NotAFile))?;
-    let mut bytes = Zeroizing::new(Vec::new());
+    // With room for one byte more, at which the end shows: it doesn't grow, which would leave copies behind.
+    let room = usize::try_from(secret.size.min(LARGEST) + 1).unwrap_or(0);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     secret.file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     match bytes.len() as u64 > LARGEST {
         true => Err(refuse(CertificateProblem::TooLarge)),
@@ -349,6 +351,16 @@ mod tests {
             let text = e.to_string();
             text.replace(&format!("{}/", files.dir.path().display()), "")
         })
+    }
+
+    /// A buffer that grows leaves copies of the key behind, which nobody erases.
+    #[test]
+    fn a_file_is_read_into_a_buffer_that_never_grows() {
+        for size in [0, 1, 31, 32, 33, 300, 8192, 20_000] {
+            let files = files("", &"k".repeat(size));
+            let bytes = read(&files.key).unwrap();
+            assert_eq!((bytes.len(), bytes.capacity()), (size, size + 1));
+        }
     }
 
     #[test]

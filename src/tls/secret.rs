@@ -11,6 +11,8 @@ use rustix::process::geteuid;
 /// An open file with a secret.
 pub(crate) struct Secret {
     pub file: File,
+    /// In bytes, when it was opened.
+    pub size: u64,
     /// Its permissions.
     pub mode: u32,
 }
@@ -27,8 +29,8 @@ impl Secret {
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(told)?;
         // The metadata of the open file, so that the file checked is the file read.
         let metadata = file.metadata()?;
-        let mode = metadata.mode() & 0o7777;
-        Ok(metadata.is_file().then_some(Self { file, mode }))
+        let (size, mode) = (metadata.len(), metadata.mode() & 0o7777);
+        Ok(metadata.is_file().then_some(Self { file, size, mode }))
     }
 
     /// Whether every user of this machine may read, write or execute it.
