@@ -242,8 +242,7 @@ fn welcome(request: &Request, peer: &Peer, shared: &Shared, snapshot: &Snapshot)
         return Err(No::Type);
     }
     match browser.length {
-        // Over HTTP/2 the end of the stream is the end of the body.
-        None if request.body => return Err(No::Length),
+        None => return Err(No::Length),
         Some(length) if length > LARGEST => return Err(No::TooLarge),
         _ => {}
     }

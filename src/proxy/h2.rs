@@ -126,15 +126,6 @@ pub(super) async fn serve(client: TlsWire, peer: Peer, shared: Arc<Shared>) {
     let _ = tokio::time::timeout(FAREWELL, poll_fn(|cx| turns.poll_sent(cx))).await;
 }
 
-/// Counts a further tunnel against `limits.connections` and `limits.connections_per_client`: it takes as
-/// much as a connection of its own would.
-fn enter(shared: &Shared, peer: &mut Peer) -> Permit {
-    let limits = shared.limits();
-    let (permit, over) = shared.admission.beside(peer.address.ip(), &limits);
-    peer.over = peer.over.or(over);
-    permit
-}
-
 /// Opens what was asked for, or answers. Under a kilobyte, as over HTTP/1.1.
 #[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice")]
 fn negotiate(
@@ -263,9 +254,14 @@ fn as_h1(parts: &http::request::Parts) -> head::Request {
         _ => parts.uri.to_string(),
     };
     let field = |name: &str| parts.headers.get(name).map(http::HeaderValue::as_bytes);
+    let mut browser = head::Browser::of(&target, field);
+    if let Some(browser) = &mut browser {
+        // The end of the stream is the end of the body, announced or not.
+        browser.length.get_or_insert(0);
+    }
     head::Request {
         method: parts.method.as_str().into(),
-        browser: head::Browser::of(&target, field),
+        browser,
         target: target.into(),
         host: parts.uri.authority().map(|a| a.as_str().into()),
         via: via(&parts.headers).map(Into::into),

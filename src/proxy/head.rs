@@ -49,7 +49,7 @@ pub struct Browser {
     pub origin: Option<Box<str>>,
     /// How near it is, in the browser's word; only over TLS and to loopback.
     pub fetch_site: Option<Box<str>>,
-    /// The length of the body, in bytes.
+    /// The announced length of the body, in bytes. None where nothing says where it ends.
     pub length: Option<usize>,
 }
 

@@ -337,6 +337,7 @@ fn only_the_page_itself_may_report() {
         (&[("Content-Length", "16385")], 413, "malformed"),
         (&[("Content-Length", "99999999999999999999999999")], 413, "malformed"),
         (&[("Content-Length", ""), ("Transfer-Encoding", "chunked")], 411, "malformed"),
+        (&[("Content-Length", "")], 411, "malformed"),
     ] {
         let answer = send(&proxy, &body, fields);
         let got = (answer.status, answer.proxy_status("details"));
