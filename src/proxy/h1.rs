@@ -122,16 +122,16 @@ struct Answer {
     rest: Vec<u8>,
 }
 
-/// `kept`: this connection had an answer before. Its next request may meet a proxy that drains.
+/// `kept`: this connection had an answer before.
 fn next_step(head: Head, kept: bool, peer: &Peer, shared: &Shared, snapshot: &Snapshot) -> Next {
     // The client is judged before its request is.
     let admitted = admit(peer, snapshot);
     let refusal = match head {
-        Head::Request(request, _) if kept && shared.drain.is_draining() && !shared.drain.is_handed_over() => {
-            let head_only = &*request.method == "HEAD";
-            return Next::Refusal { refusal: Refusal::Draining, target: None, head_only };
+        Head::Request(request, rest) => {
+            let drains = kept && shared.drain.is_draining() && !shared.drain.is_handed_over();
+            let admitted = if drains { admitted.and(Err(Refusal::Draining)) } else { admitted };
+            return consider(request, rest, admitted, peer, shared, snapshot);
         }
-        Head::Request(request, rest) => return consider(request, rest, admitted, peer, shared, snapshot),
         Head::Ended { began: false } => return Next::End,
         Head::Ended { began: true } => malformed("the connection ended within the request header"),
         Head::Bad(HeadError::Malformed(what)) => Refusal::Malformed(what),

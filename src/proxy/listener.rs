@@ -212,7 +212,7 @@ pub(crate) async fn accept_all(listener: StdListener, service: Service, shared: 
             Err(error) => {
                 shared.journal.metrics.accept_errors[service.entrance() as usize].inc();
                 if setbacks.pause(&error, service.entrance().into_str()).await && stop.is_told() {
-                    return;
+                    break;
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
 
 use crate::support::{PATIENCE, Proxy, Raw, Upstream, eventually, have, on_one_processor};
 
@@ -143,6 +143,39 @@ fn a_connection_kept_alive_is_closed_or_told() {
 }
 
 #[test]
+fn what_a_draining_proxy_refuses_is_named() {
+    let upstream = Upstream::echo();
+    let mut proxy = start(&upstream, "");
+    let mut tunnel = proxy.tunnel(TARGET);
+    let rows = [
+        (format!("CONNECT {TARGET}"), Some(TARGET)),
+        ("CONNECT agent:S3cret@good.example:443".to_owned(), Some(TARGET)),
+        ("GET http://idp.corp/login?token=S3cret".to_owned(), Some("http://idp.corp")),
+        ("HEAD /proxy.pac".to_owned(), None),
+    ];
+    let mut kept: Vec<Raw> = rows.iter().map(|_| proxy.connect()).collect();
+    for (client, (line, _)) in kept.iter_mut().zip(&rows) {
+        // The next request comes with the first one, and is whole only within the drain.
+        client.send(format!("GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n{line}"));
+        assert_eq!(client.read_answer().status, 200);
+    }
+    tunnel.expect_echo(b"a while later");
+    proxy.signal(Signal::TERM);
+    expect_refusing(&proxy);
+    for (client, (line, shown)) in kept.iter_mut().zip(&rows) {
+        client.send(" HTTP/1.1\r\nHost: x\r\n\r\n");
+        let answer = if line.starts_with("HEAD") { client.read_head() } else { client.read_answer() };
+        assert_eq!((answer.status, answer.proxy_status("details")), (503, Some("draining")), "{line}");
+        let Some(shown) = shown else { continue };
+        assert!(answer.text().starts_with(&format!("ccpgate refused {shown}\n")), "{}", answer.text());
+        assert_eq!(proxy.access_line("denied", shown)["reason"], "draining");
+    }
+    tunnel.finish();
+    tunnel.expect_closed();
+    assert_eq!(proxy.wait_exit().code(), Some(0));
+}
+
+#[test]
 fn a_request_that_was_under_way_is_answered() {
     // A connection that was accepted, or waited in the queue, before the listener closed.
     let upstream = Upstream::echo();
@@ -189,6 +222,34 @@ fn a_new_process_binds_at_once_where_another_was_killed() {
     let proxy = start(&upstream, &format!("[proxy]\nlisten = [\"{address}\"]"));
     assert_eq!(proxy.http(), address);
     proxy.tunnel(TARGET).expect_echo(b"again");
+}
+
+/// A listener that lacked a descriptor a moment ago pauses; its queue isn't dropped for that.
+#[test]
+fn whoever_waits_in_the_queue_of_a_listener_that_pauses_is_answered() {
+    let upstream = Upstream::echo();
+    let mut proxy = start(&upstream, "");
+    let allow = |files| {
+        let limit = Rlimit { current: Some(files), maximum: Some(1000) };
+        prlimit(Some(proxy.id()), Resource::Nofile, limit).unwrap();
+    };
+    allow(120);
+    let mut greedy: Vec<Raw> = (0..150).map(|_| proxy.connect()).collect();
+    for client in &mut greedy {
+        client.send("CONNECT go");
+    }
+    proxy.log_line("the pause", |line| line["event"] == "accept_failed");
+    let mut waiting: Vec<Raw> = (0..20).map(|_| proxy.connect()).collect();
+    for client in &mut waiting {
+        client.send(format!("CONNECT {TARGET} HTTP/1.1\r\nHost: x\r\n\r\n"));
+    }
+    allow(1000);
+    proxy.signal(Signal::TERM);
+    for client in &mut waiting {
+        assert_eq!(client.read_answer_to_connect().status, 200);
+    }
+    drop((waiting, greedy));
+    assert_eq!(proxy.wait_exit().code(), Some(0));
 }
 
 /// Clients that wait to be accepted, at nine o'clock or at the moment of a signal, get an answer and no reset.
