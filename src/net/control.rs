@@ -9,10 +9,12 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::net::sockopt::socket_peercred;
+use rustix::io::retry_on_intr;
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recvmsg, sendmsg,
+    socket_with,
 };
 use rustix::process::geteuid;
 use serde::Serialize;
@@ -38,11 +40,16 @@ pub(crate) struct Line(UnixStream);
 
 impl Line {
     /// # Errors
-    /// When nobody listens there, or somebody else's process does.
+    /// When nobody listens there, or somebody else's process does, or one that accepts nothing.
     pub(crate) fn connect(path: &Path, patience: Duration) -> io::Result<Self> {
-        let stream = UnixStream::connect(path)?;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // Set before: a connection waits for a place in the queue of a process that is stopped, and no longer than
+        // a write may take.
+        set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
+        let address = SocketAddrUnix::new(path)?;
+        retry_on_intr(|| connect(&socket, &address))?;
+        let stream = UnixStream::from(socket);
         stream.set_read_timeout(Some(patience))?;
-        stream.set_write_timeout(Some(patience))?;
         if !is_ours(&stream)? {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
@@ -176,6 +183,28 @@ mod tests {
         taken.accept().unwrap();
         drop(one);
         assert!(line.receive().is_err());
+    }
+
+    /// Of a process that is stopped, each question that was given up stays in the queue.
+    #[test]
+    fn a_queue_that_is_full_is_given_up_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("full.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let asked = |patience| {
+            let path = path.clone();
+            let (told, verdict) = std::sync::mpsc::channel();
+            // On a thread of its own: one that waits for ever must fail here, too.
+            std::thread::spawn(move || told.send(Line::connect(&path, patience).err()));
+            verdict.recv_timeout(Duration::from_secs(15)).unwrap()
+        };
+        let first = Line::connect(&path, Duration::from_secs(10)).unwrap();
+        let error = asked(Duration::from_millis(50)).unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
+        listener.accept().unwrap();
+        assert!(asked(Duration::from_secs(10)).is_none());
+        drop(first);
     }
 
     #[test]
