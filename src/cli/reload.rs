@@ -1,5 +1,6 @@
 //! `ccpgate reload`.
 
+use std::io;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -45,7 +46,7 @@ struct Verdict {
 impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
         let verdict = match self.beside() {
-            Some(verdict) => verdict,
+            Some(verdict) => verdict?,
             None => {
                 // The file may well be broken: the proxy is the one to say so.
                 let running = self.admin.running_at(config::admin_listen(sources))?;
@@ -62,14 +63,25 @@ impl Args {
     }
 
     /// The verdict of the process that shares this one's folder, as `ExecReload=` of a unit does: it is found
-    /// also when the file moves the admin listener.
-    fn beside(&self) -> Option<Verdict> {
+    /// also when the file moves the admin listener. None where nobody could be asked; a process that was
+    /// isn't asked again by another way: it would reload twice, and say the second time that nothing differs.
+    fn beside(&self) -> Option<Result<Verdict, Failure>> {
         let folder = control::folder(None).filter(|_| !self.admin.is_given())?;
-        let (_, socket) = control::living(&folder).into_iter().find(|(who, _)| who.serves)?;
+        let (who, socket) = control::living(&folder).into_iter().find(|(who, _)| who.serves)?;
         let mut line = Line::connect(&socket, PATIENCE).ok()?;
         line.say(&Question::Reload { yes: self.yes }).ok()?;
-        line.hear().ok()
+        Some(line.hear().map_err(|error| unheard(who.pid, &error)))
     }
+}
+
+fn unheard(pid: u32, error: &io::Error) -> Failure {
+    let why = match error.kind() {
+        io::ErrorKind::WouldBlock => format!("none came within {} s", PATIENCE.as_secs()),
+        _ => error.to_string(),
+    };
+    Failure::Usage(format!(
+        "process {pid} was asked to reload, and its verdict wasn't heard: {why}; its log says what became of it"
+    ))
 }
 
 fn words(verdict: Verdict) -> String {

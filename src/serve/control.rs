@@ -18,7 +18,7 @@ use crate::admin::older::{Question, Who, ask};
 use crate::admin::reload::{Ask, Verdict};
 use crate::net::control::{framed, framed_bytes, is_ours};
 
-/// For a whole question; they come from this machine.
+/// For a whole question, and for its answer to be taken; they come from this machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The last words of a process with as many tunnels as a ledger holds are no longer.
 const LONGEST: u64 = 64 << 20;
@@ -122,7 +122,7 @@ impl Control {
                 match listener.accept().await {
                     Ok((stream, _)) => {
                         let (admin, askers) = (admin.clone(), askers.clone());
-                        tokio::spawn(timeout(PATIENCE, answer(stream, admin, askers)));
+                        tokio::spawn(answer(stream, admin, askers));
                     }
                     Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
                 }
@@ -138,19 +138,20 @@ impl Drop for Control {
     }
 }
 
-/// Answers the one question of a connection. What can't be read is closed without an answer.
+/// Answers the one question of a connection. What can't be read is closed without an answer. An answer may take
+/// its time: a reload waits for its turn, and has taken effect whether its verdict is heard or not.
 async fn answer(stream: UnixStream, admin: Arc<Admin>, askers: mpsc::Sender<Asker>) -> io::Result<()> {
     if !is_ours(&stream)? {
         return Ok(());
     }
     let mut stream = BufReader::new(stream);
     let mut line = Vec::new();
-    (&mut stream).take(LONGEST).read_until(b'\n', &mut line).await?;
+    timeout(PATIENCE, (&mut stream).take(LONGEST).read_until(b'\n', &mut line)).await??;
     let question: Question = serde_json::from_slice(&line)?;
     let answer = match question {
         Question::TakeOver { pid, version } => {
             let asker = Asker { stream: stream.into_inner(), pid, version };
-            let _ = askers.send(asker).await;
+            let _ = timeout(PATIENCE, askers.send(asker)).await;
             return Ok(());
         }
         Question::Who => framed(&admin.who())?,
@@ -164,7 +165,7 @@ async fn answer(stream: UnixStream, admin: Arc<Admin>, askers: mpsc::Sender<Aske
             None => return Ok(()),
         },
     };
-    stream.get_mut().write_all(&answer).await
+    timeout(PATIENCE, stream.get_mut().write_all(&answer)).await?
 }
 
 async fn reload(admin: &Admin, yes: bool) -> Verdict {

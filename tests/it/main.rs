@@ -66,6 +66,7 @@ mod resumption;
 mod running;
 mod secrets;
 mod simulate;
+mod succession;
 mod support;
 mod symptoms;
 mod takeover;

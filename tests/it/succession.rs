@@ -1,0 +1,87 @@
+//! What comes between two processes one of which takes over, moment by moment: a signal to end, descriptors
+//! that are scarce, a reload; and what is told by a process that ends just as it is asked.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Line, Proxy, Upstream, ccpgate_with};
+
+const TARGET: &str = "good.example:443";
+const RELOADS: &str = "ccpgate_reloads_total{result=\"ok\"}";
+
+fn config(upstream: &Upstream, more: &str) -> String {
+    format!("[[allow]]\npattern = \"good.example\"\n{more}\n{}", upstream.for_targets(&[TARGET]))
+}
+
+/// A process that says so much and no more: who it is, changing from one question to the next; what else is asked is
+/// counted, and its line closed.
+fn told(folder: &Path, who: Vec<Value>) -> Arc<AtomicUsize> {
+    let listener = UnixListener::bind(folder.join("ccpgate-1.sock")).unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    thread::spawn(move || {
+        let mut who = who.into_iter();
+        let mut last = Value::Null;
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut question = String::new();
+            stream.read_line(&mut question).unwrap();
+            if question.trim_end() != "\"who\"" {
+                counted.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            last = who.next().unwrap_or(last);
+            let answer = last.to_string();
+            let length = u32::try_from(answer.len()).unwrap().to_be_bytes();
+            stream.get_mut().write_all(&[&length, answer.as_bytes()].concat()).unwrap();
+        }
+    });
+    asked
+}
+
+#[test]
+fn a_reload_that_waits_for_its_turn_is_answered_however_long_that_takes() {
+    let (upstream, folder) = (Upstream::echo(), tempfile::tempdir().unwrap());
+    let proxy = Proxy::start_in(folder.path(), &config(&upstream, ""), false);
+    let mut successor = Line::takes_over(&proxy, folder.path());
+    successor.say("\"ready\"");
+    // What it hands over has come: it waits for the successor now.
+    successor.hear_bytes().unwrap();
+    successor.hear_bytes().unwrap();
+    let mut asked = Line::to(&proxy, folder.path());
+    asked.say(r#"{"reload":{"yes":false}}"#);
+    // Each of them is within what a successor may take.
+    thread::sleep(Duration::from_secs(8));
+    successor.say("\"accepting\"");
+    thread::sleep(Duration::from_secs(3));
+    successor.hang_up();
+    assert_eq!(asked.hear().unwrap()["reloaded"], true);
+    assert_eq!(proxy.metric(RELOADS), 1.0);
+}
+
+#[test]
+fn a_reload_whose_verdict_is_lost_is_asked_for_once() {
+    let (upstream, folder) = (Upstream::echo(), tempfile::tempdir().unwrap());
+    // What answers at the admin address would reload, too.
+    let proxy = Proxy::start(&config(&upstream, ""));
+    proxy.rewrite_config(&config(&upstream, &format!("[admin]\nlisten = \"{}\"", proxy.admin())));
+    let asked = told(folder.path(), vec![json!({"id": 1, "pid": 4711, "serves": true})]);
+    let variables = [("RUNTIME_DIRECTORY", folder.path().to_str().unwrap())];
+    let file = proxy.config_file();
+    for form in [&["reload"][..], &["reload", "--yes"], &["reload", "--json"]] {
+        let arguments = [form, &["-c", file.to_str().unwrap()]].concat();
+        let before = asked.load(Ordering::Relaxed);
+        let ran = ccpgate_with(None, &arguments, &variables).expect(2);
+        assert!(ran.stderr.contains("process 4711 was asked to reload"), "{}", ran.stderr);
+        assert!(ran.stdout.is_empty(), "{}", ran.stdout);
+        assert_eq!(asked.load(Ordering::Relaxed), before + 1);
+    }
+    assert_eq!(proxy.metric(RELOADS), 0.0);
+}
