@@ -135,6 +135,21 @@ impl Server {
     /// end makes that certain.
     pub(super) async fn hand_over(&mut self, mut successor: Successor, signals: &mut Signals) -> Handed {
         let Successor { pid, .. } = successor;
+        // What can fail comes before what has effects: once its accept loops have ended this process may need these,
+        // and without them nobody would accept. The successor finds its line closed, and that this one serves.
+        let spare = match self.listeners.spare() {
+            Ok(spare) => spare,
+            Err(error) => {
+                self.successor = None;
+                tracing::warn!(
+                    event = "takeover_failed",
+                    pid,
+                    %error,
+                    "process {pid} may not take over: this one could not accept again if it died; this one goes on"
+                );
+                return Handed::Back;
+            }
+        };
         // One that ends just now is counted here, or there, and never by both.
         tokio::task::block_in_place(|| self.admin.generations.refresh());
         self.admin.generations.hand_over(true);
@@ -170,11 +185,8 @@ impl Server {
         }
         self.admin.generations.hand_over(false);
         self.successor = None;
-        let accept_again = self.listeners.accept_again();
-        match accept_again {
-            Ok(opened) => self.accept(opened),
-            Err(error) => tracing::error!(event = "takeover_failed", %error, "can't accept again"),
-        }
+        let opened = self.listeners.accept_again(spare);
+        self.accept(opened);
         tracing::warn!(
             event = "takeover_failed",
             pid,

@@ -235,16 +235,18 @@ impl Listeners {
     ///
     /// # Errors
     /// When descriptors are scarce.
-    pub(super) fn accept_again(&mut self) -> io::Result<Vec<Opened>> {
-        let mut opened = Vec::new();
-        for at in 0..self.bound.len() {
-            let Bound { kind, actual, socket, .. } = &self.bound[at];
-            let (kind, address, sockets) = (*kind, *actual, self.copies(*kind, socket)?);
+    pub(super) fn spare(&self) -> io::Result<Vec<Vec<StdListener>>> {
+        self.bound.iter().map(|bound| self.copies(bound.kind, &bound.socket)).collect()
+    }
+
+    /// The listeners to accept from once more, after [`Listeners::leave`].
+    pub(super) fn accept_again(&mut self, spare: Vec<Vec<StdListener>>) -> Vec<Opened> {
+        let open = |(bound, sockets): (&mut Bound, Vec<StdListener>)| {
             let (stopper, stop) = Stopper::new();
-            self.bound[at].stopper = stopper;
-            opened.push(Opened { kind, address, sockets, stop });
-        }
-        Ok(opened)
+            bound.stopper = stopper;
+            Opened { kind: bound.kind, address: bound.actual, sockets, stop }
+        };
+        self.bound.iter_mut().zip(spare).map(open).collect()
     }
 
     /// Closes this process's descriptors of all listeners: a successor has its own.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use serde_json::{Value, json};
 
 use crate::support::{Line, Proxy, Upstream, ccpgate_with};
@@ -18,6 +19,30 @@ const RELOADS: &str = "ccpgate_reloads_total{result=\"ok\"}";
 
 fn config(upstream: &Upstream, more: &str) -> String {
     format!("[[allow]]\npattern = \"good.example\"\n{more}\n{}", upstream.for_targets(&[TARGET]))
+}
+
+#[test]
+fn a_process_that_can_not_go_on_without_its_successor_keeps_its_place() {
+    let (upstream, folder) = (Upstream::echo(), tempfile::tempdir().unwrap());
+    let toml = config(&upstream, "");
+    let old = Proxy::start_in(folder.path(), &toml, false);
+    let mut live = old.tunnel(TARGET);
+    let mut successor = Line::takes_over(&old, folder.path());
+    let all = getrlimit(Resource::Nofile);
+    let none = Rlimit { current: Some(3), maximum: all.maximum };
+    let before = prlimit(Some(old.id()), Resource::Nofile, none).unwrap();
+    successor.say("\"ready\"");
+    // Whatever it says: that one dies now.
+    let _ = successor.hear_bytes();
+    successor.hang_up();
+    old.log_line("the end of the attempt", |line| line["event"] == "takeover_failed" && line["pid"] == 1);
+    prlimit(Some(old.id()), Resource::Nofile, before).unwrap();
+    old.tunnel(TARGET).expect_echo(b"as before");
+    live.expect_echo(b"unharmed");
+    // And the next one may.
+    let new = Proxy::start_in(folder.path(), &toml, true);
+    old.log_line("the hand-over", |line| line["event"] == "handed_over");
+    new.tunnel(TARGET).expect_echo(b"new");
 }
 
 /// A process that says so much and no more: who it is, changing from one question to the next; what else is asked is
