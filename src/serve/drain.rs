@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::signal::unix::Signal;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::listeners::{Admins, Closed, Leaving};
 use super::notify::{self, Manager};
 use super::shut::Shut;
 use super::{Server, Signals};
-use super::{control, farewell};
+use super::{control, farewell, jobs};
 use crate::admin::older::{Question, ask};
 use crate::config::Limits;
 use crate::proxy::shared::Shared;
@@ -25,8 +26,8 @@ use crate::proxy::shared::Shared;
 const LATECOMERS: Duration = Duration::from_secs(1);
 /// How long workers may take to accept what waits in the queues of listeners that close.
 const EMPTYING: Duration = Duration::from_secs(10);
-/// How long tunnels that are cut at the end of the drain have to write their access lines: milliseconds, but for a
-/// machine that is busy with its own end.
+/// How long tunnels that are cut at the end of the drain have to write their access lines, and the process to write
+/// down what it knows: milliseconds, but for a machine that is busy with its own end.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Why the process ends.
@@ -120,8 +121,8 @@ impl Server {
             shared.drain.cut_all();
             let _ = timeout(LAST_WORDS, shared.drain.idle()).await;
         }
+        self.remember_at_last().await;
         tokio::task::block_in_place(|| {
-            self.remember_consumers();
             self.last_words();
             shut.end();
         });
@@ -151,6 +152,22 @@ impl Server {
             admins.into_iter().for_each(Admins::close);
         });
         (closed, shut)
+    }
+
+    /// Writes down once more which firewall fetched which list. A folder that hangs, as one on a network may, holds up
+    /// no end.
+    async fn remember_at_last(&self) {
+        let Some(folder) = self.ranges.borrow().state().cloned() else { return };
+        let lists = self.edl.lists.clone();
+        let kept = timeout(LAST_WORDS, spawn_blocking(move || lists.remember(&folder))).await;
+        let why = match kept {
+            Ok(Ok(kept)) => kept.err(),
+            Ok(Err(_)) => None,
+            Err(_) => Some(format!("ranges.state hangs for {} s", LAST_WORDS.as_secs())),
+        };
+        if let Some(why) = why {
+            jobs::consumers::tell(&why);
+        }
     }
 
     /// Tells the newest process what this one counted.

@@ -81,6 +81,8 @@ pub(crate) fn serve(sources: &Sources, take_over: bool) -> Result<(), ServeError
         runtime::Builder::new_multi_thread().worker_threads(1).thread_name("control").enable_all().build()?;
     let made = Made { metrics, sink: sink.clone(), files };
     let result = control.block_on(run(sources, take_over, loaded, made));
+    // A look at a file on a network that is gone, which nothing ends, must not hold the end back.
+    control.shutdown_background();
     sink.close();
     result
 }

@@ -1,12 +1,15 @@
 //! An end that is announced by a lame duck.
 
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 
 use super::{TARGET, at, rules};
-use crate::support::{Proxy, Raw, Upstream, ccpgate, eventually};
+use crate::support::{Proxy, Raw, Upstream, ccpgate, eventually, ip_ranges};
 
 #[test]
 fn a_lame_duck_says_no_and_serves_on() {
@@ -112,6 +115,33 @@ fn in_a_common_folder_it_tells_of_the_one_that_drains_as_well() {
             "ccpgate_tunnel_bytes_total{domain=\"good.example\",category=\"extra\",direction=\"sent\"}";
         assert_eq!(new.metric(SENT), 5.0);
     }
+}
+
+#[test]
+fn files_that_hang_hold_up_no_end() {
+    let upstream = Upstream::echo();
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = |path: &Path| rustix::fs::mkfifoat(rustix::fs::CWD, path, Mode::RWXU).unwrap();
+    let (file, state) = (folder.path().join("ip-ranges.json"), folder.path().join("state"));
+    std::fs::write(&file, ip_ranges(Timestamp::now(), &["us-west-2 AMAZON_CONNECT 18.236.61.0/25"])).unwrap();
+    std::fs::create_dir(&state).unwrap();
+    let start = |key: &str, path: &Path| {
+        Proxy::start(&format!("[ranges]\n{key} = \"{}\"\n{}", path.display(), rules(&upstream)))
+    };
+    // As on a server that is gone: a thread waits for this one's bytes for ever.
+    let mut proxy = start("file", &file);
+    std::fs::remove_file(&file).unwrap();
+    pipe(&file);
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+    let held = eventually("a thread that reads it", || rustix::fs::open(&file, flags, Mode::empty()).ok());
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait_exit().code(), Some(0), "ranges.file");
+    drop(held);
+    // What is read and written once more at the end.
+    let mut proxy = start("state", &state);
+    pipe(&state.join("edl-consumers"));
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait_exit().code(), Some(0), "ranges.state");
 }
 
 fn ask_admin(proxy: &Proxy, head: &str) -> u16 {
