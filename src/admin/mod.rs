@@ -1,5 +1,5 @@
 //! What the admin listener shows: metrics, probes, the PAC file, the status. Nothing here changes
-//! anything but `reload`, and `vacate` in a process that drains.
+//! anything but `reload`, and `vacate` in a process that was told to end.
 
 mod consumers;
 mod denied;

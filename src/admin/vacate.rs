@@ -1,6 +1,6 @@
-//! `POST /api/vacate`: a process that drains after a signal to stop leaves its admin port to the one that
-//! starts in its place. Its other ports are free by then: without this one nobody could serve until the
-//! last tunnel has ended, which may be hours.
+//! `POST /api/vacate`: a process that was told to end leaves its ports to the one that starts in its place.
+//! The admin port it would have until its last tunnel has ended, which may be hours, the others for the rest of
+//! `limits.lame_duck`: without them nobody could serve so long.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -11,8 +11,13 @@ use hyper::{Method, Request, StatusCode};
 
 use super::Admin;
 use super::http::{Answer, not_allowed, text};
+use super::query::Query;
+use crate::net::entrance::Entrance;
 
 pub(super) const PATH: &str = "/api/vacate";
+/// In the query where another port than that for the admin is wanted. A process that has closed those keeps this one
+/// as well: whoever has the one that is wanted is somebody else.
+const OTHERS: &str = "others";
 const LEFT: &str = "ccpgate: this process leaves the port\n";
 /// For each step of a question to a process of this machine.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -29,18 +34,24 @@ pub(super) fn answer(admin: &Admin, request: &Request<Incoming>) -> Answer {
     if !admin.is_asked_here(request) {
         return text(StatusCode::FORBIDDEN, "ccpgate: only a process of this machine takes the port over\n");
     }
-    if !admin.shared.drain.is_draining() {
+    let drain = &admin.shared.drain;
+    if !drain.is_leaving() {
         return text(StatusCode::CONFLICT, "ccpgate: this process serves\n");
+    }
+    let others = Query(request.uri().query().unwrap_or_default()).get(OTHERS).is_some();
+    if others && drain.is_closed() {
+        return text(StatusCode::CONFLICT, "ccpgate: of all ports this process has this one alone\n");
     }
     admin.vacated.cancel();
     text(StatusCode::OK, LEFT)
 }
 
-/// Asks whoever listens on an address to leave it; says whether a process of this program does.
+/// Asks whoever listens on an admin address to leave its ports, one of which is wanted for this entrance; says whether a
+/// process of this program does.
 ///
 /// # Errors
 /// When nobody is there, or none that answers in time.
-pub(crate) fn ask(address: SocketAddr) -> io::Result<bool> {
+pub(crate) fn ask(address: SocketAddr, wanted: Entrance) -> io::Result<bool> {
     let here = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -50,8 +61,10 @@ pub(crate) fn ask(address: SocketAddr) -> io::Result<bool> {
     let mut stream = TcpStream::connect_timeout(&here, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let request =
-        format!("POST {PATH} HTTP/1.1\r\nHost: {here}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let query = if wanted == Entrance::Admin { String::new() } else { format!("?{OTHERS}=1") };
+    let request = format!(
+        "POST {PATH}{query} HTTP/1.1\r\nHost: {here}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(LONGEST).read_to_end(&mut answer)?;

@@ -20,6 +20,8 @@ pub(crate) struct Drain {
     busy: TaskTracker,
     /// Set by the signal to end: `/readyz` then says no.
     leaving: AtomicBool,
+    /// The proxy listeners have closed.
+    closed: AtomicBool,
     /// A successor accepts in this process's place.
     handed_over: AtomicBool,
     /// When what still lives is cut, in seconds since 1970; 0 before the drain.
@@ -54,6 +56,15 @@ impl Drain {
     /// Whether the signal to end has come.
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Acquire)
+    }
+
+    /// The proxy listeners have closed: another process may have their addresses.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// A successor takes all new connections: those that are kept alive here are served on.

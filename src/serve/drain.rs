@@ -10,9 +10,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::signal::unix::Signal;
-use tokio::task::spawn_blocking;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
+use super::control::Asker;
+use super::hand_over::Step;
 use super::listeners::{Admins, Closed, Leaving};
 use super::notify::{self, Manager};
 use super::shut::Shut;
@@ -64,14 +68,26 @@ enum Pace {
 }
 
 impl Server {
-    /// Ends the process. The limits count from now.
-    pub(super) async fn drain(mut self, signals: &mut Signals, manager: &Manager, why: Why) {
+    /// Ends the process. The limits count from now. By the two channels come processes that ask to take over, and
+    /// what becomes of the one that does so just now.
+    pub(super) async fn drain(
+        mut self,
+        signals: &mut Signals,
+        manager: &Manager,
+        why: Why,
+        asking: mpsc::Receiver<Asker>,
+        steps: mpsc::Receiver<Step>,
+    ) {
         let going_down = why == Why::GoingDown;
         let signalled = Instant::now();
         let (shared, limits) = (self.shared.clone(), self.config.limits.clone());
         let Signals { terminate, interrupt, power, .. } = signals;
         shared.journal.metrics.draining.set(1);
         shared.drain.leave();
+        // Not before: a process whose line closes here asks who serves, and were it this one it would end.
+        drop(asking);
+        let vacated = self.admin.vacated.clone();
+        let successor = tokio::spawn(succeeded(steps, vacated.clone()));
         let second = second(terminate, interrupt, why != Why::Signal);
         tokio::pin!(second);
         let mut pace = if going_down { Pace::Reboot } else { Pace::Orderly };
@@ -85,6 +101,8 @@ impl Server {
             );
             tokio::select! {
                 () = sleep(lame_duck) => {}
+                // Another process serves in this one's place: nobody need look for the next proxy.
+                () = vacated.cancelled() => {}
                 () = &mut second => pace = Pace::Now,
                 Some(()) = power.recv() => pace = Pace::Reboot,
             }
@@ -108,7 +126,7 @@ impl Server {
         let (closed, shut) = self.close_listeners();
         let ended = pace != Pace::Now
             && tokio::select! {
-                () = idle(&shared, closed, &shut) => true,
+                () = idle(&shared, closed, &shut, successor) => true,
                 () = deadline.passed(&shared, power, pace == Pace::Reboot) => false,
                 () = second => false,
             };
@@ -140,11 +158,7 @@ impl Server {
         let vacated = self.admin.vacated.clone();
         let Leaving { admins, closed, passed } = self.listeners.close_proxies();
         let folder = self.control.as_ref().and_then(|control| control.path.parent());
-        // One that takes over just now has them, and accepts in this one's place.
-        let shut = match self.successor {
-            Some(_) => Shut::default(),
-            None => Shut::new(passed, folder.map(Into::into), self.shared.generation),
-        };
+        let shut = Shut::new(passed, folder.map(Into::into), self.shared.generation);
         // Dropped with the runtime, when the process ends.
         tokio::spawn(async move {
             vacated.cancelled().await;
@@ -181,6 +195,16 @@ impl Server {
     }
 }
 
+/// Waits for the process that takes over just now, if one does; whether it is ready. It finds its line closed then, and
+/// accepts in this one's place: the admin port is for it alone.
+async fn succeeded(mut steps: mpsc::Receiver<Step>, vacated: CancellationToken) -> bool {
+    let ready = matches!(steps.recv().await, Some(Step::Ready(_)));
+    if ready {
+        vacated.cancel();
+    }
+    ready
+}
+
 /// Waits for the signal to end now. The first SIGTERM after SIGPWR or a hand-over is none: the service
 /// manager sends it in any case.
 async fn second(terminate: &mut Signal, interrupt: &mut Signal, one_more: bool) {
@@ -198,20 +222,34 @@ async fn second(terminate: &mut Signal, interrupt: &mut Signal, one_more: bool) 
 
 /// Waits until no tunnel lives, and no connection that may still begin one. Nobody counts those that wait to be
 /// accepted: on a busy machine workers come to their queues later than this thread gets here. Behind them the
-/// manager's sockets are shut.
-async fn idle(shared: &Shared, closed: Vec<Closed>, shut: &Shut) {
+/// manager's sockets are shut, unless a successor accepts from them.
+async fn idle(shared: &Shared, closed: Vec<Closed>, shut: &Shut, successor: JoinHandle<bool>) {
     let emptied = async {
         for Closed { mut stopper, .. } in closed {
             stopper.ended().await;
         }
     };
     let _ = timeout(EMPTYING, emptied).await;
-    shut.refuse();
-    let deadline = Instant::now() + LATECOMERS;
-    while shared.admission.occupied() > 0 && Instant::now() < deadline {
-        sleep(Duration::from_millis(20)).await;
+    shared.drain.close();
+    let refuse = async {
+        if !successor.await.unwrap_or(false) {
+            shut.refuse();
+        }
+        std::future::pending().await
+    };
+    let served = async {
+        let deadline = Instant::now() + LATECOMERS;
+        while shared.admission.occupied() > 0 && Instant::now() < deadline {
+            sleep(Duration::from_millis(20)).await;
+        }
+        shared.drain.idle().await;
+    };
+    // A successor that is slow holds up no end.
+    tokio::select! {
+        biased;
+        () = refuse => {}
+        () = served => {}
     }
-    shared.drain.idle().await;
 }
 
 /// How long live tunnels may run on.

@@ -5,6 +5,7 @@
 //! descriptor of its own and hands out copies. An address whose socket was passed to this process is not
 //! bound: it is taken over.
 
+use std::cell::OnceCell;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::net::entrance::Entrance;
 use crate::net::passed::Passed;
 use crate::proxy::listener::{Stop, Stopper, bind, bind_beside};
 
-/// How long a process that leaves its admin port may take to close it.
+/// How long a process that leaves its ports may take to close them.
 const VACATING: Duration = Duration::from_secs(5);
 
 /// A bound address.
@@ -141,6 +142,12 @@ impl Listeners {
             .collect();
         // The process before this one leaves all its listeners.
         leaving.extend(self.offered.iter().map(|offered| (offered.passed.address, &offered.passed.socket)));
+        // Asked once, at a start: it closes the admin port, too, and is asked by that.
+        let left = OnceCell::new();
+        let leaves = |kind| {
+            let ask = || vacate::ask(config.admin.listen, kind).unwrap_or(false);
+            self.bound.is_empty() && *left.get_or_init(ask)
+        };
         let steps = wanted.into_iter().zip(places).map(|((kind, configured), place)| {
             let failed = |error| self.failure(kind, configured, error);
             let (actual, what) = match place {
@@ -152,7 +159,7 @@ impl Listeners {
                 None => {
                     let socket = match self.given(kind, configured) {
                         Some(given) => given.try_clone(),
-                        None => self.bind(kind, configured, &leaving),
+                        None => bind_after(configured, &leaving, || leaves(kind)),
                     };
                     let socket = socket.map_err(failed)?;
                     let copies = self.copies(kind, &socket).map_err(failed)?;
@@ -162,28 +169,6 @@ impl Listeners {
             Ok(Step { kind, configured, actual, what })
         });
         Ok(Change { steps: steps.collect::<Result<_, ServeError>>()? })
-    }
-
-    /// Binds an address. Where a process that drains has the admin port, it leaves it to one that starts.
-    fn bind(
-        &self,
-        kind: Entrance,
-        address: SocketAddr,
-        leaving: &[(SocketAddr, &StdListener)],
-    ) -> io::Result<StdListener> {
-        let begun = Instant::now();
-        let mut bound = bind_over(address, leaving);
-        let is_taken = |bound: &io::Result<_>| {
-            bound.as_ref().is_err_and(|error: &io::Error| error.kind() == io::ErrorKind::AddrInUse)
-        };
-        let starts = kind == Entrance::Admin && self.bound.is_empty();
-        if starts && is_taken(&bound) && vacate::ask(address).unwrap_or(false) {
-            while is_taken(&bound) && begun.elapsed() < VACATING {
-                std::thread::sleep(Duration::from_millis(10));
-                bound = bind_over(address, leaving);
-            }
-        }
-        bound
     }
 
     /// For each address the place of the listener that has it already: one of the same kind if possible,
@@ -231,7 +216,7 @@ impl Listeners {
         self.bound.iter_mut().map(leave).collect()
     }
 
-    /// The listeners to accept from once more, after [`Listeners::leave`].
+    /// What [`Listeners::accept_again`] needs: copies of each listener's socket.
     ///
     /// # Errors
     /// When descriptors are scarce.
@@ -403,6 +388,26 @@ fn wanted(config: &Config) -> Vec<(Entrance, SocketAddr)> {
     let https = config.tls.listen.iter().map(|a| (Entrance::Https, *a));
     let edl = config.edl.listen.iter().map(|a| (Entrance::Edl, *a));
     http.chain(https).chain([(Entrance::Admin, config.admin.listen)]).chain(edl).collect()
+}
+
+/// Binds an address, as soon as a process has closed it that `leaves` it to one that starts.
+fn bind_after(
+    address: SocketAddr,
+    leaving: &[(SocketAddr, &StdListener)],
+    leaves: impl FnOnce() -> bool,
+) -> io::Result<StdListener> {
+    let mut bound = bind_over(address, leaving);
+    let is_taken = |bound: &io::Result<_>| {
+        bound.as_ref().is_err_and(|error: &io::Error| error.kind() == io::ErrorKind::AddrInUse)
+    };
+    if is_taken(&bound) && leaves() {
+        let begun = Instant::now();
+        while is_taken(&bound) && begun.elapsed() < VACATING {
+            std::thread::sleep(Duration::from_millis(10));
+            bound = bind_over(address, leaving);
+        }
+    }
+    bound
 }
 
 /// Binds an address, beside listeners that leave where only those are in its way.

@@ -155,7 +155,9 @@ async fn run(
     };
     // A reload that is asked for from now on is refused at once.
     drop(asked);
-    server.drain(&mut signals, &manager, why).await;
+    // The drain sees so that no step can come any more.
+    drop(steps);
+    server.drain(&mut signals, &manager, why, asking, successor).await;
     Ok(())
 }
 

@@ -19,6 +19,9 @@ use crate::net::passed::Passed;
 
 /// How long either side waits for the other.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a process that is asked to hand over may turn out to serve no more: each was told to end, or has handed
+/// over, just then.
+const ROUNDS: usize = 4;
 
 /// What a process answers that is asked to hand over.
 #[derive(Serialize, Deserialize)]
@@ -113,15 +116,19 @@ pub(super) fn ask(state: Option<&Path>) -> Result<Place, ServeError> {
              their user: install -d -m 0700 -o USER {folder}"
         ))
     })?;
-    let living = control::living(&folder);
-    let id = living.first().map_or(1, |(who, _)| who.id + 1);
-    let Some((who, socket)) = living.iter().find(|(who, _)| who.serves) else {
-        return Ok(Place::after(living));
+    let mut rounds = 0..ROUNDS;
+    let (id, takeover) = loop {
+        let living = control::living(&folder);
+        let id = living.first().map_or(1, |(who, _)| who.id + 1);
+        let Some((who, socket)) = living.iter().find(|(who, _)| who.serves) else {
+            return Ok(Place::after(living));
+        };
+        match TakeOver::ask(socket) {
+            Ok(asked) => break (id, asked.map_err(ServeError::TakeOver)?),
+            Err(_) if rounds.next().is_some() && !serves(socket) => {}
+            Err(error) => return Err(goes_on(who.pid, &error)),
+        }
     };
-    let failed = |error: io::Error| {
-        ServeError::TakeOver(format!("process {} doesn't hand over: {error}; it goes on", who.pid))
-    };
-    let takeover = TakeOver::ask(socket).map_err(failed)?.map_err(ServeError::TakeOver)?;
     let given = &takeover.given;
     let older = std::iter::once((given.id, given.socket.clone())).chain(given.older.iter().cloned());
     let older = older.map(|(id, socket)| Older::new(id, socket)).collect();
@@ -133,6 +140,18 @@ pub(super) fn ask(state: Option<&Path>) -> Result<Place, ServeError> {
         given.pid
     );
     Ok(Place { id, older, takeover: Some(takeover) })
+}
+
+/// Whether the process at a socket serves, as one may that doesn't answer.
+fn serves(socket: &Path) -> bool {
+    match control::who(socket) {
+        Ok(who) => who.serves,
+        Err(error) => !matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound),
+    }
+}
+
+fn goes_on(pid: u32, error: &io::Error) -> ServeError {
+    ServeError::TakeOver(format!("process {pid} doesn't hand over: {error}; it goes on"))
 }
 
 impl TakeOver {
@@ -168,22 +187,13 @@ impl TakeOver {
             Ok((older, self.line.hear_secret()?.unwrap_or_default()))
         };
         step().or_else(|error: io::Error| {
-            let serves = match control::who(socket) {
-                Ok(who) => who.serves,
-                Err(error) => {
-                    error.kind() != io::ErrorKind::ConnectionRefused
-                        && error.kind() != io::ErrorKind::NotFound
-                }
-            };
-            if serves {
-                return Err(ServeError::TakeOver(format!(
-                    "process {pid} doesn't hand over: {error}; it goes on"
-                )));
+            if serves(socket) {
+                return Err(goes_on(*pid, &error));
             }
             tracing::warn!(
                 event = "takeover_warning",
                 pid,
-                "process {pid} ended meanwhile; this one accepts in its place"
+                "process {pid} has ended meanwhile, or was told to; this one accepts in its place"
             );
             Ok((older.iter().map(|(id, _)| *id).chain([*id]).collect(), Zeroizing::default()))
         })

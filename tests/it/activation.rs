@@ -11,7 +11,7 @@ use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 use rustix::process::Signal;
 
-use crate::support::{Port, Proxy, Ran, Raw, Upstream, ccpgate_by, eventually};
+use crate::support::{Line, Port, Proxy, Ran, Raw, Upstream, ccpgate_by, eventually};
 
 const TARGET: &str = "good.example:443";
 
@@ -228,5 +228,24 @@ fn what_starts_while_another_leaves_keeps_the_managers_socket() {
         second.tunnel(TARGET).expect_echo(b"not refused");
         std::thread::sleep(Duration::from_millis(10));
     }
+    live.expect_echo(b"unharmed");
+}
+
+#[test]
+fn the_managers_sockets_wait_for_a_successor_and_refuse_once_it_has_gone() {
+    let (upstream, folder, port) = (Upstream::echo(), tempfile::tempdir().unwrap(), Port::keep());
+    let (socket, at) = manager(&port);
+    let old = start_in(folder.path(), &config(&[at], None, &upstream), &socket);
+    let mut live = old.tunnel(TARGET);
+    let successor = Line::takes_over(&old, folder.path());
+    old.signal(Signal::TERM);
+    old.log_line("the drain", |line| line["event"] == "draining");
+    // What comes now waits in the queue: the next one accepts it.
+    for _ in 0..20 {
+        TcpStream::connect(at).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    successor.hang_up();
+    expect_refusing(at);
     live.expect_echo(b"unharmed");
 }

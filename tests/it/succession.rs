@@ -2,23 +2,52 @@
 //! that are scarce, a reload; and what is told by a process that ends just as it is asked.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::{Value, json};
 
-use crate::support::{Line, Proxy, Upstream, ccpgate_with};
+use crate::support::{Line, Proxy, Upstream, ccpgate_with, eventually};
 
 const TARGET: &str = "good.example:443";
 const RELOADS: &str = "ccpgate_reloads_total{result=\"ok\"}";
 
 fn config(upstream: &Upstream, more: &str) -> String {
     format!("[[allow]]\npattern = \"good.example\"\n{more}\n{}", upstream.for_targets(&[TARGET]))
+}
+
+#[test]
+fn a_process_that_is_told_to_end_lets_its_successor_go_on_at_once() {
+    for lame_duck in ["0s", "1h"] {
+        let (upstream, folder) = (Upstream::echo(), tempfile::tempdir().unwrap());
+        let toml = config(&upstream, &format!("[limits]\nlame_duck = \"{lame_duck}\""));
+        let old = Proxy::start_in(folder.path(), &toml, false);
+        let mut live = old.tunnel(TARGET);
+        let mut successor = Line::takes_over(&old, folder.path());
+        old.signal(Signal::TERM);
+        let begins = if lame_duck == "0s" { "draining" } else { "lame_duck" };
+        old.log_line("it leaves", |line| line["event"] == begins);
+        successor.say("\"ready\"");
+        let begun = Instant::now();
+        assert!(successor.hear_bytes().is_err(), "{lame_duck}: nothing more is said to it");
+        // A successor that hears nothing gives it up after ten.
+        assert!(begun.elapsed() < Duration::from_secs(5), "{lame_duck}: {:?}", begun.elapsed());
+        let mut asked = Line::to(&old, folder.path());
+        asked.say("\"who\"");
+        assert_eq!(asked.hear().unwrap()["serves"], false, "{lame_duck}: it must not end then");
+        // It has the admin port to itself, and there is nothing to announce any more.
+        old.log_line("the drain", |line| line["event"] == "draining");
+        let admin = old.admin();
+        eventually("the admin listener's end", || TcpStream::connect(admin).is_err().then_some(()));
+        live.expect_echo(b"unharmed");
+        drop(successor);
+    }
 }
 
 #[test]
@@ -69,6 +98,17 @@ fn told(folder: &Path, who: Vec<Value>) -> Arc<AtomicUsize> {
         }
     });
     asked
+}
+
+#[test]
+fn one_that_is_told_to_end_as_it_is_asked_is_followed_and_not_waited_for() {
+    let (upstream, folder) = (Upstream::echo(), tempfile::tempdir().unwrap());
+    let who = |serves| json!({"id": 7, "pid": 1, "serves": serves});
+    let asked = told(folder.path(), vec![who(true), who(false)]);
+    let new = Proxy::start_in(folder.path(), &config(&upstream, ""), true);
+    new.tunnel(TARGET).expect_echo(b"served");
+    assert!(asked.load(Ordering::Relaxed) > 0, "it was asked to hand over");
+    assert_eq!(new.status()["generations"][0]["id"], "8");
 }
 
 #[test]

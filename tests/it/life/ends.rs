@@ -117,6 +117,49 @@ fn in_a_common_folder_it_tells_of_the_one_that_drains_as_well() {
     }
 }
 
+/// Without a folder, and with one that both find each other in.
+#[test]
+fn a_process_that_starts_in_a_lame_duck_ends_it_and_serves() {
+    for way in [None, Some(false), Some(true)] {
+        let (upstream, folder) = (Upstream::echo(), tempfile::tempdir().unwrap());
+        let toml = format!("[limits]\nlame_duck = \"1h\"\n{}", rules(&upstream));
+        let start = |toml: &str, take_over| match way {
+            None => Proxy::start(toml),
+            Some(_) => Proxy::start_in(folder.path(), toml, take_over),
+        };
+        let mut old = start(&toml, false);
+        let mut live = old.tunnel(TARGET);
+        old.signal(Signal::TERM);
+        old.log_line("the lame duck", |line| line["event"] == "lame_duck");
+        let new = start(&same_addresses(&old, &upstream), way.unwrap_or(false));
+        new.tunnel(TARGET).expect_echo(b"served");
+        assert_eq!(new.get("/readyz").status, 200, "{way:?}");
+        let generations = new.status()["generations"].as_array().unwrap().len();
+        assert_eq!(generations, if way.is_some() { 2 } else { 1 }, "{way:?}");
+        live.expect_echo(b"unharmed");
+        live.finish();
+        live.expect_closed();
+        assert_eq!(old.wait_exit().code(), Some(0));
+    }
+}
+
+/// Whoever has a port that a process has left is somebody else: what that has still is no help.
+#[test]
+fn a_process_that_drains_keeps_its_admin_port_where_another_program_has_the_others() {
+    let upstream = Upstream::echo();
+    let old = Proxy::start(&rules(&upstream));
+    let mut live = old.tunnel(TARGET);
+    old.signal(Signal::TERM);
+    let other = eventually("the port", || std::net::TcpListener::bind(old.http()).ok());
+    // The old process itself sees a moment later that its socket has closed.
+    std::thread::sleep(Duration::from_millis(300));
+    let said = ccpgate(Some(&same_addresses(&old, &upstream)), &["serve"]).expect(2).stderr;
+    assert!(said.contains("proxy.listen") && said.contains("another process has it"), "{said}");
+    assert_eq!(at(old.admin(), "GET", "/readyz").status, 503);
+    live.expect_echo(b"unharmed");
+    drop(other);
+}
+
 #[test]
 fn files_that_hang_hold_up_no_end() {
     let upstream = Upstream::echo();
