@@ -6,6 +6,7 @@
 //! too: allowing the translator's network opens nothing behind it that is not global.
 
 mod embedded;
+mod in_text;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use embedded::{LENGTHS, embedded};
+pub use in_text::cut_in;
 
 /// The network of an address, as far as it may be shown where people must not be: the first 24 bits of
 /// an IPv4 address, 48 of an IPv6 one; the rest is 0.
@@ -22,6 +24,13 @@ pub fn cut(address: IpAddr) -> IpAddr {
         IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << 8)).into(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80)).into(),
     }
+}
+
+/// A network as far as it may be shown: as [`cut`] does with an address.
+#[must_use]
+pub fn cut_network(net: IpNet) -> IpNet {
+    let most = if matches!(net, IpNet::V4(_)) { 24 } else { 48 };
+    IpNet::new(net.addr(), net.prefix_len().min(most)).map_or(net, |net| net.trunc())
 }
 
 /// Why an address is not dialled: the kind of range it is in, by its name in messages.

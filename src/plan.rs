@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::address::{self, Barred};
+use crate::address::{self, Barred, cut_network};
 use crate::catalogue;
 use crate::config::{self, Config, Loaded};
 use crate::egress::Egress;
@@ -62,7 +62,7 @@ impl Plan {
         for (key, _) in alone.iter().filter(|(_, set)| *set && egress.proxy.is_none()) {
             warnings.push(format!("egress.{key} has no effect: egress.proxy names no parent proxy"));
         }
-        warnings.extend(forgeable(&config.proxy));
+        warnings.extend(forgeable(config));
         let file = loaded.file.as_ref();
         let source = file.map_or("the embedded default".to_owned(), |f| f.display().to_string());
         let mut plan = Self {
@@ -122,12 +122,16 @@ pub(crate) fn is_of_service<'a>(ranges: Option<&'a Current>) -> Box<dyn Fn(&Targ
 }
 
 /// Says which clients could name any address as theirs.
-fn forgeable(proxy: &config::Proxy) -> Option<String> {
+fn forgeable(config: &Config) -> Option<String> {
+    let proxy = &config.proxy;
     let mut covered = proxy.clients.iter().filter_map(|clients| {
         let balancers = proxy.proxy_protocol.iter().find(|balancers| balancers.contains(clients))?;
         Some((balancers, clients))
     });
     let (balancers, clients) = covered.next()?;
+    // The log and bundles have this line, too.
+    let shown = |net| if config.ledger.anonymise { cut_network(net) } else { net };
+    let (balancers, clients) = (shown(*balancers), shown(*clients));
     Some(format!(
         "proxy.proxy_protocol has {balancers}, which covers {clients} of proxy.clients: agents who connect \
          directly are refused, and one who sends a header counts as whatever address it names; list the \

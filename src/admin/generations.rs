@@ -10,7 +10,7 @@ use super::older::{Known, Last, Question, Report, Retired, Who, Whose};
 use super::query::Query;
 use super::status::{self, Remarks};
 use super::together::{merge_rules, merge_status, remark};
-use super::{Admin, denied, desks, failures, history, learned, tunnels};
+use super::{Admin, anonymised, denied, desks, failures, history, learned, tunnels};
 use crate::journal::failures::MOST;
 use crate::journal::metrics::exposition::Exposition;
 use crate::journal::metrics::generations::fold;
@@ -61,7 +61,11 @@ impl Admin {
         let mut whole = self.status_with(&retired);
         drop(retired);
         for report in reports {
-            merge_status(&mut whole, report.status.clone());
+            let mut other = report.status.clone();
+            if self.shared.journal.anonymises() {
+                anonymised::status(&mut other);
+            }
+            merge_status(&mut whole, other);
         }
         remark(&mut whole, &Remarks::of(self));
         whole.to_string()

@@ -11,6 +11,7 @@ use super::http::{Answer, bad, json, time};
 use super::older::{Question, Whose};
 use super::query::Query;
 use crate::findings::Second;
+use crate::findings::change::without_clients;
 use crate::journal::history::{Count, Lived, Minutes, Past, Steps};
 
 /// Three hours: a morning.
@@ -66,7 +67,7 @@ pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
     let step = minutes.div_ceil(POINTS);
     let since = now.saturating_sub(minutes * 60);
     let past = journal.history.past(now, minutes, step, domain.as_deref());
-    let changes = findings.changes_since(since).into_iter();
+    let changes = findings.changes_since(since, journal.anonymises()).into_iter();
     let changes = changes.map(|(at, kind, text)| Change { time: time(at), kind: kind.to_owned(), text });
     let at = |second| findings.time(second);
     let mut told = told(past, at, step * 60, since, Timestamp::now(), changes.collect());
@@ -82,7 +83,14 @@ pub(super) fn answer(admin: &Admin, query: Query<'_>) -> Answer {
 /// What others tell of the last `minutes`. What another version tells otherwise is left out.
 fn others(admin: &Admin, minutes: Second, whose: Whose) -> Vec<Chronicle> {
     let all = admin.generations.answers(whose, &Question::History(minutes), |known| &known.history);
-    all.into_iter().filter_map(|other| serde_json::from_value(other).ok()).collect()
+    let mut all: Vec<Chronicle> =
+        all.into_iter().filter_map(|other| serde_json::from_value(other).ok()).collect();
+    if admin.shared.journal.anonymises() {
+        for (_, _, text) in all.iter_mut().flat_map(|other| &mut other.changes) {
+            *text = without_clients(text);
+        }
+    }
+    all
 }
 
 /// What this process tells a successor of the last `minutes`, with what those knew that ended under it.
@@ -102,7 +110,7 @@ fn own(admin: &Admin, minutes: Second) -> Chronicle {
     let (findings, now) = (&journal.findings, journal.findings.now());
     let at = |second| findings.time(second).as_second();
     let since = now.saturating_sub(minutes * 60);
-    let changes = findings.changes_since(since).into_iter();
+    let changes = findings.changes_since(since, journal.anonymises()).into_iter();
     Chronicle {
         since: at(since),
         past: journal.history.minutes(now, minutes, at),

@@ -1,6 +1,7 @@
 //! What the admin listener shows: metrics, probes, the PAC file, the status. Nothing here changes
 //! anything but `reload`, and `vacate` in a process that was told to end.
 
+pub(crate) mod anonymised;
 mod consumers;
 mod denied;
 mod desks;

@@ -105,14 +105,15 @@ pub(super) fn own(admin: &Admin, remarks: &Remarks) -> String {
     let report = shared.look();
     let findings = &shared.journal.findings;
     let anonymise = shared.journal.anonymises();
-    let mut told = told(&report, |second| findings.time(second), |since| findings.just_before(since));
+    let mut told =
+        told(&report, |second| findings.time(second), |since| findings.just_before(since, anonymise));
     for told in &mut told {
         told.networks = networks::shown(&told.networks, anonymise);
     }
     let status = Status {
         error_ratio: shared.journal.metrics.error_ratios().collect(),
         rules: rules::of(shared),
-        watch: findings.with_watch(|watch| Watched::of(watch, &snapshot, findings)),
+        watch: findings.with_watch(|watch| Watched::of(watch, &snapshot, findings, anonymise)),
         ranges: ranges::shown(shared),
         edl: Some(Edl::new(&admin.lists.state(), &shared.journal, day(Timestamp::now()))),
         generations: vec![process::generation(admin)],

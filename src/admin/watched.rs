@@ -39,7 +39,8 @@ struct Unwell {
 }
 
 impl Watched {
-    pub(super) fn of(watch: &Watch, snapshot: &Snapshot, findings: &Findings) -> Self {
+    /// `anonymise`: without a client's whole address.
+    pub(super) fn of(watch: &Watch, snapshot: &Snapshot, findings: &Findings, anonymise: bool) -> Self {
         let round = watch.last().map(|(_, round)| round);
         let ill = |probe: &&Probe| probe.status >= ProbeStatus::Degraded;
         let endpoints = round.iter().flat_map(|round| &round.probes).filter(ill);
@@ -54,7 +55,7 @@ impl Watched {
             since: round.map(|_| findings.time(watch.since()).to_string()),
             last_good: watch.last_good().map(|at| findings.time(at).to_string()),
             changed: match verdict {
-                Some(State::Degraded | State::Failed) => findings.just_before(watch.since()),
+                Some(State::Degraded | State::Failed) => findings.just_before(watch.since(), anonymise),
                 Some(State::Ok) | None => Vec::new(),
             },
             endpoints: endpoints.map(Unwell::of).collect(),

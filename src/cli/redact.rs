@@ -6,9 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde_json::Value;
 
-use crate::address::cut;
+use crate::address::{cut, cut_network};
+use crate::admin::anonymised;
 use crate::bundle::{Bundle, Part};
 use crate::config::Loaded;
+use crate::findings::networks;
 
 /// The effective configuration, as `config show` prints it.
 pub(super) fn configuration(loaded: &Loaded, anonymise: bool) -> String {
@@ -16,15 +18,9 @@ pub(super) fn configuration(loaded: &Loaded, anonymise: bool) -> String {
         return loaded.to_toml();
     }
     let mut loaded = loaded.clone();
-    let mut networks = Vec::new();
-    for client in &loaded.config.proxy.clients {
-        // Two of one network are one.
-        let cut = network(*client);
-        if !networks.contains(&cut) {
-            networks.push(cut);
-        }
+    for clients in [&mut loaded.config.proxy.clients, &mut loaded.config.edl.clients] {
+        *clients = networks::shown(clients, true);
     }
-    loaded.config.proxy.clients = networks;
     loaded.to_toml()
 }
 
@@ -36,6 +32,9 @@ pub(super) fn bundle(mut bundle: Bundle, anonymise: bool) -> Bundle {
             && let Some(mut value) = bundle.json(part)
         {
             walk(&mut value, anonymise);
+            if anonymise && part == Part::Status {
+                anonymised::status(&mut value);
+            }
             without_names(&mut value);
             bundle.put(part, serde_json::to_vec_pretty(&value).unwrap_or_default());
         } else if let Some(text) = bundle.text(part) {
@@ -98,14 +97,9 @@ fn client(text: &str) -> String {
     let address = text.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
     match (address, text.parse::<IpNet>()) {
         (Ok(address), _) => cut(address).to_string(),
-        (_, Ok(net)) => network(net).to_string(),
+        (_, Ok(net)) => cut_network(net).to_string(),
         _ => "cut".to_owned(),
     }
-}
-
-fn network(net: IpNet) -> IpNet {
-    let most = if net.addr().is_ipv4() { 24 } else { 48 };
-    IpNet::new(net.addr(), net.prefix_len().min(most)).map_or(net, |net| net.trunc())
 }
 
 /// Leaves out what stands before the `@` of URLs, wherever one comes from.
@@ -189,7 +183,9 @@ mod tests {
             "x": { "client": "2001:db8:1::" }, "y": [{ "client": "2001:db8:1::" }, { "client": "cut" }],
             "z": { "client_cert": "cut", "client": 5 } })
         );
-        assert_eq!(network("10.30.0.7/32".parse().unwrap()).to_string(), "10.30.0.0/24");
-        assert_eq!(network("10.0.0.0/8".parse().unwrap()).to_string(), "10.0.0.0/8");
+        assert_eq!(
+            (client("10.30.0.7/32"), client("10.0.0.0/8")),
+            ("10.30.0.0/24".into(), "10.0.0.0/8".into())
+        );
     }
 }

@@ -4,12 +4,26 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use super::Second;
+use crate::address::cut_in;
 
 /// Changes that are remembered.
 const KEPT: usize = 256;
 
 /// How long before a failure a change is still named beside it.
 pub const JUST_BEFORE: Second = 900;
+
+/// Keys of the configuration that have addresses of clients, as a difference begins.
+const OF_CLIENTS: [&str; 2] = ["proxy.clients: ", "edl.clients: "];
+
+/// What changed, in words, without a client's whole address: the differences of such keys are cut.
+#[must_use]
+pub fn without_clients(told: &str) -> String {
+    let cut = told.split("; ").map(|part| {
+        let at = OF_CLIENTS.iter().find_map(|key| part.find(key));
+        at.map_or_else(|| part.to_owned(), |at| part[..at].to_owned() + &cut_in(&part[at..]))
+    });
+    cut.collect::<Vec<_>>().join("; ")
+}
 
 /// Something that changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +122,29 @@ impl Changes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn differences_name_no_client() {
+        let servers = "dns.servers: [] → [\"10.0.0.2\"]";
+        let clients = |key: &str, a: &str| format!("{key}.clients: [\"10.0.0.0/8\"] → [\"{a}\"]");
+        let keys = vec![
+            clients("proxy", "10.20.30.40/32"),
+            servers.to_owned(),
+            clients("edl", "2001:db8:1:2::3/128"),
+        ];
+        let told = format!("09:01:12 UTC {}", Change::Reloaded(keys));
+        assert_eq!(
+            without_clients(&told),
+            format!(
+                "09:01:12 UTC reload: {}; {servers}; {}",
+                clients("proxy", "10.20.30.0/24"),
+                clients("edl", "2001:db8:1::/48")
+            )
+        );
+        let answers =
+            Change::Answers { host: "h".into(), from: "10.0.0.1".into(), to: "10.0.0.2 10.0.0.3".into() };
+        assert_eq!(without_clients(&answers.to_string()), answers.to_string());
+    }
 
     #[test]
     fn what_came_just_before() {

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::address::cut_network;
+
 /// Networks that are named at most; of more than these the largest are.
 const NAMED: usize = 8;
 
@@ -67,9 +69,7 @@ pub fn of(client: IpAddr, anonymise: bool) -> IpNet {
 pub fn shown(networks: &[IpNet], anonymise: bool) -> Vec<IpNet> {
     let mut shown: Vec<IpNet> = Vec::with_capacity(networks.len());
     for net in networks {
-        let most = if matches!(net, IpNet::V4(_)) { 24 } else { 48 };
-        let cut = anonymise && net.prefix_len() > most;
-        let net = if cut { IpNet::new_assert(net.addr(), most).trunc() } else { *net };
+        let net = if anonymise { cut_network(*net) } else { *net };
         if !shown.contains(&net) {
             shown.push(net);
         }

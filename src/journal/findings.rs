@@ -15,7 +15,7 @@ use super::access::{Asked, Event};
 use super::metrics::NO_RULE;
 use crate::catalogue::{Choice, find_elsewhere_given, is_own_name};
 use crate::cause::Cause;
-use crate::findings::change::{Change, Changes};
+use crate::findings::change::{Change, Changes, without_clients};
 use crate::findings::clients::{Clients, Tally};
 use crate::findings::judge::Judge;
 use crate::findings::report::Report;
@@ -273,19 +273,32 @@ impl Findings {
         self.news.subscribe()
     }
 
-    /// What changed since a moment: when, what kind of change, and in words; oldest first.
-    pub(crate) fn changes_since(&self, since: Second) -> Vec<(Timestamp, &'static str, String)> {
+    /// What changed since a moment: when, what kind of change, and in words; oldest first. `anonymise`: without a
+    /// client's whole address.
+    pub(crate) fn changes_since(
+        &self,
+        since: Second,
+        anonymise: bool,
+    ) -> Vec<(Timestamp, &'static str, String)> {
         let changes = lock(&self.changes);
-        let told = |(at, change): &(Second, Change)| (self.time(*at), change.kind(), change.to_string());
+        let told =
+            |(at, change): &(Second, Change)| (self.time(*at), change.kind(), shown(change, anonymise));
         changes.all().filter(|(at, _)| *at >= since).map(told).collect()
     }
 
-    /// What changed just before a moment, in words, oldest first.
-    pub(crate) fn just_before(&self, since: Second) -> Vec<String> {
+    /// What changed just before a moment, in words, oldest first. `anonymise`: as there.
+    pub(crate) fn just_before(&self, since: Second, anonymise: bool) -> Vec<String> {
         let changes = lock(&self.changes);
-        let told = |(at, change): &(Second, Change)| format!("{} {change}", clock(self.time(*at)));
+        let told = |(at, change): &(Second, Change)| {
+            format!("{} {}", clock(self.time(*at)), shown(change, anonymise))
+        };
         changes.just_before(since).map(told).collect()
     }
+}
+
+fn shown(change: &Change, anonymise: bool) -> String {
+    let told = change.to_string();
+    if anonymise { without_clients(&told) } else { told }
 }
 
 fn over(key: Key, since: &str) {

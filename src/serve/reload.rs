@@ -14,7 +14,7 @@ use super::{Server, announce};
 use crate::admin::reload::Verdict;
 use crate::config::{self, Sources};
 use crate::egress::resolver::Resolver;
-use crate::findings::change::Change;
+use crate::findings::change::{Change, without_clients};
 use crate::journal::metrics::Reload;
 use crate::net::memory;
 use crate::policy::replay::Losses;
@@ -165,6 +165,10 @@ impl Server {
         self.edl.follow(edl);
         let differences = old.differences(&self.config);
         self.shared.journal.findings.changed(Change::Reloaded(differences.clone()));
+        let differences = match self.config.ledger.anonymise {
+            true => differences.iter().map(|difference| without_clients(difference)).collect(),
+            false => differences,
+        };
         for Closed { kind, address, mut stopper } in self.change_listeners(change) {
             let _ = tokio::time::timeout(CLOSING, stopper.ended()).await;
             tracing::info!(event = "closed", listener = kind.into_str(), %address, "no longer listening");

@@ -9,7 +9,10 @@ use flate2::read::GzDecoder;
 use rustls::version::TLS13;
 use serde_json::Value;
 
-use crate::support::{Agent, Authority, Proxy, Ran, Raw, Refusing, Secured, Upstream, ccpgate, ticket_keys};
+use crate::support::{
+    Agent, Authority, Proxy, Ran, Raw, Refusing, Secured, Upstream, ccpgate, ccpgate_with, eventually,
+    ticket_keys,
+};
 
 /// Every byte of an archive, unpacked.
 fn unpacked(file: &Path) -> Vec<u8> {
@@ -153,6 +156,87 @@ fn a_bundle_holds_no_secret_and_says_the_same_elsewhere() {
     let ran = ccpgate(None, &["bundle", nowhere.to_str().unwrap()]).expect(2);
     assert!(ran.stderr.contains("its folder can't be entered"), "{}", ran.stderr);
     assert!(ran.stdout.is_empty());
+}
+
+/// A proxy of which a desk that fails alone is the finding, just after a reload that has changed its clients.
+fn with_one_desk_after_a_reload(more: &str) -> (Proxy, Upstream) {
+    let upstream = Upstream::echo();
+    let toml = |clients: &str| {
+        format!(
+            "[policy]\ntls = \"sni\"\n[[allow]]\npattern = \"good.example\"\n[edl]\nclients = [\"127.6.7.8\"]\n\
+             [proxy]\nclients = [{clients}]\nproxy_protocol = [\"127.8.9.10\"]\n{more}{}",
+            upstream.for_targets(&["good.example:443"])
+        )
+    };
+    let proxy = Proxy::start(&toml("\"127.0.0.0/8\""));
+    proxy.reload(&toml("\"127.0.0.1\", \"127.4.9.9\", \"127.8.9.10\", \"2001:db8:1:2::77\""), "ok");
+    for _ in 0..5 {
+        let mut odd = Raw::connect_from("127.4.9.9".parse().unwrap(), proxy.http());
+        assert_eq!(odd.connect_target("good.example:443").status, 200);
+        odd.send("SSH-2.0-x\r\n");
+        odd.expect_gone();
+    }
+    eventually("a finding", || {
+        let status = proxy.status();
+        let found = status["findings"].as_array().unwrap();
+        found.iter().any(|one| one["cause"] == "foreign_protocol").then_some(())
+    });
+    (proxy, upstream)
+}
+
+/// Fails where a client's address is whole in a text, or one of the servers isn't.
+#[track_caller]
+fn expect_clients_cut(text: &str) {
+    for whole in ["127.4.9.9", "127.6.7.8", "2001:db8:1:2", "127.8.9.10/32 of proxy.clients"] {
+        assert!(!text.contains(whole), "{whole} is in:\n{text}");
+    }
+    for needed in ["127.4.9.0/24", "2001:db8:1::/48", "proxy.clients: "] {
+        assert!(text.contains(needed), "{needed} isn't in:\n{text}");
+    }
+}
+
+#[test]
+fn no_client_is_whole_in_a_bundle_of_a_proxy_that_shows_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (proxy, upstream) = with_one_desk_after_a_reload("");
+    // The proxy itself shows them, until it is told otherwise.
+    assert!(proxy.status()["summary"].as_str().unwrap().contains("127.4.9.9"));
+    let file = folder.path().join("b.tar.gz");
+    let (admin, config) = (format!("http://{}", proxy.admin()), proxy.config_file());
+    let arguments =
+        ["bundle", file.to_str().unwrap(), "--no-check", "--admin", &admin, "-c", config.to_str().unwrap()];
+    let made = ccpgate_with(None, &arguments, &[("CCPGATE_LEDGER__ANONYMISE", "true")]).expect(0);
+    let text = String::from_utf8_lossy(&unpacked(&file)).into_owned();
+    expect_clients_cut(&text);
+    expect_clients_cut(&made.stdout);
+    let object = replayed(&file, &["--json"]).json();
+    assert_eq!(object["manifest"]["anonymised"], true);
+    let found = &object["status"]["findings"][0];
+    assert_eq!(found["networks"], Value::from(vec!["127.4.9.0/24"]), "{found}");
+    assert!(found["paste"].as_str().unwrap().ends_with("in 127.4.9.0/24"), "{found}");
+    // Servers are what a supporter looks for.
+    assert!(text.contains(&upstream.address().to_string()), "{text}");
+}
+
+#[test]
+fn a_proxy_that_anonymises_tells_no_client_of_a_difference() {
+    let (proxy, upstream) = with_one_desk_after_a_reload("[ledger]\nanonymise = true\n");
+    for path in ["/api/status", "/api/history"] {
+        expect_clients_cut(&proxy.get(path).text());
+    }
+    // What changed before it was told to anonymise is cut like what comes after.
+    drop((proxy, upstream));
+    let (proxy, _upstream) = with_one_desk_after_a_reload("");
+    let now = fs::read_to_string(proxy.config_file()).unwrap() + "[ledger]\nanonymise = true\n";
+    proxy.rewrite_config_raw(&now);
+    proxy.hang_up("ok");
+    for path in ["/api/status", "/api/history"] {
+        expect_clients_cut(&proxy.get(path).text());
+    }
+    proxy.log_line("the warning", |line| {
+        line["event"] == "policy_warning"
+            && line["message"].as_str().unwrap().contains("127.8.9.0/24 of proxy.clients")
+    });
 }
 
 #[test]

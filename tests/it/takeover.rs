@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
-    Port, Proxy, Ran, Raw, Secured, Upstream, ccpgate, ccpgate_with, clean, eventually, fleet,
+    Port, Proxy, Ran, Raw, Refusing, Secured, Upstream, ccpgate, ccpgate_with, clean, eventually, fleet,
 };
 
 const TARGET: &str = "good.example:443";
@@ -263,10 +263,20 @@ fn lists_of_failures_and_desks_and_the_past_are_those_of_all_processes() {
 #[test]
 fn a_successor_that_anonymises_shows_no_address_that_an_older_process_tells() {
     let (upstream, folder) = (Upstream::echo(), folder());
-    let toml = config(&upstream, "");
+    let refusing = Refusing::new();
+    let dead = format!("\"dead.example:443\" = \"{}\"\n", refusing.address());
+    let toml = config(&upstream, "[[allow]]\npattern = \"dead.example\"\n") + &dead;
     let old = Proxy::start_in(folder.path(), &toml, false);
+    old.reload(&format!("{toml}[proxy]\nclients = [\"127.0.0.0/8\", \"10.20.30.40\"]\n"), "ok");
     let mut live = old.tunnel(TARGET);
     assert_eq!(old.connect().connect_target("evil.example:443").status, 403);
+    // A desk that fails alone.
+    for _ in 0..60 {
+        old.connect().connect_target("dead.example:443");
+    }
+    eventually("a finding", || {
+        (json(&old, "/api/status")["findings"] != Value::from(vec![0; 0])).then_some(())
+    });
     report(&old);
     let new = Proxy::start_in(folder.path(), &format!("{toml}[ledger]\nanonymise = true\n"), true);
     expect_handed_over(&old);
@@ -275,6 +285,13 @@ fn a_successor_that_anonymises_shows_no_address_that_an_older_process_tells() {
         let all = json(&new, path);
         assert_eq!(all.pointer(list).unwrap()[0]["client"], "127.0.0.0", "{path}: {all}");
         assert!(!all.to_string().contains("127.0.0.1\""), "{path}: {all}");
+    }
+    let status = json(&new, "/api/status");
+    assert_eq!(status["findings"][0]["networks"], Value::from(vec!["127.0.0.0/24"]), "{status}");
+    for (path, told) in [("/api/status", status), ("/api/history", json(&new, "/api/history"))] {
+        let text = told.to_string();
+        assert!(text.contains("10.20.30.0/24") && !text.contains("10.20.30.40"), "{path}: {text}");
+        assert!(!text.contains("127.0.0.1)") && !text.contains("in 127.0.0.1\""), "{path}: {text}");
     }
 }
 
