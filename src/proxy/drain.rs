@@ -13,6 +13,9 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::journal::ledger::Seat;
 
+/// A successor accepts.
+const NOW: i64 = i64::MAX;
+
 /// How far the process is with its end.
 #[derive(Default)]
 pub(crate) struct Drain {
@@ -22,8 +25,9 @@ pub(crate) struct Drain {
     leaving: AtomicBool,
     /// The proxy listeners have closed.
     closed: AtomicBool,
-    /// A successor accepts in this process's place.
-    handed_over: AtomicBool,
+    /// When a successor last accepted in this process's place, in seconds since 1970: [`NOW`] while it does, 0
+    /// where none did.
+    successor: AtomicI64,
     /// When what still lives is cut, in seconds since 1970; 0 before the drain.
     end: AtomicI64,
     begun: CancellationToken,
@@ -69,11 +73,21 @@ impl Drain {
 
     /// A successor takes all new connections: those that are kept alive here are served on.
     pub(crate) fn hand_over(&self) {
-        self.handed_over.store(true, Ordering::Release);
+        self.successor.store(NOW, Ordering::Release);
+    }
+
+    /// The successor has gone at this second since 1970; this process accepts again.
+    pub(crate) fn take_back(&self, second: i64) {
+        self.successor.store(second, Ordering::Release);
     }
 
     pub(crate) fn is_handed_over(&self) -> bool {
-        self.handed_over.load(Ordering::Acquire)
+        self.successor.load(Ordering::Acquire) == NOW
+    }
+
+    /// Whether this process alone has accepted from this second since 1970 on: it knows what clients opened.
+    pub(crate) fn is_alone_since(&self, second: i64) -> bool {
+        self.successor.load(Ordering::Acquire) < second
     }
 
     /// What still lives at this second since 1970 is cut.
@@ -251,6 +265,16 @@ mod tests {
             };
             drain.unless_cut(Box::pin(moving), &seat).await
         })
+    }
+
+    #[test]
+    fn what_clients_opened_while_a_successor_accepted_is_not_known_here() {
+        let drain = Drain::default();
+        assert!(drain.is_alone_since(1) && !drain.is_handed_over());
+        drain.hand_over();
+        assert!(!drain.is_alone_since(i64::MAX) && drain.is_handed_over());
+        drain.take_back(100);
+        assert!(!drain.is_handed_over() && !drain.is_alone_since(100) && drain.is_alone_since(101));
     }
 
     async fn settle() {

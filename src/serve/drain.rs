@@ -109,9 +109,6 @@ impl Server {
         }
         let deadline = Deadline::new(&limits, why, signalled.elapsed());
         shared.drain.ends_at(deadline.drained());
-        if !self.admin.generations.is_newest() {
-            shared.drain.hand_over();
-        }
         shared.drain.begin();
         if why != Why::HandedOver {
             // Of a process that handed over the unit stays as it is: its ExecStop= would not run any more.

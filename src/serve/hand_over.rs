@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -153,6 +154,7 @@ impl Server {
         // One that ends just now is counted here, or there, and never by both.
         tokio::task::block_in_place(|| self.admin.generations.refresh());
         self.admin.generations.hand_over(true);
+        self.shared.drain.hand_over();
         for Closed { mut stopper, .. } in self.listeners.leave() {
             let _ = timeout(CLOSING, stopper.ended()).await;
         }
@@ -184,6 +186,7 @@ impl Server {
             }
         }
         self.admin.generations.hand_over(false);
+        self.shared.drain.take_back(Timestamp::now().as_second());
         self.successor = None;
         let opened = self.listeners.accept_again(spare);
         self.accept(opened);

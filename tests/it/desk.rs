@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use http::{Method, Request};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, H2, PATIENCE, Proxy, Raw, Secured, Upstream, ccpgate};
+use crate::support::{
+    Answer, Dns, H2, PATIENCE, Proxy, Raw, Refusing, Reply, Secured, Upstream, ccpgate, eventually,
+};
 
 const HOST: &str = "acme.my.connect.aws";
 
@@ -313,6 +315,87 @@ fn what_the_proxy_saw_decides_whether_a_host_went_through_it() {
     assert_eq!(verdict(private, &tried("failed")), "category_unreachable");
     let all = desks(&proxy);
     assert_eq!(all[0]["categories"]["login"]["hosts"][0]["because"], "private_address", "{:#}", all[0]);
+}
+
+/// Many desks behind one address: their tunnels are newer than the one over which this desk's browser asks again.
+#[test]
+fn more_tunnels_than_are_looked_at_prove_nothing_of_the_rest() {
+    const OTHER: &str = "participant.connect.us-west-2.amazonaws.com";
+    let upstream = Upstream::echo();
+    let targets = [HOST, OTHER].map(|host| format!("{host}:443"));
+    let proxy = Proxy::start(&format!(
+        "[connect]\nmedia = false\n{}",
+        upstream.for_targets(&targets.each_ref().map(|target| &**target))
+    ));
+    let office: IpAddr = [127, 1, 2, 3].into();
+    let tunnel = |target: &str| {
+        let mut raw = Raw::connect_from(office, proxy.http());
+        assert_eq!(raw.connect_target(target).status, 200);
+        raw
+    };
+    let verdict = || {
+        let body = json!({"took_ms": 60_000, "hosts": [{"host": HOST, "result": "answered"}]}).to_string();
+        let mut raw = Raw::connect_from(office, proxy.http());
+        raw.send(post(proxy.http(), &body, &[]));
+        raw.read_answer().json::<Value>()["verdict"].clone()
+    };
+    let _others: Vec<Raw> = (0..5).map(|_| tunnel(&targets[1])).collect();
+    assert_eq!(verdict(), "not_through_proxy", "all were looked at");
+    let mut asked = tunnel(&targets[0]);
+    let mut newer: Vec<Raw> = (0..200).map(|_| tunnel(&targets[1])).collect();
+    assert_eq!(verdict(), "ok", "all live");
+    // The same of tunnels that have ended.
+    let ended = |many: usize| {
+        eventually("the ends", || {
+            let all: Value = proxy.get("/api/tunnels?limit=1000").json();
+            (all["ended"].as_array().unwrap().len() == many).then_some(())
+        });
+    };
+    asked.finish();
+    asked.expect_closed();
+    ended(1);
+    newer.iter_mut().for_each(|raw| {
+        raw.finish();
+        raw.expect_closed();
+    });
+    ended(201);
+    assert_eq!(verdict(), "ok", "all ended");
+}
+
+#[test]
+fn a_host_is_told_with_the_last_failure_unless_a_tunnel_to_it_stood() {
+    let (dns, refusing, upstream) = (Dns::start(), Refusing::new(), Upstream::echo());
+    dns.set(HOST, Reply::Code(3));
+    let target = format!("{HOST}:443");
+    let to = |address: SocketAddr| {
+        format!("[connect]\nmedia = false\n[egress]\nconnect_to = {{ \"{target}\" = \"{address}\" }}\n")
+    };
+    let proxy = Proxy::start(&format!("[connect]\nmedia = false\n{}", dns.as_config()));
+    let desk: IpAddr = [127, 1, 2, 3].into();
+    let attempt = || {
+        let mut raw = Raw::connect_from(desk, proxy.http());
+        (raw.connect_target(&target).status, raw)
+    };
+    let because = || {
+        let body = json!({"took_ms": 60_000, "hosts": [{"host": HOST, "result": "failed"}]}).to_string();
+        let mut raw = Raw::connect_from(desk, proxy.http());
+        raw.send(post(proxy.http(), &body, &[]));
+        assert_eq!(raw.read_answer().json::<Value>()["verdict"], "category_unreachable");
+        desks(&proxy)[0]["categories"]["login"]["hosts"][0]["because"].clone()
+    };
+    assert_eq!(attempt().0, 502);
+    assert_eq!(because(), "dns");
+    proxy.reload(&to(refusing.address()), "ok");
+    assert_eq!(attempt().0, 502);
+    assert_eq!(because(), "connect");
+    proxy.reload(&to(upstream.address()), "ok");
+    let (status, tunnel) = attempt();
+    assert_eq!((status, because()), (200, json!("tls_or_http")));
+    drop(tunnel);
+    proxy.access_line("tunnel", &target);
+    proxy.reload(&to(refusing.address()), "ok");
+    assert_eq!(attempt().0, 502);
+    assert_eq!(because(), "tls_or_http", "one that stood says more");
 }
 
 #[test]

@@ -177,6 +177,39 @@ fn report(proxy: &Proxy) {
     assert_eq!(proxy.ask(format!("POST /check/report HTTP/1.1\r\n{head}\r\n\r\n{body}")).status, 200);
 }
 
+/// The page came from the old process before the upgrade, its tunnels went to the new one, and its report takes the
+/// connection that was kept alive.
+#[test]
+fn a_desk_that_checks_across_an_upgrade_is_not_told_that_it_goes_past_the_proxy() {
+    const HOST: &str = "acme.my.connect.aws";
+    let (upstream, folder) = (Upstream::echo(), folder());
+    let target = format!("{HOST}:443");
+    let toml = format!("[connect]\nmedia = false\n{}", upstream.for_targets(&[&target]));
+    let old = Proxy::start_in(folder.path(), &toml, false);
+    let desk = "127.1.2.3".parse().unwrap();
+    // A report closes its connection.
+    let mut kept: Vec<Raw> = (0..3).map(|_| Raw::connect_from(desk, old.http())).collect();
+    for one in &mut kept {
+        one.send("GET /check HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+        assert_eq!(one.read_answer().status, 200);
+    }
+    let mut reports = || {
+        let body = format!("{{\"took_ms\":500,\"hosts\":[{{\"host\":\"{HOST}\",\"result\":\"answered\"}}]}}");
+        let head = format!("Host: x\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
+        let mut one = kept.pop().unwrap();
+        one.send(format!("POST /check/report HTTP/1.1\r\n{head}\r\n\r\n{body}"));
+        one.read_answer().json::<Value>()["verdict"].clone()
+    };
+    // Before, the old process alone has tunnels, and knows.
+    assert_eq!(reports(), "not_through_proxy");
+    let new = Proxy::start_in(folder.path(), &toml, true);
+    let mut tunnel = Raw::connect_from(desk, new.http());
+    assert_eq!(tunnel.connect_target(&target).status, 200);
+    assert_eq!(reports(), "ok", "while the successor proves itself");
+    expect_handed_over(&old);
+    assert_eq!(reports(), "ok", "while the old one drains");
+}
+
 #[test]
 fn lists_of_failures_and_desks_and_the_past_are_those_of_all_processes() {
     let (upstream, folder) = (Upstream::echo(), folder());
