@@ -1,4 +1,17 @@
 "use strict";
+
+// What a voice server's events mean, by the rules of judge.rs. Both are held to one table of cases.
+function way({ state, codes, texts, ms }, webrtc) {
+  // A browser that may not use UDP gives up at once.
+  const AT_ONCE_MS = 5000;
+  if (!webrtc) return "browser_policy";
+  if (codes.some((code) => code >= 300 && code < 700)) return "open";
+  if (state === "new") return "browser_policy";
+  if (state === "gathering") return "udp_blocked";
+  if (!codes.length) return ms < AT_ONCE_MS ? "browser_policy" : "udp_blocked";
+  return texts.every((said) => said === "" || said.includes("lookup")) ? "turn_dns" : "udp_blocked";
+}
+
 (() => {
   // The verdict is due within twelve seconds; silence for nine is silence to a softphone, too.
   const LIMIT = 9000;
@@ -113,12 +126,15 @@
         });
         connection.addEventListener("icecandidateerror", (event) => {
           const code = event.errorCode;
+          const words = String(event.errorText || "").slice(0, TEXT);
+          const decides = code >= 300 && code < 700;
           // Each once: browsers say it for every interface.
-          if (codes.length < EVENTS && !codes.includes(code)) {
+          const known = codes.some((other, at) => other === code && said[at] === words);
+          if (decides || (codes.length < EVENTS && !known)) {
             codes.push(code);
-            said.push(String(event.errorText || "").slice(0, TEXT));
+            said.push(words);
           }
-          if (code >= 300 && code < 700) end();
+          if (decides) end();
         });
         connection.addEventListener("icegatheringstatechange", () => {
           if (connection.iceGatheringState === "complete") end();
@@ -240,12 +256,8 @@
       about.hosts.push({ host, status: now });
       if (now !== "untested" && about.status !== "failed") about.status = now === "ok" ? "ok" : "failed";
     }
-    const way = (one) => {
-      if (one.codes.some((code) => code >= 300 && code < 700)) return "open";
-      if (one.state === "complete" && one.codes.length) return "turn_dns";
-      return one.state === "gathering" ? "udp_blocked" : "browser_policy";
-    };
-    return { categories, media: report.media.map((one) => ({ host: one.host, status: way(one) })) };
+    const media = report.media.map((one) => ({ host: one.host, status: way(one, report.webrtc) }));
+    return { categories, media };
   }
 
   async function check() {

@@ -294,6 +294,62 @@ fn a_report_whose_connection_is_cut_is_sent_again() {
     office.expect_reports(2);
 }
 
+/// The page judges as the proxy does, where it has to do that alone.
+#[test]
+fn the_page_judges_the_voice_path_by_the_table_of_the_proxy() {
+    const TABLE: &str = include_str!("../../src/desk/testdata/ways.json");
+    if !have("chromium") {
+        return;
+    }
+    let proxy = Proxy::start("");
+    let browser = Chromium::start();
+    let tab = browser.open(&format!("http://{}/check", proxy.http()));
+    tab.wait("the page", "typeof way === 'function'");
+    let wrong = tab.ask(&format!(
+        "({TABLE}).filter((row) => way(row, row.webrtc !== false) !== row.way).map((row) => JSON.stringify(row))"
+    ));
+    assert_eq!(wrong, Value::from(vec![0; 0]));
+    assert_eq!(tab.ask(&format!("({TABLE}).length > 20")), true);
+}
+
+/// What the agent reads to the help desk: the second error of the same code is the one that decides.
+#[test]
+fn a_list_that_could_not_be_sent_says_what_the_proxy_would_have_said() {
+    const ALONE: &str = "const real = window.fetch;
+        window.fetch = (where, ...more) =>
+            where === '/check/report' ? Promise.reject(new TypeError('cut')) : real(where, ...more);
+        window.RTCPeerConnection = class extends EventTarget {
+            iceGatheringState = 'new';
+            createDataChannel() {}
+            close() {}
+            async createOffer() {}
+            async setLocalDescription() {
+                const said = ['TURN host lookup received error.', 'TURN allocate request timed out.'];
+                for (const errorText of said) {
+                    const event = new Event('icecandidateerror');
+                    this.dispatchEvent(Object.assign(event, { errorCode: 701, errorText }));
+                }
+                this.iceGatheringState = 'complete';
+                this.dispatchEvent(new Event('icegatheringstatechange'));
+            }
+        };
+        document.getElementById('start').click()";
+    if !have("chromium") {
+        return;
+    }
+    let office = Office::new(own_loopback(), open(), Region::healthy(), "");
+    let browser = Chromium::start();
+    let tab = office.verdict_in(&browser);
+    tab.ask(ALONE);
+    tab.wait("the list", "document.getElementById('sentence').textContent.includes('could not be sent')");
+    let voice = tab.ask("document.querySelector('#groups li').textContent");
+    assert!(
+        voice.as_str().unwrap().starts_with("turnnlb-") && voice.as_str().unwrap().ends_with("UDP blocked"),
+        "{voice}"
+    );
+    office.expect_reports(1);
+}
+
 /// The proxy still dials when the page's time is over.
 #[test]
 fn a_host_that_hangs_behind_the_proxy_went_through_it() {
