@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use super::resolve::{gives_way, names, needs};
 use super::values::Chosen;
 use super::{Catalogue, Choice, Endpoint, Region, Wildcards, catalogue};
-use crate::policy::{Category, Pattern, Protocol};
+use crate::policy::{Breadth, Category, Pattern, Protocol};
 use crate::target::Host;
 
 /// One change of `[connect]`: add `value` to a list, or set the key to it.
@@ -37,6 +37,9 @@ pub struct Elsewhere {
     pub value: String,
     /// All that has to change, the first included; never empty.
     pub needs: Vec<Need>,
+    /// Any AWS customer can have such a name, for whatever it likes: it is no sign that anybody works with
+    /// Connect there.
+    pub anybodys: bool,
     pub agent_sees: &'static str,
     pub note: Option<&'static str>,
 }
@@ -174,6 +177,7 @@ fn somewhere(name: &Host, host: &str) -> Option<Elsewhere> {
         key: "allow",
         value: host.to_owned(),
         needs: vec![Need { key: "allow", value: host.to_owned() }],
+        anybodys: is_anybodys(row, host, false),
         agent_sees: &row.agent_sees,
         note: row.note.as_deref(),
     })
@@ -190,6 +194,13 @@ static ANYWHERE: LazyLock<Vec<(&'static Endpoint, &'static str, Pattern)>> = Laz
     parsed.collect()
 });
 
+/// Whether a name of the row may be anybody's. `foreign`: it spells an alias or a bucket that the choice lacks.
+/// Buckets are all customers', and below awsapps.com directories and portals have names, too; below
+/// connect.aws instances alone do.
+fn is_anybodys(row: &Endpoint, host: &str, foreign: bool) -> bool {
+    (row.breadth == Breadth::Shared || foreign) && !host.ends_with(".connect.aws")
+}
+
 fn is_chosen(choice: &Choice, code: &str) -> bool {
     choice.regions.iter().any(|known| known == "*" || known == code)
 }
@@ -203,6 +214,7 @@ fn describe(
     choice: &Choice,
 ) -> Elsewhere {
     let mut needed = Vec::new();
+    let mut foreign = false;
     // A row with also_in makes several names of each pattern.
     let pattern = row.patterns.get(at / (row.also_in.len() + 1)).map_or(made, String::as_str);
     if row.retired {
@@ -218,6 +230,7 @@ fn describe(
         let any = |list: &[String], name: &str| {
             list.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(name))
         };
+        let before = needed.len();
         match owner {
             Some(alias) if pattern.contains("{instance}") && !any(&choice.instances, alias) => {
                 needed.push(Need { key: "connect.instances", value: alias.to_owned() });
@@ -227,6 +240,7 @@ fn describe(
             }
             _ => {}
         }
+        foreign = needed.len() > before;
         needed.extend(needs(catalogue, row, region, choice));
     }
     let first = needed.first();
@@ -240,6 +254,7 @@ fn describe(
         key: first.map_or("", |need| need.key),
         value: first.map_or_else(String::new, |need| need.value.clone()),
         needs: needed,
+        anybodys: is_anybodys(row, host, foreign),
         agent_sees: &row.agent_sees,
         note: row.note.as_deref(),
     }

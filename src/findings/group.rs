@@ -13,7 +13,7 @@ use crate::outcome::Bound;
 /// Distinct clients that make a finding, where more do not have to.
 pub(super) const CLIENTS: usize = 3;
 /// The same for something that the catalogue says is missing: two clients' browsers can't make up
-/// the name of the same Region.
+/// the name of the same Region, where AWS alone gives such names.
 const CLIENTS_OF_A_NEED: usize = 2;
 /// Failures of one client that make it a retry loop. Panels retry every 2 to 30 s.
 pub(super) const LOOP: u32 = 5;

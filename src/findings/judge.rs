@@ -187,7 +187,7 @@ impl Judge {
         clients.dedup();
         let since = self.open.get(&key).map_or_else(|| group.since(), |open| open.since);
         let (targets, lacks) = match key.subject {
-            Subject::Need(number) => (unlisted.hosts_of(number, TARGETS), unlisted.need(number)),
+            Subject::Need(number) => (unlisted.hosts_of(number, TARGETS), unlisted.lack(number)),
             Subject::Host(number) => {
                 let host = unlisted.host(number).map(str::to_owned);
                 (host.clone().into_iter().collect(), host.map(Lack::Host))

@@ -4,15 +4,18 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use proptest::prelude::*;
 
+mod lacking;
+
 use super::clients::{Clients, Tally};
 use super::judge::Judge;
 use super::report::Report;
 use super::unlisted::Unlisted;
 use super::{Finding, Key, Second, State, Subject};
-use crate::catalogue::{Choice, find_elsewhere_given};
+use crate::catalogue::{Choice, resolve};
 use crate::cause::Cause;
 use crate::outcome::Bound;
-use crate::policy::Category;
+use crate::policy::{Category, Decision, Pattern, Policy, Reason, Rule};
+use crate::target::{Host, Target};
 
 /// A proxy whose clock is moved by hand.
 struct Proxy {
@@ -21,6 +24,8 @@ struct Proxy {
     unlisted: Unlisted,
     judge: Judge,
     choice: Choice,
+    allow: Vec<Pattern>,
+    deny: Vec<Pattern>,
 }
 
 const SIGNALLING: Option<Category> = Some(Category::Signalling);
@@ -47,6 +52,8 @@ impl Proxy {
             unlisted: Unlisted::default(),
             judge: Judge::default(),
             choice,
+            allow: Vec::new(),
+            deny: Vec::new(),
         }
     }
 
@@ -81,10 +88,25 @@ impl Proxy {
         let mut tally = Tally::default();
         self.clients.tally(self.now, &mut tally);
         self.clients.watch(&tally.suspects());
-        for (number, host) in self.unlisted.unknown() {
-            self.unlisted.learn(number, find_elsewhere_given(&host, &self.choice));
-        }
+        let policy = self.policy();
+        let lacks = |host: &str| {
+            let target = Target { host: Host::Name(host.into()), port: 443 };
+            matches!(policy.decide(&target), Decision::Denied { reason: Reason::NoRule, .. })
+        };
+        let answers = self.unlisted.ask().answer(&self.choice, lacks);
+        self.unlisted.learn(answers);
         self.judge.judge(self.now, &tally, &self.unlisted)
+    }
+
+    fn policy(&self) -> Policy {
+        let mut rules = resolve(&self.choice).rules;
+        rules.extend(self.allow.iter().map(|host| Rule::added(host.clone(), vec![443], Category::Extra)));
+        Policy::new(rules, self.deny.clone())
+    }
+
+    /// What the configuration says now takes effect.
+    fn reload(&mut self) {
+        self.unlisted.reloaded();
     }
 
     fn causes(&mut self) -> Vec<(Cause, Option<Category>, usize)> {
@@ -260,49 +282,6 @@ fn resets_are_news_when_many_clients_have_them() {
     assert_eq!(proxy.causes().len(), 1);
     for number in 0..10 {
         proxy.ends_well(desk(number), 1);
-    }
-    assert_eq!(proxy.causes(), []);
-}
-
-#[test]
-fn what_the_configuration_lacks_is_named() {
-    let mut proxy = Proxy::with_agents(300);
-    for host in ["participant.connect.eu-west-2.amazonaws.com", "acme.my.connect.aws"] {
-        proxy.denied(desk(1), host);
-    }
-    assert_eq!(proxy.causes(), [], "one client");
-    proxy.denied(desk(2), "participant.connect.eu-west-2.amazonaws.com");
-    let report = proxy.look();
-    let [finding] = &report.findings[..] else { panic!("{report:?}") };
-    assert_eq!((finding.key.cause, finding.clients.len()), (Cause::NotConfigured, 2));
-    assert_eq!(super::words::remedy(finding), "add \"eu-west-2\" in connect.regions, and reload");
-    assert_eq!(finding.targets, ["participant.connect.eu-west-2.amazonaws.com"]);
-    // An alias that somebody mistyped in the configuration locks everybody out.
-    let mut proxy = Proxy::new();
-    proxy.choice.instances = vec!["acmee".to_owned()];
-    for number in 0..5 {
-        proxy.denied(desk(number), "acme.my.connect.aws");
-    }
-    let report = proxy.look();
-    assert_eq!(super::words::remedy(&report.findings[0]), "add \"acme\" in connect.instances, and reload");
-    assert_eq!((report.state(), report.active), (State::Failed, 5));
-}
-
-#[test]
-fn a_host_that_nobody_lists_needs_many_clients() {
-    let mut proxy = Proxy::with_agents(100);
-    for number in 0..19 {
-        proxy.denied(desk(number), "crm.example");
-    }
-    assert_eq!(proxy.causes(), []);
-    proxy.denied(desk(19), "crm.example");
-    assert_eq!(proxy.causes(), [(Cause::NotConfigured, None, 20)]);
-    // What browsers ask for by themselves stays silent, whoever asks.
-    let mut proxy = Proxy::with_agents(100);
-    for number in 0..100 {
-        proxy.denied(desk(number), "update.googleapis.com");
-        proxy.denied(desk(number), "edge.microsoft.com");
-        proxy.denied(desk(number), &format!("shop{number}.example"));
     }
     assert_eq!(proxy.causes(), []);
 }

@@ -13,14 +13,14 @@ use tokio::sync::watch;
 
 use super::access::{Asked, Event};
 use super::metrics::NO_RULE;
-use crate::catalogue::{Choice, find_elsewhere_given, is_own_name};
+use crate::catalogue::{Choice, is_own_name};
 use crate::cause::Cause;
 use crate::findings::change::{Change, Changes, without_clients};
 use crate::findings::clients::{Clients, Tally};
 use crate::findings::judge::Judge;
 use crate::findings::report::Report;
 use crate::findings::standing::{Standing, Standings};
-use crate::findings::unlisted::Unlisted;
+use crate::findings::unlisted::{Answers, Questions, Unlisted};
 use crate::findings::watch::{Round, Watch};
 use crate::findings::{Finding, Key, Second, State, Subject, networks, words};
 use crate::lock::lock;
@@ -154,7 +154,7 @@ impl Findings {
     /// Something changed that may be asked for when something fails.
     pub(crate) fn changed(&self, change: Change) {
         if matches!(change, Change::Reloaded(_)) {
-            lock(&self.unlisted).forget_meanings();
+            lock(&self.unlisted).reloaded();
         }
         lock(&self.changes).note(self.now(), change);
     }
@@ -200,9 +200,15 @@ impl Findings {
         lock(&self.watch).as_ref().map(tell)
     }
 
-    /// What holds now. What came and went since the last look is logged, once.
-    /// `anonymise`: no address is logged.
-    pub(super) fn look(&self, choice: &Choice, anonymise: bool) -> Report {
+    /// What the configuration in force is to be asked before a look, about hosts that were denied. It is read
+    /// after this.
+    pub(crate) fn ask(&self) -> Questions {
+        lock(&self.unlisted).ask()
+    }
+
+    /// What holds now, with what the configuration answered. What came and went since the last look is logged,
+    /// once. `anonymise`: no address is logged.
+    pub(super) fn look(&self, answers: Answers, choice: &Choice, anonymise: bool) -> Report {
         // Held throughout, so that two who ask at once don't log the same thing twice.
         let mut judge = lock(&self.judge);
         let now = self.now();
@@ -212,13 +218,10 @@ impl Findings {
         }
         let suspects = tally.suspects();
         self.clients.iter().for_each(|shard| lock(shard).watch(&suspects));
-        let unknown = lock(&self.unlisted).unknown();
-        for (number, host) in unknown {
-            // Reads the whole catalogue: not under the lock that denials take.
-            let elsewhere = find_elsewhere_given(&host, choice);
-            lock(&self.unlisted).learn(number, elsewhere);
-        }
-        let mut report = judge.judge.judge(now, &tally, &lock(&self.unlisted));
+        let mut unlisted = lock(&self.unlisted);
+        unlisted.learn(answers);
+        let mut report = judge.judge.judge(now, &tally, &unlisted);
+        drop(unlisted);
         report.name_instances(&tally, |host| is_own_name(choice, host));
         if let Some(watch) = &*lock(&self.watch) {
             report.add(watch);

@@ -43,6 +43,7 @@ use crate::address::cut;
 use crate::catalogue::Choice;
 use crate::findings::networks;
 use crate::findings::report::Report;
+use crate::findings::unlisted::Answers;
 use crate::outcome::{Bound, Denial, WouldDeny};
 
 /// Counts and logs what it is told.
@@ -202,9 +203,9 @@ impl Journal {
         self.history.look(self.findings.now(), rules, [full + resumed, resumed]);
     }
 
-    /// What fails now; the gauges show it.
-    pub(crate) fn look(&self, choice: &Choice) -> Report {
-        let report = self.findings.look(choice, self.anonymises());
+    /// What fails now; the gauges show it. The answers are those to [`Findings::ask`].
+    pub(crate) fn look(&self, answers: Answers, choice: &Choice) -> Report {
+        let report = self.findings.look(answers, choice, self.anonymises());
         self.metrics.findings.show(&report);
         report
     }

@@ -83,7 +83,11 @@ impl Shared {
     /// What fails now, and for how many.
     pub(crate) fn look(&self) -> Report {
         self.journal.metrics.ranges.show(&self.ranges);
-        self.journal.look(&self.current.load().connect)
+        // In this order: the questions after a reload are answered by what it brought.
+        let asked = self.journal.findings.ask();
+        let current = self.current.load();
+        let answers = asked.answer(&current.connect, |host| current.lacks_rule(host));
+        self.journal.look(answers, &current.connect)
     }
 
     /// Reads the counters into the history.

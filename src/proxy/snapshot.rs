@@ -207,6 +207,15 @@ impl Snapshot {
         }
     }
 
+    /// Whether a name is refused because no rule has it, whatever the port.
+    pub(crate) fn lacks_rule(&self, name: &str) -> bool {
+        let target = Target { host: Host::Name(name.into()), port: 443 };
+        match self.policy.decide(&target) {
+            Decision::Denied { reason: reason @ Reason::NoRule, .. } => !self.lets_through(reason, &target),
+            Decision::Denied { .. } | Decision::Allowed(..) => false,
+        }
+    }
+
     /// Whether report mode lets a denied target through.
     pub(crate) fn lets_through(&self, reason: Reason, target: &Target) -> bool {
         self.report && reason.is_only_reported(&target.host)

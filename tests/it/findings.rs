@@ -226,6 +226,94 @@ fn a_region_that_the_configuration_lacks_is_named() {
     assert_eq!(found["clients_failing"], 3);
 }
 
+/// Any AWS customer can have such a name: it is no sign that a Region or an instance is missing.
+#[test]
+fn a_name_that_anybody_can_have_opens_no_region() {
+    let proxy = Proxy::start("[connect]\nregions = [\"eu-central-1\"]\ninstances = [\"acme\"]\n");
+    let hosts = ["media.s3.dualstack.eu-west-2.amazonaws.com", "corp.awsapps.com"];
+    for at in 1..=5 {
+        for host in hosts.iter().filter(|_| at <= 3) {
+            assert_eq!(refused(&proxy, client(0, at), &format!("{host}:443")), 403);
+        }
+        refused(&proxy, client(0, at), &format!("shop{at}.example:443"));
+    }
+    let status = eventually("a finding for each", || {
+        let status = proxy.status();
+        (status["findings"].as_array().unwrap().len() == hosts.len()).then_some(status)
+    });
+    for found in status["findings"].as_array().unwrap() {
+        let host = found["targets"][0].as_str().unwrap();
+        assert!(hosts.contains(&host), "{found}");
+        assert!(found["remedy"].as_str().unwrap().contains(&format!("ccpgate explain {host}")), "{found}");
+        assert_eq!((&found["category"], &found["clients_failing"]), (&Value::Null, &3.into()), "{found}");
+    }
+    assert_eq!((&status["state"], &status["clients"]["active"]), (&"degraded".into(), &5.into()));
+    assert!(!status["summary"].as_str().unwrap().contains("Calls fail"), "{}", status["summary"]);
+}
+
+/// A reload that brings what was missing ends the finding, and no other takes its place.
+#[test]
+fn a_reload_that_mends_what_was_missing_ends_it() {
+    let config = |instance: &str, more: &str| {
+        format!("[connect]\nregions = [\"us-west-2\"]\ninstances = [\"{instance}\"]\n{POLICY}{more}")
+    };
+    let proxy = Proxy::start(&config("acmee", ""));
+    for at in 1..=5 {
+        refused(&proxy, client(0, at), "acme.my.connect.aws:443");
+        refused(&proxy, client(0, at), "crm.example:443");
+    }
+    eventually("both findings", || (proxy.status()["findings"].as_array().unwrap().len() == 2).then_some(()));
+    let is_event = |line: &Value, name: &str| line["event"] == name;
+    let over = |before: usize| {
+        eventually("the end of a finding", || {
+            let over = proxy.log_so_far().iter().filter(|line| is_event(line, "finding_over")).count();
+            (over > before).then_some(())
+        });
+    };
+    proxy.reload(&config("acme", ""), "ok");
+    over(0);
+    let left = proxy.status();
+    assert_eq!(left["findings"].as_array().unwrap().len(), 1, "{left}");
+    assert_eq!(left["findings"][0]["targets"][0], "crm.example");
+    proxy.reload(&config("acme", "[[allow]]\npattern = \"crm.example\"\n"), "ok");
+    over(1);
+    for _ in 0..20 {
+        let status = proxy.status();
+        assert_eq!((&status["state"], &status["findings"]), (&"ok".into(), &Value::Array(Vec::new())));
+    }
+    let found = proxy.log_so_far().iter().filter(|line| is_event(line, "finding")).count();
+    assert_eq!(found, 2, "each once");
+}
+
+/// However many hosts were denied before, and whatever else is changed.
+#[test]
+fn a_reload_of_something_else_leaves_findings_as_they_are() {
+    let config =
+        |more: &str| format!("[connect]\nregions = [\"us-west-2\"]\ninstances = [\"acmee\"]\n{POLICY}{more}");
+    let proxy = Proxy::start(&config(""));
+    for at in 1..=2 {
+        for shop in 0..40 {
+            refused(&proxy, client(0, at), &format!("shop{shop}.example:443"));
+        }
+    }
+    for at in 1..=5 {
+        refused(&proxy, client(0, at), "acme.my.connect.aws:443");
+    }
+    let all_five = |status: &Value| status["findings"][0]["clients_failing"] == 5;
+    let before = eventually("the finding", || Some(proxy.status()).filter(all_five))["findings"][0].clone();
+    assert!(before["remedy"].as_str().unwrap().contains("\"acme\" in connect.instances"), "{before}");
+    for idle in 60..63 {
+        proxy.reload(&config(&format!("[limits]\nidle_timeout = \"{idle}m\"\n")), "ok");
+        for _ in 0..10 {
+            let status = proxy.status();
+            assert_eq!(status["findings"].as_array().unwrap().len(), 1, "{status}");
+            assert_eq!(status["findings"][0]["since"], before["since"], "{status}");
+        }
+    }
+    let events = proxy.log_so_far();
+    assert!(events.iter().all(|line| line["event"] != "finding_over"), "{events:?}");
+}
+
 #[test]
 fn a_host_that_many_ask_for_and_nobody_lists_is_named() {
     let proxy = Proxy::start(POLICY);
