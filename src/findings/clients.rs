@@ -25,15 +25,21 @@ pub struct Clients {
     capacity: usize,
     /// Targets that fail for somebody, and when somebody last succeeded with them.
     watched: HashMap<TargetHash, Option<Second>, RandomState>,
-    /// The last failure of each kind, for the words: bounded by causes and categories.
-    samples: HashMap<(Cause, Option<Category>), Sample, RandomState>,
+    samples: Samples,
 }
 
-/// A failure to show.
+/// The targets that failed last, of each kind of failure a few, for the words: bounded by causes and categories.
+type Samples = HashMap<(Cause, Option<Category>), Vec<Sample>, RandomState>;
+
+/// Targets of each kind whose names are remembered.
+const SAMPLES: usize = 8;
+
+/// A target that failed, to be shown.
 #[derive(Clone, Debug)]
 pub struct Sample {
     pub at: Second,
-    pub target: Box<str>,
+    pub target: TargetHash,
+    pub name: Box<str>,
 }
 
 #[derive(Default)]
@@ -66,9 +72,11 @@ pub struct Tally {
     /// A bounded number of clients that have a tunnel or had a success, and that the network fails
     /// nowhere.
     pub well: Vec<IpAddr>,
+    /// When somebody last succeeded with any target, of those who have a tunnel or did so lately.
+    pub succeeded: Option<Second>,
     /// When somebody last succeeded with a target that is watched.
     pub worked: HashMap<TargetHash, Second, RandomState>,
-    pub samples: HashMap<(Cause, Option<Category>), Sample, RandomState>,
+    samples: Samples,
 }
 
 impl Tally {
@@ -77,6 +85,11 @@ impl Tally {
     pub fn suspects(&self) -> HashSet<TargetHash, RandomState> {
         let path = self.troubles.iter().filter(|(_, trouble)| Kind::of(trouble.key.cause) == Kind::Path);
         path.map(|(_, trouble)| trouble.target).take(SUSPECTS).collect()
+    }
+
+    /// The targets that failed last for this cause, as far as their names are remembered: of each shard a few.
+    pub fn samples(&self, cause: Cause, category: Option<Category>) -> impl Iterator<Item = &Sample> {
+        self.samples.get(&(cause, category)).into_iter().flatten()
     }
 }
 
@@ -128,10 +141,9 @@ impl Clients {
 
     /// Something failed for the client.
     pub fn failed(&mut self, now: Second, client: IpAddr, key: Key, target: TargetHash, shown: &str) {
-        let sample = self.samples.entry((key.cause, key.category));
-        let sample = sample.or_insert_with(|| Sample { at: now, target: shown.into() });
-        if sample.at != now || *sample.target != *shown {
-            *sample = Sample { at: now, target: shown.into() };
+        // A denied host has its name elsewhere.
+        if !shown.is_empty() && Kind::of(key.cause) != Kind::Denial {
+            self.sample(now, key, target, shown);
         }
         let Some(entry) = self.entry(client) else { return };
         entry.seen = now;
@@ -147,6 +159,21 @@ impl Clients {
             entry.troubles.swap_remove(oldest);
         }
         entry.troubles.push(Trouble { key, target, first: now, last: now, count: 1 });
+    }
+
+    fn sample(&mut self, at: Second, key: Key, target: TargetHash, shown: &str) {
+        let samples = self.samples.entry((key.cause, key.category)).or_default();
+        let known = samples.iter_mut().find(|known| known.target == target && *known.name == *shown);
+        if let Some(known) = known {
+            known.at = at;
+            return;
+        }
+        let sample = Sample { at, target, name: shown.into() };
+        let is_full = samples.len() >= SAMPLES;
+        match samples.iter_mut().min_by_key(|known| known.at) {
+            Some(oldest) if is_full => *oldest = sample,
+            _ => samples.push(sample),
+        }
     }
 
     /// Notes from now on who succeeds with these targets, and with no others.
@@ -172,7 +199,10 @@ impl Clients {
     pub fn tally(&mut self, now: Second, tally: &mut Tally) {
         let over = |last: Second| now.saturating_sub(last) >= LOOK_BACK;
         self.all.retain(|_, client| client.live > 0 || !over(client.seen));
-        self.samples.retain(|_, sample| !over(sample.at));
+        self.samples.retain(|_, samples| {
+            samples.retain(|sample| !over(sample.at));
+            !samples.is_empty()
+        });
         tally.active += self.all.len();
         for (address, client) in &mut self.all {
             client.troubles.retain(|trouble| !over(trouble.last));
@@ -180,6 +210,9 @@ impl Clients {
                 client.troubles = Vec::new();
             }
             let works = client.live > 0 || client.succeeded.is_some_and(|at| !over(at));
+            if works {
+                tally.succeeded = tally.succeeded.max(client.succeeded);
+            }
             let by_network = |t: &Trouble| matches!(Kind::of(t.key.cause), Kind::Path | Kind::End);
             if works && tally.well.len() < WELL && !client.troubles.iter().any(by_network) {
                 tally.well.push(*address);
@@ -192,11 +225,8 @@ impl Clients {
                 *known = (*known).max(*worked);
             }
         }
-        for (key, sample) in &self.samples {
-            let known = tally.samples.entry(*key).or_insert_with(|| sample.clone());
-            if known.at < sample.at {
-                *known = sample.clone();
-            }
+        for (key, samples) in &self.samples {
+            tally.samples.entry(*key).or_default().extend_from_slice(samples);
         }
     }
 

@@ -28,11 +28,18 @@ const AT_ONCE: Second = 60;
 /// Clients that ask for the same unlisted host.
 const HOST_PERCENT: usize = 20;
 
+/// A trouble of a client, and the finding that it would belong to.
+pub(super) struct Placed<'a> {
+    pub key: Key,
+    pub client: IpAddr,
+    pub trouble: &'a Trouble,
+}
+
 /// The clients of one key.
 #[derive(Default)]
 pub(super) struct Group {
     pub clients: Vec<One>,
-    /// Clients by target, of those with which nobody succeeded since.
+    /// All targets, and for how many clients each fails with which nobody succeeded since.
     by_target: HashMap<TargetHash, usize, RandomState>,
     pub last: Second,
 }
@@ -41,7 +48,7 @@ pub(super) struct Group {
 #[derive(Clone, Copy)]
 pub(super) struct One {
     pub client: IpAddr,
-    first: Second,
+    pub first: Second,
     pub last: Second,
     pub count: u32,
     /// Nobody succeeded with what fails for it, since it failed last.
@@ -54,9 +61,7 @@ impl Group {
         let Trouble { target, first, last, count, .. } = *trouble;
         self.last = self.last.max(last);
         let stands = worked.is_none_or(|worked| worked <= last);
-        if stands {
-            *self.by_target.entry(target).or_default() += 1;
-        }
+        *self.by_target.entry(target).or_default() += usize::from(stands);
         match self.clients.last_mut().filter(|one| one.client == client) {
             Some(one) => {
                 one.stands |= stands;
@@ -66,6 +71,11 @@ impl Group {
             }
             None => self.clients.push(One { client, first, last, count, stands }),
         }
+    }
+
+    /// Whether it is about this target, too.
+    pub(super) fn has(&self, target: TargetHash) -> bool {
+        self.by_target.contains_key(&target)
     }
 
     fn len(&self) -> usize {

@@ -5,18 +5,18 @@ use std::net::IpAddr;
 
 use foldhash::fast::RandomState;
 
-use super::clients::Tally;
-use super::group::{Group, LOOP};
+use super::clients::{Tally, TargetHash, Trouble};
+use super::desk::Desks;
+use super::group::{Group, LOOP, Placed};
+use super::instances::{Missing, single};
 use super::report::Report;
 use super::unlisted::{Says, Unlisted};
-use super::{Finding, Key, Kind, LOOK_BACK, Lack, QUIET, Second, Source, Subject, networks};
+use super::{Finding, Key, Kind, LOOK_BACK, Lack, QUIET, Second, Source, Subject, TARGETS, networks};
 use crate::cause::Cause;
 use crate::policy::Category;
 
 /// A finding whose clients recover one by one lasts so long below its threshold.
 const LINGER: Second = 60;
-/// Targets that a finding names.
-const TARGETS: usize = 3;
 
 /// What holds, and since when. It remembers what it found, so that a finding doesn't come and go.
 #[derive(Default)]
@@ -24,19 +24,40 @@ pub struct Judge {
     open: HashMap<Key, Open, RandomState>,
     /// Findings that ended because nothing failed any more; what failed before counts no longer.
     quiet: HashMap<Key, Second, RandomState>,
+    missing: Missing,
 }
 
 struct Open {
     since: Second,
     /// Since when too few clients fail.
     below: Option<Second>,
+    /// What was told of why a desk fails.
+    by: Option<Cause>,
+}
+
+impl Open {
+    const fn new(since: Second) -> Self {
+        Self { since, below: None, by: None }
+    }
 }
 
 impl Judge {
-    /// What holds at `now`.
-    pub fn judge(&mut self, now: Second, tally: &Tally, unlisted: &Unlisted) -> Report {
+    /// What holds at `now`. `is_own` says which hosts are an instance's own name.
+    pub fn judge(
+        &mut self,
+        now: Second,
+        tally: &Tally,
+        unlisted: &Unlisted,
+        is_own: impl Fn(&str) -> bool,
+    ) -> Report {
         self.quiet.retain(|_, ended| now.saturating_sub(*ended) < LOOK_BACK);
-        let groups = self.groups(tally, unlisted);
+        let unknown = self.missing.instances(tally, is_own);
+        let placed = self.place(tally, unlisted, &unknown);
+        let mut groups: HashMap<Key, Group, RandomState> = HashMap::default();
+        for Placed { key, client, trouble } in &placed {
+            let worked = tally.worked.get(&trouble.target).copied();
+            groups.entry(*key).or_default().add(*client, trouble, worked);
+        }
         self.close(now, &groups);
         let mut findings = Vec::new();
         for (key, group) in &groups {
@@ -44,7 +65,7 @@ impl Judge {
                 findings.push(self.finding(*key, group, tally, unlisted));
             }
         }
-        self.desks(now, &groups, &mut findings, tally);
+        self.desks(now, &groups, &placed, &mut findings, tally);
         findings.sort_by_key(|f| (std::cmp::Reverse(f.clients.len()), f.key));
         let cut_off: HashSet<IpAddr> =
             findings.iter().filter(|f| cuts_off(f)).flat_map(|f| f.clients.iter().copied()).collect();
@@ -58,28 +79,31 @@ impl Judge {
         }
     }
 
-    /// What failed, by what it is about.
-    fn groups(&self, tally: &Tally, unlisted: &Unlisted) -> HashMap<Key, Group, RandomState> {
+    /// What failed, with what it is about. `unknown`: names of instances that don't exist.
+    fn place<'a>(
+        &self,
+        tally: &'a Tally,
+        unlisted: &Unlisted,
+        unknown: &HashSet<TargetHash, RandomState>,
+    ) -> Vec<Placed<'a>> {
         let meanings = unlisted.meanings();
-        let mut groups: HashMap<Key, Group, RandomState> = HashMap::default();
-        for (client, trouble) in &tally.troubles {
-            let key = match trouble.key.subject {
-                Subject::Host(number) => match meanings.get(&number) {
-                    Some(Says::Need { number, category }) => {
+        let place = |(client, trouble): &'a (IpAddr, Trouble)| {
+            let key = match (trouble.key.cause, trouble.key.subject) {
+                (_, Subject::Host(number)) => match meanings.get(&number)? {
+                    Says::Need { number, category } => {
                         Key { category: *category, subject: Subject::Need(*number), ..trouble.key }
                     }
-                    Some(Says::Host { category }) => Key { category: *category, ..trouble.key },
-                    None => continue,
+                    Says::Host { category } => Key { category: *category, ..trouble.key },
                 },
+                (Cause::DnsNxdomain, _) if unknown.contains(&trouble.target) => {
+                    Key { cause: Cause::InstanceUnknown, ..trouble.key }
+                }
                 _ => trouble.key,
             };
-            if self.quiet.get(&key).is_some_and(|ended| trouble.last <= *ended) {
-                continue;
-            }
-            let worked = tally.worked.get(&trouble.target).copied();
-            groups.entry(key).or_default().add(*client, trouble, worked);
-        }
-        groups
+            let is_over = self.quiet.get(&key).is_some_and(|ended| trouble.last <= *ended);
+            (!is_over).then_some(Placed { key, client: *client, trouble })
+        };
+        tally.troubles.iter().filter_map(place).collect()
     }
 
     /// Whether there is a finding; opens and closes it.
@@ -92,7 +116,7 @@ impl Judge {
         }
         match self.open.get_mut(&key) {
             None if group.opens(key, active) => {
-                self.open.insert(key, Open { since: group.since(), below: None });
+                self.open.insert(key, Open::new(group.since()));
                 true
             }
             None => false,
@@ -128,6 +152,7 @@ impl Judge {
         &mut self,
         now: Second,
         groups: &HashMap<Key, Group, RandomState>,
+        placed: &[Placed<'_>],
         findings: &mut Vec<Finding>,
         tally: &Tally,
     ) {
@@ -138,8 +163,7 @@ impl Judge {
                 f.clients.iter().map(move |client| (*client, category))
             })
             .collect();
-        let mut desks: HashMap<Option<Category>, Group, RandomState> = HashMap::default();
-        let mut causes: HashMap<Option<Category>, Cause, RandomState> = HashMap::default();
+        let mut desks: HashMap<Option<Category>, Desks, RandomState> = HashMap::default();
         for (key, group) in groups {
             if !matches!(Kind::of(key.cause), Kind::Path | Kind::End) {
                 continue;
@@ -149,10 +173,7 @@ impl Judge {
                 if known(key.category) || known(None) || now.saturating_sub(one.last) >= QUIET {
                     continue;
                 }
-                let desk = desks.entry(key.category).or_default();
-                desk.last = desk.last.max(one.last);
-                desk.clients.push(*one);
-                causes.entry(key.category).or_insert(key.cause);
+                desks.entry(key.category).or_default().add(key.cause, *one);
             }
         }
         let of = |category| Key { cause: Cause::OneDesk, category, subject: Subject::None };
@@ -160,23 +181,22 @@ impl Judge {
         if tally.well.is_empty() {
             return;
         }
-        for (category, mut group) in desks {
-            group.clients.sort_by_key(|one| one.client);
-            group.clients.dedup_by_key(|one| one.client);
+        for (category, desks) in desks {
             let key = of(category);
-            let since = self.open.entry(key).or_insert(Open { since: group.since(), below: None }).since;
-            let sample = causes.get(&category).and_then(|cause| tally.samples.get(&(*cause, category)));
+            let open = self.open.entry(key).or_insert_with(|| Open::new(desks.since()));
+            open.by = desks.cause(open.by);
+            let targets = open.by.map(|by| desks.targets((by, category), placed, tally));
             findings.push(Finding {
                 key,
                 source: Source::Clients,
-                since,
-                last: group.last,
+                since: open.since,
+                last: desks.last,
                 active: tally.active,
-                networks: group.clients.iter().take(8).map(|one| one.client.into()).collect(),
-                clients: group.clients.iter().map(|one| one.client).collect(),
-                targets: sample.map(|sample| sample.target.to_string()).into_iter().collect(),
+                networks: desks.clients().take(8).map(Into::into).collect(),
+                clients: desks.clients().collect(),
+                targets: targets.unwrap_or_default(),
                 lacks: None,
-                by: causes.get(&category).copied(),
+                by: open.by,
             });
         }
     }
@@ -193,8 +213,10 @@ impl Judge {
                 (host.clone().into_iter().collect(), host.map(Lack::Host))
             }
             Subject::None | Subject::Bound(_) => {
-                let sample = tally.samples.get(&(key.cause, key.category));
-                (sample.map(|sample| sample.target.to_string()).into_iter().collect(), None)
+                let samples = tally.samples(single(key.cause), key.category);
+                let theirs = samples.filter(|sample| group.has(sample.target));
+                let last = theirs.max_by_key(|sample| (sample.at, &sample.name));
+                (last.map(|sample| sample.name.to_string()).into_iter().collect(), None)
             }
         };
         Finding {

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use proptest::prelude::*;
 
+mod desks;
+mod instances;
 mod lacking;
 
 use super::clients::{Clients, Tally};
@@ -11,7 +13,7 @@ use super::judge::Judge;
 use super::report::Report;
 use super::unlisted::Unlisted;
 use super::{Finding, Key, Second, State, Subject};
-use crate::catalogue::{Choice, resolve};
+use crate::catalogue::{Choice, is_own_name, resolve};
 use crate::cause::Cause;
 use crate::outcome::Bound;
 use crate::policy::{Category, Decision, Pattern, Policy, Reason, Rule};
@@ -75,7 +77,12 @@ impl Proxy {
     }
 
     fn fails(&mut self, client: IpAddr, cause: Cause, category: Option<Category>, target: u32) {
-        self.clients.failed(self.now, client, key(cause, category), target, "host.example:443");
+        self.fails_at(client, cause, category, (target, "host.example"));
+    }
+
+    /// The same with the name of the host, which goes with the number.
+    fn fails_at(&mut self, client: IpAddr, cause: Cause, category: Option<Category>, at: (u32, &str)) {
+        self.clients.failed(self.now, client, key(cause, category), at.0, &format!("{}:443", at.1));
     }
 
     fn denied(&mut self, client: IpAddr, host: &str) {
@@ -95,7 +102,7 @@ impl Proxy {
         };
         let answers = self.unlisted.ask().answer(&self.choice, lacks);
         self.unlisted.learn(answers);
-        self.judge.judge(self.now, &tally, &self.unlisted)
+        self.judge.judge(self.now, &tally, &self.unlisted, |host| is_own_name(&self.choice, host))
     }
 
     fn policy(&self) -> Policy {
@@ -295,6 +302,7 @@ fn a_limit_is_never_noise() {
     proxy.clients.failed(proxy.now, desk(1), key(Bound::ConnectionsPerClient), 0, "");
     let report = proxy.look();
     assert_eq!(report.findings.len(), 1);
+    assert_eq!(report.findings[0].targets, [""; 0], "nothing was known of the target");
     let remedy = super::words::remedy(&report.findings[0]);
     assert!(remedy.ends_with("here it is limits.connections_per_client"), "{remedy}");
     // At a limit tunnels come and go: it stays for a while.

@@ -6,7 +6,9 @@
 //!
 //! - [`clients`]: what is remembered of each client, bounded.
 //! - [`unlisted`]: hosts that were denied because no rule has them, bounded.
-//! - [`judge`]: from both to findings; `group` has the thresholds that keep ordinary noise silent.
+//! - `instances`: instances whose own name doesn't exist.
+//! - [`judge`]: from all of them to findings; `group` has the thresholds that keep ordinary noise silent, `desk` what
+//!   is told of one desk that fails alone.
 //! - [`report`]: what a look found, all of it.
 //! - [`networks`]: what the addresses of those who fail have in common.
 //! - [`change`]: what changed lately.
@@ -16,7 +18,9 @@
 
 pub mod change;
 pub mod clients;
+mod desk;
 mod group;
+mod instances;
 pub mod judge;
 pub mod networks;
 pub mod report;
@@ -40,6 +44,9 @@ pub const LOOK_BACK: Second = 600;
 
 /// A finding ends when nothing failed for so long.
 pub const QUIET: Second = 300;
+
+/// Targets that a finding names.
+const TARGETS: usize = 3;
 
 /// What a failure is about. Failures with the same key make one finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

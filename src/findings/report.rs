@@ -1,10 +1,8 @@
 //! What a look at all that fails found, with what the watch and the process itself find beside it.
 
-use super::clients::Tally;
 use super::group::CLIENTS;
 use super::watch::Watch;
 use super::{Finding, Second, State};
-use crate::cause::Cause;
 
 /// What a look found.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -48,18 +46,6 @@ impl Report {
             };
             if !self.findings.iter().any(same) {
                 self.findings.push(finding);
-            }
-        }
-    }
-
-    /// An instance's own name that doesn't exist, while other names resolve: not DNS is at fault then,
-    /// but the alias. `is_own` says which hosts are such names.
-    pub fn name_instances(&mut self, tally: &Tally, is_own: impl Fn(&str) -> bool) {
-        for finding in self.findings.iter_mut().filter(|f| f.key.cause == Cause::DnsNxdomain) {
-            let host =
-                |target: &String| target.rsplit_once(':').map_or(target.clone(), |(host, _)| host.into());
-            if !tally.well.is_empty() && finding.targets.iter().any(|target| is_own(&host(target))) {
-                finding.key.cause = Cause::InstanceUnknown;
             }
         }
     }

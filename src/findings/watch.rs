@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use super::change::Change;
-use super::{Finding, Key, Second, Source, State, Subject};
+use super::{Finding, Key, Second, Source, State, Subject, TARGETS};
 use crate::cause::{Cause, Owner};
 use crate::policy::{Category, Protocol};
 
@@ -12,8 +12,6 @@ use crate::policy::{Category, Protocol};
 const SLOWER: u64 = 3;
 /// ... and so many milliseconds more.
 const SLOWER_MS: u64 = 100;
-/// Targets that a finding names.
-const TARGETS: usize = 3;
 
 /// How an endpoint stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, strum::IntoStaticStr)]

@@ -143,11 +143,11 @@ impl Findings {
             category: event.traffic,
             subject: fault.bound.map_or(Subject::None, Subject::Bound),
         };
-        let (number, shown) = match &event.target {
-            Some(Asked::Target(target)) => (self.number(target), target.to_string()),
-            Some(Asked::Text(text)) => (0, (*text).to_owned()),
-            None => (0, String::new()),
+        let number = match &event.target {
+            Some(Asked::Target(target)) => self.number(target),
+            Some(Asked::Text(_)) | None => 0,
         };
+        let shown = event.target.map(Asked::short).unwrap_or_default();
         self.shard(client).failed(now, client, key, number, &shown);
     }
 
@@ -220,9 +220,9 @@ impl Findings {
         self.clients.iter().for_each(|shard| lock(shard).watch(&suspects));
         let mut unlisted = lock(&self.unlisted);
         unlisted.learn(answers);
-        let mut report = judge.judge.judge(now, &tally, &unlisted);
+        let is_own = |host: &str| is_own_name(choice, host);
+        let mut report = judge.judge.judge(now, &tally, &unlisted, is_own);
         drop(unlisted);
-        report.name_instances(&tally, |host| is_own_name(choice, host));
         if let Some(watch) = &*lock(&self.watch) {
             report.add(watch);
         }

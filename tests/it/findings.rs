@@ -165,6 +165,28 @@ fn one_desk_in_a_loop_is_one_client_and_a_single_failure_is_nothing() {
 }
 
 #[test]
+fn one_desk_is_not_told_of_what_another_asked_for() {
+    let (proxy, upstream, refusing) = with_a_dead_host("api.example");
+    let more = "[[allow]]\npattern = \"other.example\"\ncategory = \"api\"\n";
+    let lines = ["api.example", "other.example"]
+        .map(|host| format!("\"{host}:443\" = \"{}\"\n", refusing.address()))
+        .concat();
+    let login = upstream.for_targets(&["login.example:443"]);
+    proxy.reload(&format!("{POLICY}{more}{login}{lines}"), "ok");
+    let _well: Vec<Raw> = (1..=6).map(|at| tunnel(&proxy, client(0, at), "login.example:443")).collect();
+    for _ in 0..5 {
+        refused(&proxy, client(9, 9), "api.example:443");
+    }
+    finding(&proxy, "one_desk");
+    refused(&proxy, client(0, 1), "other.example:443");
+    // Both are known a moment after the answer.
+    eventually("the other one's failure", || (proxy.status()["clients"]["failing"] == 2).then_some(()));
+    let paste = finding(&proxy, "one_desk")["paste"].as_str().unwrap().to_owned();
+    assert!(paste.contains("one_desk, tcp_refused, for api.example:443"), "{paste}");
+    assert!(!paste.contains("other.example"), "{paste}");
+}
+
+#[test]
 fn every_dns_failure_has_its_cause() {
     let dns = Dns::start();
     dns.set("login.example", Reply::Code(3));
@@ -199,6 +221,40 @@ fn an_instance_that_does_not_exist_is_the_configurations_fault() {
     }
     let found = finding(&proxy, "instance_unknown");
     assert_eq!((&found["category"], &found["owner"]), (&"login".into(), &"configuration".into()), "{found}");
+}
+
+/// The alias was renamed, and everybody follows the old bookmark: nobody is left who has no trouble.
+#[test]
+fn an_instance_that_does_not_exist_is_found_where_every_agent_is_hit() {
+    let (dns, upstream) = (Dns::start(), Upstream::echo());
+    dns.set_otherwise(Reply::Code(3));
+    let proxy = Proxy::start(&format!(
+        "[connect]\nregions = [\"us-west-2\"]\ninstances = [\"old\"]\n{POLICY}\
+         [[allow]]\npattern = \"idp.example\"\ncategory = \"login\"\n{}{}",
+        dns.as_config(),
+        upstream.for_targets(&["login.example:443"])
+    ));
+    for at in 1..=5 {
+        let mut idp = tunnel(&proxy, client(0, at), "login.example:443");
+        idp.expect_echo(b"saml");
+        refused(&proxy, client(0, at), "old.my.connect.aws:443");
+    }
+    let found = finding(&proxy, "instance_unknown");
+    assert_eq!((&found["category"], &found["owner"]), (&"login".into(), &"configuration".into()), "{found}");
+    let hit = eventually("all of them", || {
+        let found = finding(&proxy, "instance_unknown");
+        (found["clients_failing"] == 5).then_some(found)
+    });
+    assert_eq!(hit["targets"], Value::from(vec!["old.my.connect.aws:443"]), "{hit}");
+    // Another name that doesn't exist, as often: it is told by itself, and the first one stays.
+    for at in 1..=5 {
+        refused(&proxy, client(0, at), "old.my.connect.aws:443");
+        refused(&proxy, client(0, at), "idp.example:443");
+    }
+    let other = finding(&proxy, "dns_nxdomain");
+    assert_eq!((&other["category"], &other["targets"][0]), (&"login".into(), &"idp.example:443".into()));
+    let still = finding(&proxy, "instance_unknown");
+    assert_eq!((&still["since"], &still["targets"]), (&hit["since"], &hit["targets"]), "{still}");
 }
 
 #[test]
