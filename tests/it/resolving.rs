@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use crate::support::{Dns, Proxy, Reply, Upstream, in_a_network_of_its_own};
+use crate::support::{Dns, Proxy, Reply, Upstream, eventually, in_a_network_of_its_own};
 
 const NAME: &str = "name.example";
 const LOOPBACK: &str = "[egress]\nallow_private = [\"127.0.0.1/32\", \"::1/128\"]";
@@ -120,6 +120,44 @@ fn the_late_family_is_dialled_when_the_first_one_leads_nowhere() {
     let (status, field, _) = connect(&proxy(&[&dns], "30s", &upstream, ""), &format!("a.{NAME}"), &upstream);
     assert_eq!(status, 403);
     assert!(field.unwrap().contains("private_address"));
+}
+
+/// As on an egress that has IPv4 alone, after the resolver had a hiccup over A: what it says of AAAA holds for
+/// an hour, and says nothing of A.
+#[test]
+fn a_family_that_failed_is_asked_for_again() {
+    let upstream = Upstream::echo();
+    // The time to live stands before the length of the address and the address itself.
+    let an_hour = |packet: &mut Vec<u8>| {
+        let at = packet.len() - 16 - 2 - 4;
+        packet[at..at + 4].copy_from_slice(&3600_u32.to_be_bytes());
+    };
+    // Nobody listens on it.
+    let six = || Reply::Bent(an_hour, Box::new(Reply::addresses(&["::1"])));
+    let later = |reply| Reply::Late(Duration::from_millis(300), Box::new(reply));
+    let torn: fn(&mut Vec<u8>) = |packet| packet.truncate(packet.len() - 2);
+    let dns = Dns::start();
+    let proxy = proxy(&[&dns], "1s", &upstream, "");
+    let sick = [
+        ("servfail", Reply::Failure),
+        ("refused", Reply::Refused),
+        ("torn", Reply::Bent(torn, Box::new(here()))),
+        ("late", later(Reply::Failure)),
+        ("lame", later(Reply::Lame)),
+        ("mute", Reply::Mute),
+    ];
+    for (label, four) in &sick {
+        let name = format!("{label}.{NAME}");
+        dns.set(&name, Reply::split(four.clone(), six()));
+        assert_eq!(connect(&proxy, &name, &upstream).0, 502, "{label}");
+    }
+    for (label, _) in &sick {
+        dns.set(&format!("{label}.{NAME}"), Reply::split(here(), six()));
+    }
+    for (label, _) in &sick {
+        let name = format!("{label}.{NAME}");
+        eventually(label, || (connect(&proxy, &name, &upstream).0 == 200).then_some(()));
+    }
 }
 
 /// What is refused is refused soon, though the other family's answer never comes.

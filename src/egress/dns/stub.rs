@@ -40,8 +40,8 @@ pub(crate) enum Found {
         addresses: Vec<IpAddr>,
         /// How long all of them hold, in seconds.
         ttl: u32,
-        /// The other family's answer, where it is still awaited.
-        late: Option<Late>,
+        /// How it stands with the other family.
+        other: Other,
     },
     /// Definitely nothing.
     Nothing {
@@ -52,6 +52,17 @@ pub(crate) enum Found {
         /// The server that says so.
         by: SocketAddr,
     },
+}
+
+/// The other family of a name that has addresses in one family at least.
+pub(crate) enum Other {
+    /// Its addresses are there, or it definitely has none.
+    Known,
+    /// The server failed at it, and it may have addresses: nobody knows. As with glibc the next server
+    /// isn't asked for it: one server, one view of the name.
+    Failed,
+    /// Its answer is still awaited.
+    Late(Late),
 }
 
 /// One family's answer, still awaited; bounded by the time of its server.
@@ -174,7 +185,7 @@ impl Stub {
         let by = server.address;
         match (first, second) {
             (Ok(Definite::Addresses(addresses, ttl)), None) => {
-                Ok(Found::Addresses { addresses, ttl, late: Some(rest) })
+                Ok(Found::Addresses { addresses, ttl, other: Other::Late(rest) })
             }
             (Err(failure), None) => Err(failure),
             (first, None) => unreachable!("{first:?} waits for the other family"),
@@ -186,14 +197,15 @@ impl Stub {
 
 /// What a server's answers for both families say together.
 fn both(four: Heard, six: Heard, by: SocketAddr) -> Result<Found, Failure> {
-    let addresses = |addresses, ttl| Ok(Found::Addresses { addresses, ttl, late: None });
     match (four, six) {
-        (Ok(Definite::Addresses(mut four, ttl)), Ok(Definite::Addresses(six, its))) => {
-            four.extend(six);
-            addresses(four, ttl.min(its))
+        (Ok(Definite::Addresses(mut addresses, ttl)), Ok(Definite::Addresses(six, its))) => {
+            addresses.extend(six);
+            Ok(Found::Addresses { addresses, ttl: ttl.min(its), other: Other::Known })
         }
-        (Ok(Definite::Addresses(found, ttl)), _) | (_, Ok(Definite::Addresses(found, ttl))) => {
-            addresses(found, ttl)
+        (Ok(Definite::Addresses(addresses, ttl)), other)
+        | (other, Ok(Definite::Addresses(addresses, ttl))) => {
+            let other = if other.is_ok() { Other::Known } else { Other::Failed };
+            Ok(Found::Addresses { addresses, ttl, other })
         }
         (Ok(Definite::Nothing(exists, ttl)), Ok(Definite::Nothing(_, its))) => {
             let ttl = ttl.zip(its).map(|(a, b)| a.min(b)).or(ttl).or(its);
@@ -259,6 +271,26 @@ mod tests {
         let short = Duration::from_millis(500);
         assert_eq!(patience(&two), [(0, short), (1, TIMEOUT), (0, TIMEOUT)]);
         assert_eq!(patience(&one), [(0, TIMEOUT)]);
+    }
+
+    #[test]
+    fn a_family_that_failed_is_told_from_one_that_has_nothing() {
+        let by = ([192, 0, 2, 1], 53).into();
+        let some = || Ok(Definite::Addresses(vec![[192, 0, 2, 9].into()], 300));
+        let others: [(fn() -> Heard, bool); 5] = [
+            (|| Ok(Definite::Nothing(true, Some(60))), true),
+            (|| Ok(Definite::Nothing(false, None)), true),
+            (|| Err(Failure::Timeout), false),
+            (|| Err(Failure::Lame), false),
+            (|| Err(Failure::Exhausted(24)), false),
+        ];
+        for (other, known) in others {
+            for found in [both(some(), other(), by), both(other(), some(), by)] {
+                let Ok(Found::Addresses { ttl: 300, other, .. }) = found else { panic!("no addresses") };
+                assert_eq!(matches!(other, Other::Known), known);
+                assert_eq!(matches!(other, Other::Failed), !known);
+            }
+        }
     }
 
     #[test]

@@ -19,8 +19,16 @@ pub struct Addresses {
     pub rest: Option<Rest>,
 }
 
-/// Addresses, and for how many seconds they hold; none where the family has none.
-type LateAnswer = Option<(Arc<[IpAddr]>, u32)>;
+/// What comes of a family that answers late.
+#[derive(Clone)]
+pub(super) enum LateAnswer {
+    /// Its addresses, and for how many seconds they hold.
+    Addresses(Arc<[IpAddr]>, u32),
+    /// It definitely has none.
+    Nothing,
+    /// It may have some: no answer came, or none that says so.
+    Failed,
+}
 
 /// The family that answers late, for all who may want to wait for it.
 #[derive(Clone)]
@@ -44,8 +52,9 @@ impl Rest {
     pub(super) fn new(late: Late) -> Self {
         let addresses = async {
             match late.await {
-                Ok(Definite::Addresses(more, ttl)) => Some((more.into(), ttl)),
-                _ => None,
+                Ok(Definite::Addresses(more, ttl)) => LateAnswer::Addresses(more.into(), ttl),
+                Ok(Definite::Nothing(..)) => LateAnswer::Nothing,
+                Err(_) => LateAnswer::Failed,
             }
         };
         Self { answer: addresses.boxed().shared(), since: tokio::time::Instant::now() }
@@ -53,7 +62,10 @@ impl Rest {
 
     /// The addresses, none where there are none; after the time of the server at the latest.
     pub async fn addresses(&mut self) -> Arc<[IpAddr]> {
-        (&mut self.answer).await.map_or_else(Arc::default, |(addresses, _)| addresses)
+        match (&mut self.answer).await {
+            LateAnswer::Addresses(addresses, _) => addresses,
+            LateAnswer::Nothing | LateAnswer::Failed => Arc::default(),
+        }
     }
 
     /// The same, where the far side or the policy has refused what the other family led to: it is

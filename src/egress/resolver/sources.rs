@@ -13,15 +13,16 @@ use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
 use super::Options;
-use super::addresses::{Addresses, Rest};
-use crate::egress::dns::stub::{Found, Stub};
+use super::addresses::{Addresses, LateAnswer, Rest};
+use crate::egress::dns::stub::{Found, Other, Stub};
 use crate::egress::dns::system::{self, Files, Servers};
 use crate::egress::dns::{NO_ADDRESS, ResolveError};
 use crate::lock::lock;
 
 /// Names in the cache; denied names are never resolved, so only allowed ones compete for it.
 const CACHED_NAMES: u64 = 10_000;
-/// Short: agents retry at once, and the negative answer must not outlive its cause by much.
+/// Short: agents retry at once, and an answer without addresses, or without one family because the server
+/// failed at it, must not outlive its cause by much.
 const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 /// Answers with a longer TTL are asked for again after this.
 const POSITIVE_TTL: Duration = Duration::from_secs(3600);
@@ -84,9 +85,14 @@ impl Sources {
             return Err(ResolveError::Timeout(self.servers.clone()));
         };
         let entry = match self.stub.lookup(name, deadline).await {
-            Ok(Found::Addresses { addresses, ttl, late }) => {
-                let known = Addresses { known: addresses.into(), rest: late.map(Rest::new) };
-                Entry::new(Ok(known), POSITIVE_TTL.min(Duration::from_secs(ttl.into())))
+            Ok(Found::Addresses { addresses, ttl, other }) => {
+                let (rest, most) = match other {
+                    Other::Known => (None, POSITIVE_TTL),
+                    Other::Failed => (None, NEGATIVE_TTL),
+                    Other::Late(late) => (Some(Rest::new(late)), POSITIVE_TTL),
+                };
+                let known = Addresses { known: addresses.into(), rest };
+                Entry::new(Ok(known), most.min(Duration::from_secs(ttl.into())))
             }
             Ok(Found::Nothing { exists, ttl, by }) => {
                 let (rcode, why) = match exists {
@@ -121,14 +127,14 @@ impl Sources {
         if !entry.known.is_ok_and(|now| Arc::ptr_eq(&now.known, &known)) {
             return;
         }
-        let (both, until) = match more {
-            Some((more, ttl)) => (
-                known.iter().chain(more.iter()).copied().collect(),
-                Instant::now() + Duration::from_secs(ttl.into()),
-            ),
-            None => (known, entry.valid_until),
+        let (both, most) = match more {
+            LateAnswer::Addresses(more, ttl) => {
+                (known.iter().chain(more.iter()).copied().collect(), Duration::from_secs(ttl.into()))
+            }
+            LateAnswer::Nothing => (known, POSITIVE_TTL),
+            LateAnswer::Failed => (known, NEGATIVE_TTL),
         };
-        let valid_until = entry.valid_until.min(until);
+        let valid_until = entry.valid_until.min(Instant::now() + most);
         self.cache.insert(name.into(), Entry { known: Ok(Addresses::all(both)), valid_until });
     }
 }

@@ -1,7 +1,8 @@
 //! What the sources of answers keep, and how they say what is missing.
 
 use super::*;
-use crate::egress::dns::stub::Definite;
+use crate::egress::dns::Failure;
+use crate::egress::dns::stub::{Definite, Heard};
 
 const NAME: &str = "name.example";
 
@@ -30,6 +31,27 @@ async fn a_late_family_joins_the_answer_that_it_belongs_to() {
     keep(&sources, &anew);
     sources.complete(NAME, known, late()).await;
     assert!(Arc::ptr_eq(&kept(), &anew), "{:?}", kept());
+}
+
+/// Whether the name is still known after what is kept of a failure, and before its own time is over.
+async fn outlives_a_failure(late: Heard) -> bool {
+    let sources = sources();
+    let known: Arc<[IpAddr]> = ["2001:db8::1".parse().unwrap()].into();
+    keep(&sources, &known);
+    sources.complete(NAME, known, Rest::new(Box::pin(async { late }))).await;
+    let entry = sources.cache.get(NAME).unwrap();
+    entry.valid_until > Instant::now() + NEGATIVE_TTL
+}
+
+#[tokio::test]
+async fn a_late_family_that_failed_is_asked_for_again_soon() {
+    for failure in [Failure::Timeout, Failure::Lame, Failure::Unreachable("gone".to_owned())] {
+        assert!(!outlives_a_failure(Err(failure.clone())).await, "{failure:?}");
+    }
+    // What the server says is definite, and holds as long as the addresses.
+    assert!(outlives_a_failure(Ok(Definite::Nothing(true, Some(1)))).await);
+    assert!(outlives_a_failure(Ok(Definite::Nothing(false, None))).await);
+    assert!(outlives_a_failure(Ok(Definite::Addresses(vec!["192.0.2.1".parse().unwrap()], 60))).await);
 }
 
 #[test]
