@@ -1,6 +1,5 @@
 //! `ccpgate config`: check, show, schema.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -9,7 +8,7 @@ use serde_json::Value;
 
 use super::out::{say, say_json, warn};
 use super::running::AdminArg;
-use super::seen::{Tunnel, Tunnels};
+use super::seen::Tunnels;
 use super::{Failure, credentials, load, ranges, tunnels};
 use crate::agent::tls::Trust;
 use crate::config::{self, Config, Loaded, Sources};
@@ -19,8 +18,8 @@ use crate::policy::replay::{Losses, Use};
 use crate::policy::{IpTargets, Protocol};
 use crate::ranges::keep::State;
 use crate::serve::edl;
-use crate::target::Target;
 use crate::tls::material::TlsFiles;
+use crate::wording::count;
 
 /// Of the tunnels that a ledger remembers.
 const ALL: u32 = 100_000;
@@ -97,6 +96,13 @@ fn check(sources: &Sources, against_live: Option<&AdminArg>, json: bool) -> Resu
     summary.against_live =
         against_live.map(|admin| held_against_live(admin, &loaded.config, &plan)).transpose()?;
     let live = summary.against_live.as_ref();
+    if let Some(live) = live.filter(|live| live.losses.unjudged > 0) {
+        warn(format_args!(
+            "ledger.anonymise is on: clients are known by their networks alone, and proxy.clients has a part of {} \
+             that agents use; whether it has all of those agents, `ccpgate reload` knows",
+            count(live.losses.unjudged, "network")
+        ));
+    }
     match live {
         _ if json => say_json(&summary)?,
         Some(live) if live.losses.is_empty() => {
@@ -122,8 +128,7 @@ fn held_against_live(admin: &AdminArg, config: &Config, plan: &Plan) -> Result<L
     let running = admin.running_by(config)?;
     let tunnels: Tunnels = running.ask(&tunnels::path(None, None, ALL))?;
     let since = tunnels.complete_since.unwrap_or_else(Timestamp::now);
-    let all = tunnels.live.iter().chain(&tunnels.ended);
-    let used: Vec<(Target, IpAddr, Timestamp)> = all.filter_map(Tunnel::used).collect();
+    let used: Vec<_> = tunnels.used().collect();
     let uses = used.iter().map(|(target, client, at)| Use { target, client: *client, at: *at });
     let current = match config.policy.ip_targets {
         IpTargets::Ranges => ranges::in_use(config),

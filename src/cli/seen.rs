@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use super::running::clean;
 use super::table::Table;
 use crate::explain::agent_log::join;
+use crate::findings::networks;
 use crate::outcome::Outcome;
 use crate::policy::{Category, Pattern};
 use crate::target::Target;
@@ -53,9 +55,20 @@ pub(super) struct Tunnel {
     pub ended: Option<Timestamp>,
 }
 
+impl Tunnels {
+    /// The targets that agents used, the client or the network of each, and when last.
+    pub(super) fn used(&self) -> impl Iterator<Item = (Target, IpNet, Timestamp)> {
+        let all = self.live.iter().chain(&self.ended).filter_map(Tunnel::used);
+        all.map(|(target, client, at)| match self.clients_are_networks {
+            true => (target, networks::of(client, true), at),
+            false => (target, client.to_canonical().into(), at),
+        })
+    }
+}
+
 impl Tunnel {
     /// The target that its agent used, and when last; none for what never was a tunnel.
-    pub(super) fn used(&self) -> Option<(Target, IpAddr, Timestamp)> {
+    fn used(&self) -> Option<(Target, IpAddr, Timestamp)> {
         let was_tunnel =
             self.outcome.as_deref().is_none_or(|word| Outcome::of(word).is_none_or(Outcome::was_tunnel));
         let target = Target::parse_authority(self.target.as_bytes()).ok().filter(|_| was_tunnel)?;

@@ -116,7 +116,7 @@ impl Seat {
 
     /// What its agent used, last at this time.
     pub(crate) fn used(&self, at: Timestamp) -> Use<'_> {
-        Use { target: &self.target, client: self.client.ip(), at }
+        Use { target: &self.target, client: self.client.ip().to_canonical().into(), at }
     }
 
     /// How many seconds nothing has moved.

@@ -1,7 +1,6 @@
 //! What a new policy would take away from agents: the targets that they used, held against it.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -27,9 +26,10 @@ pub(crate) struct Coming<'a> {
 }
 
 impl Coming<'_> {
-    /// Why a use would be refused.
-    fn refuses(&self, target: &Target, client: IpAddr) -> Option<&'static str> {
-        if !self.clients.iter().any(|net| net.contains(&client.to_canonical())) {
+    /// Why a use would be refused. A client of which its network alone is known is refused where the whole
+    /// network is.
+    fn refuses(&self, target: &Target, client: IpNet) -> Option<&'static str> {
+        if !self.clients.iter().any(|net| net.contains(&client) || client.contains(net)) {
             return Some(CLIENT);
         }
         let Decision::Denied { reason, .. } = self.policy.decide(target) else { return None };
@@ -42,7 +42,8 @@ impl Coming<'_> {
 /// A tunnel that an agent had, or has.
 pub(crate) struct Use<'a> {
     pub target: &'a Target,
-    pub client: IpAddr,
+    /// In its own family; its whole network where no more is known of it.
+    pub client: IpNet,
     pub at: Timestamp,
 }
 
@@ -51,7 +52,7 @@ pub(crate) struct Use<'a> {
 pub(crate) struct Loss {
     pub target: String,
     pub reason: &'static str,
-    /// Distinct.
+    /// Distinct; networks of them where no more is known.
     pub agents: usize,
     /// When it was last used.
     pub last: Timestamp,
@@ -61,23 +62,33 @@ pub(crate) struct Loss {
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Losses {
     pub losses: Vec<Loss>,
-    /// Distinct, over all of them.
+    /// Distinct, over all of them; networks of them where no more is known.
     pub agents: usize,
+    /// Whether they are.
+    pub clients_are_networks: bool,
+    /// Networks of which a part may use the proxy: whether their agents are in that isn't known.
+    pub unjudged: usize,
 }
 
 impl Losses {
     /// Holds what was used against a policy.
     pub(crate) fn of<'a>(coming: &Coming<'_>, uses: impl Iterator<Item = Use<'a>>) -> Self {
-        let mut found: HashMap<(&Target, &'static str), (HashSet<IpAddr>, Timestamp)> = HashMap::new();
-        let mut agents = HashSet::new();
+        let mut found: HashMap<(&Target, &'static str), (HashSet<IpNet>, Timestamp)> = HashMap::new();
+        let (mut agents, mut unjudged) = (HashSet::new(), HashSet::new());
+        let mut clients_are_networks = false;
+        let whole = IpNet::aggregate(&coming.clients.to_vec());
         for Use { target, client, at } in uses {
+            clients_are_networks |= client.prefix_len() < client.max_prefix_len();
+            if whole.iter().any(|net| client.contains(net) && *net != client) {
+                unjudged.insert(client);
+            }
             let Some(reason) = coming.refuses(target, client) else { continue };
             agents.insert(client);
             let (clients, last) = found.entry((target, reason)).or_insert_with(|| (HashSet::new(), at));
             clients.insert(client);
             *last = at.max(*last);
         }
-        let loss = |((target, reason), (clients, last)): ((&Target, _), (HashSet<IpAddr>, _))| Loss {
+        let loss = |((target, reason), (clients, last)): ((&Target, _), (HashSet<IpNet>, _))| Loss {
             target: target.to_string(),
             reason,
             agents: clients.len(),
@@ -85,7 +96,7 @@ impl Losses {
         };
         let mut losses: Vec<Loss> = found.into_iter().map(loss).collect();
         losses.sort_by(|a, b| (b.agents, &a.target, a.reason).cmp(&(a.agents, &b.target, b.reason)));
-        Self { losses, agents: agents.len() }
+        Self { losses, agents: agents.len(), clients_are_networks, unjudged: unjudged.len() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -95,13 +106,17 @@ impl Losses {
     /// The sentence, and a line for each target. `since`: what was used before is not known.
     pub(crate) fn words(&self, since: Timestamp) -> String {
         let targets: HashSet<&str> = self.losses.iter().map(|loss| loss.target.as_str()).collect();
+        let agents = |number: usize| match self.clients_are_networks {
+            true => format!("agents of {}", count(number, "network")),
+            false => count(number, "agent"),
+        };
         let mut text = format!(
             "{} used by {} since {since:.0} would be denied:",
             count(targets.len(), "target"),
-            count(self.agents, "agent")
+            agents(self.agents)
         );
-        for Loss { target, reason, agents, last } in self.losses.iter().take(SHOWN) {
-            text += &format!("\n  {target}  {reason}, {}, last {last:.0}", count(*agents, "agent"));
+        for Loss { target, reason, agents: number, last } in self.losses.iter().take(SHOWN) {
+            text += &format!("\n  {target}  {reason}, {}, last {last:.0}", agents(*number));
         }
         if self.losses.len() > SHOWN {
             text += &format!("\n  and {} more", self.losses.len() - SHOWN);
@@ -112,6 +127,8 @@ impl Losses {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::super::{Category, Pattern, Rule};
     use super::*;
 
@@ -128,7 +145,7 @@ mod tests {
         let targets: Vec<_> = uses.iter().map(|(text, client)| (target(text), *client)).collect();
         let uses = targets.iter().zip(0..).map(|((target, client), second)| Use {
             target,
-            client: [10, 0, 0, *client].into(),
+            client: IpNet::from(IpAddr::from([10, 0, 0, *client])),
             at: Timestamp::from_second(1_790_000_000 + second).unwrap(),
         });
         Losses::of(&coming, uses)
@@ -168,6 +185,45 @@ mod tests {
         let shown: Vec<_> = all.losses.iter().map(|l| (l.target.as_str(), l.reason)).collect();
         assert_eq!(shown, [("0x7f.1:443", "ip_literal"), ("a.kept.example:443", "client")]);
         assert!(losses(false, &[("a.kept.example:443", 1)]).is_empty());
+    }
+
+    #[test]
+    fn of_a_network_that_is_known_alone_only_the_whole_is_judged() {
+        let rule = Rule::added(Pattern::parse("kept.example").unwrap(), vec![443], Category::Login);
+        let policy = Policy::new(vec![rule], Vec::new());
+        let target = target("kept.example:443");
+        let held = |clients: &[&str], used: &[&str]| {
+            let nets = |all: &[&str]| all.iter().map(|net| net.parse().unwrap()).collect::<Vec<IpNet>>();
+            let (clients, used) = (nets(clients), nets(used));
+            let coming = Coming {
+                policy: &policy,
+                report: false,
+                clients: &clients,
+                is_of_service: Box::new(|_| false),
+            };
+            let at = Timestamp::UNIX_EPOCH;
+            let losses =
+                Losses::of(&coming, used.iter().map(|client| Use { target: &target, client: *client, at }));
+            (losses.agents, losses.unjudged, losses.clients_are_networks)
+        };
+        for (clients, used, expected) in [
+            // All of it, by one network or by two halves; a part; nothing.
+            (&["10.20.0.0/16"][..], &["10.20.30.0/24"][..], (0, 0, true)),
+            (&["10.20.30.0/25", "10.20.30.128/25"], &["10.20.30.0/24"], (0, 0, true)),
+            (&["10.20.30.128/25"], &["10.20.30.0/24"], (0, 1, true)),
+            (&["10.20.31.0/25"], &["10.20.30.0/24"], (1, 0, true)),
+            (&["2001:db8:1:2::/64"], &["2001:db8:1::/48"], (0, 1, true)),
+            (
+                &["2001:db8:1:2::/64"],
+                &["2001:db8:2::/48", "2001:db8:3::/48", "2001:db8:2::/48"],
+                (2, 0, true),
+            ),
+            (&["2001:db8::/32", "10.0.0.7/32"], &["2001:db8:1::/48", "10.0.0.0/24"], (0, 1, true)),
+            // What is one address is judged by it.
+            (&["10.20.30.128/25"], &["10.20.30.7/32", "10.20.30.200/32"], (1, 0, false)),
+        ] {
+            assert_eq!(held(clients, used), expected, "{clients:?} {used:?}");
+        }
     }
 
     #[test]

@@ -112,6 +112,50 @@ fn what_agents_use_is_not_taken_away_without_a_yes() {
     proxy.reload(&policy(&[], &upstream), "ok");
 }
 
+/// Clients are shown by their networks alone, and no network is one of the clients that `proxy.clients` has.
+#[test]
+fn with_anonymise_networks_are_judged_and_not_taken_for_agents() {
+    let upstream = Upstream::echo();
+    let file = |clients: &str| {
+        format!(
+            "{}[proxy]\nclients = [{clients}]\n[ledger]\nanonymise = true\n",
+            policy(&["old.example"], &upstream)
+        )
+    };
+    let proxy = Proxy::start(&file("\"127.0.0.128/25\", \"127.0.1.0/30\""));
+    let tunnel = |client: &str| {
+        let mut tunnel = Raw::connect_from(client.parse().unwrap(), proxy.http());
+        assert_eq!(tunnel.connect_target("old.example:443").status, 200, "{client}");
+        tunnel
+    };
+    let _live = ["127.0.0.130", "127.0.0.131", "127.0.1.2"].map(tunnel);
+    let check = |clients: &str, code| {
+        proxy.rewrite_config(&file(clients));
+        let file = proxy.config_file();
+        let arguments = ["config", "check", "--against-live", "-c", file.to_str().unwrap()];
+        (run(&proxy, &arguments).expect(code), run(&proxy, &[&arguments[..], &["--json"]].concat()).json())
+    };
+    // The file in force takes nothing away, and says what it can't tell.
+    let (said, json) = check("\"127.0.0.128/25\", \"127.0.1.0/30\"", 0);
+    assert!(said.stdout.contains("denies nothing that agents used since"), "{}", said.stdout);
+    assert!(said.stderr.contains("has a part of 2 networks that agents use"), "{}", said.stderr);
+    let live = &json["against_live"];
+    assert_eq!((&live["unjudged"], &live["agents"]), (&2.into(), &0.into()), "{live}");
+    assert_eq!(live["clients_are_networks"], true);
+    // A whole network that is shut out is one, however many agents are in it.
+    let (said, json) = check("\"127.0.1.0/24\"", 1);
+    let told =
+        ["1 target used by agents of 1 network since 20", "old.example:443  client, agents of 1 network"];
+    assert!(told.iter().all(|told| said.stdout.contains(told)), "{}", said.stdout);
+    assert!(!said.stderr.contains("a part of"), "{}", said.stderr);
+    assert_eq!((&json["against_live"]["unjudged"], &json["against_live"]["agents"]), (&0.into(), &1.into()));
+    // What the networks don't tell, the proxy itself knows.
+    let (said, _) = check("\"127.0.0.0/25\", \"127.0.1.0/24\"", 0);
+    assert!(said.stderr.contains("a part of 1 network that"), "{}", said.stderr);
+    let refused = run(&proxy, &["reload"]).expect(1).stdout;
+    assert!(refused.contains("1 target used by 2 agents since 20"), "{refused}");
+}
+
 #[test]
 fn what_never_worked_is_nothing_that_agents_use() {
     let upstream = Upstream::echo();
