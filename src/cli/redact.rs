@@ -12,16 +12,16 @@ use crate::bundle::{Bundle, Part};
 use crate::config::Loaded;
 use crate::findings::networks;
 
-/// The effective configuration, as `config show` prints it.
+/// The effective configuration, as `config show` prints it, without what may be a secret.
 pub(super) fn configuration(loaded: &Loaded, anonymise: bool) -> String {
     if !anonymise {
-        return loaded.to_toml();
+        return loaded.to_toml_for_anybody();
     }
     let mut loaded = loaded.clone();
     for clients in [&mut loaded.config.proxy.clients, &mut loaded.config.edl.clients] {
         *clients = networks::shown(clients, true);
     }
-    loaded.to_toml()
+    loaded.to_toml_for_anybody()
 }
 
 /// All parts of a bundle as they may leave.

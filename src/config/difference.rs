@@ -1,29 +1,42 @@
 //! What differs between two configurations: what somebody asks first when something fails after a
-//! reload. There are no secrets in a configuration, only paths of files.
+//! reload. It is shown to all who see the status, so it says nothing that may be a secret.
 
 use super::Config;
-use super::section::Section as _;
+use super::section::{Reader, Section as _};
 
 /// Characters of a value that are shown.
 const SHOWN: usize = 120;
 
 impl Config {
-    /// Each key whose value is another in `new`, as `key: old → new`; `[[allow]]` entry by entry.
+    /// Each key whose value is another in `new`, as `key: old → new`, or as `key: old, …` where they differ in
+    /// what isn't shown; `[[allow]]` entry by entry.
     pub(crate) fn differences(&self, new: &Self) -> Vec<String> {
         let mut found = Vec::new();
-        for ((section, old), (_, new)) in self.write().into_iter().zip(new.write()) {
-            for ((key, old), (_, new)) in old.into_iter().zip(new).filter(|((_, old), (_, new))| old != new) {
-                found.push(format!("{section}.{key}: {} → {}", cut(&old), cut(&new)));
-            }
+        let whole = self.values(Reader::Owner).zip(new.values(Reader::Owner));
+        let shown = self.values(Reader::Anybody).zip(new.values(Reader::Anybody));
+        for (_, ((key, old), (_, new))) in whole.zip(shown).filter(|((old, new), _)| old != new) {
+            found.push(match old == new {
+                false => format!("{key}: {} → {}", cut(&old), cut(&new)),
+                true => format!("{key}: {}, with another part that isn't shown", cut(&old)),
+            });
         }
         for (word, one, other) in [("without", self, new), ("with", new, self)] {
             let gone = one.allow.iter().filter(|entry| !other.allow.contains(entry));
             found.extend(gone.map(|entry| {
-                let keys = entry.write().into_iter().map(|(key, value)| format!("{key} = {value}"));
+                let keys = entry.write(Reader::Anybody).into_iter();
+                let keys = keys.map(|(key, value)| format!("{key} = {value}"));
                 format!("[[allow]] {word} {}", cut(&keys.collect::<Vec<_>>().join(", ")))
             }));
         }
         found
+    }
+
+    /// Each key, `dns.servers`, with its value; `[[allow]]` is apart.
+    fn values(&self, reader: Reader) -> impl Iterator<Item = (String, toml::Value)> {
+        let keys = |(section, keys): (&'static str, Vec<(&'static str, toml::Value)>)| {
+            keys.into_iter().map(move |(key, value)| (format!("{section}.{key}"), value))
+        };
+        self.write(reader).into_iter().flat_map(keys)
     }
 }
 
@@ -55,6 +68,15 @@ mod tests {
                 "dns.servers: [\"10.0.0.2:53\"] → []",
                 "dns.timeout: \"3s\" → \"2s\""
             ]
+        );
+        let url =
+            |query: &str| config(&[&format!("ranges.url=https://mirror.example/ip-ranges.json{query}")]);
+        let (plain, one, other) = (url(""), url("?sig=S3cret"), url("?sig=S4cret"));
+        let shown = "\"https://mirror.example/ip-ranges.json";
+        assert_eq!(plain.differences(&one), [format!("ranges.url: {shown}\" → {shown}?...\"")]);
+        assert_eq!(
+            one.differences(&other),
+            [format!("ranges.url: {shown}?...\", with another part that isn't shown")]
         );
         let mut more = new.clone();
         more.allow.push(super::super::Allow {

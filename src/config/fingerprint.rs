@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value as Json, json};
 
 use super::Loaded;
-use super::section::Section as _;
+use super::section::{Reader, Section as _};
 use crate::digest::short_hex;
 
 /// So many bytes of the digest: enough that two configurations never share a word by chance.
@@ -25,9 +25,12 @@ impl Loaded {
             let kept = keys.into_iter().filter(|(key, _)| *key != "listen");
             Json::Object(kept.map(|(key, value)| (key.to_owned(), relative(json!(value), &bases))).collect())
         };
-        let sections =
-            self.config.write().into_iter().map(|(section, values)| json!([section, keys(values)]));
-        let allow = self.config.allow.iter().map(|allow| keys(allow.write()));
+        let sections = self
+            .config
+            .write(Reader::Owner)
+            .into_iter()
+            .map(|(section, values)| json!([section, keys(values)]));
+        let allow = self.config.allow.iter().map(|allow| keys(allow.write(Reader::Owner)));
         let all = json!([sections.collect::<Vec<_>>(), allow.collect::<Vec<_>>()]);
         short_hex::<BYTES>(all.to_string().as_bytes())
     }

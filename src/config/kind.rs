@@ -23,6 +23,10 @@ pub(super) trait Kind {
     fn read(&self, key: &str, value: &Value, reading: &mut Reading<'_>) -> Option<Self::Value>;
     /// The value as the user could have written it.
     fn write(&self, value: &Self::Value) -> toml::Value;
+    /// The same as anybody may see it: without what may be a secret.
+    fn show(&self, value: &Self::Value) -> toml::Value {
+        self.write(value)
+    }
     /// JSON Schema of the value.
     fn schema(&self) -> Json;
     /// The value where the key is absent; none where it is required.

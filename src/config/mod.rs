@@ -39,7 +39,7 @@ pub use sections::{
 pub use source::{Position, Provenance, Source};
 
 use read::{Reading, Table};
-use section::{About, Section};
+use section::{About, Reader, Section};
 
 use crate::catalogue::Choice;
 
@@ -79,8 +79,8 @@ macro_rules! config {
                 Some(Self { $($field: $field?,)+ allow: allow? })
             }
 
-            fn write(&self) -> Vec<(&'static str, Vec<(&'static str, toml::Value)>)> {
-                vec![$(($Section::NAME, self.$field.write())),+]
+            fn write(&self, reader: Reader) -> Vec<(&'static str, Vec<(&'static str, toml::Value)>)> {
+                vec![$(($Section::NAME, self.$field.write(reader))),+]
             }
         }
     };

@@ -1,11 +1,11 @@
-//! The kinds of `egress.proxy` and `ranges.url`. Apart from the others, because what is written there by
-//! mistake may hold a password, which no message repeats.
+//! The kinds of `egress.proxy` and `ranges.url`. Apart from the others, because what is written there, by
+//! mistake or not, may hold a password or a signature, which no message repeats.
 
 use figment::value::Value;
 use serde_json::{Value as Json, json};
 
 use super::kind::Kind;
-use super::problem::as_text;
+use super::problem::{as_text, without_query, without_secret};
 use super::read::Reading;
 use crate::egress::url::{ParentUrl, Url};
 
@@ -66,16 +66,28 @@ impl Kind for OptionalUrl {
         toml::Value::String(value.as_ref().map_or_else(String::new, ToString::to_string))
     }
 
+    fn show(&self, value: &Self::Value) -> toml::Value {
+        let shown = value.as_ref().map(|url| without_query(&url.to_string()));
+        toml::Value::String(shown.unwrap_or_default())
+    }
+
     fn schema(&self) -> Json {
         json!({ "type": "string", "pattern": "^$|^[Hh][Tt][Tt][Pp][Ss]://[^@/?#]+" })
     }
 }
 
-/// What stands before the last `@` is left out, but for the scheme.
-fn without_secret(text: &str) -> String {
-    match (text.rsplit_once('@'), text.split_once("://")) {
-        (Some((_, host)), Some((scheme, _))) if !scheme.contains('@') => format!("{scheme}://...@{host}"),
-        (Some((_, host)), _) => format!("...@{host}"),
-        _ => text.to_owned(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_query() {
+        let shown = |text: &str| OptionalUrl.show(&Some(Url::parse(text).unwrap()));
+        assert_eq!(
+            shown("https://mirror.corp/x?who=a@b&sig=S3cret").as_str(),
+            Some("https://mirror.corp/x?...")
+        );
+        assert_eq!(shown("https://mirror.corp/x").as_str(), Some("https://mirror.corp/x"));
+        assert_eq!(OptionalUrl.show(&None).as_str(), Some(""));
     }
 }

@@ -128,10 +128,33 @@ pub(super) fn as_text(value: &Value) -> Option<String> {
     }
 }
 
-/// A value for a message, about as TOML writes it.
+/// A URL for a message: what stands before the last `@` is left out, but for the scheme, and what follows the path.
+pub(super) fn without_secret(text: &str) -> String {
+    without_query(&without_user(text))
+}
+
+/// A URL without what follows the path.
+pub(super) fn without_query(text: &str) -> String {
+    match text.find(['?', '#']) {
+        Some(at) => format!("{}...", &text[..=at]),
+        None => text.to_owned(),
+    }
+}
+
+fn without_user(text: &str) -> String {
+    match (text.rsplit_once('@'), text.split_once("://")) {
+        (Some((_, host)), Some((scheme, _))) if !scheme.contains('@') => format!("{scheme}://...@{host}"),
+        (Some((_, host)), _) => format!("...@{host}"),
+        _ => text.to_owned(),
+    }
+}
+
+/// A value for a message, about as TOML writes it. Under a misspelt key a URL may be one that holds a secret, so
+/// each is shown without.
 pub(super) fn shown(value: &Value) -> String {
     const LONGEST: usize = 60;
     match value {
+        Value::String(_, text) if text.contains("://") => quoted(&without_secret(text)),
         Value::String(_, text) => quoted(text),
         Value::Bool(_, flag) => flag.to_string(),
         Value::Array(_, items) => {
@@ -174,6 +197,27 @@ mod tests {
         assert_eq!(sentence("", "a host"), "expected a host");
         assert_eq!(sentence("too long", "a host"), "too long; expected a host");
         assert_eq!(sentence("did you mean \"5s\"?", "a span"), "did you mean \"5s\"? Expected a span");
+    }
+
+    #[test]
+    fn neither_user_nor_query_is_repeated() {
+        for (text, shown) in [
+            ("http://me:S3cret@parent.corp:8080", "http://...@parent.corp:8080"),
+            ("me:S3cret@parent.corp", "...@parent.corp"),
+            ("http://mirror.corp/x?sig=S3cret", "http://mirror.corp/x?..."),
+            ("http://me:S3c?ret@mirror.corp/x?sig=S3cret#S3cret", "http://...@mirror.corp/x?..."),
+            ("mirror.corp#S3cret", "mirror.corp#..."),
+            ("http://mirror.corp/x", "http://mirror.corp/x"),
+        ] {
+            assert_eq!(without_secret(text), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_shown_without_secrets_whatever_key_it_is_written_to() {
+        let url = "https://me:S3cret@mirror.corp/x?sig=S3cret";
+        assert_eq!(shown(&Value::from(url)), r#""https://...@mirror.corp/x?...""#);
+        assert_eq!(shown(&Value::from(vec![url, "a?b"])), r#"["https://...@mirror.corp/x?...", "a?b"]"#);
     }
 
     #[test]

@@ -4,6 +4,15 @@ use serde_json::{Map, Value as Json, json};
 
 use super::read::{Reading, Table};
 
+/// Who reads what is written of a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// Its owner, who gets what could have been written.
+    Owner,
+    /// Whoever gets a bundle, or sees the status: not what may be a secret.
+    Anybody,
+}
+
 /// A section's description.
 pub(super) struct About {
     pub name: &'static str,
@@ -41,7 +50,7 @@ pub(super) trait Section: Sized {
     /// Reports every key that is wrong, and gives it the value of `default`; none without one.
     fn read(table: &Table<'_>, reading: &mut Reading<'_>, default: Option<&Self>) -> Option<Self>;
     /// Key and value, in the order of the documentation.
-    fn write(&self) -> Vec<(&'static str, toml::Value)>;
+    fn write(&self, reader: Reader) -> Vec<(&'static str, toml::Value)>;
 }
 
 /// A section of its keys, each with its meaning, its type and how it is read, shown and described: a struct of
@@ -86,8 +95,11 @@ macro_rules! section {
                 Some(Self { $($field: $field?),+ })
             }
 
-            fn write(&self) -> Vec<(&'static str, toml::Value)> {
-                vec![$((stringify!($field), $kind.write(&self.$field))),+]
+            fn write(&self, reader: Reader) -> Vec<(&'static str, toml::Value)> {
+                vec![$((stringify!($field), match reader {
+                    Reader::Owner => $kind.write(&self.$field),
+                    Reader::Anybody => $kind.show(&self.$field),
+                })),+]
             }
         }
     };

@@ -17,7 +17,7 @@ use super::kind::{FilePath, Flag, Kind, OptionalPath, Size, Span, Text, Whole, o
 use super::notation;
 use super::parent::{OptionalParent, OptionalUrl};
 use super::read::{Reading, Table};
-use super::section::{About, Section, section};
+use super::section::{About, Reader, Section, section};
 use crate::catalogue::{self, Choice, Feature, SignIn, Wildcards};
 use crate::egress::url::{ParentUrl, Url};
 use crate::journal::log::{Format, Level};

@@ -1,18 +1,28 @@
 //! `config show`: the configuration in effect, each value with the layer it came from. As TOML
-//! it is a valid configuration file again. There are no secrets in it, only paths of files.
+//! it is a valid configuration file again. Of secrets it has the paths of their files, and what may be one in
+//! a value, as in the query of a URL: that only where its owner reads it.
 
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::section::Section as _;
+use super::section::{Reader, Section as _};
 use super::{Loaded, Source};
 
 impl Loaded {
     /// TOML, each key followed by a comment with its source.
     pub fn to_toml(&self) -> String {
+        self.toml(Reader::Owner)
+    }
+
+    /// The same as anybody may see it: without what may be a secret.
+    pub(crate) fn to_toml_for_anybody(&self) -> String {
+        self.toml(Reader::Anybody)
+    }
+
+    fn toml(&self, reader: Reader) -> String {
         let mut out = String::new();
-        for (section, keys) in self.config.write() {
+        for (section, keys) in self.config.write(reader) {
             // Writing to a string cannot fail; so below.
             let _ = writeln!(out, "[{section}]");
             for (key, value) in keys {
@@ -26,7 +36,7 @@ impl Loaded {
         }
         for (index, allow) in self.config.allow.iter().enumerate() {
             let _ = writeln!(out, "[[allow]] # {}", self.sources("allow"));
-            for (key, value) in allow.write() {
+            for (key, value) in allow.write(reader) {
                 let source = self.sources(&format!("allow[{index}].{key}"));
                 let _ = writeln!(out, "{key} = {value} # {source}");
             }
@@ -44,13 +54,14 @@ impl Loaded {
             let source = self.sources(&key);
             all.insert(key, json!({ "value": value, "source": source }));
         };
-        for (section, keys) in self.config.write() {
+        for (section, keys) in self.config.write(Reader::Owner) {
             for (key, value) in keys {
                 add(format!("{section}.{key}"), json!(value));
             }
         }
         let table = |allow: &super::Allow| {
-            let keys = allow.write().into_iter().map(|(key, value)| (key.to_owned(), json!(value)));
+            let keys =
+                allow.write(Reader::Owner).into_iter().map(|(key, value)| (key.to_owned(), json!(value)));
             Json::Object(keys.collect())
         };
         add("allow".to_owned(), self.config.allow.iter().map(table).collect());

@@ -1,7 +1,11 @@
 //! What clients put into URLs besides the host (user information, paths, queries) is in no log and
-//! in no answer, whatever the request is refused for.
+//! in no answer, whatever the request is refused for; nor is the query of a URL of the configuration.
 
-use crate::support::{Frames, Proxy, Raw, Secured, Upstream, eventually};
+use std::io::Read;
+
+use flate2::read::GzDecoder;
+
+use crate::support::{Frames, Proxy, Raw, Secured, Upstream, ccpgate, eventually};
 
 /// In every request below, somewhere.
 const SECRET: &str = "S3cret";
@@ -118,4 +122,60 @@ fn no_secret_of_a_refused_url_over_http_2() {
         expect_no_secret("body", &body);
     }
     expect_no_secret_in_log(&proxy, count);
+}
+
+/// A mirror's address may be signed. Its owner writes it and sees it; nobody else does.
+#[test]
+fn no_secret_of_a_url_in_the_configuration() {
+    let config = |url: &str| {
+        format!("[ranges]\nurl = \"{url}\"\n[dns]\nservers = [\"127.0.0.1:1\"]\n[log]\nformat = \"json\"\n")
+    };
+    let signed = |signature: &str| format!("https://mirror.example/ip-ranges.json?sv=1&sig={signature}");
+    let proxy = Proxy::start(&config("https://mirror.example/ip-ranges.json"));
+    let (admin, file) = (format!("http://{}", proxy.admin()), proxy.config_file());
+    let reload = |url: &str, code| {
+        proxy.rewrite_config(&config(url));
+        let said = ccpgate(None, &["reload", "--admin", &admin]).expect(code);
+        let said = said.stdout + &said.stderr;
+        expect_no_secret("reload", &said);
+        said
+    };
+    let said = reload(&signed(SECRET), 0);
+    let shown = "\"https://mirror.example/ip-ranges.json";
+    assert!(said.contains(&format!("ranges.url: {shown}\" → {shown}?...\"")), "{said}");
+    // Another signature is a change all the same.
+    let said = reload(&signed("another-S3cret"), 0);
+    assert!(
+        said.contains(&format!("ranges.url: {shown}?...\", with another part that isn't shown")),
+        "{said}"
+    );
+    // What is refused may be nearly right.
+    let said = reload("http://mirror.example/ip-ranges.json?sig=S3cret", 1);
+    assert!(said.contains("http://mirror.example/ip-ranges.json?..."), "{said}");
+    let said = reload("mirror.example/ip-ranges.json#S3cret", 1);
+    assert!(said.contains("mirror.example/ip-ranges.json#..."), "{said}");
+    // And so may the key be.
+    let misspelt = config(&signed(SECRET)).replace("url =", "ulr =");
+    proxy.rewrite_config(&misspelt);
+    let said = ccpgate(None, &["reload", "--admin", &admin]).expect(1).stdout;
+    expect_no_secret("reload", &said);
+    assert!(said.contains("ranges.ulr = \"https://mirror.example/ip-ranges.json?...\""), "{said}");
+    proxy.rewrite_config(&config(&signed(SECRET)));
+    for path in ["/api/status", "/api/history", "/metrics", "/"] {
+        expect_no_secret(path, &proxy.get(path).text());
+    }
+    proxy.log_so_far().iter().for_each(|line| expect_no_secret("log", &line.to_string()));
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("ticket.tar.gz");
+    let with_file =
+        |arguments: &[&str]| ccpgate(None, &[&["-c", file.to_str().unwrap()], arguments].concat()).expect(0);
+    with_file(&["bundle", archive.to_str().unwrap(), "--no-check", "--admin", &admin]);
+    let mut tar = String::new();
+    GzDecoder::new(std::fs::File::open(&archive).unwrap()).read_to_string(&mut tar).unwrap();
+    expect_no_secret("bundle", &tar);
+    assert!(tar.contains(&format!("url = {shown}?...\"")), "{tar}");
+    for arguments in [&["config", "show"][..], &["config", "show", "--json"]] {
+        let said = with_file(arguments).stdout;
+        assert!(said.contains(&signed(SECRET)), "{said}");
+    }
 }

@@ -92,6 +92,10 @@ impl<K: Kind<Value: PartialEq>> Kind for List<K> {
         toml::Value::Array(value.iter().map(|item| self.item.write(item)).collect())
     }
 
+    fn show(&self, value: &Self::Value) -> toml::Value {
+        toml::Value::Array(value.iter().map(|item| self.item.show(item)).collect())
+    }
+
     fn schema(&self) -> Json {
         let mut schema = json!({ "type": "array", "items": self.item.schema(), "uniqueItems": true });
         if self.least > 0 {
@@ -150,6 +154,11 @@ impl<T: Ord + fmt::Display, K: Kind> Kind for Table<T, K> {
         toml::Value::Table(value.iter().map(entry).collect())
     }
 
+    fn show(&self, value: &Self::Value) -> toml::Value {
+        let entry = |(key, item): (&T, &K::Value)| (key.to_string(), self.item.show(item));
+        toml::Value::Table(value.iter().map(entry).collect())
+    }
+
     fn schema(&self) -> Json {
         json!({ "type": "object", "additionalProperties": self.item.schema() })
     }
@@ -167,6 +176,10 @@ impl<K: Kind, F: Fn() -> K::Value> Kind for Or<K, F> {
 
     fn write(&self, value: &K::Value) -> toml::Value {
         self.0.write(value)
+    }
+
+    fn show(&self, value: &K::Value) -> toml::Value {
+        self.0.show(value)
     }
 
     fn schema(&self) -> Json {
@@ -202,6 +215,10 @@ impl<K: Kind<Value = String>> Kind for StarOr<K> {
 
     fn write(&self, value: &Vec<String>) -> toml::Value {
         self.0.write(value)
+    }
+
+    fn show(&self, value: &Vec<String>) -> toml::Value {
+        self.0.show(value)
     }
 
     fn schema(&self) -> Json {
