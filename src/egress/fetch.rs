@@ -38,6 +38,7 @@ const WORDS: usize = 200;
 /// What authorities a server's certificate may come from.
 #[derive(Clone)]
 pub(crate) struct Authorities {
+    roots: Arc<RootCertStore>,
     config: Arc<ClientConfig>,
     /// What names a file of them.
     key: &'static str,
@@ -54,7 +55,14 @@ impl Authorities {
         if let Some(path) = file {
             add_authorities(&mut roots, key, path)?;
         }
-        Ok(Self { config: http1(roots)?, key })
+        let roots = Arc::new(roots);
+        Ok(Self { config: http1(roots.clone())?, roots, key })
+    }
+}
+
+impl PartialEq for Authorities {
+    fn eq(&self, other: &Self) -> bool {
+        self.roots.roots == other.roots.roots && self.key == other.key
     }
 }
 

@@ -315,7 +315,7 @@ pub(super) fn add_authorities(roots: &mut RootCertStore, key: &str, path: &Path)
 }
 
 /// What a TLS connection for HTTP/1.1 is made with.
-pub(super) fn http1(roots: RootCertStore) -> Result<Arc<ClientConfig>, String> {
+pub(super) fn http1(roots: impl Into<Arc<RootCertStore>>) -> Result<Arc<ClientConfig>, String> {
     let builder = ClientConfig::builder_with_provider(tls::config::provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;

@@ -17,18 +17,43 @@ use crate::support::{Dns, Proxy, Region, Upstream, ccpgate, eventually, have, ip
 struct Mirror {
     region: Region,
     answer: Arc<Mutex<String>>,
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Mirror {
+    /// Who asks with the tag of the answer hears that it is still the same.
     fn start() -> Self {
-        let answer = Arc::new(Mutex::new(String::new()));
-        let given = answer.clone();
-        let region = Region::answering(move || given.lock().unwrap().clone());
-        Self { region, answer }
+        let (answer, asked) = (Arc::new(Mutex::new(String::new())), Arc::new(Mutex::new(Vec::new())));
+        let (given, heads) = (answer.clone(), asked.clone());
+        let region = Region::serving(move |mut tls| {
+            while let Some(head) = read_request(&mut tls) {
+                let answer = given.lock().unwrap().clone();
+                let tag = answer.lines().find_map(|line| line.strip_prefix("ETag: "));
+                let known = tag.is_some_and(|tag| head.contains(&format!("if-none-match: {tag}\r\n")));
+                let answer = if known { "HTTP/1.1 304 Not Modified\r\n\r\n" } else { &answer };
+                heads.lock().unwrap().push(head);
+                if tls.write_all(answer.as_bytes()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { region, answer, asked }
     }
 
     fn give(&self, file: &str) {
         self.answer(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{file}", file.len()));
+    }
+
+    fn give_tagged(&self, file: &str) {
+        self.answer(&format!(
+            "HTTP/1.1 200 OK\r\nETag: \"one\"\r\nContent-Length: {}\r\n\r\n{file}",
+            file.len()
+        ));
+    }
+
+    /// How often it was asked.
+    fn asked(&self) -> usize {
+        self.asked.lock().unwrap().len()
     }
 
     fn answer(&self, answer: &str) {
@@ -322,6 +347,87 @@ fn a_folder_that_cannot_be_used_is_said_and_the_ranges_are_there() {
     in_force(&proxy, next);
     eventually("no error", || ranges(&proxy)["error"].is_null().then_some(()));
     eventually("kept", || tokens(&state).contains(&format!("ip-ranges-{next}.json")).then_some(()));
+}
+
+/// Nothing newer comes for days, and until then the next start would begin with nothing.
+#[test]
+fn a_folder_that_lacks_the_version_in_force_gets_it() {
+    let mirror = Mirror::start();
+    let folder = tempfile::tempdir().unwrap();
+    let (token, text) = version(48, BASE);
+    mirror.give_tagged(&text);
+    let rarely = |more: &str| mirror.config(more).replace("\"1s\"", "\"1h\"");
+    let proxy = Proxy::start(&rarely(""));
+    in_force(&proxy, token);
+    let kept = |state: &Path| {
+        let name = format!("ip-ranges-{token}.json");
+        eventually("kept", || (state.is_dir() && tokens(state) == [&*name]).then_some(()));
+    };
+    // A reload names it; another one names what can't be a folder yet.
+    let (state, later) = (folder.path().join("state"), folder.path().join("later"));
+    proxy.reload(&rarely(&format!("state = {state:?}")), "ok");
+    kept(&state);
+    std::fs::write(&later, "a file").unwrap();
+    proxy.reload(&rarely(&format!("state = {later:?}")), "ok");
+    error(&proxy, "ranges.state: ");
+    std::fs::remove_file(&later).unwrap();
+    kept(&later);
+    drop(proxy);
+    mirror.answer("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+    let proxy = Proxy::start(&rarely(&format!("state = {state:?}")));
+    in_force(&proxy, token);
+    drop(proxy);
+    // Somebody empties it, and the mirror has nothing new.
+    mirror.give_tagged(&text);
+    let _proxy = Proxy::start(&mirror.config(&format!("state = {state:?}")));
+    let before = mirror.asked();
+    eventually("asked for what is newer", || (mirror.asked() > before + 2).then_some(()));
+    std::fs::remove_file(state.join(format!("ip-ranges-{token}.json"))).unwrap();
+    kept(&state);
+    let heads = mirror.asked.lock().unwrap();
+    assert!(heads.iter().any(|head| head.contains("if-none-match: \"one\"")), "{heads:?}");
+}
+
+#[test]
+fn a_reload_of_something_else_neither_fetches_nor_forgets() {
+    let mirror = Mirror::start();
+    let (token, text) = version(48, BASE);
+    let config = |refresh: &str, more: &str| {
+        format!("{}[limits]\nconnections = {more}\n", mirror.config("").replace("\"1s\"", refresh))
+    };
+    // Nothing is in force, and that stays wrong until a fetch is good.
+    mirror.answer("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+    let proxy = Proxy::start(&config("\"1h\"", "1000"));
+    error(&proxy, "answers 503");
+    let is_stale = |line: &Value, event: &str| line["event"] == event && line["cause"] == "ranges_stale";
+    proxy.log_line("the finding", |line| is_stale(line, "finding"));
+    for connections in ["1001", "1002", "1003"] {
+        let before = mirror.asked();
+        proxy.reload(&config("\"1h\"", connections), "ok");
+        assert!(ranges(&proxy)["error"].is_string());
+        // It may be the reload that mends it.
+        eventually("asked once more", || (mirror.asked() > before).then_some(()));
+        assert!(ranges(&proxy)["error"].is_string());
+    }
+    let log = proxy.log_so_far();
+    assert!(!log.iter().any(|line| is_stale(line, "finding_over")), "{log:?}");
+    assert_eq!(log.iter().filter(|line| line["event"] == "ranges_failed").count(), 1, "{log:?}");
+    mirror.give_tagged(&text);
+    proxy.reload(&config("\"1h\"", "1004"), "ok");
+    in_force(&proxy, token);
+    eventually("no error", || ranges(&proxy)["error"].is_null().then_some(()));
+    // It is in force, and no reload asks for it before its time.
+    let (asked, checked) = (mirror.asked(), ranges(&proxy)["checked"].clone());
+    for connections in ["1005", "1006", "1007"] {
+        proxy.reload(&config("\"1h\"", connections), "ok");
+        assert_eq!(ranges(&proxy)["checked"], checked);
+    }
+    // Other settings begin anew.
+    proxy.reload(&config("\"2h\"", "1007"), "ok");
+    eventually("asked anew", || (mirror.asked() > asked).then_some(()));
+    eventually("checked anew", || ranges(&proxy)["checked"].is_string().then_some(()));
+    assert_eq!(mirror.asked(), asked + 1);
+    in_force(&proxy, token);
 }
 
 #[test]

@@ -51,6 +51,12 @@ impl Folder {
         Ok(Some(contents))
     }
 
+    /// Whether a version isn't in it, as far as can be seen.
+    pub(super) fn lacks(&mut self, sync_token: u64) -> bool {
+        let has = |contents: Contents| contents.versions.iter().any(|kept| kept.sync_token == sync_token);
+        !self.contents().ok().flatten().is_some_and(has)
+    }
+
     /// Reads a file of the folder. One that can't be used, by what it holds or by `usable`, isn't read again
     /// before it has changed.
     pub(super) fn read_once(

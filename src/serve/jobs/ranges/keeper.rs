@@ -9,11 +9,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use super::Settings;
 use super::errors::{Errors, Part};
 use super::folder::Folder;
 use super::media::Stray;
 use super::standing;
+use super::{Heard, Settings};
 use crate::egress::fetch::Fetched;
 use crate::egress::url::Url;
 use crate::findings::standing::Standing;
@@ -214,11 +214,13 @@ impl Keeper {
         }
     }
 
-    /// Takes in what an address said; whether what it gives is in force now.
-    pub(super) fn hear(&mut self, from: &str, said: Result<Fetched, String>) -> bool {
+    /// Takes in what an address said.
+    pub(super) fn hear(&mut self, from: &str, said: Result<Fetched, String>) -> Heard {
+        let mut wants_file = false;
         let good = match said {
             Ok(Fetched::Unchanged) => {
                 self.fine(Part::Url);
+                wants_file = self.lacks_in_force();
                 true
             }
             Ok(Fetched::File { bytes, .. }) => match read::read(&bytes) {
@@ -234,7 +236,7 @@ impl Keeper {
             }
         };
         self.tell();
-        good
+        Heard { good, wants_file }
     }
 
     /// Judges a version of a source; whether it is in force now.
@@ -242,7 +244,12 @@ impl Keeper {
         let before = self.current();
         let (token, created) = (ranges.sync_token, ranges.create_date.clone());
         match admit::judge(before.as_deref(), ranges, &self.wanted, Timestamp::now()) {
-            Verdict::Unchanged => self.fine(source),
+            Verdict::Unchanged => {
+                if self.lacks_in_force() && self.keep(token, bytes).is_none() {
+                    self.unkept = Some((token, bytes.to_vec()));
+                }
+                self.fine(source);
+            }
             Verdict::Take(next) => {
                 let kept = self.keep(token, bytes);
                 // What is in force stays what the next start begins with.
@@ -272,6 +279,13 @@ impl Keeper {
             }
         }
         true
+    }
+
+    /// Whether the folder should have the version in force, and doesn't: a reload has named it since that
+    /// was taken, or somebody has emptied it.
+    fn lacks_in_force(&mut self) -> bool {
+        let (Some(current), Some(folder)) = (self.current(), &mut self.folder) else { return false };
+        self.unkept.is_none() && folder.lacks(current.sync_token())
     }
 
     /// Writes a version into the folder; none where there is no folder, or it can't be written.

@@ -6,11 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::sync::{mpsc, watch};
 
-use super::{LOOK, Settings};
-
+use super::{LOOK, Settings, sleep_or_reload};
 use crate::proxy::shared::Shared;
 use crate::proxy::snapshot::Snapshot;
 use crate::ranges::current::Current;
@@ -22,9 +20,15 @@ const EVERY: Duration = Duration::from_secs(300);
 /// A name, and an address of it that lies outside.
 pub(super) type Stray = (String, IpAddr);
 
-/// Looks now and then, for ever, once there is a version to judge by.
-pub(super) async fn run(shared: &Arc<Shared>, settings: &Settings, tell: mpsc::Sender<Vec<Stray>>) {
+/// Looks now and then, and at each reload, for ever, once there is a version to judge by.
+pub(super) async fn run(
+    shared: &Arc<Shared>,
+    settings: &Settings,
+    mut reloads: watch::Receiver<Settings>,
+    tell: mpsc::Sender<Vec<Stray>>,
+) {
     loop {
+        reloads.mark_unchanged();
         let pause = match shared.ranges.load() {
             Some(current) if settings.media => {
                 if tell.send(strays(shared, &current).await).await.is_err() {
@@ -34,7 +38,7 @@ pub(super) async fn run(shared: &Arc<Shared>, settings: &Settings, tell: mpsc::S
             }
             _ => LOOK,
         };
-        sleep(pause).await;
+        sleep_or_reload(pause, &mut reloads).await;
     }
 }
 

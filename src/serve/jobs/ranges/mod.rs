@@ -9,6 +9,7 @@ mod media;
 mod standing;
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +36,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The first pause after a failure; each next one is twice as long, up to `ranges.refresh`.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// `[ranges]` in force.
-#[derive(Clone)]
+/// `[ranges]` in force, and what else prefixes are selected by.
+#[derive(Clone, PartialEq)]
 pub(in crate::serve) struct Settings {
     file: Option<PathBuf>,
     url: Option<Url>,
@@ -94,7 +95,8 @@ impl Settings {
     }
 }
 
-/// Keeps the version in force current until the drain begins. A change of the settings begins anew.
+/// Keeps the version in force current until the drain begins. A change of the settings begins anew; any other
+/// reload leaves it as it is, and what failed is tried again at once.
 pub(in crate::serve) async fn run(
     shared: Arc<Shared>,
     settings: watch::Receiver<Settings>,
@@ -125,23 +127,32 @@ async fn keep_current(
             }
             continue;
         }
-        tokio::select! {
-            changed = changes.changed() => match changed {
-                Ok(()) => {}
-                Err(_) => return,
-            },
-            () = follow(shared, &settings, first.take()) => return,
+        let mut following = pin!(follow(shared, &settings, changes.clone(), first.take()));
+        loop {
+            tokio::select! {
+                changed = changes.changed() => match changed {
+                    Ok(()) if *changes.borrow_and_update() == settings => {}
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                () = &mut following => return,
+            }
         }
     }
 }
 
 /// Follows the sources of one configuration, for ever.
-async fn follow(shared: &Arc<Shared>, settings: &Settings, first: Option<Keeper>) {
+async fn follow(
+    shared: &Arc<Shared>,
+    settings: &Settings,
+    reloads: watch::Receiver<Settings>,
+    first: Option<Keeper>,
+) {
     let (tell_fetched, fetched) = mpsc::channel(1);
     let (tell_strays, strays) = mpsc::channel(1);
     tokio::select! {
-        () = fetches(shared, settings, tell_fetched) => {}
-        () = media::run(shared, settings, tell_strays) => {}
+        () = fetches(shared, settings, reloads.clone(), tell_fetched) => {}
+        () = media::run(shared, settings, reloads, tell_strays) => {}
         () = take_in(shared, settings, first, fetched, strays) => {}
     }
 }
@@ -168,9 +179,9 @@ async fn take_in(
     loop {
         let next = tokio::select! {
             _ = look.tick() => blocking(move || { keeper.look(); keeper }).await,
-            Some(Answer { from, said, good }) = fetched.recv() => blocking(move || {
+            Some(Answer { from, said, heard }) = fetched.recv() => blocking(move || {
                 // The one who fetched has gone only with this proxy.
-                let _ = good.send(keeper.hear(&from, said));
+                let _ = heard.send(keeper.hear(&from, said));
                 keeper
             }).await,
             Some(strays) = strays.recv() => {
@@ -202,18 +213,31 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 struct Answer {
     from: String,
     said: Result<Fetched, String>,
-    /// Whether it was good: what it gave is in force.
-    good: oneshot::Sender<bool>,
+    heard: oneshot::Sender<Heard>,
 }
 
-/// Asks the address now and then, for ever.
-async fn fetches(shared: &Arc<Shared>, settings: &Settings, tell: mpsc::Sender<Answer>) {
+/// What became of it.
+struct Heard {
+    /// What it gave is in force.
+    good: bool,
+    /// The file is wanted the next time, also where it is the same: the folder lacks it.
+    wants_file: bool,
+}
+
+/// Asks the address now and then, for ever; after a failure also at each reload, which may be what mends it.
+async fn fetches(
+    shared: &Arc<Shared>,
+    settings: &Settings,
+    mut reloads: watch::Receiver<Settings>,
+    tell: mpsc::Sender<Answer>,
+) {
     let (Some(url), Some(authorities)) = (&settings.url, &settings.authorities) else {
         return std::future::pending().await;
     };
     let mut tag: Option<String> = None;
     let mut failures = 0_u32;
     loop {
+        reloads.mark_unchanged();
         let snapshot = shared.snapshot();
         let fetching = fetch(&snapshot.egress, &shared.own, authorities, url, LARGEST, tag.as_deref());
         let said = Box::pin(fetching).await;
@@ -222,19 +246,29 @@ async fn fetches(shared: &Arc<Shared>, settings: &Settings, tell: mpsc::Sender<A
             Ok(Fetched::Unchanged) => tag.clone(),
             Err(_) => None,
         };
-        let (good, heard) = oneshot::channel();
-        if tell.send(Answer { from: url.shown(), said, good }).await.is_err() {
+        let (heard, answer) = oneshot::channel();
+        if tell.send(Answer { from: url.shown(), said, heard }).await.is_err() {
             return;
         }
-        let good = heard.await.unwrap_or(false);
+        let Heard { good, wants_file } = answer.await.unwrap_or(Heard { good: false, wants_file: true });
         // What wasn't taken is asked for whole again: it may have been mended behind its tag.
-        tag = new_tag.filter(|_| good);
+        tag = new_tag.filter(|_| good && !wants_file);
         failures = if good { 0 } else { failures.saturating_add(1) };
-        let pause = match failures {
-            0 => settings.refresh,
-            n => PAUSE.saturating_mul(1 << (n - 1).min(16)).min(settings.refresh),
-        };
-        sleep(pause).await;
+        match failures {
+            0 => sleep(settings.refresh).await,
+            n => {
+                let pause = PAUSE.saturating_mul(1 << (n - 1).min(16)).min(settings.refresh);
+                sleep_or_reload(pause, &mut reloads).await;
+            }
+        }
+    }
+}
+
+/// Waits so long, or until a reload that was not seen yet.
+async fn sleep_or_reload(pause: Duration, reloads: &mut watch::Receiver<Settings>) {
+    tokio::select! {
+        () = sleep(pause) => {}
+        Ok(()) = reloads.changed() => {}
     }
 }
 
