@@ -205,25 +205,35 @@ fn compare(rule: &Rule, name: &str) -> Option<Likeness> {
     Some(Likeness { distance, why, same })
 }
 
-/// Whether a label has the form of an AWS Region's code, as in `eu-central-1`, `us-gov-west-1`.
+/// Whether a label has the form of an AWS Region's code: `eu-central-1`, `us-gov-west-1`, `eusc-de-east-1`.
+/// Told by the form, since AWS adds Regions all the time.
 pub(crate) fn is_region(label: &str) -> bool {
-    let parts: Vec<&str> = label.split('-').collect();
-    let letters = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
-    match &parts[..] {
-        [area, middle @ .., number] => {
-            area.len() == 2
-                && letters(area)
-                && (1..=2).contains(&middle.len())
-                && middle.iter().all(letters)
-                && matches!(number.as_bytes(), [b'1'..=b'9'])
-        }
-        _ => false,
-    }
+    let mut parts = label.rsplit('-');
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let letters = |part: &str| part.len() >= 2 && part.bytes().all(|b| b.is_ascii_lowercase());
+    parts.next().is_some_and(digits) && parts.clone().count() >= 2 && parts.all(letters)
 }
 
 fn labels(count: usize) -> String {
     match count {
         1 => "one label".to_owned(),
         _ => format!("{count} labels"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_region;
+
+    #[test]
+    fn a_region_is_told_by_its_form() {
+        for code in ["us-west-2", "eu-central-1", "us-gov-east-1", "ap-southeast-12", "eusc-de-east-1"] {
+            assert!(is_region(code), "{code}");
+        }
+        for other in
+            ["s3", "queue", "s3-us-west-2", "west-2", "us-west", "us-west-", "-2", "2", "", "us-west-2a"]
+        {
+            assert!(!is_region(other), "{other}");
+        }
     }
 }
