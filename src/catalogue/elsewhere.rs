@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use super::resolve::{gives_way, names, needs};
-use super::values::Chosen;
-use super::{Catalogue, Choice, Endpoint, Region, Wildcards, catalogue};
+use super::values::{self, Chosen};
+use super::{Catalogue, Choice, Endpoint, Instances, Region, Wildcards, catalogue};
 use crate::policy::{Breadth, Category, Pattern, Protocol};
 use crate::target::Host;
 
@@ -112,10 +112,16 @@ pub fn find_elsewhere_given(host: &str, choice: &Choice) -> Option<Elsewhere> {
         if stays && !row.is_regional() && !is_chosen(choice, code) {
             continue;
         }
-        let found = describe(catalogue, row, (code, region), (at, made), host, choice);
+        let Some(found) = describe(catalogue, row, (code, region), (at, made), host, choice) else {
+            continue;
+        };
         if found.needs.is_empty() {
             // The host is on the list already.
             return None;
+        }
+        // Nobody opens the panel of every customer for the sake of one host.
+        if row.instances == Some(Instances::Any) {
+            continue;
         }
         let rank = Rank::new(row, made, &found, host);
         if best.as_ref().is_none_or(|(known, _)| rank < *known) {
@@ -205,6 +211,7 @@ fn is_chosen(choice: &Choice, code: &str) -> bool {
     choice.regions.iter().any(|known| known == "*" || known == code)
 }
 
+/// None where the row's names are those of an instance or a bucket, and none can have this one.
 fn describe(
     catalogue: &Catalogue,
     row: &'static Endpoint,
@@ -212,7 +219,7 @@ fn describe(
     (at, made): (usize, &str),
     host: &str,
     choice: &Choice,
-) -> Elsewhere {
+) -> Option<Elsewhere> {
     let mut needed = Vec::new();
     let mut foreign = false;
     // A row with also_in makes several names of each pattern.
@@ -232,11 +239,18 @@ fn describe(
         };
         let before = needed.len();
         match owner {
-            Some(alias) if pattern.contains("{instance}") && !any(&choice.instances, alias) => {
-                needed.push(Need { key: "connect.instances", value: alias.to_owned() });
+            Some(alias) if pattern.contains("{instance}") => {
+                // A `*.` covers several labels, and an alias is one.
+                values::alias(alias).ok()?;
+                if !any(&choice.instances, alias) {
+                    needed.push(Need { key: "connect.instances", value: alias.to_owned() });
+                }
             }
-            Some(bucket) if pattern.contains("{bucket}") && !any(&choice.attachment_buckets, bucket) => {
-                needed.push(Need { key: "connect.attachment_buckets", value: bucket.to_owned() });
+            Some(bucket) if pattern.contains("{bucket}") => {
+                values::bucket(bucket).ok()?;
+                if !any(&choice.attachment_buckets, bucket) {
+                    needed.push(Need { key: "connect.attachment_buckets", value: bucket.to_owned() });
+                }
             }
             _ => {}
         }
@@ -244,7 +258,7 @@ fn describe(
         needed.extend(needs(catalogue, row, region, choice));
     }
     let first = needed.first();
-    Elsewhere {
+    Some(Elsewhere {
         id: &row.id,
         pattern: pattern.to_ascii_lowercase(),
         category: row.category,
@@ -257,14 +271,13 @@ fn describe(
         anybodys: is_anybodys(row, host, foreign),
         agent_sees: &row.agent_sees,
         note: row.note.as_deref(),
-    }
+    })
 }
 
 /// Smaller is the better explanation.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     retired: bool,
-    any_instance: bool,
     wildcard: bool,
     shortness: std::cmp::Reverse<usize>,
     other_region: bool,
@@ -275,7 +288,6 @@ impl Rank {
     fn new(row: &Endpoint, made: &str, found: &Elsewhere, host: &str) -> Self {
         Self {
             retired: row.retired,
-            any_instance: row.instances == Some(super::Instances::Any),
             wildcard: made.contains('*'),
             shortness: std::cmp::Reverse(made.len()),
             other_region: found.region.is_some_and(|code| !host.contains(code)),
@@ -314,6 +326,12 @@ mod tests {
                 "allow",
                 "portal.sso.eu-west-1.amazonaws.com",
             ),
+            (
+                "portal.sso.eusc-de-east-1.amazonaws.com",
+                "identity-center",
+                "allow",
+                "portal.sso.eusc-de-east-1.amazonaws.com",
+            ),
             ("x.awsglobalaccelerator.com", "globalaccelerator", "allow", "x.awsglobalaccelerator.com"),
             ("pics.s3.dualstack.us-east-1.amazonaws.com", "signin-assets", "connect.regions", "us-east-1"),
             ("acme.govcloud.connect.aws", "instance-gov", "connect.regions", "us-gov-west-1"),
@@ -323,6 +341,29 @@ mod tests {
         }
         for unknown in ["example.com", "my.connect.aws", "participant.connect.ap-south-1.amazonaws.com"] {
             assert_eq!(find_elsewhere(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn no_value_is_named_that_the_configuration_refuses() {
+        let acme = Choice {
+            regions: vec!["us-west-2".to_owned()],
+            instances: vec!["acme".to_owned()],
+            ..Choice::default()
+        };
+        for host in [
+            "x.acme.my.connect.aws",
+            "x.acme.awsapps.com",
+            "x.acme.govcloud.connect.aws",
+            "_x.my.connect.aws",
+            "-x.my.connect.aws",
+            "foo.us-gov-home.awsapps.com",
+            "ab.s3.us-west-2.amazonaws.com",
+            "a_b.s3.us-west-2.amazonaws.com",
+            "x-s3alias.s3.us-west-2.amazonaws.com",
+        ] {
+            assert_eq!(find_elsewhere(host), None, "{host}");
+            assert_eq!(find_elsewhere_given(host, &acme), None, "{host}");
         }
     }
 
