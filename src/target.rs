@@ -82,6 +82,12 @@ pub(crate) fn is_scheme(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
 }
 
+/// The scheme of a URI reference, and what follows its colon; none for a relative one, whatever its path and
+/// its query hold (RFC 3986 section 4.2).
+pub(crate) fn scheme(reference: &str) -> Option<(&str, &str)> {
+    reference.split_once(':').filter(|(scheme, _)| is_scheme(scheme))
+}
+
 /// The path of a request target in origin form, which alone decides what a server of ours answers: neither
 /// a query, which people add to get past caches, nor a fragment, which belongs to the client (RFC 9110
 /// §7.1), is part of it.

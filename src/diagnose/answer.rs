@@ -7,7 +7,7 @@ use psl::Psl as _;
 use super::targets::Endpoint;
 use crate::agent::http::Answer;
 use crate::egress::{printable, without_tags};
-use crate::target::{Host, Target};
+use crate::target::{self, Host, Target};
 
 /// How much of a page is quoted, in characters.
 const QUOTED: usize = 160;
@@ -60,14 +60,18 @@ pub(crate) fn foreign(answer: &Answer, endpoint: &Endpoint, public: bool) -> Opt
 
 /// Whether a redirect leaves Amazon and the site that it comes from.
 fn leads_away(location: &str, host: &str) -> bool {
-    let Some((scheme, _)) = location.split_once("://") else {
-        // Relative to this host, unless it begins with another host's name.
-        return location.strip_prefix("//").is_some_and(|rest| leads_away(&format!("https://{rest}"), host));
+    let rest = match target::scheme(location) {
+        None => location,
+        Some((scheme, rest)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
+            rest
+        }
+        Some(_) => return true,
     };
-    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
-        return true;
+    // Without an authority it is relative to this host.
+    if !rest.starts_with("//") {
+        return false;
     }
-    let Ok(Target { host: to, .. }) = Target::parse_human(location) else { return true };
+    let Ok(Target { host: to, .. }) = Target::parse_human(&format!("https:{rest}")) else { return true };
     let Host::Name(to) = to else { return true };
     let below =
         |domain: &str| &*to == domain || to.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
@@ -160,6 +164,20 @@ mod tests {
             ("https://notamazon.com/", "acme.my.connect.aws", true),
             ("https://amazonaws.com.evil.example/", "acme.my.connect.aws", true),
             ("javascript://x", "acme.my.connect.aws", true),
+            ("javascript:alert(1)", "acme.my.connect.aws", true),
+            ("", "acme.my.connect.aws", false),
+            ("/login?return=https://acme.my.connect.aws/", "acme.my.connect.aws", false),
+            ("/adfs/ls/?wa=wsignin1.0&wreply=https://portal.example/", "acme.my.connect.aws", false),
+            ("login?to=http://portal.example/", "acme.my.connect.aws", false),
+            ("?to=https://portal.example/", "acme.my.connect.aws", false),
+            ("/a#https://portal.example/", "acme.my.connect.aws", false),
+            ("./a:b", "acme.my.connect.aws", false),
+            ("//acme.my.connect.aws/?to=https://portal.example/", "acme.my.connect.aws", false),
+            ("//acme.my.connect.aws:443?to=//portal.example/", "acme.my.connect.aws", false),
+            ("//portal.example/?to=https://acme.my.connect.aws/", "acme.my.connect.aws", true),
+            ("https://portal.example/?to=https://acme.my.connect.aws/", "acme.my.connect.aws", true),
+            ("//acme.my.connect.aws@portal.example/", "acme.my.connect.aws", true),
+            ("///portal.example/", "acme.my.connect.aws", true),
         ] {
             assert_eq!(leads_away(location, host), away, "{location}");
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::target::{Host, Target};
+use crate::target::{self, Host, Target};
 
 /// Longest path of a file, in bytes.
 const PATH: usize = 2000;
@@ -125,7 +125,7 @@ impl Url {
     pub(crate) fn join(&self, location: &str) -> Result<Self, String> {
         let scheme = if self.https { "https" } else { "http" };
         match location {
-            absolute if absolute.contains("://") => Self::parse(absolute),
+            absolute if target::scheme(absolute).is_some() => Self::parse(absolute),
             other if other.starts_with("//") => Self::parse(&format!("{scheme}:{other}")),
             path if path.starts_with('/') => Self::parse(&format!("{scheme}://{}{path}", self.target)),
             _ => Err("a redirect without a place".to_owned()),
@@ -205,6 +205,8 @@ mod tests {
             ("/c", "https://pac.corp:8443/c"),
             ("//other.corp/c", "https://other.corp/c"),
             ("http://other.corp/c", "http://other.corp/c"),
+            ("/c?from=http://other.corp/", "https://pac.corp:8443/c?from=http://other.corp/"),
+            ("//other.corp/c?from=http://pac.corp/", "https://other.corp/c?from=http://pac.corp/"),
         ] {
             assert_eq!(base.join(location).map(|url| url.to_string()), Ok(expected.to_owned()), "{location}");
         }
