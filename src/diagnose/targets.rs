@@ -106,12 +106,13 @@ pub(crate) struct Instance {
 /// All endpoints, by category, then host.
 pub(crate) fn endpoints(policy: &Policy, choice: &Choice, wanted: &Wanted<'_>) -> Vec<Endpoint> {
     let is_wanted = |category| wanted.categories.is_empty() || wanted.categories.contains(&category);
-    let mut named: Vec<Endpoint> =
-        wanted.hosts.iter().flat_map(|host| of_named(policy, choice, host)).collect();
-    named.extend(wanted.web_socket.map(|url| of_web_socket(policy, choice, url)));
     let rules = policy.rules().iter().filter(|rule| is_wanted(rule.category));
-    let mut all: Vec<Endpoint> = rules.flat_map(|rule| of_rule(policy, choice, rule, &named)).collect();
-    all.extend(named);
+    let (exact, wild): (Vec<&Rule>, Vec<&Rule>) = rules.partition(|rule| rule.pattern.is_exact());
+    let mut all: Vec<Endpoint> = exact.into_iter().flat_map(|rule| of_exact(policy, choice, rule)).collect();
+    all.extend(wanted.hosts.iter().flat_map(|host| of_named(policy, choice, host)));
+    all.extend(wanted.web_socket.map(|url| of_web_socket(policy, choice, url)));
+    let untested: Vec<Endpoint> = wild.into_iter().flat_map(|rule| of_wildcard(choice, rule, &all)).collect();
+    all.extend(untested);
     let key = |e: &Endpoint| (e.category, e.host.clone(), e.protocol, e.port);
     // What says more of an endpoint comes first, and stays.
     all.sort_by_key(|endpoint| (key(endpoint), !matches!(endpoint.plan, Plan::WebSocket(..))));
@@ -120,32 +121,27 @@ pub(crate) fn endpoints(policy: &Policy, choice: &Choice, wanted: &Wanted<'_>) -
     all
 }
 
-fn of_rule(policy: &Policy, choice: &Choice, rule: &Rule, named: &[Endpoint]) -> Vec<Endpoint> {
-    let ports = rule.ports.iter().copied();
-    if rule.pattern.is_exact() {
-        let target = |port| Target::parse_human(&Authority(rule.pattern.as_str(), port).to_string());
-        let one = |port| Some(of_target(policy, choice, rule, target(port).ok()?));
-        return ports.filter_map(one).collect();
-    }
-    let covers = |host: &Host| rule.pattern.matches(host);
-    let listed = policy.rules().iter().any(|other| {
-        let host = || Target::parse_human(other.pattern.as_str()).map(|target| target.host);
-        other.protocol == rule.protocol && other.pattern.is_exact() && host().is_ok_and(|host| covers(&host))
-    });
-    let is_named = named.iter().any(|endpoint| {
-        let (Plan::Tcp(target) | Plan::WebSocket(target, _) | Plan::Udp(target)) = &endpoint.plan else {
-            return false;
-        };
-        endpoint.protocol == rule.protocol && covers(&target.host)
-    });
-    if listed || is_named {
-        return Vec::new();
-    }
+fn of_exact(policy: &Policy, choice: &Choice, rule: &Rule) -> impl Iterator<Item = Endpoint> {
+    rule.ports.iter().filter_map(|port| {
+        let target = Target::parse_human(&Authority(rule.pattern.as_str(), *port).to_string()).ok()?;
+        Some(of_target(policy, choice, rule, target))
+    })
+}
+
+/// A wildcard at those of its ports where no host under it is tested.
+fn of_wildcard(choice: &Choice, rule: &Rule, concrete: &[Endpoint]) -> Vec<Endpoint> {
+    let is_tested = |port: u16| {
+        concrete.iter().any(|endpoint| {
+            let (Plan::Tcp(target) | Plan::WebSocket(target, _) | Plan::Udp(target)) = &endpoint.plan else {
+                return false;
+            };
+            (endpoint.protocol, target.port) == (rule.protocol, port) && rule.pattern.matches(&target.host)
+        })
+    };
     let why = "a wildcard without a known host; name one that your agents use with --host";
-    let pattern = rule.pattern.as_str();
-    ports
-        .map(|port| endpoint(rule, choice, pattern.to_owned(), port, Plan::Untested(why.to_owned())))
-        .collect()
+    let untested =
+        |port| endpoint(rule, choice, rule.pattern.as_str().to_owned(), port, Plan::Untested(why.to_owned()));
+    rule.ports.iter().copied().filter(|port| !is_tested(*port)).map(untested).collect()
 }
 
 /// An endpoint of a rule that names it, or that it falls under.
@@ -177,11 +173,25 @@ fn of_web_socket(policy: &Policy, choice: &Choice, url: &WebSocketUrl) -> Endpoi
 /// The endpoints of a host that is named on the command line.
 fn of_named(policy: &Policy, choice: &Choice, named: &Named) -> Vec<Endpoint> {
     let target = |port| Target { host: named.host.clone(), port };
+    let over_tcp = || {
+        policy
+            .rules()
+            .iter()
+            .filter(|rule| rule.protocol == Protocol::Tcp && rule.pattern.matches(&named.host))
+    };
+    let ports: Vec<u16> = named
+        .port
+        .map_or_else(|| over_tcp().flat_map(|rule| rule.ports.clone()).collect(), |port| vec![port]);
+    let allowed = ports.into_iter().filter_map(|port| match policy.decide(&target(port)) {
+        Decision::Allowed(_, rule) => Some(of_target(policy, choice, rule, target(port))),
+        Decision::Denied { .. } => None,
+    });
+    let allowed: Vec<Endpoint> = allowed.collect();
+    if !allowed.is_empty() {
+        return allowed;
+    }
     let tcp = target(named.port.unwrap_or(DEFAULT_PORT));
     let decision = policy.decide(&tcp);
-    if let Decision::Allowed(_, rule) = decision {
-        return vec![of_target(policy, choice, rule, tcp.clone())];
-    }
     // The best rule for it, as the policy chooses among those for TCP.
     let over_udp = policy.rules().iter().filter(|rule| {
         let has_port = named.port.is_none_or(|port| rule.ports.contains(&port));
@@ -324,6 +334,41 @@ mod tests {
         let denied = all(&[], &[], &["acme.my.connect.aws"]);
         let denied = of(&denied, "acme.my.connect.aws");
         assert!(matches!(&denied.plan, Plan::Untested(why) if why.contains("policy.deny")), "{denied:?}");
+    }
+
+    /// The ports at which `*.crm.example` is untested, where these are all rules.
+    fn untested(rules: &[(&str, &[u16], Category)], categories: &[Category], hosts: &[&str]) -> Vec<u16> {
+        let row = resolve(&acme()).rules.swap_remove(0);
+        let rule = |(pattern, ports, category): &(&str, &[u16], Category)| Rule {
+            pattern: pattern.parse_pattern(),
+            ports: ports.to_vec(),
+            category: *category,
+            ..row.clone()
+        };
+        let policy = Policy::new(rules.iter().map(rule).collect(), vec!["shut.crm.example".parse_pattern()]);
+        let hosts: Vec<Named> = hosts.iter().map(|host| Named::parse(host).unwrap()).collect();
+        let all = endpoints(&policy, &acme(), &Wanted { hosts: &hosts, web_socket: None, categories });
+        let wild = all.iter().filter(|endpoint| endpoint.host == "*.crm.example");
+        assert!(wild.clone().all(|endpoint| matches!(endpoint.plan, Plan::Untested(_))), "{all:#?}");
+        wild.map(|endpoint| endpoint.port).collect()
+    }
+
+    #[test]
+    fn a_wildcard_is_tested_only_where_one_of_its_hosts_is() {
+        use Category::{Extra, Login};
+        let (one, two): (&[u16], &[u16]) = (&[443], &[443, 8443]);
+        let beside = |wild, host, port| [("*.crm.example", wild, Login), (host, port, Extra)];
+        let api = "api.crm.example";
+        assert!(untested(&beside(one, api, one), &[], &[]).is_empty());
+        assert_eq!(untested(&beside(one, api, one), &[Login], &[]), [443]);
+        assert_eq!(untested(&beside(two, api, one), &[], &[]), [8443]);
+        assert_eq!(untested(&beside(one, api, &[8443]), &[], &[]), [443]);
+        assert_eq!(untested(&beside(one, "crm.example", one), &[], &[]), [443]);
+        // The proxy refuses the only host that is known.
+        assert_eq!(untested(&beside(one, "shut.crm.example", one), &[], &[]), [443]);
+        for (named, left) in [("api.crm.example", &[][..]), ("api.crm.example:8443", &[443])] {
+            assert_eq!(untested(&[("*.crm.example", two, Login)], &[Login], &[named]), left, "{named}");
+        }
     }
 
     #[test]
