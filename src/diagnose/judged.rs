@@ -11,6 +11,7 @@ use super::targets::Endpoint;
 use super::voice::Tested;
 use crate::cause::Cause;
 use crate::egress::Unreached;
+use crate::egress::failure::Failure;
 
 /// An endpoint with what was found of it.
 pub(crate) struct Judged {
@@ -172,9 +173,112 @@ fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The cause that makes further tests pointless: the one proxy that all of them go through is dead.
-pub(super) fn ends_all(observed: &Observed) -> Option<Cause> {
-    let Observed::Tested(seen) = observed else { return None };
-    let Some(End::Unreached(why @ Unreached::Parent(_))) = &seen.end else { return None };
-    Some(of_unreached(why).cause).filter(|cause| *cause == Cause::ProxyUnreachable)
+/// What the tests so far say of the one proxy that all of them go through.
+#[derive(Clone, Copy, Default)]
+pub(super) struct OneProxy {
+    /// The cause that makes further tests pointless: it is dead.
+    pub dead: Option<Cause>,
+    /// Whether it gave any test an answer that proxies give.
+    answers: bool,
+    /// How many it gave none.
+    unanswered: usize,
+}
+
+impl OneProxy {
+    /// Takes in what came of one of the tests, of which so many run at once.
+    pub(super) fn hear(&mut self, observed: &Observed, at_once: usize) {
+        let Observed::Tested(seen) = observed else { return };
+        let why = match &seen.end {
+            Some(End::Unreached(why)) => why,
+            None | Some(End::Late(_)) => return,
+            Some(_) => return self.answers = true,
+        };
+        let Unreached::Parent(error) = why else { return };
+        let cause = of_unreached(why).cause;
+        match &error.failure {
+            Failure::Dns(_) | Failure::Dial(_) | Failure::Tls { .. } => {
+                self.dead = self.dead.or((cause == Cause::ProxyUnreachable).then_some(cause));
+            }
+            Failure::Refused { .. } if cause != Cause::ProxyUnreachable => self.answers = true,
+            // Some proxies give a host that they block no other answer than this: only what each of the first
+            // ones meets is the proxy's own.
+            _ => {
+                self.unanswered += 1;
+                if !self.answers && self.unanswered >= at_once {
+                    self.dead = self.dead.or(Some(cause));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::egress::dialer::DialError;
+    use crate::egress::failure::{ParentError, Told};
+    use crate::egress::url::ParentUrl;
+
+    const AT_ONCE: usize = 3;
+
+    fn ended(end: End) -> Observed {
+        Observed::Tested(Box::new(Seen { end: Some(end), ..Seen::default() }))
+    }
+
+    fn through(failure: Failure) -> Observed {
+        let url = ParentUrl::parse("http://proxy.corp:3128").unwrap();
+        ended(End::Unreached(Unreached::Parent(Box::new(ParentError { url, authenticated: false, failure }))))
+    }
+
+    fn lost() -> Observed {
+        through(Failure::Lost("connection reset".into()))
+    }
+
+    fn refused(status: u16, error: &str) -> Observed {
+        let told = Some(Told { error: error.into(), ..Told::default() });
+        through(Failure::Refused { status, words: String::new(), offers: Vec::new(), told })
+    }
+
+    fn is_dead(all: &[Observed]) -> bool {
+        let mut proxy = OneProxy::default();
+        all.iter().for_each(|observed| proxy.hear(observed, AT_ONCE));
+        proxy.dead.is_some()
+    }
+
+    #[test]
+    fn a_proxy_that_is_not_reached_is_dead_at_once() {
+        let address: SocketAddr = "127.0.0.1:3128".parse().unwrap();
+        assert!(is_dead(&[through(Failure::Dial(DialError::Refused(address)))]));
+        assert!(is_dead(&[through(Failure::Tls { certificate: true, why: String::new() })]));
+        let used_up = std::io::Error::from_raw_os_error(libc::EMFILE);
+        assert!(!is_dead(&[through(Failure::Dial(DialError::Exhausted(used_up)))]));
+    }
+
+    #[test]
+    fn a_proxy_that_blocks_hosts_without_an_answer_is_not_dead() {
+        let blocks: [fn() -> Observed; 5] = [
+            lost,
+            || through(Failure::Silent(Duration::from_secs(10))),
+            || through(Failure::Oversized),
+            || through(Failure::Foreign("SSH".into())),
+            || refused(405, ""),
+        ];
+        for block in blocks {
+            assert!(!is_dead(&[block(), block()]));
+            assert!(is_dead(&[block(), block(), block()]), "it never gave an answer");
+            for answer in [
+                ended(End::Answered(403)),
+                ended(End::Untrusted),
+                refused(403, ""),
+                refused(502, "dns_error"),
+            ] {
+                assert!(!is_dead(&[block(), answer, block(), block(), block()]));
+            }
+            // These say nothing of it.
+            let late = || ended(End::Late(Duration::from_secs(18)));
+            assert!(is_dead(&[late(), Observed::Untested(String::new()), block(), block(), block()]));
+        }
+    }
 }

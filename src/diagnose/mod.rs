@@ -29,7 +29,7 @@ mod voice;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
@@ -40,10 +40,9 @@ use tokio::sync::Semaphore;
 use crate::agent::route::{LookedUp, Route};
 use crate::agent::tls::Trust;
 use crate::catalogue::Choice;
-use crate::cause::Cause;
 use crate::policy::{Category, Policy};
 use crate::target::Target;
-use judged::Judged;
+use judged::{Judged, OneProxy};
 use observed::Observed;
 use pac::Pac;
 use probe::Probe;
@@ -184,10 +183,10 @@ async fn each(
     let names = look_up(network, endpoints).await;
     let (route, trust, clock) = (&network.route, &network.trust, network.clock);
     let probe = Probe { route, trust, clock, names: &names, hold };
-    let all = Semaphore::new(if network.route.is_via() { AT_ONCE_VIA } else { AT_ONCE });
+    let at_once = if network.route.is_via() { AT_ONCE_VIA } else { AT_ONCE };
+    let all = Semaphore::new(at_once);
     let mut hosts: Vec<(&str, Arc<Semaphore>)> = Vec::new();
-    // Why what has not begun yet needn't begin.
-    let dead: OnceLock<Cause> = OnceLock::new();
+    let proxy = Cell::new(OneProxy::default());
     let mut running = FuturesUnordered::new();
     for (at, endpoint) in endpoints.iter().enumerate() {
         let host = match hosts.iter().find(|(host, _)| *host == endpoint.host) {
@@ -198,22 +197,24 @@ async fn each(
                 places
             }
         };
-        let (all, probe, dead) = (&all, &probe, &dead);
+        let (all, probe, proxy) = (&all, &probe, &proxy);
         running.push(async move {
             // Neither is ever closed.
             let _host = host.acquire().await;
             let _place = all.acquire().await;
-            let observed = match &endpoint.plan {
-                Plan::Tcp(_) | Plan::WebSocket(..) if dead.get().is_some() => {
-                    dead.get().copied().map_or_else(never, Observed::Hidden)
+            let observed = match (&endpoint.plan, proxy.get().dead) {
+                (Plan::Tcp(_) | Plan::WebSocket(..), Some(cause)) => Observed::Hidden(cause),
+                (Plan::Tcp(target), None) => Box::pin(probe.tcp(target, endpoint)).await,
+                (Plan::WebSocket(target, path), None) => {
+                    Box::pin(probe.web_socket(target, endpoint, path)).await
                 }
-                Plan::Tcp(target) => Box::pin(probe.tcp(target, endpoint)).await,
-                Plan::WebSocket(target, path) => Box::pin(probe.web_socket(target, endpoint, path)).await,
-                Plan::Untested(why) => Observed::Untested(why.clone()),
-                Plan::Udp(_) => return None,
+                (Plan::Untested(why), _) => Observed::Untested(why.clone()),
+                (Plan::Udp(_), _) => return None,
             };
-            if let Some(cause) = judged::ends_all(&observed).filter(|_| probe.route.is_via()) {
-                let _ = dead.set(cause);
+            if probe.route.is_via() {
+                let mut heard = proxy.get();
+                heard.hear(&observed, at_once);
+                proxy.set(heard);
             }
             Some((at, observed))
         });

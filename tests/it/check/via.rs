@@ -37,6 +37,28 @@ fn through_ccpgate_itself() {
     assert!(other["detail"].as_str().unwrap().contains("no rule of the allow list matches"), "{other:#}");
 }
 
+/// More hosts than are tested at once, and the first are blocked: the answers of others come later than resets.
+#[test]
+fn a_host_that_a_proxy_resets_takes_no_other_with_it() {
+    let region = Region::healthy();
+    let proxy = Proxy::start(&region.config());
+    let wall = Upstream::relay_without("blocked", proxy.http());
+    let rules = |domain: &str, many: usize| -> String {
+        let rule =
+            |number| format!("[[allow]]\npattern = \"{number}.{domain}.example\"\ncategory = \"login\"\n");
+        (0..many).map(rule).collect()
+    };
+    let config = site(&(rules("blocked", 3) + &rules("other", 30)));
+    let url = format!("http://{}", wall.address());
+    let report =
+        ccpgate(Some(&config), &["check", "--json", "--via", &url, "--ca", region.ca()]).expect(1).json();
+    let all = report["endpoints"].as_array().unwrap();
+    let of = |key: &str, word: &str| all.iter().filter(|endpoint| endpoint[key] == word).count();
+    assert_eq!((of("status", "skipped"), of("cause", "proxy_unreachable")), (0, 3), "{report:#}");
+    assert_eq!(of("cause", "proxy_denied"), 30, "{report:#}");
+    assert_eq!(endpoint(&report, "acme.my.connect.aws")["status"], "ok", "{report:#}");
+}
+
 fn proxy_url(proxy: &Proxy) -> String {
     format!("http://{}", proxy.http())
 }

@@ -137,17 +137,25 @@ impl Upstream {
 
     /// Passes everything on to `address` and back: a wire that can be cut.
     pub(crate) fn relay(address: SocketAddr) -> Self {
-        Self::serve(move |mut near| {
-            let Ok(mut far) = TcpStream::connect(address) else { return };
-            let (mut back_from, mut back_to) = (far.try_clone().unwrap(), near.try_clone().unwrap());
-            let back = std::thread::spawn(move || {
-                // Ends with the wire, by an error or not.
-                let _ = std::io::copy(&mut back_from, &mut back_to);
-                let _ = back_to.shutdown(Shutdown::Both);
-            });
-            let _ = std::io::copy(&mut near, &mut far);
-            let _ = far.shutdown(Shutdown::Both);
-            back.join().unwrap();
+        Self::serve(move |near| pass_on(near, address))
+    }
+
+    /// The same before a proxy, but a request whose first line has this word is answered with RST.
+    pub(crate) fn relay_without(word: &'static str, address: SocketAddr) -> Self {
+        Self::serve(move |near| {
+            let mut line = [0; 512];
+            let mut read = 0;
+            while !line[..read].contains(&b'\n') {
+                match near.peek(&mut line) {
+                    Ok(more) if more > read => read = more,
+                    _ => return,
+                }
+            }
+            if String::from_utf8_lossy(&line[..read]).contains(word) {
+                set_socket_linger(&near, Some(Duration::ZERO)).unwrap();
+            } else {
+                pass_on(near, address);
+            }
         })
     }
 
@@ -205,6 +213,20 @@ fn take_leave(mut stream: TcpStream) {
     }
     let mut buffer = [0; 16 * 1024];
     while let Ok(1..) = stream.read(&mut buffer) {}
+}
+
+/// Passes everything on to `address` and back, until both have ended.
+fn pass_on(mut near: TcpStream, address: SocketAddr) {
+    let Ok(mut far) = TcpStream::connect(address) else { return };
+    let (mut back_from, mut back_to) = (far.try_clone().unwrap(), near.try_clone().unwrap());
+    let back = std::thread::spawn(move || {
+        // Ends with the wire, by an error or not.
+        let _ = std::io::copy(&mut back_from, &mut back_to);
+        let _ = back_to.shutdown(Shutdown::Both);
+    });
+    let _ = std::io::copy(&mut near, &mut far);
+    let _ = far.shutdown(Shutdown::Both);
+    back.join().unwrap();
 }
 
 /// Listens here. A program that another test is just starting may hold a copy of the listener that had
