@@ -43,20 +43,27 @@ impl Egress {
     /// # Errors
     /// In words.
     pub(crate) async fn dial_unjudged(&self, target: &Target) -> Result<TcpStream, String> {
-        let addresses = match self.fixed(target) {
-            Some(fixed) => vec![fixed],
-            None => {
-                let found = self.resolve(&target.host, &mut Trace::default()).await;
-                let found = found.map_err(|error| format!("DNS look-up failed: {error}"))?;
-                found
-                    .known
-                    .iter()
-                    .map(|address| SocketAddr::new(address.to_canonical(), target.port))
-                    .collect()
-            }
+        let dial = async |addresses: &[SocketAddr]| {
+            let dialled = dial(addresses, &self.source_address, self.connect_timeout).await;
+            dialled.map(|(stream, _)| stream)
         };
-        let dialled = dial(&addresses, &self.source_address, self.connect_timeout).await;
-        dialled.map(|(stream, _)| stream).map_err(|error| error.to_string())
+        if let Some(fixed) = self.fixed(target) {
+            return dial(&[fixed]).await.map_err(|error| error.to_string());
+        }
+        let found = self.resolve(&target.host, &mut Trace::default()).await;
+        let found = found.map_err(|error| format!("DNS look-up failed: {error}"))?;
+        let at = |addresses: &[IpAddr]| -> Vec<SocketAddr> {
+            addresses.iter().map(|address| SocketAddr::new(address.to_canonical(), target.port)).collect()
+        };
+        let dialled = match (dial(&at(&found.known)).await, found.rest) {
+            // On an egress of one family the quick one may be the wrong one.
+            (Err(error), Some(mut rest)) => match &at(&rest.addresses().await)[..] {
+                [] => Err(error),
+                more => dial(more).await.map_err(|other| error.or_better(other)),
+            },
+            (dialled, _) => dialled,
+        };
+        dialled.map_err(|error| error.to_string())
     }
 
     /// A socket for datagrams to one address, from `egress.source_address`: it takes in what comes from

@@ -2,10 +2,11 @@
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Ran, Upstream, ccpgate, read_request};
+use crate::support::{Dns, Ran, Reply, Upstream, ccpgate, read_request};
 
 /// Nothing of this leaves the machine: every name is this machine, where nobody listens.
 const CONFIG: &str = r#"
@@ -153,6 +154,23 @@ fn web(answers: Vec<Vec<u8>>) -> Upstream {
             let _ = stream.write_all(&answers[next.fetch_add(1, Ordering::SeqCst)]);
         }
     })
+}
+
+/// The family that answers first leads nowhere, as on an egress that has the other alone.
+#[test]
+fn the_file_is_fetched_by_the_family_that_answers_late() {
+    let text = ours(CONFIG);
+    let web = web(vec![format!("HTTP/1.1 200 OK\r\n\r\n{text}").into_bytes()]);
+    let dns = Dns::start();
+    let late = |address| Reply::Late(Duration::from_millis(300), Box::new(Reply::addresses(&[address])));
+    dns.set("pac.corp", Reply::split(late("127.0.0.1"), Reply::addresses(&["::1"])));
+    dns.set("none.corp", Reply::split(late("127.0.0.2"), Reply::addresses(&["::1"])));
+    let config = CONFIG.replace("127.0.0.1:9", &dns.address().to_string());
+    let port = web.address().port();
+    let report = check(&config, &format!("http://pac.corp:{port}/proxy.pac"), &[]).expect(0).json();
+    assert_eq!(report["pac"]["status"], "ok", "{report:#}");
+    let said = check(&config, &format!("http://none.corp:{port}/proxy.pac"), &[]).expect(2).stderr;
+    assert!(said.contains("connection refused by"), "{said}");
 }
 
 #[test]
