@@ -131,6 +131,15 @@ pub fn find_elsewhere_given(host: &str, choice: &Choice) -> Option<Elsewhere> {
     best.map(|(_, found)| found).or_else(|| somewhere(&name, host))
 }
 
+/// The rows that a host is a name of, whatever customer it belongs to: those whose name fits it best.
+pub(crate) fn rows_of(host: &str) -> Vec<&'static Endpoint> {
+    let name = Host::Name(host.into());
+    let fit: Vec<&Known> = KNOWN.iter().filter(|known| known.pattern.matches(&name)).collect();
+    let best = |known: &&Known| (known.pattern.is_exact(), known.made.len());
+    let most = fit.iter().map(best).max();
+    fit.into_iter().filter(|known| Some(best(known)) == most).map(|known| known.row).collect()
+}
+
 /// A name that the catalogue makes of a row in a Region.
 struct Known {
     row: &'static Endpoint,

@@ -22,6 +22,7 @@ use serde::Deserialize;
 use crate::policy::{Breadth, Category, Generation, Protocol};
 
 pub use choice::{Choice, Feature, SignIn, Wildcards};
+pub(crate) use elsewhere::rows_of;
 pub use elsewhere::{Elsewhere, Need, find_elsewhere, find_elsewhere_given};
 pub use origin::{instance_id, origin};
 pub use render::{Format, render};

@@ -171,7 +171,7 @@ impl Episode<'_> {
         let joined = desk
             .filter(|_| row.network)
             .zip(corrected_time.or(entry.time))
-            .and_then(|(desk, at)| join::join(at, &row.categories(), desk));
+            .and_then(|(desk, at)| join::join(at, row, desk));
         let unseen =
             joined.as_ref().is_some_and(|joined| joined.side == Side::Proxy && joined.tunnels.is_empty());
         let (verdict, sentence, tunnels) = match joined {

@@ -2,9 +2,11 @@
 //!
 //! Pure: the caller asks the running proxy, fills in [`Tunnel`], and corrects the desk's times before.
 
+use std::cmp::Reverse;
+
 use jiff::{SignedDuration, Timestamp};
 
-use crate::catalogue::Side;
+use crate::catalogue::{Endpoint, Side, Story, Symptom, catalogue, rows_of};
 use crate::policy::Category;
 
 /// A tunnel of the one client whose log is read.
@@ -22,6 +24,18 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
+    fn state(&self, at: Timestamp) -> State {
+        match self.end_by(at) {
+            None if at.duration_since(self.moved) >= SILENT => State::Silent,
+            None => State::Open,
+            Some(end) => match (end.outcome.as_str(), end.by) {
+                ("dns" | "connect" | "not_tls" | "sni_mismatch", _) => State::Failed,
+                ("upstream_reset" | "client_reset", _) | (_, EndedBy::Proxy) => State::Cut,
+                _ => State::Closed,
+            },
+        }
+    }
+
     /// Its end, where that was at this moment or before.
     fn end_by(&self, at: Timestamp) -> Option<&End> {
         self.end.as_ref().filter(|end| end.at.duration_since(at) <= SLACK)
@@ -75,26 +89,23 @@ const AHEAD: SignedDuration = SignedDuration::from_mins(5);
 /// connection.
 const SILENT: SignedDuration = SignedDuration::from_secs(20);
 
-/// Judges a failure at `at` (by AWS's clock) in these categories, the likeliest first. None where the
-/// tunnels can say nothing: media does not pass the proxy.
+/// Judges a failure at `at` (by AWS's clock) that has this meaning, by the tunnels to the hosts that it
+/// suspects. None where they can say nothing: media does not pass the proxy.
 #[must_use]
-pub fn join(at: Timestamp, categories: &[Category], desk: &Desk) -> Option<Joined> {
-    let wanted: Vec<Category> = categories.iter().copied().filter(|c| *c != Category::Media).collect();
-    let main = *wanted.first()?;
-    let near = |tunnel: &&Tunnel| {
-        let ended = tunnel.end.as_ref().is_some_and(|end| at.duration_since(end.at) > BEFORE);
-        tunnel.began.duration_since(at) <= SLACK && !ended && wanted.contains(&tunnel.category)
-    };
-    let mut near: Vec<&Tunnel> = desk.tunnels.iter().filter(near).collect();
-    let Some(best) = pick(&mut near, at, &wanted) else {
+pub fn join(at: Timestamp, row: &Symptom, desk: &Desk) -> Option<Joined> {
+    let rows = row.endpoints.iter().filter_map(|id| catalogue().endpoint(id));
+    let wanted: Vec<&Endpoint> = rows.filter(|row| row.category != Category::Media).collect();
+    let main = wanted.first()?;
+    let suspects = desk.tunnels.iter().filter_map(|tunnel| suspect(row.story, &wanted, tunnel, at));
+    let Some(best) = suspects.min_by_key(Suspect::order) else {
         let when = clock(at);
-        let main = main.as_str();
+        let to = main.patterns.first().map_or(main.category.as_str(), String::as_str);
         if let Some(since) = desk.complete_since.filter(|since| at.duration_since(*since) < BEFORE) {
             let since = since.strftime("%F %TZ");
             return Some(Joined {
                 side: Side::Unknown,
                 sentence: format!(
-                    "whether a {main} tunnel of this desk existed at {when} is not known: the proxy remembers all tunnels only since {since}"
+                    "whether a tunnel of this desk to {to} existed at {when} is not known: the proxy remembers all tunnels only since {since}"
                 ),
                 tunnels: Vec::new(),
             });
@@ -111,34 +122,91 @@ pub fn join(at: Timestamp, categories: &[Category], desk: &Desk) -> Option<Joine
         return Some(Joined {
             side: Side::Proxy,
             sentence: format!(
-                "no {main} tunnel of this desk existed at {when}: the browser went past the proxy, or the proxy refused it"
+                "no tunnel of this desk to {to} existed at {when}: the browser went past the proxy, or the proxy refused it"
             ),
             tunnels: Vec::new(),
         });
     };
-    let (side, what) = told(best, at);
-    let sentence = format!("this desk's tunnel to {} {what}", best.host);
-    Some(Joined { side, sentence, tunnels: vec![best.id.clone()] })
+    let (side, what) = told(best.tunnel, at);
+    let meaning = match best.state {
+        State::Silent if best.decides => ": its line was cut without a word",
+        State::Open if best.decides => ": the way was good",
+        _ => "",
+    };
+    Some(Joined {
+        side: if best.decides { side } else { Side::Unknown },
+        sentence: format!("this desk's tunnel to {} {what}{meaning}", best.tunnel.host),
+        tunnels: vec![best.tunnel.id.clone()],
+    })
 }
 
-/// The tunnel that explains most: of the likeliest category, then one that ended, then the last one.
-fn pick<'a>(near: &mut Vec<&'a Tunnel>, at: Timestamp, wanted: &[Category]) -> Option<&'a Tunnel> {
-    near.sort_by_key(|tunnel| {
-        let rank = wanted.iter().position(|c| *c == tunnel.category);
-        let ended = tunnel.end_by(at);
-        (rank, ended.is_none(), std::cmp::Reverse(ended.map_or(tunnel.moved, |end| end.at)))
-    });
-    near.first().copied()
+/// How a tunnel stood at a failure, what explains most first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    /// It never came about.
+    Failed,
+    Silent,
+    /// A reset, or the proxy's own doing.
+    Cut,
+    /// As connections end that nobody needs any more.
+    Closed,
+    Open,
+}
+
+/// A tunnel that a failure may come from.
+struct Suspect<'a> {
+    tunnel: &'a Tunnel,
+    /// Among the hosts that the failure speaks of, the likeliest first.
+    place: usize,
+    state: State,
+    /// Whether its state says whose side the failure lies on.
+    decides: bool,
+    /// When it ended, or moved its last byte.
+    last: Timestamp,
+}
+
+impl Suspect<'_> {
+    /// The smallest explains most: what went wrong before what did not, then the likeliest host, then the last one.
+    fn order(&self) -> impl Ord + use<> {
+        let fault = if self.decides { self.state.min(State::Closed) } else { State::Closed };
+        (fault, !self.decides, self.place, self.state, Reverse(self.last))
+    }
+}
+
+fn suspect<'a>(story: Story, wanted: &[&Endpoint], tunnel: &'a Tunnel, at: Timestamp) -> Option<Suspect<'a>> {
+    let ended = tunnel.end.as_ref().map(|end| at.duration_since(end.at));
+    if tunnel.began.duration_since(at) > SLACK || ended.is_some_and(|before| before > BEFORE) {
+        return None;
+    }
+    let state = tunnel.state(at);
+    let rows = rows_of(&tunnel.host);
+    let place = wanted.iter().position(|row| rows.iter().any(|of| of.id == row.id));
+    // An identity provider is no host of AWS's: that it is well says nothing of theirs.
+    let is_provider = story == Story::Login
+        && tunnel.category == Category::Login
+        && matches!(state, State::Failed | State::Cut);
+    let place = place.or_else(|| is_provider.then_some(wanted.len()))?;
+    let is_web_socket =
+        wanted.get(place).is_some_and(|row| matches!(row.category, Category::Signalling | Category::Telecom));
+    let decides = match state {
+        State::Failed | State::Cut => true,
+        // Hosts of a sign-in are silent once it is over, and one of them says nothing of the others.
+        State::Silent => story != Story::Login,
+        State::Open => is_web_socket || !matches!(story, Story::Login | Story::Line),
+        // A browser closes what it has no use for, and so does a server; a WebSocket has its use all day.
+        State::Closed => is_web_socket,
+    };
+    let is_gone = state == State::Closed && !is_web_socket && ended.is_some_and(|before| before > SLACK);
+    let last = tunnel.end_by(at).map_or(tunnel.moved, |end| end.at);
+    (!is_gone).then_some(Suspect { tunnel, place, state, decides, last })
 }
 
 fn told(tunnel: &Tunnel, at: Timestamp) -> (Side, String) {
     let moved = clock(tunnel.moved);
     let Some(end) = tunnel.end_by(at) else {
         return match at.duration_since(tunnel.moved) >= SILENT {
-            true => {
-                (Side::Network, format!("was open and silent from {moved}: its line was cut without a word"))
-            }
-            false => (Side::Aws, format!("was open, and moved bytes at {moved}: the way was good")),
+            true => (Side::Network, format!("was open and silent from {moved}")),
+            false => (Side::Aws, format!("was open, and moved bytes at {moved}")),
         };
     };
     let when = clock(end.at);
@@ -168,127 +236,5 @@ pub(super) fn clock(time: Timestamp) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn time(text: &str) -> Timestamp {
-        format!("2026-11-27T{text}Z").parse().unwrap()
-    }
-
-    fn tunnel(id: &str, category: Category, moved: &str, end: Option<(&str, EndedBy, &str)>) -> Tunnel {
-        Tunnel {
-            id: id.to_owned(),
-            host: "a.transport.connect.us-west-2.amazonaws.com".to_owned(),
-            category,
-            began: time("08:00:00"),
-            moved: time(moved),
-            end: end.map(|(at, by, outcome)| End { at: time(at), by, outcome: outcome.to_owned() }),
-        }
-    }
-
-    const WANTED: [Category; 2] = [Category::Signalling, Category::Telecom];
-
-    #[track_caller]
-    fn judged(tunnels: &[Tunnel]) -> (Side, String, String) {
-        let desk = Desk { tunnels: tunnels.to_vec(), complete_since: Some(time("08:00:00")), now: None };
-        let joined = join(time("09:03:11"), &WANTED, &desk).unwrap();
-        (joined.side, joined.sentence, joined.tunnels.join(" "))
-    }
-
-    #[test]
-    fn a_silent_tunnel_that_was_reset() {
-        let (side, sentence, ids) = judged(&[
-            tunnel("live", Category::Login, "09:03:10", None),
-            tunnel(
-                "dead",
-                Category::Signalling,
-                "09:02:38",
-                Some(("09:03:02", EndedBy::Upstream, "upstream_reset")),
-            ),
-        ]);
-        assert_eq!((side, ids.as_str()), (Side::Network, "dead"));
-        assert_eq!(
-            sentence,
-            "this desk's tunnel to a.transport.connect.us-west-2.amazonaws.com was silent from 09:02:38Z \
-             and was reset by AWS's side at 09:03:02Z"
-        );
-    }
-
-    #[test]
-    fn no_tunnel_means_past_the_proxy() {
-        for tunnels in [
-            vec![],
-            vec![tunnel("login", Category::Login, "09:03:10", None)],
-            vec![tunnel("old", Category::Signalling, "08:10:00", Some(("08:10:00", EndedBy::Client, "ok")))],
-        ] {
-            let (side, sentence, ids) = judged(&tunnels);
-            assert_eq!((side, ids.as_str()), (Side::Proxy, ""));
-            assert!(sentence.contains("went past the proxy"), "{sentence}");
-        }
-    }
-
-    #[test]
-    fn sides() {
-        let cases = [
-            (("09:03:05", None), Side::Aws),
-            (("09:02:11", None), Side::Network),
-            (("09:03:00", Some(("09:03:01", EndedBy::Proxy, "idle_timeout"))), Side::Proxy),
-            (("09:03:00", Some(("09:03:01", EndedBy::Proxy, "drained"))), Side::Proxy),
-            (("09:03:00", Some(("09:03:01", EndedBy::Client, "client_reset"))), Side::Desk),
-            (("09:03:00", Some(("09:03:01", EndedBy::Client, "ok"))), Side::Desk),
-            (("09:03:00", Some(("09:03:01", EndedBy::Upstream, "ok"))), Side::Aws),
-            (("09:03:00", Some(("09:03:01", EndedBy::Proxy, "connect"))), Side::Network),
-            // It ended after the failure, and was well until then.
-            (("09:03:10", Some(("09:05:00", EndedBy::Upstream, "upstream_reset"))), Side::Aws),
-        ];
-        for ((moved, end), side) in cases {
-            let (judged, sentence, _) = judged(&[tunnel("t", Category::Signalling, moved, end)]);
-            assert_eq!(judged, side, "{sentence}");
-        }
-    }
-
-    #[test]
-    fn the_likeliest_category_speaks() {
-        let telecom =
-            tunnel("telecom", Category::Telecom, "09:03:00", Some(("09:03:01", EndedBy::Client, "ok")));
-        let signalling = tunnel("signalling", Category::Signalling, "09:03:09", None);
-        assert_eq!(judged(&[telecom, signalling]).2, "signalling");
-    }
-
-    #[test]
-    fn media_goes_past_the_proxy() {
-        assert_eq!(join(time("09:03:11"), &[Category::Media], &Desk::default()), None);
-        assert_eq!(join(time("09:03:11"), &[], &Desk::default()), None);
-    }
-
-    #[test]
-    fn what_the_proxy_does_not_remember_proves_nothing() {
-        let desk = |since| Desk { complete_since: Some(time(since)), ..Desk::default() };
-        let join = |since| join(time("09:03:11"), &WANTED, &desk(since)).unwrap();
-        assert_eq!(join("09:02:11").side, Side::Proxy);
-        let unknown = join("09:02:12");
-        assert_eq!(unknown.side, Side::Unknown);
-        assert!(unknown.sentence.contains("2026-11-27 09:02:12Z"), "{}", unknown.sentence);
-    }
-
-    #[test]
-    fn a_log_may_tell_any_time() {
-        let ended = Some(("09:03:02", EndedBy::Upstream, "upstream_reset"));
-        let tunnel = tunnel("t", Category::Signalling, "09:02:38", ended);
-        for tunnels in [vec![], vec![tunnel]] {
-            let desk = Desk { tunnels, complete_since: Some(time("08:00:00")), now: Some(Timestamp::MAX) };
-            let side = |at| join(at, &WANTED, &desk).unwrap().side;
-            assert_eq!((side(Timestamp::MIN), side(Timestamp::MAX)), (Side::Unknown, Side::Proxy));
-        }
-    }
-
-    #[test]
-    fn a_failure_in_the_future_proves_that_a_clock_is_wrong() {
-        let desk = |now| Desk { now: Some(time(now)), ..Desk::default() };
-        let side = |now| join(time("09:03:11"), &WANTED, &desk(now)).unwrap().side;
-        assert_eq!(
-            (side("09:03:12"), side("08:58:11"), side("08:58:10")),
-            (Side::Proxy, Side::Proxy, Side::Unknown)
-        );
-    }
-}
+#[path = "join_tests.rs"]
+mod tests;

@@ -161,6 +161,33 @@ fn the_tunnels_of_the_desk_decide() {
 }
 
 #[test]
+fn a_browser_that_closes_another_host_is_not_to_blame() {
+    let log = [snapshot(0, 0), entry(191, "ERROR", "'acceptContact' API request failed")];
+    let time = |text: &str| format!("2026-11-27T{text}Z").parse().unwrap();
+    let tunnel = |host: &str, moved, end| join::Tunnel {
+        id: host.into(),
+        host: host.into(),
+        category: Category::Login,
+        began: time("08:00:00"),
+        moved: time(moved),
+        end,
+    };
+    let closed = join::End { at: time("09:02:30"), by: join::EndedBy::Client, outcome: "ok".into() };
+    let cut = tunnel("acme.my.connect.aws", "09:02:38", None);
+    let other = tunnel("us-west-2.signin.aws.amazon.com", "09:02:30", Some(closed));
+    let desk = |tunnels| Desk { tunnels, ..Desk::default() };
+    let report = reported(&log, Some(&desk(vec![cut, other.clone()])));
+    let error = &report.errors[0];
+    assert_eq!((error.verdict, &error.tunnels[0][..]), (Side::Network, "acme.my.connect.aws"));
+    assert!(error.sentence.ends_with("silent from 09:02:38Z: its line was cut without a word"), "{report}");
+    assert!(report.is_negative());
+    // The proxy refused the instance's host, and the identity provider is well.
+    let provider = tunnel("login.idp.example", "09:03:08", None);
+    let report = reported(&log, Some(&desk(vec![provider, other])));
+    assert_eq!((report.errors[0].verdict, report.is_negative()), (Side::Proxy, true), "{report}");
+}
+
+#[test]
 fn what_is_no_log_says_where() {
     for (text, place, why) in [
         ("", "line 1, column 1", "EOF"),
