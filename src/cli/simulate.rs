@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use super::folder::{Folder, SIMULATE};
 use super::out::{say, tell};
-use super::stage::Signals;
+use super::stage::{Signals, configuration};
 use super::{Failure, load};
 use crate::catalogue::{self, Choice};
 use crate::config::Sources;
@@ -69,8 +69,7 @@ impl Args {
         let ca = folder.join("ca.pem");
         fs::write(&ca, region.authority())
             .map_err(|error| Failure::Usage(format!("{}: can't be written: {error}", ca.display())))?;
-        let rules = catalogue::resolve(choice).rules;
-        let configuration = region.configuration(choice, &rules).map_err(cannot)?;
+        let configuration = configuration(&region, choice).map_err(cannot)?;
         say(&format!(
             "# A simulated Connect region. It lives until this process ends.\n# ca: {}\n# url: {}\n\n{configuration}\n\
              # Ready. A line NAME=RATE on standard input changes a fault.",

@@ -36,6 +36,7 @@ pub use sections::{
     Admin, Allow, DeskCheck, Dns, Edl, Egress, Ledger, Limits, Log, Pac, PolicyRules, Proxy, RangesSource,
     Shift, Tls, WatchRounds,
 };
+pub(crate) use show::connect_table;
 pub use source::{Position, Provenance, Source};
 
 use read::{Reading, Table};

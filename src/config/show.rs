@@ -8,6 +8,12 @@ use serde_json::{Map, Value as Json, json};
 
 use super::section::{Reader, Section as _};
 use super::{Loaded, Source};
+use crate::catalogue::Choice;
+
+/// `[connect]` of a file that stands for this choice: every key of it.
+pub(crate) fn connect_table(connect: &Choice) -> toml::Table {
+    connect.write(Reader::Owner).into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
 
 impl Loaded {
     /// TOML, each key followed by a comment with its source.

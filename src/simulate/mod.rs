@@ -22,7 +22,6 @@ use serde::Serialize;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 
-use crate::catalogue::Choice;
 use crate::policy::{Category, Protocol, Rule};
 use authority::Authority;
 use faults::Faults;
@@ -110,11 +109,16 @@ impl Region {
         format!("wss://{}:{}/", host(call, &self.code), self.signalling.port())
     }
 
-    /// The configuration, in TOML, by which a proxy with the list `rules`, as resolved from `choice`, reaches this region.
+    /// The configuration, in TOML, by which a proxy reaches this region; `connect` is its section of that name, whole,
+    /// and `rules` is the list that it resolves to.
     ///
     /// # Errors
     /// When it can't be written as TOML, which no rule brings about.
-    pub(crate) fn configuration(&self, choice: &Choice, rules: &[Rule]) -> Result<String, toml::ser::Error> {
+    pub(crate) fn configuration(
+        &self,
+        connect: &toml::Table,
+        rules: &[Rule],
+    ) -> Result<String, toml::ser::Error> {
         let mut connect_to = BTreeMap::new();
         for rule in rules {
             let to = match rule.protocol {
@@ -126,11 +130,7 @@ impl Region {
             }
         }
         toml::to_string(&Configuration {
-            connect: Connect {
-                regions: &choice.regions,
-                instances: &choice.instances,
-                attachment_buckets: &choice.attachment_buckets,
-            },
+            connect,
             allow: [host(CALL, &self.code), format!("*.{}", zone(&self.code))].map(|pattern| Allow {
                 pattern,
                 ports: [self.signalling.port()],
@@ -185,17 +185,10 @@ async fn full(port: u16) -> io::Result<(TcpListener, TcpStream)> {
 
 #[derive(Serialize)]
 struct Configuration<'a> {
-    connect: Connect<'a>,
+    connect: &'a toml::Table,
     allow: [Allow; 2],
     dns: Dns,
     egress: Egress,
-}
-
-#[derive(Serialize)]
-struct Connect<'a> {
-    regions: &'a [String],
-    instances: &'a [String],
-    attachment_buckets: &'a [String],
 }
 
 #[derive(Serialize)]

@@ -160,6 +160,33 @@ fn the_verdict_is_the_first_line() {
     assert!(junit.contains("failures=\"0\"") && junit.contains("name=\"signalling (p95)\""), "{junit}");
 }
 
+/// What a site doesn't have is missing in its simulated region, too: what is left out there would be the default's.
+#[test]
+fn a_site_is_rehearsed_as_it_is_configured() {
+    let sites = [
+        "media = false",
+        "signin = [\"identity-center\"]",
+        "legacy = false\nwildcards = \"narrow\"",
+        "wildcards = \"narrow\"\nsignin = []\nfeatures = [\"scheduling\", \"service-apis\", \"fips\"]",
+    ]
+    .map(|keys| format!("[connect]\nregions = [\"us-west-2\"]\ninstances = [\"acme\"]\n{keys}\n"));
+    let shift = ["rehearse", "--shift", "4", "--tunnels", "2", "--scale", "120", "--json"];
+    std::thread::scope(|scope| {
+        // Most of the time is waited for.
+        let shift = scope.spawn(|| ccpgate(Some(&sites[0]), &shift));
+        for site in &sites {
+            let ran = ccpgate(Some(site), &["rehearse", "--simulate", "--calls", "24", "--json"]).expect(0);
+            let report = ran.json();
+            assert_eq!(report["failed"], 0, "{site}: {report:#}");
+            let media = report["phases"].get("media").map_or(0, |times| times["count"].as_u64().unwrap());
+            assert_eq!(media, if site.contains("media = false") { 0 } else { 24 }, "{site}");
+        }
+        let report = shift.join().unwrap().expect(0).json();
+        assert_eq!(report["failed_calls"], 0, "{report:#}");
+        assert!(report["calls"].as_u64() > Some(0), "{report:#}");
+    });
+}
+
 /// Over the network of this machine: the way of a configuration, which leads to a region of another process.
 #[test]
 fn without_a_login_it_says_what_a_call_is() {

@@ -101,6 +101,36 @@ fn a_region_without_faults_passes_a_check() {
     ccpgate(None, &[&login[..], &["--set", &ca]].concat()).expect(0);
 }
 
+/// A key that the printed configuration left out would have the default's value, and lead to names that the region
+/// doesn't have.
+#[test]
+fn the_configuration_says_all_that_the_region_was_made_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = folder.path().join("site.toml");
+    let keys = "regions = [\"eu-west-2\"]\ninstances = [\"acme\"]\nattachment_buckets = [\"simulated\"]\n\
+        instance_ids = [\"12345678-90ab-cdef-1234-567890abcdef\"]\norigins = [\"https://crm.example\"]\n\
+        media = false\nlegacy = false\nsignin = [\"identity-center\"]\nfeatures = [\"scheduling\"]\n\
+        wildcards = \"narrow\"\n";
+    std::fs::write(&site, format!("[connect]\n{keys}")).unwrap();
+    let connect = |arguments: &[&str]| {
+        let shown = ccpgate(None, &[&["config", "show", "--json"], arguments].concat()).expect(0).json();
+        let all = shown.as_object().unwrap().clone().into_iter();
+        let keys =
+            all.filter(|(key, _)| key.starts_with("connect.")).map(|(key, of)| (key, of["value"].clone()));
+        keys.collect::<Vec<_>>()
+    };
+    let named = ["-c", site.to_str().unwrap()];
+    let region = Region::start(&named);
+    let (default, asked) = (connect(&[]), connect(&named));
+    assert!(!asked.is_empty() && default.len() == asked.len());
+    for (before, now) in default.iter().zip(&asked) {
+        assert_ne!(before, now, "the site needs another value here");
+    }
+    assert_eq!(connect(&["-c", region.configuration().to_str().unwrap()]), asked);
+    let report = region.check(&[]);
+    assert_eq!(report["verdict"], "ok", "{report:#}");
+}
+
 #[test]
 fn each_fault_is_named_by_a_check() {
     let faults = [
