@@ -2,7 +2,7 @@
 //! proxy that it speaks TLS with, and does what that chooses.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio::sync::OnceCell;
@@ -39,31 +39,48 @@ pub(crate) struct Way {
     egress: Arc<Egress>,
     /// Its one connection, where it would have one.
     shared: Option<Shared>,
-    /// Whether the proxy speaks HTTP/2, once that is known.
-    spoken: Arc<OnceCell<bool>>,
+    /// Whether the proxy speaks HTTP/2, once this browser knows.
+    spoken: OnceCell<bool>,
+    /// The same, once any browser of this way knows. None of them waits for another one that asks.
+    known: Arc<OnceLock<bool>>,
 }
 
 impl Way {
     /// With a connection for each tunnel, by HTTP/1.1.
     pub(crate) fn each(egress: Egress) -> Self {
-        Self { egress: Arc::new(egress), shared: None, spoken: Arc::default() }
+        Self { egress: Arc::new(egress), shared: None, spoken: OnceCell::new(), known: Arc::default() }
     }
 
     /// With one connection for all tunnels where the proxy speaks HTTP/2, which browsers offer over TLS alone.
     pub(crate) fn as_browsers_do(egress: Egress) -> Self {
         let shared = egress.parent.as_ref().and_then(Shared::new);
-        Self { egress: Arc::new(egress), shared, spoken: Arc::default() }
+        Self { egress: Arc::new(egress), shared, spoken: OnceCell::new(), known: Arc::default() }
     }
 
     /// The way of another browser, which knows what the proxy speaks from this one.
     pub(crate) fn another(&self) -> Self {
         let shared = self.shared.as_ref().map(Shared::another);
-        Self { egress: self.egress.clone(), shared, spoken: self.spoken.clone() }
+        let spoken = OnceCell::new_with(self.known.get().copied());
+        Self { egress: self.egress.clone(), shared, spoken, known: self.known.clone() }
+    }
+
+    /// Finds out what the proxy speaks, for all browsers of this way, by a connection that nothing else goes over.
+    /// Where that fails, each of them meets what is wrong by itself.
+    pub(crate) async fn ask(&self, own: &Own) {
+        let egress = &*self.egress;
+        let (Some(shared), Some(parent)) = (&self.shared, &egress.parent) else { return };
+        let proxy = Proxy { egress, parent, own };
+        if let Ok(Ok(spoken)) =
+            timeout(parent.patience(egress.connect_timeout), shared.is_spoken(&proxy)).await
+        {
+            let _ = self.known.set(spoken);
+        }
+        shared.leave().await;
     }
 
     /// What the proxy chose to speak; none where it had no choice, or has not answered.
     pub(crate) fn protocol(&self) -> Option<&'static str> {
-        self.spoken.get().map(|http2| if *http2 { "HTTP/2" } else { "HTTP/1.1" })
+        self.known.get().map(|http2| if *http2 { "HTTP/2" } else { "HTTP/1.1" })
     }
 
     /// A tunnel to `target`.
@@ -112,8 +129,10 @@ impl Way {
         proxy: &Proxy<'_>,
         target: &Target,
     ) -> Result<Option<Stream>, Unreached> {
-        // Whoever comes first asks, with the connection that it needs anyway.
-        match *self.spoken.get_or_try_init(|| shared.is_spoken(proxy)).await? {
+        // The first of a browser's tunnels asks, with the connection that they need anyway.
+        let spoken = *self.spoken.get_or_try_init(|| shared.is_spoken(proxy)).await?;
+        let _ = self.known.set(spoken);
+        match spoken {
             true => shared.open(proxy, target).await.map(Some),
             false => Ok(None),
         }

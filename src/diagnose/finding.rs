@@ -75,6 +75,12 @@ pub(crate) fn find(seen: &Seen) -> Option<Found> {
     }
 }
 
+/// What was found where it ended so, which is a failure.
+pub(crate) fn ended(seen: &mut Seen, end: End) -> Found {
+    seen.end = Some(end);
+    find(seen).unwrap_or_else(|| failed(Cause::HttpUnexpected, "it ended for no known reason"))
+}
+
 /// An old entry in a file looks like trouble of the network: who gave the address is named.
 fn with_source(mut found: Found, seen: &Seen) -> Found {
     let is_told = matches!(seen.end, Some(End::Unreached(Unreached::Barred(..))));

@@ -10,8 +10,8 @@ use super::sinkhole;
 use super::targets::Endpoint;
 use super::voice::Tested;
 use crate::cause::Cause;
-use crate::egress::Unreached;
 use crate::egress::failure::Failure;
+use crate::egress::{Trace, Unreached};
 
 /// An endpoint with what was found of it.
 pub(crate) struct Judged {
@@ -21,6 +21,8 @@ pub(crate) struct Judged {
     /// The cause that hides this one.
     pub because: Option<Cause>,
     pub detail: String,
+    /// The steps of the test that counts, together.
+    pub took: Duration,
     address: Option<String>,
     addresses: Vec<IpAddr>,
     certificate: Option<Certificate>,
@@ -54,6 +56,7 @@ impl Judged {
             cause: None,
             because: None,
             detail: String::new(),
+            took: Duration::ZERO,
             address: None,
             addresses: Vec::new(),
             certificate: None,
@@ -106,6 +109,8 @@ impl Judged {
             tls_ms: seen.tls.map(ms),
             http_ms: seen.http.map(ms),
         };
+        let Trace { dns, connect, .. } = seen.trace;
+        self.took = [dns, connect, seen.tls, seen.http].into_iter().flatten().sum();
         if !seen.by_proxy {
             self.address = seen.trace.address.map(|address| address.to_string());
             // What one connect took: the way there and back.

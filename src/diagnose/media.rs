@@ -119,7 +119,7 @@ fn among(seen: &Seen, lossy: bool) -> Meaning {
 fn blocked(seen: &Seen, control: &Control, all: usize) -> Meaning {
     let silent: Vec<_> = seen.tried().collect();
     let cause = no_socket(&silent).unwrap_or(Cause::UdpBlocked);
-    let others = if all > 1 { ", nor from any other media endpoint" } else { "" };
+    let others = if all > 1 && !is_unsent(&silent) { ", nor from any other media endpoint" } else { "" };
     let mut parts = vec![format!("{}{others}{}", silence(&silent), ended(&silent, seen.last_hop))];
     let reported = silent.iter().any(|probed| probed.refusal.is_some());
     match control {
@@ -145,6 +145,14 @@ fn blocked(seen: &Seen, control: &Control, all: usize) -> Meaning {
     }
 }
 
+/// One endpoint by itself, which answers at none of the addresses that a call asked: the cause, and what was seen.
+pub(crate) fn unanswered(asked: Vec<Probed>) -> (Cause, String) {
+    let seen = Seen { addresses: asked, last_hop: None };
+    let silent: Vec<_> = seen.tried().collect();
+    let cause = no_socket(&silent).unwrap_or(Cause::UdpBlocked);
+    (cause, format!("{}{}", silence(&silent), ended(&silent, None)))
+}
+
 /// A cause with the severity that it has for voice.
 fn graded(cause: Cause) -> (Cause, Severity) {
     match cause.about().grade {
@@ -163,7 +171,15 @@ fn no_socket(silent: &[&Probed]) -> Option<Cause> {
 pub(super) fn silence(silent: &[&Probed]) -> String {
     const SHOWN: usize = 4;
     let shown = first(silent.iter().map(|probed| probed.address), SHOWN);
-    format!("no answer in {} s from {shown}", SILENCE.as_secs())
+    match is_unsent(silent) {
+        true => format!("nothing can be sent to {shown}"),
+        false => format!("no answer in {} s from {shown}", SILENCE.as_secs()),
+    }
+}
+
+/// Whether nothing left this machine, so that nobody could answer.
+fn is_unsent(silent: &[&Probed]) -> bool {
+    silent.iter().all(|probed| matches!(probed.refusal, Some(Refusal::NoWay | Refusal::NoSocket)))
 }
 
 /// Who ended it, as far as that was said.

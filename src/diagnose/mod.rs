@@ -11,7 +11,7 @@ pub(crate) mod answer;
 pub(crate) mod finding;
 mod judged;
 pub(crate) mod junit;
-mod media;
+pub(crate) mod media;
 pub(crate) mod observed;
 pub(crate) mod pac;
 mod probe;

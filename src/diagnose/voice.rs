@@ -102,11 +102,15 @@ async fn ask_control(egress: &Egress, own: &Own, control: Option<&Target>) -> Co
         Err(_) => "its name does not resolve to a public address".to_owned(),
         Ok(found) => {
             // A server has few addresses; one that answers is enough.
-            let probed = join_all(found.iter().take(4).map(|address| turn::probe(egress, *address))).await;
+            let there = found.into_iter().filter(|address| egress.has_way_to(*address)).take(4);
+            let probed = join_all(there.map(|address| turn::probe(egress, address))).await;
             if probed.iter().any(|probed| probed.answer.is_some()) {
                 return Control::Answers(target.to_string());
             }
-            format!("no answer in {} s", SILENCE.as_secs())
+            match probed.is_empty() {
+                true => "this machine has no route there".to_owned(),
+                false => format!("no answer in {} s", SILENCE.as_secs()),
+            }
         }
     };
     Control::Silent(target.to_string(), how)

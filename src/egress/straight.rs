@@ -74,4 +74,9 @@ impl Egress {
     pub(crate) fn datagrams(&self, address: SocketAddr) -> Result<UdpSocket, DialError> {
         dialer::datagrams(address, &self.source_address)
     }
+
+    /// Whether this machine has a route and an address of its own for this one. Nothing is sent.
+    pub(crate) fn has_way_to(&self, address: SocketAddr) -> bool {
+        !matches!(self.datagrams(address), Err(DialError::Unreachable(..)))
+    }
 }

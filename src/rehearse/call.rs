@@ -7,23 +7,23 @@ use tokio::time::timeout;
 
 use super::phase::Phase;
 use super::script::{Scene, Signalling, in_turn};
+use super::voice;
 use crate::agent::http::{self, Answer, NoAnswer};
 use crate::agent::route::Route;
 use crate::agent::tap::Tap;
 use crate::agent::tls::{Session, Stream};
-use crate::agent::turn::{self, Refusal};
 use crate::agent::way::Way;
 use crate::agent::websocket::{Cut, WebSocket};
 use crate::cause::{Cause, Severity};
 use crate::diagnose;
 use crate::diagnose::answer;
-use crate::diagnose::finding::{self, Found, failed};
+use crate::diagnose::finding::{self, Found, ended, failed};
 use crate::diagnose::observed::{End, Seen, WebSocketEnd};
 use crate::diagnose::report::Status;
 use crate::diagnose::secured::{STEP, secured};
 use crate::diagnose::targets::{Endpoint, Plan, WebSocketUrl};
 use crate::policy::Decision;
-use crate::target::{Host, Target};
+use crate::target::Target;
 
 /// For a whole file of the panel.
 const FILE: Duration = Duration::from_secs(20);
@@ -84,15 +84,11 @@ impl<'a> Call<'a> {
     async fn whole(&mut self, signalling: &Signalling) -> Result<(), (Phase, Found)> {
         let scene = self.scene;
         if let Some(endpoint) = in_turn(&scene.cast.files, self.number) {
-            let begun = Instant::now();
             let path = if signalling.simulated { SCRIPT } else { "/" };
             self.file(endpoint, path).await.map_err(|found| (Phase::Static, found))?;
-            self.note(Phase::Static, begun.elapsed());
         }
         if let Some(endpoint) = in_turn(&scene.cast.api, self.number) {
-            let begun = Instant::now();
             self.ask(endpoint).await.map_err(|found| (Phase::Api, found))?;
-            self.note(Phase::Api, begun.elapsed());
         }
         let url = (signalling.url)(self.number);
         let mut line =
@@ -128,9 +124,7 @@ impl<'a> Call<'a> {
             (Phase::Telecom, &cast.telecom),
         ] {
             let Some(endpoint) = in_turn(endpoints, self.number) else { continue };
-            let begun = Instant::now();
-            self.test(endpoint).await.map_err(|found| (phase, found))?;
-            self.note(phase, begun.elapsed());
+            self.test(phase, endpoint).await.map_err(|found| (phase, found))?;
         }
         self.media().await.map_err(|found| (Phase::Media, found))
     }
@@ -155,31 +149,34 @@ impl<'a> Call<'a> {
     }
 
     /// An endpoint as `check` tests it.
-    async fn test(&mut self, endpoint: &Endpoint) -> Result<(), Found> {
+    async fn test(&mut self, phase: Phase, endpoint: &Endpoint) -> Result<(), Found> {
         if let Plan::Tcp(target) = &endpoint.plan {
-            self.pace(&target.host).await;
+            self.turn(target).await;
         }
         let network = self.scene.network(self.route());
         let judged = Box::pin(diagnose::one(&network, endpoint.clone())).await;
         match (judged.status, judged.cause) {
-            (Status::Failed, Some(cause)) => Err(failed(cause, judged.detail)),
-            (Status::Degraded, Some(cause)) => {
-                self.played.degraded.push(cause);
-                Ok(())
-            }
-            _ => Ok(()),
+            (Status::Failed, Some(cause)) => return Err(failed(cause, judged.detail)),
+            (Status::Degraded, Some(cause)) => self.played.degraded.push(cause),
+            _ => {}
         }
+        self.note(phase, judged.took);
+        Ok(())
     }
 
     async fn file(&mut self, endpoint: &Endpoint, path: &str) -> Result<(), Found> {
         let Plan::Tcp(target) = &endpoint.plan else { return Ok(()) };
+        let begun = self.turn(target).await;
         let (mut session, mut seen) = self.secured(target).await?;
         let host = authority(target);
         let asked = http::get(&mut session.stream, &host, path, "Connection: close\r\n");
         let answer = timeout(STEP, asked).await;
         let answer = self.answered(&mut seen, answer, endpoint)?;
         match timeout(FILE, answer.read_through(&mut session.stream)).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => {
+                self.note(Phase::Static, begun.elapsed());
+                Ok(())
+            }
             Ok(Err(how)) => Err(ended(&mut seen, End::NoAnswer(NoAnswer::Ended(how)))),
             Err(_) => Err(ended(&mut seen, End::Silent(FILE))),
         }
@@ -188,11 +185,14 @@ impl<'a> Call<'a> {
     /// Asks the API, which may say that nobody has signed in.
     async fn ask(&mut self, endpoint: &Endpoint) -> Result<(), Found> {
         let Plan::Tcp(target) = &endpoint.plan else { return Ok(()) };
+        let begun = self.turn(target).await;
         let (mut session, mut seen) = self.secured(target).await?;
         let host = authority(target);
         let asked = http::post(&mut session.stream, &host, API, QUESTION);
         let answer = timeout(STEP, asked).await;
-        self.answered(&mut seen, answer, endpoint).map(|_| ())
+        self.answered(&mut seen, answer, endpoint)?;
+        self.note(Phase::Api, begun.elapsed());
+        Ok(())
     }
 
     /// An answer that is the service's own, and not its failure.
@@ -219,7 +219,7 @@ impl<'a> Call<'a> {
     /// The signalling WebSocket of the call.
     async fn dial(&mut self, url: &WebSocketUrl, simulated: bool) -> Result<Line, Found> {
         let target = &url.target;
-        let begun = Instant::now();
+        let begun = self.turn(target).await;
         let (session, mut seen) = self.secured(target).await?;
         let asked = Instant::now();
         let tls = seen.tls.unwrap_or_default();
@@ -238,38 +238,17 @@ impl<'a> Call<'a> {
         Ok(Line { socket, seen, connected, simulated })
     }
 
-    /// The voice path, past every proxy: one address of one media endpoint.
+    /// The voice path, past every proxy.
     async fn media(&mut self) -> Result<(), Found> {
-        let Some(target) = in_turn(&self.scene.cast.media, self.number) else { return Ok(()) };
-        let (egress, own) = (&self.scene.egress, &self.scene.own);
-        let mut seen = Seen::default();
-        let addresses = match egress.addresses(target, own, &mut seen.trace).await {
-            Ok(addresses) => addresses,
-            Err(why) => return Err(ended(&mut seen, End::Unreached(why))),
-        };
-        // Calls go round the endpoints first, then round the addresses of each.
-        let round = self.number / u32::try_from(self.scene.cast.media.len()).unwrap_or(u32::MAX).max(1);
-        let Some(address) = in_turn(&addresses, round) else { return Ok(()) };
-        let begun = Instant::now();
-        let probed = turn::knock(egress, *address).await;
-        match (probed.answer, probed.refusal) {
-            (Some(_), _) => {
-                self.note(Phase::Media, begun.elapsed());
-                Ok(())
-            }
-            (None, Some(Refusal::NoSocket)) => {
-                Err(failed(Cause::SourceAddress, "this machine has no socket or port to spare"))
-            }
-            (None, _) => {
-                let silence = turn::SILENCE.as_secs();
-                Err(failed(Cause::UdpBlocked, format!("no answer over UDP from {address} in {silence} s")))
-            }
+        let Scene { egress, own, cast, .. } = self.scene;
+        if let Some(took) = voice::ask(egress, own, &cast.media, self.number).await? {
+            self.note(Phase::Media, took);
         }
+        Ok(())
     }
 
     /// A TLS session whose certificate somebody vouches for.
     async fn secured(&mut self, target: &Target) -> Result<(Session, Seen), Found> {
-        self.pace(&target.host).await;
         let rule = self.scene.policy.decide(target);
         let of_catalogue = matches!(rule, Decision::Allowed(_, rule) if !rule.is_added());
         let (route, trust) = (self.route(), &self.scene.trust);
@@ -303,10 +282,13 @@ impl<'a> Call<'a> {
         Route::via(&self.scene.egress, &self.scene.own, self.way.as_ref())
     }
 
-    async fn pace(&self, host: &Host) {
+    /// Waits for the turn of a connection there. What takes time begins then: the wait before it is this rehearsal's
+    /// own doing, and none of the network's.
+    async fn turn(&self, target: &Target) -> Instant {
         if let Some(pace) = &self.scene.pace {
-            pace.turn(host).await;
+            pace.turn(&target.host).await;
         }
+        Instant::now()
     }
 }
 
@@ -324,12 +306,6 @@ impl Line {
         let cut = WebSocketEnd::Cut(self.connected.elapsed(), how);
         ended(&mut self.seen, End::WebSocket(cut))
     }
-}
-
-/// Why it ended here, as `check` would say.
-pub(super) fn ended(seen: &mut Seen, end: End) -> Found {
-    seen.end = Some(end);
-    finding::find(seen).unwrap_or_else(|| failed(Cause::HttpUnexpected, "it ended for no known reason"))
 }
 
 /// The port is left out where browsers do.

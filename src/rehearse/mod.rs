@@ -1,6 +1,6 @@
 //! `rehearse`: plays agents' calls over this network, and judges the share that fails by AWS's line of 2 %.
 //!
-//! [`script`] says what a call is here, [`call`] plays one, [`pace`] keeps hosts from being flooded;
+//! [`script`] says what a call is here, [`call`] plays one, [`voice`] its media; [`pace`] keeps hosts from being flooded;
 //! [`tally`] counts in the order in which the calls began, [`statistics`] judges; [`report`] is the answer,
 //! [`text`] and [`junit`] show it. [`shift`] is a whole morning of many agents. [`proxy`] is this very program as a proxy in a process of its own.
 
@@ -15,6 +15,7 @@ pub(crate) mod shift;
 pub(crate) mod statistics;
 pub(crate) mod tally;
 pub(crate) mod text;
+mod voice;
 
 use std::sync::Arc;
 
@@ -66,6 +67,14 @@ pub(crate) async fn run(
     let mut tally = Tally::default();
     let mut running = JoinSet::new();
     let mut next = 0;
+    if let Some(way) = &scene.via {
+        // Before the first call: else all of those that begin at once would wait for one of them to find out, and that
+        // would count as the network's time.
+        tokio::select! {
+            () = way.ask(&scene.own) => {}
+            Ok(()) = stop.changed() => {}
+        }
+    }
     loop {
         while *stop.borrow() == Stop::Never && running.len() < amount.at_once && next < amount.calls {
             let (scene, number) = (scene.clone(), next);

@@ -57,6 +57,7 @@ mod proxy_protocol;
 mod ranges;
 mod ranges_kept;
 mod rehearse;
+mod rehearse_blame;
 mod rehearse_via;
 mod reload;
 mod replicas;

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::simulate::Region;
@@ -54,11 +55,11 @@ fn https(proxy: &Proxy) -> String {
 fn it_speaks_what_browsers_would() {
     let site = Site::new();
     let (both, old) = (site.proxy("", ""), site.proxy("alpn = [\"http/1.1\"]", ""));
-    // By HTTP/2 each call has one connection; by HTTP/1.1 the file, the API and the signalling have one each, and
-    // somebody had to ask.
+    // By HTTP/2 each call has one connection; by HTTP/1.1 the file, the API and the signalling have one each. In
+    // either case somebody had to ask.
     for (proxy, via, protocol, handshakes) in [
         (&both, format!("http://{}", both.http()), Value::Null, 0.0),
-        (&both, https(&both), "HTTP/2".into(), CALLS),
+        (&both, https(&both), "HTTP/2".into(), CALLS + 1.0),
         (&old, https(&old), "HTTP/1.1".into(), 3.0 * CALLS + 1.0),
     ] {
         let report = site.rehearse(&via, true);
@@ -66,6 +67,43 @@ fn it_speaks_what_browsers_would() {
         assert_eq!(report["through"], format!("the proxy {via}"));
         assert_eq!(report["protocol"], protocol, "{report:#}");
         assert_eq!(proxy.metrics().sum("ccpgate_tls_handshakes_total"), handshakes, "{via}");
+    }
+}
+
+/// Where connections to `to` lead, each of which is held up so long before anything is passed on.
+async fn slow(to: SocketAddr, pause: Duration) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut near, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                tokio::time::sleep(pause).await;
+                let mut far = TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    address
+}
+
+/// Calls that begin at once don't wait for one of them to find out what the proxy speaks: each would count that as the
+/// network's time, and the time-out of that one as its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_call_waits_for_another_one() {
+    let site = Site::new();
+    let (both, old) = (site.proxy("", ""), site.proxy("alpn = [\"http/1.1\"]", ""));
+    const PAUSE: Duration = Duration::from_secs(2);
+    let vias = [slow(both.https(), PAUSE).await, slow(old.https(), PAUSE).await];
+    let played = vias.map(|via| {
+        let site = &site;
+        tokio::task::block_in_place(move || site.rehearse(&format!("https://{via}"), true))
+    });
+    for report in played {
+        assert_eq!(report["failed"], 0, "{report:#}");
+        let times = &report["phases"]["static"];
+        let (least, most) = (PAUSE.as_secs_f64() * 1000.0, PAUSE.as_secs_f64() * 1900.0);
+        assert!((least..most).contains(&times["p50_ms"].as_f64().unwrap()), "{report:#}");
     }
 }
 

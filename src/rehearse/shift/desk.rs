@@ -15,14 +15,15 @@ use super::{BREAKS, CALLS, Count, LOGGED_IN, Office};
 use crate::agent::io::Io;
 use crate::agent::route::Route;
 use crate::agent::tls;
-use crate::agent::turn;
 use crate::agent::way::{self, Way};
 use crate::agent::websocket::{Cut, WebSocket};
+use crate::diagnose::finding::ended;
 use crate::diagnose::observed::{End, Seen};
+use crate::egress::Egress;
 use crate::egress::parent::Parent;
-use crate::egress::{Egress, Trace};
-use crate::rehearse::call::{ended, message};
+use crate::rehearse::call::message;
 use crate::rehearse::script::in_turn;
+use crate::rehearse::voice;
 
 /// A browser opens so many connections to one host at a time.
 const AT_ONCE: usize = 6;
@@ -193,14 +194,9 @@ impl Desk {
         for size in [3000_usize, 600, 400, 200] {
             socket.ask(&message("call", size), ANSWER).await?;
         }
-        let Some(target) = in_turn(&self.office.media, self.number) else { return Ok(()) };
-        let found = self.office.egress.addresses(target, &self.office.own, &mut Trace::default()).await;
-        let answered = match found.ok().and_then(|found| found.first().copied()) {
-            Some(address) => turn::knock(&self.office.egress, address).await.answer.is_some(),
-            None => false,
-        };
-        if !answered {
-            count.note(&count.failed_calls, format!("{target} gives no answer over UDP"));
+        let Office { egress, own, media, .. } = &*self.office;
+        if let Err(found) = voice::ask(egress, own, media, self.number).await {
+            count.note(&count.failed_calls, format!("{}: {}", found.cause.as_str(), found.detail));
         }
         Ok(())
     }

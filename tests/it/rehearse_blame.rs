@@ -1,0 +1,118 @@
+//! What a rehearsal holds against the network: nothing that is its own doing, and nothing that this machine lacks.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::simulate;
+use crate::support::turn::{Turn, open};
+use crate::support::{ccpgate, in_a_network_of_its_own};
+
+/// A signalling host that all calls share, as a real one is.
+const SIGNALLING: &str = "agents.transport.connect.us-east-1.amazonaws.com";
+
+/// Calls over a region of another process; `code` is the exit code.
+#[track_caller]
+fn rehearse(region: &simulate::Region, file: &str, more: &[&str], code: i32) -> Value {
+    let arguments = ["rehearse", "--json", "-c", file, "--ca", region.ca()];
+    ccpgate(None, &[&arguments[..], more].concat()).expect(code).json()
+}
+
+/// Sixty connections to one host begin within six seconds, of which a call waits for three in the middle.
+#[test]
+fn the_pace_of_connections_is_no_time_of_the_network() {
+    let region = simulate::Region::start(&[]);
+    let file = region.configuration();
+    let file = file.to_str().unwrap();
+    let url = format!("wss://{SIGNALLING}/");
+    // Without an instance's own host it is the signalling that all calls wait for.
+    let unnamed = ["--set", "connect.instances=[\"*\"]", "--set", "connect.signin=[]"];
+    std::thread::scope(|scope| {
+        for (phase, more) in [
+            ("api", &["--ws-url", &url][..]),
+            ("signalling", &[&["--ws-url", &url], &unnamed[..]].concat()),
+            ("api", &["--host", SIGNALLING]),
+            ("signalling", &[&["--host", SIGNALLING], &unnamed[..]].concat()),
+        ] {
+            let arguments = [&["--calls", "60", "--concurrency", "60"], more].concat();
+            let region = &region;
+            scope.spawn(move || {
+                let report = rehearse(region, file, &arguments, 0);
+                assert_eq!((&report["calls"], &report["failed"]), (&json!(60), &json!(0)), "{report:#}");
+                assert!(report["seconds"].as_f64() > Some(5.5), "nobody waited: {report:#}");
+                assert_eq!(report["phases"][phase]["count"], 60, "{report:#}");
+                for (phase, times) in report["phases"].as_object().unwrap() {
+                    assert!(times["p50_ms"].as_f64() < Some(700.0), "{phase}: {report:#}");
+                }
+                // On a busy machine one or the other may be slow indeed.
+                assert!(report["degraded"]["ws_slow"].as_u64().unwrap_or(0) < 15, "{report:#}");
+            });
+        }
+    });
+}
+
+/// A region whose media endpoints are reached by name, at these addresses.
+fn with_media_at(region: &simulate::Region, addresses: &[&str]) -> (tempfile::TempDir, String, usize) {
+    let printed = fs::read_to_string(region.configuration()).unwrap();
+    let (media, rest): (Vec<&str>, Vec<&str>) = printed.lines().partition(|line| line.contains(":3478\" = "));
+    let names = media.iter().map(|line| line.trim_start_matches('"').split(':').next().unwrap());
+    // A wildcard of the list is nobody's name.
+    let names: Vec<_> = names.filter(|name| !name.contains('*')).collect();
+    let hosts: String = names.iter().map(|name| format!("{name:?} = {addresses:?}\n")).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("media.toml");
+    fs::write(&file, format!("{}\n\n[dns.hosts]\n{hosts}", rest.join("\n"))).unwrap();
+    let file = file.to_str().unwrap().to_owned();
+    (folder, file, names.len())
+}
+
+/// An address of AWS's, to which there is no route in a network of its own.
+const SIX: &str = "2600:1f14::1";
+
+#[test]
+fn a_machine_without_ipv6_lacks_nothing_for_a_call() {
+    in_a_network_of_its_own(&[], || {
+        let region = simulate::Region::start(&[]);
+        let four = ["127.0.0.8", "127.0.0.9"];
+        let turns = four.map(|one| Turn::start_at(format!("{one}:3478").parse().unwrap(), open()));
+        let (_folder, file, endpoints) = with_media_at(&region, &[SIX, four[0], four[1]]);
+        assert!(endpoints > 0);
+        let calls = 6 * endpoints;
+        let report = rehearse(&region, &file, &["--calls", &calls.to_string()], 0);
+        assert_eq!((&report["calls"], &report["failed"]), (&json!(calls), &json!(0)), "{report:#}");
+        assert_eq!(report["phases"]["media"]["count"], calls, "{report:#}");
+        // They go round what there is, so that either address counts for as much.
+        let heard = turns.map(|turn| {
+            let mut callers: Vec<_> = turn.heard().into_iter().map(|(from, _)| from).collect();
+            callers.sort_unstable();
+            callers.dedup();
+            callers.len()
+        });
+        assert_eq!(heard, [calls / 2; 2]);
+    });
+}
+
+#[test]
+fn where_nothing_can_be_sent_nobody_is_said_to_be_silent() {
+    in_a_network_of_its_own(&[], || {
+        let region = simulate::Region::start(&[]);
+        let (_folder, file, _) = with_media_at(&region, &[SIX, "2600:1f14::2"]);
+        let report = rehearse(&region, &file, &["--calls", "4"], 1);
+        assert_eq!((&report["failed"], &report["causes"]), (&json!(4), &json!({ "udp_blocked": 4 })));
+        let told = report["failures"][0]["detail"].as_str().unwrap();
+        let all = format!(
+            "nothing can be sent to [{SIX}]:3478, [2600:1f14::2]:3478: this machine has no route there"
+        );
+        assert_eq!(told, all);
+        // A server that is asked beside them counts by the addresses that it can be asked at.
+        let _turn = Turn::start_at("127.0.0.9:3478".parse().unwrap(), open());
+        let six: Vec<_> = (1..=4).map(|last| format!("2600:1f14::{last}")).collect();
+        let control = format!("\"turn.example\" = {:?}\n", [&six[..], &["127.0.0.9".to_owned()]].concat());
+        fs::write(&file, fs::read_to_string(&file).unwrap() + &control).unwrap();
+        let check = ["check", "--json", "-c", &file, "--category", "media"];
+        let asked = [&check[..], &["--stun-control", "turn.example:3478"]].concat();
+        let report = ccpgate(None, &asked).expect(1).json();
+        let told = report["endpoints"][0]["detail"].as_str().unwrap();
+        assert!(told.starts_with(&all) && told.contains("since turn.example:3478 answers"), "{told}");
+    });
+}
