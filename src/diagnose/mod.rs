@@ -8,6 +8,7 @@
 //! [`report`] and [`text`] are what is shown.
 
 pub(crate) mod answer;
+pub(crate) mod clock;
 pub(crate) mod finding;
 mod judged;
 pub(crate) mod junit;
@@ -113,7 +114,9 @@ pub(crate) async fn one(network: &Network<'_>, endpoint: Endpoint) -> Judged {
     let (route, trust, clock) = (&network.route, &network.trust, network.clock);
     let observed = Probe { route, trust, clock, names: &names, hold: None }.tcp(target, &endpoint).await;
     drop(names);
-    Judged::new(endpoint, observed)
+    let mut judged = Judged::new(endpoint, observed);
+    settle::by_clock(&mut judged);
+    judged
 }
 
 /// What a PAC file may ask about the network.

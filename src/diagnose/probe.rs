@@ -3,14 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::join;
-use rustls::{CertificateError, Error};
 use tokio::io::AsyncReadExt;
 use tokio::time::{timeout, timeout_at};
 
 use super::answer;
+use super::clock::{ahead, clock_by_answer};
 use super::observed::{Clock, End, Observed, Seen, WebSocketEnd};
 use super::secured::{STEP, otherwise, secured};
 use super::targets::Endpoint;
@@ -185,9 +185,7 @@ impl Probe<'_> {
         };
         let trusted = session.verdicts.public.is_ok() || session.verdicts.platform.is_ok();
         if !trusted {
-            if [&session.verdicts.public, &session.verdicts.platform].into_iter().any(is_of_time) {
-                seen.clock = self.clock_by_answer(session, &authority).await;
-            }
+            seen.clock = clock_by_answer(session, self.trust, self.clock, &authority).await;
             return End::Untrusted;
         }
         match ask {
@@ -235,18 +233,6 @@ impl Probe<'_> {
             Some(why) => End::Foreign(why),
             None => End::Answered(answer.status),
         }
-    }
-
-    /// The clock by the answer of somebody whose certificate is only wrong by the time: where somebody
-    /// vouches for it at the answer's own time, it is this machine's clock that is off.
-    async fn clock_by_answer(&self, session: Session, authority: &str) -> Option<Clock> {
-        let Session { mut stream, chain, name, .. } = session;
-        let (began, sent) = (Instant::now(), (self.clock)());
-        let answer = timeout(STEP, http::get(&mut stream, authority, "/", "Connection: close\r\n")).await;
-        let date = answer::date(&answer.ok()?.ok()?)?;
-        let then = self.trust.judge(&chain, &name, date);
-        let good = then.public.is_ok() || then.platform.is_ok();
-        good.then(|| Clock { ahead_ms: ahead(sent, began.elapsed(), date), verified: false })
     }
 
     async fn open_web_socket(
@@ -343,27 +329,6 @@ fn upgrade() -> String {
 fn is_slow(dns: Option<Duration>) -> bool {
     let threshold = Cause::DnsSlow.about().threshold;
     dns.is_some_and(|took| threshold.is_some_and(|threshold| threshold.judge(took).is_some()))
-}
-
-/// Whether a certificate fails by the time alone, as far as it was looked at.
-fn is_of_time(judged: &Result<(), Error>) -> bool {
-    use CertificateError as C;
-    matches!(
-        judged,
-        Err(Error::InvalidCertificate(
-            C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. }
-        ))
-    )
-}
-
-/// Milliseconds by which this clock is ahead of an answer's: at the middle of the round trip, and of
-/// the second that a Date stands for.
-fn ahead(sent: SystemTime, took: Duration, date: SystemTime) -> i64 {
-    let ms = |time: SystemTime| match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
-        Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
-    };
-    ms(sent + took / 2).saturating_sub(ms(date).saturating_add(500))
 }
 
 #[cfg(test)]

@@ -1,12 +1,10 @@
 //! What several endpoints say together: whose name is missing, whose clock is off, what hides what. Pure.
 
-use std::time::Duration;
-
+use super::clock::{of_clock, skew};
 use super::finding::{Found, failed};
 use super::judged::Judged;
 use super::report::Status;
-use crate::cause::{Cause, Severity};
-use crate::wording::span;
+use crate::cause::Cause;
 
 /// What all endpoints say together: whose name is missing, whose clock is off, what hides what. How far
 /// this machine's clock is ahead, in milliseconds.
@@ -54,28 +52,22 @@ fn clock(all: &mut [Judged]) -> Option<i64> {
         clocks.filter(|clock| clock.verified == verified).map(|clock| clock.ahead_ms).collect()
     };
     let ahead = median(told(true)).or_else(|| median(told(false)))?;
-    let threshold = Cause::ClockSkew.about().threshold?;
-    let off = |ms: i64| threshold.judge(Duration::from_millis(ms.unsigned_abs()));
-    let severity = off(ahead);
+    let severity = skew(ahead).map(|(severity, _)| severity);
     for judged in all.iter_mut() {
         let Some(clock) = judged.clock else { continue };
         // One server with a clock of its own is not this machine's trouble.
-        let (Some(severity), Some(_)) = (severity, off(clock.ahead_ms)) else { continue };
-        let direction = if clock.ahead_ms > 0 { "ahead of" } else { "behind" };
-        let by = span(Duration::from_millis(clock.ahead_ms.unsigned_abs()));
-        let detail = format!("this machine's clock is {by} {direction} the Date of the answer");
-        match judged.cause {
-            Some(Cause::TlsExpired) => {
-                let detail = format!("{detail}, by which the certificate is valid");
-                judged.set(Found { cause: Cause::ClockSkew, severity: Severity::Failed, detail });
-            }
-            _ if judged.status < severity.into() => {
-                judged.set(Found { cause: Cause::ClockSkew, severity, detail });
-            }
-            _ => {}
+        let (Some(severity), Some((_, detail))) = (severity, skew(clock.ahead_ms)) else { continue };
+        if !by_clock(judged) && judged.status < severity.into() {
+            judged.set(Found { cause: Cause::ClockSkew, severity, detail });
         }
     }
     Some(ahead)
+}
+
+/// Puts the blame for a certificate that is wrong by the time on this machine's clock, where that is off; whether it is.
+pub(super) fn by_clock(judged: &mut Judged) -> bool {
+    let blamed = judged.clock.filter(|_| judged.cause == Some(Cause::TlsExpired)).and_then(of_clock);
+    blamed.map(|found| judged.set(found)).is_some()
 }
 
 /// The middle one; of two the one that is nearer to nothing.

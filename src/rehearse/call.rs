@@ -17,6 +17,7 @@ use crate::agent::websocket::{Cut, WebSocket};
 use crate::cause::{Cause, Severity};
 use crate::diagnose;
 use crate::diagnose::answer;
+use crate::diagnose::clock::{clock_by_answer, of_clock};
 use crate::diagnose::finding::{self, Found, ended, failed};
 use crate::diagnose::observed::{End, Seen, WebSocketEnd};
 use crate::diagnose::report::Status;
@@ -259,7 +260,9 @@ impl<'a> Call<'a> {
             Err(end) => return Err(ended(&mut seen, end)),
         };
         if session.verdicts.public.is_err() && session.verdicts.platform.is_err() {
-            return Err(ended(&mut seen, End::Untrusted));
+            let clock = clock_by_answer(session, trust, &SystemTime::now, &authority(target)).await;
+            let blamed = clock.and_then(of_clock);
+            return Err(blamed.unwrap_or_else(|| ended(&mut seen, End::Untrusted)));
         }
         Ok((session, seen))
     }

@@ -1,12 +1,18 @@
 //! What a rehearsal holds against the network: nothing that is its own doing, and nothing that this machine lacks.
 
 use std::fs;
+use std::io::Write;
+use std::sync::Arc;
 
+use rcgen::{CertificateParams, KeyPair};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde_json::{Value, json};
 
 use crate::simulate;
 use crate::support::turn::{Turn, open};
-use crate::support::{ccpgate, in_a_network_of_its_own};
+use crate::support::{Authority, Region, ccpgate, ccpgate_with, in_a_network_of_its_own, read_request};
 
 /// A signalling host that all calls share, as a real one is.
 const SIGNALLING: &str = "agents.transport.connect.us-east-1.amazonaws.com";
@@ -115,4 +121,42 @@ fn where_nothing_can_be_sent_nobody_is_said_to_be_silent() {
         let told = report["endpoints"][0]["detail"].as_str().unwrap();
         assert!(told.starts_with(&all) && told.contains("since turn.example:3478 answers"), "{told}");
     });
+}
+
+/// Years from now, as far as the certificate can say; the answers come from when it was valid.
+#[test]
+fn a_wrong_clock_is_no_fault_of_a_certificate() {
+    let authority = Authority::new();
+    let key = KeyPair::generate().unwrap();
+    let names = ["*.my.connect.aws", "*.cloudfront.net", "*.transport.connect.us-west-2.amazonaws.com"];
+    let mut params = CertificateParams::new(names.map(str::to_owned)).unwrap();
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2020, 12, 31);
+    let leaf = authority.issue(params, &key);
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+        .unwrap();
+    let region = Region::with(authority, Arc::new(config), |mut tls| {
+        let answer =
+            "HTTP/1.1 403 Forbidden\r\nDate: Mon, 15 Jun 2020 12:00:00 GMT\r\nContent-Length: 0\r\n\r\n";
+        while read_request(&mut tls).is_some() {
+            if tls.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    let url = format!("wss://{}/", SIGNALLING.replace("us-east-1", "us-west-2"));
+    for more in [&["--ws-url", &url][..], &[]] {
+        let arguments = [&["rehearse", "--json", "--calls", "3", "--ca", region.ca()], more].concat();
+        let report = ccpgate_with(Some(&region.config()), &arguments, &[]).expect(1).json();
+        assert_eq!(report["causes"], json!({ "clock_skew": 3 }), "{report:#}");
+        let told = report["failures"][0]["detail"].as_str().unwrap();
+        assert!(
+            told.contains("ahead of the Date of the answer, by which the certificate is valid"),
+            "{told}"
+        );
+    }
 }
