@@ -221,7 +221,12 @@ impl Args {
         let through = match (&via, &parent) {
             (Some(via), _) => format!("the proxy {via}"),
             (None, Some(parent)) => {
-                format!("the way of this configuration, by the parent proxy {}", parent.url())
+                let some = if config.egress.proxy_for.is_empty() {
+                    ""
+                } else {
+                    " for the hosts of egress.proxy_for"
+                };
+                format!("the way of this configuration, by the parent proxy {}{some}", parent.url())
             }
             (None, None) => "the way of this configuration; --via goes through a running proxy".to_owned(),
         };

@@ -224,6 +224,31 @@ fn without_a_login_it_says_what_a_call_is() {
 }
 
 #[test]
+fn a_parent_for_some_hosts_is_not_told_as_the_way_of_all() {
+    let region = Region::start(&[]);
+    let file = region.configuration();
+    let through = |set: &[&str]| {
+        let all = ["rehearse", "-c", file.to_str().unwrap(), "--ca", region.ca(), "--calls", "1", "--json"];
+        let sets: Vec<_> = set.iter().flat_map(|one| ["--set", one]).collect();
+        let report = ccpgate(None, &[&all[..], &sets].concat()).json();
+        (report["failed"].as_u64().unwrap(), report["through"].as_str().unwrap().to_owned())
+    };
+    let parent = "egress.proxy=\"http://127.0.0.1:1\"";
+    // Hosts of `connect_to` are reached without it.
+    let (failed, told) = through(&[parent]);
+    assert_eq!(
+        (failed, &*told),
+        (0, "the way of this configuration, by the parent proxy http://127.0.0.1:1")
+    );
+    let (failed, told) = through(&[parent, "egress.proxy_for=[\"x.example\"]"]);
+    assert!(
+        failed == 0
+            && told.ends_with(" by the parent proxy http://127.0.0.1:1 for the hosts of egress.proxy_for"),
+        "{told}"
+    );
+}
+
+#[test]
 fn faults_of_names_hit_single_calls_in_a_region_of_another_process_too() {
     for fault in ["dns_nxdomain", "tcp_refused", "ws_refused"] {
         let region = Region::start(&["--fault", &format!("{fault}=0.5")]);

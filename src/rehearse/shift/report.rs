@@ -84,7 +84,8 @@ impl Report {
             cores_at_the_peak: (told.logged_in.cpu_s - told.idle.cpu_s).max(0.0)
                 / (LOGGED_IN * 60.0)
                 / thousands,
-            cores: (to.cpu_s - from.cpu_s) / quiet / thousands,
+            // An interrupt may come between the two.
+            cores: (to.cpu_s - from.cpu_s).max(0.0) / quiet / thousands,
         };
         let mut report = Self {
             schema_version: 1,
