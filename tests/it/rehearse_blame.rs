@@ -24,7 +24,7 @@ fn rehearse(region: &simulate::Region, file: &str, more: &[&str], code: i32) -> 
     ccpgate(None, &[&arguments[..], more].concat()).expect(code).json()
 }
 
-/// Sixty connections to one host begin within six seconds, of which a call waits for three in the middle.
+/// A hundred connections to one host begin within ten seconds, of which a call waits for five in the middle.
 #[test]
 fn the_pace_of_connections_is_no_time_of_the_network() {
     let region = simulate::Region::start(&[]);
@@ -40,18 +40,18 @@ fn the_pace_of_connections_is_no_time_of_the_network() {
             ("api", &["--host", SIGNALLING]),
             ("signalling", &[&["--host", SIGNALLING], &unnamed[..]].concat()),
         ] {
-            let arguments = [&["--calls", "60", "--concurrency", "60"], more].concat();
+            let arguments = [&["--calls", "100", "--concurrency", "100"], more].concat();
             let region = &region;
             scope.spawn(move || {
                 let report = rehearse(region, file, &arguments, 0);
-                assert_eq!((&report["calls"], &report["failed"]), (&json!(60), &json!(0)), "{report:#}");
-                assert!(report["seconds"].as_f64() > Some(5.5), "nobody waited: {report:#}");
-                assert_eq!(report["phases"][phase]["count"], 60, "{report:#}");
+                assert_eq!((&report["calls"], &report["failed"]), (&json!(100), &json!(0)), "{report:#}");
+                assert!(report["seconds"].as_f64() > Some(9.5), "nobody waited: {report:#}");
+                assert_eq!(report["phases"][phase]["count"], 100, "{report:#}");
                 for (phase, times) in report["phases"].as_object().unwrap() {
-                    assert!(times["p50_ms"].as_f64() < Some(700.0), "{phase}: {report:#}");
+                    assert!(times["p50_ms"].as_f64() < Some(2000.0), "{phase}: {report:#}");
                 }
                 // On a busy machine one or the other may be slow indeed.
-                assert!(report["degraded"]["ws_slow"].as_u64().unwrap_or(0) < 15, "{report:#}");
+                assert!(report["degraded"]["ws_slow"].as_u64().unwrap_or(0) < 40, "{report:#}");
             });
         }
     });

@@ -93,7 +93,7 @@ async fn slow(to: SocketAddr, pause: Duration) -> SocketAddr {
 async fn no_call_waits_for_another_one() {
     let site = Site::new();
     let (both, old) = (site.proxy("", ""), site.proxy("alpn = [\"http/1.1\"]", ""));
-    const PAUSE: Duration = Duration::from_secs(2);
+    const PAUSE: Duration = Duration::from_secs(3);
     let vias = [slow(both.https(), PAUSE).await, slow(old.https(), PAUSE).await];
     let played = vias.map(|via| {
         let site = &site;
