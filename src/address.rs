@@ -150,14 +150,9 @@ pub fn judge(address: IpAddr, allowed: &[IpNet]) -> Result<(), Barred> {
     };
     let inner = match address {
         IpAddr::V4(_) => None,
-        IpAddr::V6(outer) => {
-            let networks = allowed.iter().filter(|network| network.contains(&address));
-            // An address in no allowed network is described as the commonest translators read it.
-            let network = networks.map(IpNet::prefix_len).max().unwrap_or(96);
-            embedded(outer, network)
-                .filter(|inner| !allows((*inner).into()))
-                .find_map(|inner| classify(inner.into()).err().map(|special| (inner, special)))
-        }
+        IpAddr::V6(outer) => embedded(outer, allowed_by(outer, allowed))
+            .filter(|inner| !allows((*inner).into()))
+            .find_map(|inner| classify(inner.into()).err().map(|special| (inner, special))),
     };
     if let Some((inner, special)) = inner {
         return Err(Barred { address, special, embedded: Some(inner) });
@@ -166,6 +161,30 @@ pub fn judge(address: IpAddr, allowed: &[IpNet]) -> Result<(), Barred> {
         Err(special) if !allows(address) => Err(Barred { address, special, embedded: None }),
         _ => Ok(()),
     }
+}
+
+/// The prefix length of the narrowest network that the administrator allowed an address by. One in none of
+/// them is read as the commonest translators read it.
+fn allowed_by(address: Ipv6Addr, allowed: &[IpNet]) -> u8 {
+    let networks = allowed.iter().filter(|network| network.contains(&IpAddr::V6(address)));
+    networks.map(IpNet::prefix_len).max().unwrap_or(96)
+}
+
+/// The address of the host that dialling this one leads to: itself, as IPv4 where it is IPv4-mapped. Of a NAT64
+/// translator's address it is the IPv4 address in it, or each that may be; `allowed` is as for [`judge`].
+///
+/// The address of a tunnel (6to4, Teredo, ISATAP) is itself: its host is another than the one whose IPv4 address
+/// it has, and an ISATAP address may lie in anybody's network.
+pub(crate) fn led_to(address: IpAddr, allowed: &[IpNet]) -> impl Iterator<Item = IpAddr> {
+    let address = address.to_canonical();
+    let inner = match address {
+        IpAddr::V6(outer) if classify(address) == Err(Special::Nat64) => {
+            Some(embedded(outer, allowed_by(outer, allowed)))
+        }
+        _ => None,
+    };
+    let itself = inner.is_none().then_some(address);
+    itself.into_iter().chain(inner.into_iter().flatten().map(IpAddr::V4))
 }
 
 /// All addresses that dialling this one may reach: itself, as IPv4 where it is IPv4-mapped, and the IPv4

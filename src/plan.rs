@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::address::{self, Barred, cut_network};
 use crate::catalogue;
 use crate::config::{self, Config, Loaded};
@@ -97,7 +99,10 @@ impl Plan {
     /// count as services.
     pub(crate) fn coming<'a>(&'a self, config: &'a Config, ranges: Option<&'a Current>) -> Coming<'a> {
         Coming {
-            is_of_service: is_of_service(ranges.filter(|_| config.policy.ip_targets == IpTargets::Ranges)),
+            is_of_service: is_of_service(
+                ranges.filter(|_| config.policy.ip_targets == IpTargets::Ranges),
+                &config.egress.allow_private,
+            ),
             policy: &self.policy,
             report: config.policy.mode == Mode::Report,
             clients: &config.proxy.clients,
@@ -113,10 +118,13 @@ impl Plan {
     }
 }
 
-/// Whether a target is an address of a service, by this version.
-pub(crate) fn is_of_service<'a>(ranges: Option<&'a Current>) -> Box<dyn Fn(&Target) -> bool + 'a> {
+/// Whether a target is an address of a service, by this version. `allowed` is `egress.allow_private`.
+pub(crate) fn is_of_service<'a>(
+    ranges: Option<&'a Current>,
+    allowed: &'a [IpNet],
+) -> Box<dyn Fn(&Target) -> bool + 'a> {
     Box::new(move |target| match (ranges, &target.host) {
-        (Some(ranges), Host::Ip(address)) => ranges.service_of(*address, target.port).is_some(),
+        (Some(ranges), Host::Ip(address)) => ranges.service_of(*address, target.port, allowed).is_some(),
         _ => false,
     })
 }

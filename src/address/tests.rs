@@ -139,6 +139,36 @@ fn a_network_of_a_translator_opens_global_addresses_alone() {
     assert!(judged_with("::ffff:10.1.2.3", &["::/0"]).is_err(), "it is an IPv4 address");
 }
 
+/// Who takes an address for the one in it must not be led elsewhere: where that can't be told, all that may be count.
+#[test]
+fn an_address_leads_to_itself_or_to_what_a_translator_makes_of_it() {
+    let led = |text: &str, allowed: &[&str]| -> Vec<String> {
+        led_to(text.parse().unwrap(), &networks(allowed)).map(|address| address.to_string()).collect()
+    };
+    for itself in
+        ["52.94.0.1", "2600:f0f2::1", "::1", "::52.94.0.1", "2002:345e:1::1", "2600:f0f2::5efe:345e:1"]
+    {
+        let same = itself.parse::<IpAddr>().unwrap().to_string();
+        assert_eq!(led(itself, &["::/0"]), [same]);
+    }
+    assert_eq!(led("::ffff:52.94.0.1", &[]), ["52.94.0.1"]);
+    // Allowed or not: it is read as the commonest translators read it, or as the network says.
+    for (address, allowed, inner) in [
+        ("64:ff9b::52.94.0.1", &[] as &[&str], &["52.94.0.1"] as &[&str]),
+        ("64:ff9b::52.94.0.1", &["64:ff9b::/32"], &["52.94.0.1"]),
+        ("64:ff9b:1:fffe::52.94.0.1", &[], &["52.94.0.1"]),
+        ("64:ff9b:1:7:34:5e00:100:0", &["64:ff9b:1:7::/64"], &["52.94.0.1"]),
+        ("64:ff9b:1:345e:0:100::", &["64:ff9b:1::/48"], &["52.94.0.1"]),
+        // Another prefix than the administrator's.
+        ("64:ff9b:1:345e:0:100::", &["64:ff9b:1:345e::/96"], &["0.0.0.0"]),
+        // What a translator ignores is not zero, so that a longer prefix may be meant.
+        ("64:ff9b:1:345e:0:100:808:808", &["64:ff9b:1::/48"], &["52.94.0.1", "94.0.1.0", "8.8.8.8"]),
+        ("64:ff9b:2::52.94.0.1", &["::/0"], &["64:ff9b:2::345e:1"]),
+    ] {
+        assert_eq!(led(address, allowed), inner, "{address} by {allowed:?}");
+    }
+}
+
 /// Whatever is wide enough to be written for another reason leaves credentials alone.
 #[test]
 fn a_metadata_address_is_opened_by_nothing_but_itself() {
@@ -247,6 +277,10 @@ proptest! {
             let both = [network, IpNet::from(IpAddr::V4(inner))];
             prop_assert!(judge(outer.into(), &both).is_ok(), "{} as {}", inner, outer);
             prop_assert!(reached_by(outer.into()).any(|found| found == IpAddr::V4(inner)));
+            let led_to: Vec<_> = led_to(outer.into(), &[network]).collect();
+            let of_translator = network.to_string().starts_with("64:ff9b:");
+            let host = if of_translator { IpAddr::V4(inner) } else { IpAddr::V6(outer) };
+            prop_assert_eq!(led_to, [host], "{} as {}", inner, outer);
         }
     }
 

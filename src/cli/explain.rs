@@ -103,7 +103,8 @@ fn explain_targets(
             let explanation = match (&current, &target.host) {
                 (Some(current), Host::Ip(address)) => {
                     let (on, hello) = (config.policy.ip_targets, hello(config.policy.tls));
-                    explanation.in_ranges(InRanges::new(current, *address, target.port, on, hello))
+                    let allowed = &config.egress.allow_private;
+                    explanation.in_ranges(InRanges::new(current, *address, target.port, allowed, on, hello))
                 }
                 _ => explanation,
             };

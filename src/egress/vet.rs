@@ -41,7 +41,7 @@ impl Egress {
             return Err(Unreached::Own(Loop { address: dialled, by: Lead::Name }));
         }
         match within {
-            Within::Ranges(current) if !current.amazon.contains(address) => {
+            Within::Ranges(current) if !current.amazon.is_led_to_by(address, &self.allow_private) => {
                 let of = current.version.ranges.create_date.clone();
                 Err(Unreached::Outside(Outside { address: dialled.ip(), of }))
             }
@@ -105,7 +105,8 @@ impl Egress {
     /// and counts. `address` is the one that took the connection.
     pub(crate) fn strays(&self, target: &Target, address: SocketAddr) -> bool {
         let Some(current) = self.ranges.warns() else { return false };
-        if current.amazon.contains(address.ip()) || self.lead(target) != Lead::Name {
+        let inside = current.amazon.is_led_to_by(address.ip(), &self.allow_private);
+        if inside || self.lead(target) != Lead::Name {
             return false;
         }
         !matches!(&target.host, Host::Name(name) if self.resolver.fixed_by(name).is_some())

@@ -4,8 +4,10 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::address;
 use crate::policy::{IpTargets, Protocol};
 use crate::ranges::current::Current;
 use crate::ranges::select::Set;
@@ -39,18 +41,19 @@ struct Holds {
 }
 
 impl InRanges {
-    /// Looks an address up. `hello` says what `policy.tls` wants of the first bytes to an address of a service.
+    /// Looks an address up. `hello` says what `policy.tls` wants of the first bytes to an address of a service;
+    /// `allowed` is `egress.allow_private`.
     pub(crate) fn new(
         current: &Current,
         address: IpAddr,
         port: u16,
+        allowed: &[IpNet],
         on: IpTargets,
         hello: &'static str,
     ) -> Self {
-        let address = address.to_canonical();
+        let holds = |net: &IpNet| address::led_to(address, allowed).all(|host| net.contains(&host));
         let ranges = &current.version.ranges;
-        let mut entries: Vec<_> =
-            ranges.entries.iter().filter(|entry| entry.net.contains(&address)).collect();
+        let mut entries: Vec<_> = ranges.entries.iter().filter(|entry| holds(&entry.net)).collect();
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.net.prefix_len()));
         let holds = entries.into_iter().map(|entry| Holds {
             prefix: entry.net.to_string(),
@@ -68,10 +71,10 @@ impl InRanges {
                 let row = set.row();
                 row.protocol == Protocol::Udp
                     && row.ports.iter().any(|known| known.parse() == Ok(port))
-                    && current.table(*set).is_some_and(|table| table.contains(address))
+                    && current.table(*set).is_some_and(|table| table.is_led_to_by(address, allowed))
             })
         };
-        let of = current.service_of(address, port).or_else(udp);
+        let of = current.service_of(address, port, allowed).or_else(udp);
         let set = Self {
             create_date: ranges.create_date.clone(),
             prefixes,
@@ -152,13 +155,13 @@ mod tests {
         let policy = Policy::new(vec![rule], deny);
         let target = Target::parse_human(target).unwrap();
         let Host::Ip(address) = target.host else { panic!("{target}") };
-        let ranges = InRanges::new(&current(), address, target.port, on, "names nothing");
+        let ranges = InRanges::new(&current(), address, target.port, &[], on, "names nothing");
         Explanation::new(&policy, &target, None).in_ranges(ranges)
     }
 
     #[test]
     fn an_address_of_a_service_counts_as_the_service() {
-        for target in ["52.1.2.3", "52.1.2.3:443", "[::ffff:52.1.2.3]:443"] {
+        for target in ["52.1.2.3", "52.1.2.3:443", "[::ffff:52.1.2.3]:443", "[64:ff9b::52.1.2.3]:443"] {
             let said = explained(target, IpTargets::Ranges, &[]);
             assert_eq!((said.decision, said.reason), (Verdict::Allowed, None), "{said}");
             assert_eq!((said.rule.as_deref(), said.category), (Some("ec2_tcp_443"), Some(Category::Api)));

@@ -171,7 +171,7 @@ impl Snapshot {
         if self.services.is_empty() {
             return None;
         }
-        self.egress.ranges.in_force.load()?.service_of(address, target.port)
+        self.egress.ranges.in_force.load()?.service_of(address, target.port, &self.egress.allow_private)
     }
 
     /// Whether a name that a ClientHello has is on the allow list.
@@ -193,7 +193,10 @@ impl Snapshot {
             policy: &self.policy,
             report: self.report,
             clients: &self.clients,
-            is_of_service: plan::is_of_service(ranges.filter(|_| !self.services.is_empty())),
+            is_of_service: plan::is_of_service(
+                ranges.filter(|_| !self.services.is_empty()),
+                &self.egress.allow_private,
+            ),
         }
     }
 

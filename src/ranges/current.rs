@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use ipnet::IpNet;
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan};
 
@@ -70,12 +71,13 @@ impl Current {
         self.version.selection.of(set).map(|selected| &selected.table)
     }
 
-    /// The set that an address is in and whose port this is, over TCP.
+    /// The set that dialling an address leads into and whose port this is, over TCP. `allowed` is as for
+    /// [`crate::address::judge`].
     #[must_use]
-    pub fn service_of(&self, address: IpAddr, port: u16) -> Option<Set> {
+    pub fn service_of(&self, address: IpAddr, port: u16, allowed: &[IpNet]) -> Option<Set> {
         Set::tcp().find(|set| {
             let has_port = set.row().ports.iter().any(|known| known.parse() == Ok(port));
-            has_port && self.table(*set).is_some_and(|table| table.contains(address))
+            has_port && self.table(*set).is_some_and(|table| table.is_led_to_by(address, allowed))
         })
     }
 

@@ -7,6 +7,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 use serde::Serialize;
 use strum::{IntoStaticStr, VariantArray};
 
+use crate::address;
+
 /// One of the two, as in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, VariantArray, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
@@ -43,6 +45,12 @@ impl Table {
             IpAddr::V4(address) => self.ipv4.holds(address.into(), address.into()),
             IpAddr::V6(address) => self.ipv6.holds(address.into(), address.into()),
         }
+    }
+
+    /// Whether dialling the address leads into the set, be it through a translator: of what
+    /// [`address::led_to`] says, all is in it. `allowed` is as there.
+    pub(crate) fn is_led_to_by(&self, address: IpAddr, allowed: &[IpNet]) -> bool {
+        address::led_to(address, allowed).all(|host| self.contains(host))
     }
 
     /// Whether all addresses of the prefix are in the set.

@@ -44,6 +44,29 @@ fn an_ipv4_mapped_address_is_the_ipv4_one() {
     assert!(!one.contains("::192.0.2.1".parse().unwrap()));
 }
 
+#[test]
+fn a_translators_address_leads_into_the_set_where_all_that_it_may_mean_does() {
+    let one = table(&["192.0.2.0/24", "2001:db8::/32"]);
+    let local = ["64:ff9b:1::/48".parse().unwrap()];
+    for (address, inside) in [
+        ("192.0.2.1", true),
+        ("::ffff:192.0.2.1", true),
+        ("2001:db8::5efe:8.8.8.8", true),
+        ("64:ff9b::192.0.2.1", true),
+        ("64:ff9b::192.0.3.1", false),
+        // 192.0.2.1 behind 48 bits, and what may be 192.0.3.1 or 192.0.2.9 behind 96.
+        ("64:ff9b:1:c000:2:100::", true),
+        ("64:ff9b:1:c000:2:100:c000:301", false),
+        ("64:ff9b:1:c000:2:100:c000:209", false),
+        // Somebody's own network and a tunnel, whose hosts are not the ones in their addresses.
+        ("2600::5efe:192.0.2.1", false),
+        ("2002:c000:201::1", false),
+        ("::192.0.2.1", false),
+    ] {
+        assert_eq!(one.is_led_to_by(address.parse().unwrap(), &local), inside, "{address}");
+    }
+}
+
 /// Prefixes that meet often: within a /20, of both families.
 fn prefixes() -> impl Strategy<Value = Vec<IpNet>> {
     let four = (0..1u32 << 12, 20..=32u8)

@@ -131,7 +131,8 @@ impl World {
     }
 
     fn verify(&self, more: &[&str]) -> Ran {
-        let config = format!("{CONFIG}{}", self.dns.as_config());
+        let translator = "[egress]\nallow_private = [\"64:ff9b::/96\"]\n";
+        let config = format!("{CONFIG}{translator}{}", self.dns.as_config());
         let (file, ca) = (self.path("new.json"), self.path("ca.pem"));
         let arguments = ["firewall", "verify", "--file", &file, "--ca", &ca];
         let arguments: Vec<String> = arguments.iter().chain(more).map(|word| (*word).to_owned()).collect();
@@ -251,6 +252,41 @@ fn tcp_strays_and_names_without_an_address_count_too() {
                 && host["owner"] == "firewall"),
         "{report:#}"
     );
+}
+
+#[test]
+fn a_prefix_is_asked_through_a_translator_where_there_is_no_other_way() {
+    let Some(world) = World::new() else { return };
+    // Its addresses are the server's, as behind a translator. The desk has a way to them and none over IPv4.
+    for address in [EAST, WEST] {
+        world.routed.server.sh(&format!("ip -6 addr add 64:ff9b::{address}/128 dev lo nodad"));
+    }
+    world.routed.router.sh("ip -6 route add 64:ff9b::/96 via fd78::2");
+    world.routed.client.sh("ip route del default");
+    let behind = |address: &str| format!("64:ff9b::{address}").parse::<IpAddr>().unwrap().to_string();
+    let _turns = [EAST, WEST].map(|address| {
+        let at = SocketAddr::new(behind(address).parse().unwrap(), 3478);
+        world.routed.server.run(move || Turn::start_at(at, open()))
+    });
+    for at in 0..world.media.len() {
+        // More addresses than are asked, of which those over IPv4 come first.
+        let of: &[&str] = if at == 0 { &[EAST, "15.193.6.1", "15.193.6.2", "15.193.6.3"] } else { &[WEST] };
+        let both: Vec<String> = of.iter().map(|one| (*one).to_owned()).chain([behind(of[0])]).collect();
+        world.lead(at, &both.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    let report = world.verify(&["--json", "--scope", "media"]).expect(0).json();
+    assert_eq!((&report["open"], &report["tried"]), (&json!(2), &json!(2)), "{report:#}");
+    assert_eq!(report["outside"], json!([]), "{report:#}");
+    for (prefix, address) in [("15.193.6.0/24", EAST), ("15.193.7.0/24", WEST)] {
+        let row = row(&report, prefix);
+        assert_eq!((&row["status"], &row["address"]), (&json!("open"), &json!(behind(address))), "{row:#}");
+    }
+    // One that a firewall on the way there closes is closed, and nothing else is said of the other family.
+    world.nft(&format!("ip6 daddr {} udp dport 3478 drop\n", behind(EAST)));
+    let report = world.verify(&["--json", "--scope", "media"]).expect(1).json();
+    let row = row(&report, "15.193.6.0/24");
+    assert_eq!((&row["status"], &row["owner"]), (&json!("closed"), &json!("firewall")), "{report:#}");
+    assert!(!row["detail"].as_str().unwrap().contains("no route"), "{row:#}");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! `policy.ranges` and `policy.ip_targets`: addresses judged by AWS's published ranges.
 
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
+use std::process::Command;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -41,7 +43,7 @@ struct Site {
 impl Site {
     fn new(days_ago: i64, lines: &[&str]) -> Self {
         let (folder, file) = file(days_ago, lines);
-        let upstream = Upstream::serve_at(([0, 0, 0, 0], 443).into(), |mut stream| {
+        let upstream = Upstream::serve_at((Ipv6Addr::UNSPECIFIED, 443).into(), |mut stream| {
             let mut buffer = [0; 16 * 1024];
             while let Ok(count @ 1..) = std::io::Read::read(&mut stream, &mut buffer) {
                 if std::io::Write::write_all(&mut stream, &buffer[..count]).is_err() {
@@ -149,6 +151,81 @@ fn warn_lets_through_and_counts_and_off_does_neither() {
         proxy.reload(&site.config("ranges = \"off\"", ""), "ok");
         expect_tunnel(&proxy, &listed);
         assert_eq!((proxy.metric(DENIED), proxy.metric(REPORTED)), (0.0, 1.0));
+    });
+}
+
+/// Networks of translators and of tunnels; an address in each that stands for one inside the ranges, and one that
+/// stands for one outside; and whether that counts.
+const EMBEDDED: [(&str, &str, &str, bool); 5] = [
+    ("64:ff9b::/96", "64:ff9b::7f00:5", "64:ff9b::7f00:105", true),
+    ("64:ff9b:1:7::/64", "64:ff9b:1:7:7f:0:500:0", "64:ff9b:1:7:7f:1:500:0", true),
+    ("64:ff9b:1::/48", "64:ff9b:1:7f00:0:500::", "64:ff9b:1:7f00:1:500::", true),
+    // Whoever has a network chooses such an address, and the host behind a tunnel is another one.
+    ("fd00::/8", "fd00::5efe:7f00:5", "fd00::5efe:7f00:105", false),
+    ("2002::/16", "2002:7f00:5::1", "2002:7f00:105::1", false),
+];
+
+#[test]
+fn a_translators_address_counts_as_the_ipv4_address_in_it() {
+    in_a_network_of_its_own(&[], || {
+        // All addresses of these networks lead here, as if the translators did.
+        for network in ["64:ff9b::/32", "2002::/16", "fd00::/8"] {
+            let route = ["-6", "route", "add", "local", network, "dev", "lo"];
+            assert!(Command::new("ip").args(route).status().unwrap().success());
+        }
+        let site = Site::new(1, LINES);
+        let names = |kind: &str| (0..EMBEDDED.len()).map(|at| format!("{kind}{at}")).collect::<Vec<_>>();
+        let instances = [names("in"), names("out")].concat();
+        let networks: Vec<_> = EMBEDDED.iter().map(|(network, ..)| network).collect();
+        let with = |mode: &str, more: &str| {
+            let config = site.config(&format!("ranges = \"{mode}\"\nip_targets = \"ranges\""), "");
+            let config = config.replace("[\"acme\"]", &format!("{instances:?}"));
+            config.replace("[\"127.0.0.0/8\"]", &format!("[\"127.0.0.0/8\"{more}]"))
+        };
+        let allowed = format!(", {}", format!("{networks:?}").trim_matches(['[', ']']));
+        let enforces = Proxy::start(&with("enforce", &allowed));
+        let warns = Proxy::start(&with("warn", &allowed));
+        let without = Proxy::start(&with("enforce", ""));
+        let refused = |proxy: &Proxy, target: &str, reason: &str| {
+            let mut client = proxy.connect();
+            let answer = client.connect_target(target);
+            let error =
+                if reason == "ip_literal" { "http_request_denied" } else { "destination_ip_prohibited" };
+            expect_refusal(proxy, &mut client, &answer, (403, error, reason));
+            answer.text()
+        };
+        let mut strays = 0.0;
+        for (at, (network, inside, outside, counts)) in EMBEDDED.into_iter().enumerate() {
+            for (kind, address, is_inside) in [("in", inside, counts), ("out", outside, false)] {
+                let name = format!("{kind}{at}.my.connect.aws");
+                site.dns.addresses(&name, &[address]);
+                let (target, literal) = (format!("{name}:443"), format!("[{address}]:443"));
+                // What `allow_private` doesn't open stays closed, wherever it leads.
+                assert!(refused(&without, &target, "private_address").contains(address), "{network}");
+                let counted = expect_tunnel(&warns, &target)["would_deny"].clone();
+                if is_inside {
+                    assert_eq!(expect_tunnel(&enforces, &target)["upstream"], literal, "{network}");
+                    assert_eq!(counted, Value::Null, "{network}");
+                    assert_eq!(enforces.connect().connect_target(&literal).status, 200, "{network}");
+                    assert_eq!(without.connect().connect_target(&literal).status, 403, "{network}");
+                } else {
+                    assert!(refused(&enforces, &target, "outside_ranges").contains(address), "{network}");
+                    assert_eq!(counted, "outside_ranges", "{network}");
+                    strays += 1.0;
+                    refused(&enforces, &literal, "ip_literal");
+                }
+            }
+        }
+        assert_eq!((warns.metric(REPORTED), enforces.metric(DENIED)), (strays, strays));
+        for (address, code, said) in [
+            ("64:ff9b::7f00:5", 0, "127.0.0.0/28 AMAZON_CONNECT us-west-2"),
+            ("64:ff9b::7f00:105", 1, "none holds it: it isn't AWS's"),
+            ("fd00::5efe:7f00:5", 1, "none holds it: it isn't AWS's"),
+        ] {
+            let config = with("enforce", &allowed);
+            let ran = ccpgate(Some(&config), &["explain", &format!("[{address}]:443")]).expect(code);
+            assert!(ran.stdout.contains(said), "{address}: {}", ran.stdout);
+        }
     });
 }
 

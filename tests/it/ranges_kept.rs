@@ -607,18 +607,24 @@ fn a_media_name_outside_the_list_is_a_finding() {
     let (token, text) = version(48, BASE);
     mirror.give(&text);
     let turn = turn_names();
-    assert!(!turn.is_empty());
+    assert!(turn.len() > 2, "{turn:?}");
+    // The resolver stands before a translator.
     for name in &turn {
-        dns.addresses(name, &["15.193.3.4"]);
+        dns.addresses(name, &["15.193.3.4", "64:ff9b::15.193.3.4"]);
     }
     dns.addresses(&turn[0], &["15.193.3.4", "203.0.113.9"]);
+    dns.addresses(&turn[1], &["15.193.3.4", "64:ff9b::203.0.113.9"]);
     let here = format!("\"{}\"", dns.address());
     let config = mirror.config("").replace("\"127.0.0.1:1\"", &here);
     let proxy = Proxy::start(&config);
     in_force(&proxy, token);
     let series = "ccpgate_finding{cause=\"outside_ranges\",category=\"media\",owner=\"network\"}";
     proxy.metric_eventually(series, 1.0);
-    assert_eq!(ranges(&proxy)["strays"], json!([{"name": turn[0], "address": "203.0.113.9"}]));
+    let strays = json!([
+        {"name": turn[0], "address": "203.0.113.9"},
+        {"name": turn[1], "address": "64:ff9b::cb00:7109"},
+    ]);
+    assert_eq!(ranges(&proxy)["strays"], strays);
     let line = proxy.log_line("said", |line| line["event"] == "ranges_stray");
     assert_eq!((&line["name"], &line["address"]), (&turn[0].as_str().into(), &"203.0.113.9".into()));
 }

@@ -174,8 +174,10 @@ fn row(place: Place, asked: &Asked, ways: &Ways, pending: &[Added]) -> Row {
         }
         Asked::Probes { probes, last_hop } => (probes, *last_hop),
     };
-    let (answering, silent): (Vec<&Probed>, Vec<&Probed>) =
-        probes.iter().partition(|probed| probed.answer.is_some());
+    // A family that this machine has no way in says nothing where the other one, through a translator, was asked.
+    let any = probes.iter().any(|probed| probed.refusal != Some(Refusal::NoWay));
+    let asked = probes.iter().filter(|probed| !any || probed.refusal != Some(Refusal::NoWay));
+    let (answering, silent): (Vec<&Probed>, Vec<&Probed>) = asked.partition(|probed| probed.answer.is_some());
     if let Some(probed) = answering.first() {
         row.status = Status::Open;
         row.address = Some(probed.address.ip());

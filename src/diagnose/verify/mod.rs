@@ -104,7 +104,7 @@ async fn resolve(network: &Network<'_>, current: &Current) -> (Vec<Place>, Vec<(
             Err(why) => unresolved.push((name, finding::of_unreached(&why))),
         }
     }
-    (place::sort(&current.version, &found), unresolved)
+    (place::sort(&current.version, &found, &egress.allow_private), unresolved)
 }
 
 async fn ask_all(network: &Network<'_>, places: Vec<Place>, advance: &dyn Fn()) -> Vec<(Place, Asked)> {
@@ -121,13 +121,16 @@ async fn ask_all(network: &Network<'_>, places: Vec<Place>, advance: &dyn Fn()) 
 }
 
 /// Asks the first address as a browser does; where that is silent, a few others; where all are, the routers
-/// on the way.
+/// on the way. Where there is no way to it, others of its family have none either: those behind a translator are
+/// asked.
 async fn ask(network: &Network<'_>, place: &Place, ways: &Semaphore) -> Asked {
     let (egress, _) = network.route.past_proxies();
     let Some((first, more)) = place.addresses.split_first() else { return Asked::Nobody };
     let mut probes = vec![turn::knock(egress, *first).await];
     if probes[0].answer.is_none() {
-        probes.extend(join_all(more.iter().take(MORE).map(|address| turn::knock(egress, *address))).await);
+        let no_way = probes[0].refusal == Some(Refusal::NoWay);
+        let more = more.iter().filter(|other| !no_way || other.is_ipv4() != first.is_ipv4()).take(MORE);
+        probes.extend(join_all(more.map(|address| turn::knock(egress, *address))).await);
     }
     let dropped = |probed: &Probed| {
         // Nothing of what this machine kept back passes a router, and there are none within it.
@@ -168,10 +171,11 @@ async fn sample(network: &Network<'_>, current: &Current, tls: bool) -> Sample {
     if direct.is_empty() && !by_proxy.is_empty() {
         return Sample::ByProxy;
     }
+    let allowed = &network.route.past_proxies().0.allow_private;
     let look_ups = direct.into_iter().map(|(target, endpoint)| async move {
         network.route.look_up(&target).await;
         let found = network.route.found(&target);
-        let set = |address: &IpAddr| current.service_of(*address, target.port);
+        let set = |address: &IpAddr| current.service_of(*address, target.port, allowed);
         let of = found.iter().find_map(set);
         (!found.is_empty()).then_some((of, endpoint))
     });

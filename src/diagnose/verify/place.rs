@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
+use crate::address;
 use crate::policy::Protocol;
 use crate::ranges::diff::Version;
 use crate::ranges::select::Set;
@@ -26,15 +27,17 @@ pub(crate) struct Place {
 pub(crate) type Found = (String, Vec<SocketAddr>);
 
 /// Every prefix for UDP that the configuration needs, then each address outside. An address counts for the
-/// narrowest prefix that holds it: a firewall may lack that one although it has a wider one's rest.
-pub(crate) fn sort(version: &Version, found: &[Found]) -> Vec<Place> {
+/// narrowest prefix that holds it: a firewall may lack that one although it has a wider one's rest. Through a
+/// translator it counts for that of the IPv4 address; `allowed` is `egress.allow_private`.
+pub(crate) fn sort(version: &Version, found: &[Found], allowed: &[IpNet]) -> Vec<Place> {
     let mut places = published(version);
     for (name, addresses) in found {
         for address in addresses {
+            let holds = |net: &IpNet| address::led_to(address.ip(), allowed).all(|host| net.contains(&host));
             let narrowest = places
                 .iter()
                 .enumerate()
-                .filter_map(|(at, place)| Some((at, place.prefix.filter(|net| net.contains(&address.ip()))?)))
+                .filter_map(|(at, place)| Some((at, place.prefix.filter(holds)?)))
                 .max_by_key(|(_, net)| net.prefix_len())
                 .map(|(at, _)| at);
             let outside = |place: &Place| place.prefix.is_none() && place.addresses.contains(address);
@@ -122,9 +125,9 @@ mod tests {
         let all = [
             found("a", &["15.193.7.255:3478", "15.193.8.0:3478", "[2600:f0f2:7100::1]:3478"]),
             found("b", &["15.193.7.0:3478", "15.193.7.255:3478", "203.0.113.1:3478", "15.192.255.255:3478"]),
-            found("c", &["203.0.113.1:3478"]),
+            found("c", &["203.0.113.1:3478", "[64:ff9b::15.193.8.0]:3478"]),
         ];
-        let places = sort(&version(Vec::new()), &all);
+        let places = sort(&version(Vec::new()), &all, &[]);
         let said: Vec<String> = places
             .iter()
             .map(|place| {
@@ -135,7 +138,7 @@ mod tests {
         assert_eq!(
             said,
             [
-                "15.193.0.0/19 GLOBAL a 1",
+                "15.193.0.0/19 GLOBAL a+c 2",
                 "15.193.7.0/24 us-west-2 a+b 2",
                 "2600:f0f2:7100::/48 us-west-2 a 1",
                 "203.0.113.1  b+c 1",
@@ -146,7 +149,7 @@ mod tests {
 
     #[test]
     fn prefixes_without_a_name_are_there_and_empty() {
-        let places = sort(&version(vec![crate::catalogue::Feature::Video]), &[]);
+        let places = sort(&version(vec![crate::catalogue::Feature::Video]), &[], &[]);
         assert!(places.iter().all(|place| place.addresses.is_empty() && place.names.is_empty()));
         let names: Vec<String> = places.iter().map(Place::name).collect();
         assert_eq!(names, ["15.193.0.0/19", "15.193.7.0/24", "99.77.128.0/18", "2600:f0f2:7100::/48"]);

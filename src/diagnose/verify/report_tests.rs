@@ -49,7 +49,7 @@ fn report(current: &Current, pending: &[Added], how: impl Fn(usize, &str) -> Opt
     let all = current.version.ranges.entries.len();
     let found: Vec<_> =
         (0..all).map(|at| (format!("turn{at}"), vec![addresses(at).parse().unwrap()])).collect();
-    let places = place::sort(&current.version, &found);
+    let places = place::sort(&current.version, &found, &[]);
     let places = places.into_iter().enumerate().map(|(at, mut place)| match how(at, &addresses(at)) {
         Some(asked) => (place, asked),
         None => {
@@ -182,7 +182,8 @@ fn one_dead_server_does_not_close_a_prefix() {
 fn names_that_do_not_resolve_leave_it_unproven() {
     let current = current(1);
     let found = finding::failed(Cause::DnsNxdomain, "NXDOMAIN");
-    let place = place::sort(&current.version, &[("a".to_owned(), vec!["15.193.0.7:3478".parse().unwrap()])]);
+    let place =
+        place::sort(&current.version, &[("a".to_owned(), vec!["15.193.0.7:3478".parse().unwrap()])], &[]);
     let places = place.into_iter().map(|place| (place, open("15.193.0.7:3478").unwrap())).collect();
     let seen =
         Seen { places, unresolved: vec![("turn".to_owned(), found)], hosts: Hosts::Sampled(Vec::new()) };

@@ -69,7 +69,7 @@ async fn stray(snapshot: &Snapshot, current: &Current, name: &str) -> Option<Str
         [Set::Media, Set::Video]
             .into_iter()
             .filter_map(|set| current.table(set))
-            .any(|set| set.contains(address))
+            .any(|set| set.is_led_to_by(address, &snapshot.egress.allow_private))
     };
     let mut all = found.known.iter().copied().chain(late);
     all.find(|address| !inside(*address)).map(|address| (name.to_owned(), address))
