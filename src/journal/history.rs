@@ -140,7 +140,10 @@ impl History {
             let number = kept.number(labels);
             let rule = &mut kept.rules[number];
             rule.looked = now;
-            let new = count.since(std::mem::replace(&mut rule.count, count));
+            let before = std::mem::replace(&mut rule.count, count);
+            // A rule whose series was forgotten before it came back has a new one, which began at zero.
+            let is_known = Arc::ptr_eq(&std::mem::replace(&mut rule.labels, labels.clone()), labels);
+            let new = if is_known { count.since(before) } else { count };
             if new != Count::default() {
                 kept.minute(now).add(number, new);
             }
@@ -256,18 +259,22 @@ impl Kept {
         }
     }
 
-    /// Drops the rules that the look at `now` did not have and under which no tunnel has ever ended. One that had
-    /// ends stays: should it come back, its counters go on from where they were.
+    /// Drops the rules that the look at `now` did not have, whose counters were at zero when last read, and of which
+    /// no minute tells. One that had ends stays: while a tunnel holds its series, its counters may come back and go
+    /// on from where they were.
     fn drop_unused(&mut self, now: Second) {
+        let mut told = vec![false; self.rules.len()];
+        for row in self.minutes.iter().flat_map(|minute| &minute.rows) {
+            told[row.rule] = true;
+        }
         let mut places = Vec::with_capacity(self.rules.len());
         let mut used = 0;
         self.rules.retain(|rule| {
-            let stays = rule.looked == now || rule.count != Count::default();
+            let stays = rule.looked == now || rule.count != Count::default() || told[places.len()];
             places.push(used);
             used += usize::from(stays);
             stays
         });
-        // A minute tells of rules that had ends alone.
         for row in self.minutes.iter_mut().flat_map(|minute| &mut minute.rows) {
             row.rule = places[row.rule];
         }
@@ -290,89 +297,5 @@ impl fmt::Debug for History {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn count(all: u64, of_them: u64) -> Count {
-        Count { all, of_them }
-    }
-
-    fn labels(category: &'static str, domain: &str) -> Arc<Labels> {
-        Arc::new(Labels { domain: domain.into(), category, traffic: None })
-    }
-
-    #[test]
-    fn minutes_hold_what_ended_in_them() {
-        let history = History::default();
-        let [in_api, in_telecom] = [labels("api", "a.example"), labels("telecom", "*.t.example")];
-        let look = |now, api: (u64, u64), telecom: (u64, u64), handshakes: (u64, u64)| {
-            let rules = [(&in_api, count(api.0, api.1)), (&in_telecom, count(telecom.0, telecom.1))];
-            history.take(now, rules.into_iter(), count(handshakes.0, handshakes.1));
-        };
-        look(5, (1, 0), (0, 0), (3, 1));
-        look(10, (3, 1), (0, 0), (3, 1));
-        look(65, (3, 1), (0, 0), (4, 2));
-        look(601, (3, 1), (10, 10), (4, 2));
-        let past = history.past(601, 1440, 1, None);
-        assert_eq!(past.by_category["api"], Steps::from([(0, count(3, 1))]));
-        assert_eq!(past.by_category["telecom"], Steps::from([(600, count(10, 10))]));
-        assert_eq!(past.handshakes, Steps::from([(0, count(3, 1)), (60, count(1, 1))]));
-        let coarse = history.past(601, 1440, 10, Some("a.example"));
-        assert_eq!(coarse.by_category.len(), 1);
-        assert_eq!(coarse.handshakes, Steps::from([(0, count(4, 2))]));
-
-        assert_eq!(history.lately(601, 10).get(&in_api), None, "eleven minutes ago");
-        assert_eq!(history.lately(601, 11).get(&in_api), Some(&count(3, 1)));
-        assert_eq!(history.lately(601, 1).get(&in_telecom), Some(&count(10, 10)));
-        assert_eq!(history.handshakes(601, 10), count(1, 1));
-        assert!(!history.is_due(605) && history.is_due(606));
-
-        let told = history.minutes(601, 10, |second| 1000 + i64::from(second));
-        let begun: Vec<_> = told.minutes.iter().map(|minute| (minute.at, minute.handshakes)).collect();
-        assert_eq!(begun, [(1060, count(1, 1)), (1600, count(0, 0))]);
-        let [(rule, ended)] = told.minutes[1].rows[..] else { panic!("{told:?}") };
-        assert_eq!((told.rules[rule].0.as_str(), ended), ("*.t.example", count(10, 10)));
-    }
-
-    #[test]
-    fn rules_that_reloads_removed_unused_are_dropped_and_the_others_keep_their_ends() {
-        let history = History::default();
-        let used = labels("api", "used.example");
-        for reload in 0..100_u32 {
-            let list: Vec<_> =
-                (0..500).map(|number| labels("extra", &format!("{reload}-{number}.example"))).collect();
-            let mut rules: Vec<_> = list.iter().map(|rule| (rule, count(0, 0))).collect();
-            if reload % 7 == 0 {
-                // Behind rules that go, so that its place changes.
-                rules.push((&used, count(u64::from(reload) + 1, 0)));
-            }
-            history.take(reload * EVERY, rules.into_iter(), Count::default());
-        }
-        let known = history.lock().rules.len();
-        assert!(known <= 2 * CROWDED, "{known} rules, 501 at a time");
-        let told = history.minutes(500, 1440, i64::from);
-        let ends = told.minutes.iter().flat_map(|minute| &minute.rows);
-        let ends: Vec<_> = ends.map(|(rule, ended)| (told.rules[*rule].0.as_str(), ended.all)).collect();
-        assert!(ends.iter().all(|(domain, _)| *domain == "used.example"), "{ends:?}");
-        assert_eq!(ends.iter().map(|(_, all)| all).sum::<u64>(), 99);
-    }
-
-    #[test]
-    fn a_day_is_kept_and_a_flood_of_rules_is_bounded() {
-        let history = History::default();
-        let one = labels("api", "a.example");
-        for minute in 0..2000 {
-            let rules = [(&one, count(u64::from(minute), 0))];
-            history.take(minute * MINUTE, rules.into_iter(), Count::default());
-        }
-        let past = history.past(1999 * MINUTE, 9999, 1, None);
-        assert_eq!(past.by_category["api"].len(), MINUTES);
-        let names: Vec<_> = (0..2000).map(|number| labels("extra", &format!("{number}.example"))).collect();
-        for minute in 2000..2200_u32 {
-            let rules = names.iter().map(|name| (name, count(u64::from(minute), 0)));
-            history.take(minute * MINUTE, rules, Count::default());
-        }
-        let rows: usize = history.lock().minutes.iter().map(|minute| minute.rows.len()).sum();
-        assert!((ROWS / 2..=ROWS + 2 * names.len()).contains(&rows), "{rows}");
-    }
-}
+#[path = "history_tests.rs"]
+mod tests;
