@@ -3,6 +3,7 @@
 //! allow list, never from the wire.
 
 mod categories;
+mod draft;
 mod edl;
 pub(crate) mod exposition;
 mod families;
@@ -24,6 +25,7 @@ use strum::{IntoStaticStr, VariantArray};
 
 use self::categories::Categories;
 pub use self::categories::CategorySeries;
+pub use self::draft::Draft;
 use self::edl::EdlMetrics;
 use self::exposition::Exposition;
 use self::findings::FindingMetrics;
@@ -32,15 +34,15 @@ use self::kept::Kept;
 use self::ranges::RangesMetrics;
 use self::registrar::{Registrar, VALID};
 pub use self::rules::RuleSeries;
-use self::rules::Rules;
+use self::rules::{Labels, Rules};
 pub use self::tls::TlsMetrics;
 use self::watch::WatchMetrics;
 use crate::desk::Verdict;
 use crate::findings::watch::Round;
 use crate::net::entrance::Entrance;
 use crate::outcome::{Denial, WouldDeny};
+#[cfg(test)]
 use crate::policy::Rule;
-use crate::ranges::select::Set;
 
 /// The label that stands in for rule and category where report mode let something through.
 pub const NO_RULE: &str = "none";
@@ -142,13 +144,16 @@ impl Metrics {
         build.with_label_values(&[crate::VERSION, crate::COMMIT]).set(1.0);
         registry.register(Box::new(Kept::new(ProcessCollector::for_self()))).expect(VALID);
         let (rules, categories) = (Rules::default(), Categories::new(&families));
+        let labels = Labels { domain: NO_RULE.into(), category: NO_RULE, traffic: categories.none.traffic };
+        let unlisted = Arc::new(RuleSeries::new(labels.into(), categories.none.clone()));
+        rules.put_in_force([&unlisted].into_iter());
         let metrics = Self {
             findings: FindingMetrics::new(&families),
             watch: WatchMetrics::new(&families),
             ranges: RangesMetrics::new(&families),
             edl: EdlMetrics::new(&families),
             tls: TlsMetrics::new(&families),
-            unlisted: rules.series(NO_RULE, NO_RULE, &categories.none),
+            unlisted,
             rules,
             categories,
             dns: families.histogram("ccpgate_dns_duration_seconds", "DNS look-ups.", DNS_EDGES),
@@ -193,20 +198,23 @@ impl Metrics {
         metrics
     }
 
-    /// Forgets the series of rules that an earlier reload removed and that no tunnel is under any more.
-    pub(crate) fn forget_removed(&self) {
-        self.rules.prune();
+    /// The series of a configuration that is being made.
+    pub fn draft(&self) -> Draft<'_> {
+        Draft::new(self)
     }
 
-    /// The series of a rule; they exist, at zero, from now on.
-    pub fn rule(&self, rule: &Rule) -> Arc<RuleSeries> {
-        self.rules.series(rule.pattern.as_str(), rule.category.as_str(), self.categories.of(rule.category))
+    /// The series of the configuration that takes effect: they exist from now on. Those of rules that an earlier
+    /// one removed, and that no tunnel is under any more, are forgotten.
+    pub fn put_in_force<'a>(&self, all: impl Iterator<Item = &'a Arc<RuleSeries>>) {
+        self.rules.put_in_force(all);
     }
 
-    /// The series of a service whose addresses `policy.ip_targets` lets through, named as in lists.
-    pub fn service(&self, set: Set) -> Arc<RuleSeries> {
-        let category = set.category();
-        self.rules.series(set.name(), category.as_str(), self.categories.of(category))
+    /// The series of a rule in force.
+    #[cfg(test)]
+    pub(crate) fn rule(&self, rule: &Rule) -> Arc<RuleSeries> {
+        let series = self.draft().rule(rule);
+        self.put_in_force([&series].into_iter());
+        series
     }
 
     /// The series of what report mode lets through without a rule; outside the error ratio.

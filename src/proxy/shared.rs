@@ -114,8 +114,9 @@ impl Shared {
     }
 }
 
-/// Tells the journal what it needs of a configuration.
+/// Tells the journal what it needs of a configuration that takes effect.
 fn configure(journal: &Journal, snapshot: &Snapshot) {
     journal.configure(&snapshot.ledger);
+    journal.metrics.put_in_force(snapshot.all_series());
     journal.metrics.connections_limit.set(i64::try_from(snapshot.limits.connections).unwrap_or(i64::MAX));
 }

@@ -107,11 +107,11 @@ impl Snapshot {
     ) -> Self {
         let tcp = |rule: &Rule| rule.protocol == Protocol::Tcp;
         let rules = plan.policy.rules().iter();
-        metrics.forget_removed();
-        let series = rules.map(|rule| tcp(rule).then(|| metrics.rule(rule))).collect();
+        let mut draft = metrics.draft();
+        let series = rules.map(|rule| tcp(rule).then(|| draft.rule(rule))).collect();
         let services = match config.policy.ip_targets {
             IpTargets::Off => Vec::new(),
-            IpTargets::Ranges => Set::tcp().map(|set| (set, metrics.service(set))).collect(),
+            IpTargets::Ranges => Set::tcp().map(|set| (set, draft.service(set))).collect(),
         };
         Self {
             name: config.proxy.name.clone(),
@@ -163,6 +163,11 @@ impl Snapshot {
             Grant::Nothing => None,
         };
         found.unwrap_or(&self.unlisted)
+    }
+
+    /// Its metric handles, all of them: what exists once it is in force.
+    pub(super) fn all_series(&self) -> impl Iterator<Item = &Arc<RuleSeries>> {
+        self.series.iter().flatten().chain(self.services.iter().map(|(_, series)| series))
     }
 
     /// The service that a target which is an address counts as, by `policy.ip_targets`.

@@ -10,7 +10,9 @@ fn scrape() -> (usize, Vec<String>) {
     let metrics = Metrics::new();
     metrics.configuration("0123456789ab");
     let rules = plan.policy.rules().iter().filter(|rule| rule.protocol == Protocol::Tcp);
-    let series: Vec<_> = rules.map(|rule| metrics.rule(rule)).collect();
+    let mut draft = metrics.draft();
+    let series: Vec<_> = rules.map(|rule| draft.rule(rule)).collect();
+    metrics.put_in_force(series.iter());
     let text = String::from_utf8(metrics.render()).unwrap();
     (series.len(), text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect())
 }

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use jiff::Timestamp;
 use rustix::process::Signal;
 
-use crate::support::{Over, Proxy, Raw, Upstream, eventually};
+use crate::support::{Over, Proxy, Raw, Upstream, ccpgate, eventually, ip_ranges};
 
 const SUCCESSFUL: &str = "ccpgate_config_last_reload_successful";
 
@@ -64,6 +65,60 @@ fn a_removed_rule_keeps_its_series_as_long_as_a_tunnel_is_under_it() {
     proxy.tunnel("old.example:443").expect_echo(b"once more");
     let sent = "ccpgate_tunnel_bytes_total{domain=\"old.example\",category=\"extra\",direction=\"sent\"}";
     proxy.metric_eventually(sent, ("before".len() + 3 * "counted".len() + "once more".len()) as f64);
+}
+
+#[test]
+fn a_refused_reload_leaves_the_series_as_they_were() {
+    let upstream = Upstream::echo();
+    let both = policy(&["old.example", "kept.example"], &upstream);
+    let proxy = Proxy::start(&both);
+    let total =
+        |name: &str| format!("ccpgate_tunnels_total{{domain=\"{name}\",category=\"extra\",outcome=\"ok\"}}");
+    let use_once = |name: &str, times: f64| {
+        let mut tunnel = proxy.tunnel(&format!("{name}:443"));
+        tunnel.finish();
+        tunnel.expect_closed();
+        proxy.metric_eventually(&total(name), times);
+    };
+    use_once("old.example", 1.0);
+    use_once("kept.example", 1.0);
+    proxy.reload(&policy(&["kept.example"], &upstream), "ok");
+    let domains = || {
+        let text = proxy.metrics().text;
+        let all = text.lines().filter_map(|line| line.split_once("domain=\"")?.1.split('"').next());
+        all.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = domains();
+    assert!(before.contains("old.example") && !before.contains("new.example"), "{before:?}");
+
+    // What would deny agents what they use is refused, after all that it needs was made.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ip-ranges.json");
+    std::fs::write(&file, ip_ranges(Timestamp::now(), &["us-west-2 EC2 198.51.100.0/24"])).unwrap();
+    let services = format!("[policy]\nip_targets = \"ranges\"\n[ranges]\nfile = \"{}\"\n", file.display());
+    let admin = format!("http://{}", proxy.admin());
+    let ask = |toml: &str, arguments: &[&str], code| {
+        proxy.rewrite_config(toml);
+        let ran = ccpgate(None, &[&["reload", "--admin", &admin], arguments].concat());
+        assert_eq!(ran.code, code, "{}{}", ran.stdout, ran.stderr);
+    };
+    let loses = |more: &str| policy(&["new.example", "new.example"], &upstream) + more;
+    for more in ["", services.as_str(), ""] {
+        ask(&loses(more), &[], 1);
+        assert_eq!(domains(), before);
+    }
+    assert_eq!(proxy.metric(&total("old.example")), 1.0, "its last value can still be scraped");
+    // The next one that takes effect brings the rule back, which counts on.
+    ask(&both, &[], 0);
+    use_once("old.example", 2.0);
+    // A person takes what was refused: the new series begin, and those of the removed rules go one reload later.
+    for removed_stay in [true, false] {
+        ask(&loses(&services), &["--yes"], 0);
+        let now = domains();
+        assert!(now.contains("new.example") && now.contains("ec2_tcp_443"), "{now:?}");
+        assert_eq!(now.contains("old.example") && now.contains("kept.example"), removed_stay, "{now:?}");
+    }
+    use_once("new.example", 1.0);
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub struct RuleSeries {
 }
 
 impl RuleSeries {
-    fn new(labels: Arc<Labels>, category: Arc<CategorySeries>) -> Self {
+    pub(super) fn new(labels: Arc<Labels>, category: Arc<CategorySeries>) -> Self {
         Self {
             labels,
             category,
@@ -176,21 +176,18 @@ pub(super) struct Counted {
 pub(super) struct Rules(Mutex<BTreeMap<Arc<Labels>, Arc<RuleSeries>>>);
 
 impl Rules {
-    /// The series with these labels, at zero where they are new.
-    pub(super) fn series(
-        &self,
-        domain: &str,
-        name: &'static str,
-        category: &Arc<CategorySeries>,
-    ) -> Arc<RuleSeries> {
-        let labels = Arc::new(Labels { domain: domain.into(), category: name, traffic: category.traffic });
+    /// The series with these labels, where they exist.
+    pub(super) fn get(&self, labels: &Labels) -> Option<Arc<RuleSeries>> {
+        lock(&self.0).get(labels).cloned()
+    }
+
+    /// These exist from now on. Those that no configuration and no tunnel holds are forgotten.
+    pub(super) fn put_in_force<'a>(&self, all: impl Iterator<Item = &'a Arc<RuleSeries>>) {
         let mut known = lock(&self.0);
-        if let Some(series) = known.get(&labels) {
-            return series.clone();
+        known.retain(|_, series| Arc::strong_count(series) > 1);
+        for series in all {
+            known.entry(series.labels.clone()).or_insert_with(|| series.clone());
         }
-        let series = Arc::new(RuleSeries::new(labels.clone(), category.clone()));
-        known.insert(labels, series.clone());
-        series
     }
 
     /// What they have counted, in the order of their labels.
@@ -203,11 +200,5 @@ impl Rules {
     pub(super) fn active(&self) -> u64 {
         let known = lock(&self.0);
         known.values().map(|series| series.active()).sum()
-    }
-
-    /// Forgets those that no configuration and no tunnel holds.
-    pub(super) fn prune(&self) {
-        let mut known = lock(&self.0);
-        known.retain(|_, series| Arc::strong_count(series) > 1);
     }
 }
