@@ -5,23 +5,24 @@
 //! descriptor of its own and hands out copies. An address whose socket was passed to this process is not
 //! bound: it is taken over.
 
+mod bind;
+mod fit;
+
 use std::cell::OnceCell;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
-use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::ipv6_v6only;
 
+use self::bind::bind;
+use self::fit::{all_fit, shares};
 use super::error::ServeError;
 use super::takeover::Offered;
 use crate::admin::vacate;
 use crate::config::{Config, collide};
 use crate::net::entrance::Entrance;
 use crate::net::passed::Passed;
-use crate::proxy::listener::{Stop, Stopper, bind, bind_beside};
-
-/// How long a process that leaves its ports may take to close them.
-const VACATING: Duration = Duration::from_secs(5);
+use crate::proxy::listener::{Stop, Stopper};
 
 /// A bound address.
 struct Bound {
@@ -130,8 +131,8 @@ impl Listeners {
     /// When one of them can't be bound, or a socket that was passed has no address there; then none is.
     pub(super) fn prepare(&self, config: &Config) -> Result<Change, ServeError> {
         let wanted = wanted(config);
-        self.all_fit(&wanted)?;
-        self.shares(&wanted)?;
+        all_fit(&self.passed, &wanted)?;
+        shares(&self.offered, &wanted)?;
         let places = self.places(&wanted);
         let mut leaving: Vec<(SocketAddr, &StdListener)> = self
             .bound
@@ -159,7 +160,7 @@ impl Listeners {
                 None => {
                     let socket = match self.given(kind, configured) {
                         Some(given) => given.try_clone(),
-                        None => bind_after(configured, &leaving, || leaves(kind)),
+                        None => bind(configured, &leaving, || leaves(kind)),
                     };
                     let socket = socket.map_err(failed)?;
                     let copies = self.copies(kind, &socket).map_err(failed)?;
@@ -238,45 +239,6 @@ impl Listeners {
     pub(super) fn hand_over(&mut self) {
         self.bound.clear();
         self.passed.clear();
-    }
-
-    /// # Errors
-    /// With the sockets that were passed and that no address names: their clients would wait for ever.
-    fn all_fit(&self, wanted: &[(Entrance, SocketAddr)]) -> Result<(), ServeError> {
-        let stray = |passed: &&Passed| !wanted.iter().any(|(_, address)| *address == passed.address);
-        let stray = self.passed.iter().filter(stray);
-        let stray: Vec<String> = stray.map(|p| format!("{} ({})", p.address, p.name)).collect();
-        if stray.is_empty() {
-            return Ok(());
-        }
-        let known = wanted.iter().map(|(kind, address)| format!("{} {address}", kind.key()));
-        Err(ServeError::Passed(format!(
-            "the service manager passed sockets that the configuration doesn't listen on: {}; it has {}. \
-             Write the same addresses in both",
-            stray.join(", "),
-            known.collect::<Vec<_>>().join(", ")
-        )))
-    }
-
-    /// # Errors
-    /// When the process before this one listens elsewhere altogether: it is another proxy, or this is
-    /// another file, and its clients would be refused.
-    fn shares(&self, wanted: &[(Entrance, SocketAddr)]) -> Result<(), ServeError> {
-        let proxies = || wanted.iter().filter(|(kind, _)| *kind != Entrance::Admin);
-        let shared = |offered: &Offered| {
-            let (actual, configured) = (offered.passed.address, offered.configured);
-            proxies().any(|(_, address)| *address == configured || collide(*address, actual))
-        };
-        let mut theirs = self.offered.iter().filter(|offered| offered.kind != Entrance::Admin).peekable();
-        if theirs.peek().is_none() || theirs.any(shared) {
-            return Ok(());
-        }
-        let all = self.offered.iter().map(|o| format!("{} {}", o.kind.key(), o.passed.address));
-        Err(ServeError::Passed(format!(
-            "the process that serves listens on {}, and this configuration on none of them: is it the right file? \
-             -c names one",
-            all.collect::<Vec<_>>().join(", ")
-        )))
     }
 
     fn copies(&self, kind: Entrance, socket: &StdListener) -> io::Result<Vec<StdListener>> {
@@ -388,36 +350,4 @@ fn wanted(config: &Config) -> Vec<(Entrance, SocketAddr)> {
     let https = config.tls.listen.iter().map(|a| (Entrance::Https, *a));
     let edl = config.edl.listen.iter().map(|a| (Entrance::Edl, *a));
     http.chain(https).chain([(Entrance::Admin, config.admin.listen)]).chain(edl).collect()
-}
-
-/// Binds an address, as soon as a process has closed it that `leaves` it to one that starts.
-fn bind_after(
-    address: SocketAddr,
-    leaving: &[(SocketAddr, &StdListener)],
-    leaves: impl FnOnce() -> bool,
-) -> io::Result<StdListener> {
-    let mut bound = bind_over(address, leaving);
-    let is_taken = |bound: &io::Result<_>| {
-        bound.as_ref().is_err_and(|error: &io::Error| error.kind() == io::ErrorKind::AddrInUse)
-    };
-    if is_taken(&bound) && leaves() {
-        let begun = Instant::now();
-        while is_taken(&bound) && begun.elapsed() < VACATING {
-            std::thread::sleep(Duration::from_millis(10));
-            bound = bind_over(address, leaving);
-        }
-    }
-    bound
-}
-
-/// Binds an address, beside listeners that leave where only those are in its way.
-fn bind_over(address: SocketAddr, leaving: &[(SocketAddr, &StdListener)]) -> io::Result<StdListener> {
-    bind(address).or_else(|error| {
-        let in_the_way = leaving.iter().filter(|(other, _)| collide(*other, address));
-        let sockets: Vec<&StdListener> = in_the_way.map(|(_, socket)| *socket).collect();
-        match error.kind() {
-            io::ErrorKind::AddrInUse if !sockets.is_empty() => bind_beside(address, &sockets),
-            _ => Err(error),
-        }
-    })
 }
