@@ -139,7 +139,7 @@ fn a_network_of_a_translator_opens_global_addresses_alone() {
     assert!(judged_with("::ffff:10.1.2.3", &["::/0"]).is_err(), "it is an IPv4 address");
 }
 
-/// Who takes an address for the one in it must not be led elsewhere: where that can't be told, all that may be count.
+/// An address is taken for the one in it where it leads nowhere else: all that it may mean count.
 #[test]
 fn an_address_leads_to_itself_or_to_what_a_translator_makes_of_it() {
     let led = |text: &str, allowed: &[&str]| -> Vec<String> {
