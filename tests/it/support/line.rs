@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Proxy;
+use super::{Proxy, eventually};
 
 /// Longer than the proxy waits for anybody on such a socket, 10 s, twice.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -20,7 +20,8 @@ impl Line {
     /// To the process that shares this folder.
     pub(crate) fn to(proxy: &Proxy, folder: &Path) -> Self {
         let socket = folder.join(format!("ccpgate-{}.sock", proxy.id().as_raw_nonzero()));
-        let stream = UnixStream::connect(socket).unwrap();
+        // It opens a moment after the listeners.
+        let stream = eventually("its Unix socket", || UnixStream::connect(&socket).ok());
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self(stream)
     }
