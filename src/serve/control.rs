@@ -109,14 +109,17 @@ impl Control {
     /// When the folder can't be written to, or its name is too long for a socket.
     pub(super) fn open(folder: &Path, admin: Arc<Admin>, askers: mpsc::Sender<Asker>) -> io::Result<Self> {
         let path = socket(folder, std::process::id());
-        match std::fs::remove_file(&path) {
+        // Under its name only once it listens: one that refuses is taken for a dead process's, and removed.
+        let unready = Self { path: path.with_extension("new") };
+        match std::fs::remove_file(&unready.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let listener = UnixListener::bind(&path)?;
-        let control = Self { path };
+        let listener = UnixListener::bind(&unready.path)?;
         // Also without that only processes of this user and of root are answered.
-        std::fs::set_permissions(&control.path, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::set_permissions(&unready.path, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&unready.path, &path)?;
+        let control = Self { path };
         tokio::spawn(async move {
             loop {
                 match listener.accept().await {
