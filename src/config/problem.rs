@@ -130,7 +130,19 @@ pub(super) fn as_text(value: &Value) -> Option<String> {
 
 /// A URL for a message: what stands before the last `@` is left out, but for the scheme, and what follows the path.
 pub(super) fn without_secret(text: &str) -> String {
-    without_query(&without_user(text))
+    match (text.find(['?', '#']), text.rfind('@')) {
+        // A password with such a sign, or a query with an `@`: nothing tells which.
+        (Some(sign), Some(at)) if sign < at => {
+            text.split_once("://").map_or_else(|| "...".to_owned(), |(scheme, _)| format!("{scheme}://..."))
+        }
+        _ => without_query(&without_user(text)),
+    }
+}
+
+/// Whether a text may be a URL, or part of one, that holds a secret.
+fn may_hold_secret(text: &str) -> bool {
+    let has_query = text.split_once('?').is_some_and(|(_, query)| query.contains('='));
+    text.contains("://") || text.contains(['@', '#']) || has_query
 }
 
 /// A URL without what follows the path.
@@ -149,12 +161,12 @@ fn without_user(text: &str) -> String {
     }
 }
 
-/// A value for a message, about as TOML writes it. Under a misspelt key a URL may be one that holds a secret, so
-/// each is shown without.
+/// A value for a message, about as TOML writes it. Under a misspelt key it may be a URL that holds a secret, with or
+/// without its scheme, so each is shown without.
 pub(super) fn shown(value: &Value) -> String {
     const LONGEST: usize = 60;
     match value {
-        Value::String(_, text) if text.contains("://") => quoted(&without_secret(text)),
+        Value::String(_, text) if may_hold_secret(text) => quoted(&without_secret(text)),
         Value::String(_, text) => quoted(text),
         Value::Bool(_, flag) => flag.to_string(),
         Value::Array(_, items) => {
@@ -205,7 +217,9 @@ mod tests {
             ("http://me:S3cret@parent.corp:8080", "http://...@parent.corp:8080"),
             ("me:S3cret@parent.corp", "...@parent.corp"),
             ("http://mirror.corp/x?sig=S3cret", "http://mirror.corp/x?..."),
-            ("http://me:S3c?ret@mirror.corp/x?sig=S3cret#S3cret", "http://...@mirror.corp/x?..."),
+            ("http://me:S3c?ret@mirror.corp/x?sig=S3cret#S3cret", "http://..."),
+            ("http://mirror.corp/x?who=a@b&sig=S3cret", "http://..."),
+            ("mirror.corp/x#S3cret@S3cret", "..."),
             ("mirror.corp#S3cret", "mirror.corp#..."),
             ("http://mirror.corp/x", "http://mirror.corp/x"),
         ] {
@@ -215,6 +229,14 @@ mod tests {
 
     #[test]
     fn a_url_is_shown_without_secrets_whatever_key_it_is_written_to() {
+        for (text, expected) in [
+            ("me:S3cret@parent.corp:8080", r#""...@parent.corp:8080""#),
+            ("mirror.corp/x?sig=S3cret", r#""mirror.corp/x?...""#),
+            ("mirror.corp/x#S3cret", r#""mirror.corp/x#...""#),
+            ("h?st.example", r#""h?st.example""#),
+        ] {
+            assert_eq!(shown(&Value::from(text)), expected);
+        }
         let url = "https://me:S3cret@mirror.corp/x?sig=S3cret";
         assert_eq!(shown(&Value::from(url)), r#""https://...@mirror.corp/x?...""#);
         assert_eq!(shown(&Value::from(vec![url, "a?b"])), r#"["https://...@mirror.corp/x?...", "a?b"]"#);

@@ -38,10 +38,17 @@ impl Missing {
         let exists = |at: Second, last: Second| at.saturating_add(AT_ONCE) > last;
         names.retain(|target, (_, last)| !tally.worked.get(target).is_some_and(|at| exists(*at, *last)));
         let is_own = |target: &TargetHash| self.0.get(target).copied().unwrap_or_default();
-        let others = names.keys().any(|target| !is_own(target));
-        // A success since it is missing says that DNS works. One from before says so as long as no other
-        // name is missing.
-        let resolves = |since: Second| tally.succeeded.is_some_and(|at| at >= since || !others);
+        let others: Vec<Second> =
+            names.iter().filter(|(target, _)| !is_own(target)).map(|(_, (since, _))| *since).collect();
+        // A success says that DNS works: one from before as long as no other name is missing, with one other, as a
+        // typing error is, one since this one went missing. Where nothing resolves any more, names that were known go one
+        // after the other: then it must be younger than all of them.
+        let needed = |since: Second| match others[..] {
+            [] => 0,
+            [_] => since,
+            _ => others.iter().copied().fold(since, Second::max),
+        };
+        let resolves = |since: Second| tally.succeeded.is_some_and(|at| at >= needed(since));
         let own = names.into_iter().filter(|(target, (since, _))| is_own(target) && resolves(*since));
         own.map(|(target, _)| target).collect()
     }

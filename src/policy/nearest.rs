@@ -188,12 +188,16 @@ fn compare(rule: &Rule, name: &str) -> Option<Likeness> {
         Some((at, (wanted, found))) => {
             let edits = strsim::osa_distance(wanted, found);
             let typo = edits <= TYPO && edits * 2 < wanted.len().min(found.len()) && in_common >= 1;
-            let region = is_region(wanted) && is_region(found) && in_common >= 2;
             // Where names belong to one customer each, the first label names the customer.
             let neighbour = rule.breadth == Breadth::Tenant
                 && pattern.is_exact()
                 && at + 1 == pattern.as_str().split('.').count()
                 && in_common >= 2;
+            let region = !neighbour
+                && is_region(wanted)
+                && is_region(found)
+                && in_common >= 2
+                && ends_as_aws(pattern.as_str());
             if !(typo || region || neighbour) {
                 return None;
             }
@@ -212,6 +216,12 @@ pub(crate) fn is_region(label: &str) -> bool {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     let letters = |part: &str| part.len() >= 2 && part.bytes().all(|b| b.is_ascii_lowercase());
     parts.next().is_some_and(digits) && parts.clone().count() >= 2 && parts.all(letters)
+}
+
+/// Whether a name ends as AWS's do. Elsewhere a label may look like a Region's code: `web-server-2`.
+fn ends_as_aws(name: &str) -> bool {
+    // amazonaws.com.cn has the most labels.
+    name.rsplit('.').take(3).any(|label| label.starts_with("aws") || label.starts_with("amazon"))
 }
 
 fn labels(count: usize) -> String {

@@ -205,6 +205,16 @@ fn another_service_is_not_near() {
     }
 }
 
+#[test]
+fn what_looks_like_a_region_is_one_in_names_of_aws_alone() {
+    let others = policy(&["sso-prod-1.corp.example"], &[]);
+    let near = others.nearest(&target("tracker-test-7.corp.example:443"));
+    assert!(near.is_none_or(|near| near.same.is_none()), "another host of the company's");
+    let regional = policy(&["participant.connect.eu-central-1.amazonaws.com"], &[]);
+    let near = regional.nearest(&target("participant.connect.eusc-de-east-1.amazonaws.com:443")).unwrap();
+    assert!(near.same.is_some(), "{near:?}");
+}
+
 /// The contract's words, once more, without any cleverness: every split of the host is tried.
 fn naive(pattern: &str, host: &str) -> bool {
     fn run(pattern: &[char], text: &[char]) -> bool {

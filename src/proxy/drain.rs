@@ -23,7 +23,7 @@ pub(crate) struct Drain {
     busy: TaskTracker,
     /// Set by the signal to end: `/readyz` then says no.
     leaving: AtomicBool,
-    /// The proxy listeners have closed.
+    /// The proxy listeners have closed, and nobody has taken them over.
     closed: AtomicBool,
     /// When a successor last accepted in this process's place, in seconds since 1970: [`NOW`] while it does, 0
     /// where none did.

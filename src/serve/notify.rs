@@ -108,7 +108,8 @@ impl Manager {
 /// The state of the process in a sentence, which `systemctl status` shows.
 pub(crate) fn state(shared: &Shared) -> String {
     let tunnels = count(shared.drain.busy_now(), "tunnel");
-    if shared.drain.is_handed_over() {
+    // One that may still take back says nothing of it.
+    if shared.drain.is_handed_over() && shared.drain.is_leaving() {
         format!("handed over to a successor, {tunnels} left")
     } else if shared.drain.is_draining() {
         format!("draining, {tunnels} left; no new connections")

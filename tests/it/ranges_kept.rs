@@ -430,6 +430,23 @@ fn a_reload_of_something_else_neither_fetches_nor_forgets() {
     in_force(&proxy, token);
 }
 
+/// What was wrong need not be the file, which looks as it did.
+#[test]
+fn a_reload_reads_a_file_again_that_could_not_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ip-ranges.json");
+    // A few seconds more than a clock may be behind.
+    let made = Timestamp::now().checked_add(SignedDuration::from_secs(10 * 60 + 6)).unwrap();
+    std::fs::write(&file, ip_ranges(made, BASE)).unwrap();
+    let proxy = Proxy::start(&format!("[ranges]\nfile = {file:?}\n"));
+    error(&proxy, "set the clock right");
+    eventually("the file in force", || {
+        proxy.hang_up("ok");
+        ranges(&proxy)["error"].is_null().then_some(())
+    });
+    in_force(&proxy, u64::try_from(made.as_second()).unwrap());
+}
+
 #[test]
 fn a_folder_that_goes_away_holds_nothing_up() {
     let folder = tempfile::tempdir().unwrap();

@@ -93,6 +93,34 @@ fn a_resolver_that_knows_no_name_is_the_networks() {
     assert_eq!(causes(&mut proxy), [(Cause::DnsNxdomain, 50)]);
 }
 
+/// Names that were known stay so for their time to live, one longer than the other.
+#[test]
+fn a_resolver_that_forgets_one_name_after_the_other_is_the_networks() {
+    let mut proxy = with_the_old_alias();
+    let others = [(3, "idp.example"), (4, "a.transport.connect.us-west-2.amazonaws.com")];
+    let fail = |proxy: &mut Proxy, names: &[(u32, &'static str)]| {
+        for number in 0..50 {
+            for name in names {
+                proxy.fails_at(desk(number), Cause::DnsNxdomain, LOGIN, *name);
+            }
+        }
+    };
+    fail(&mut proxy, &[OLD]);
+    proxy.now += 10;
+    proxy.succeeds(desk(7), IDP);
+    proxy.now += 20;
+    for other in others {
+        proxy.now += 20;
+        fail(&mut proxy, &[OLD, other]);
+    }
+    assert_eq!(causes(&mut proxy), [(Cause::DnsNxdomain, 50)]);
+    // What resolves since then says that it is these names alone.
+    proxy.now += 5;
+    proxy.succeeds(desk(7), IDP);
+    fail(&mut proxy, &[OLD]);
+    assert!(causes(&mut proxy).contains(&(Cause::InstanceUnknown, 50)));
+}
+
 #[test]
 fn a_name_that_exists_now_and_then_is_the_networks() {
     let mut proxy = with_the_old_alias();

@@ -152,7 +152,7 @@ fn a_process_that_drains_keeps_its_admin_port_where_another_program_has_the_othe
     old.signal(Signal::TERM);
     let other = eventually("the port", || std::net::TcpListener::bind(old.http()).ok());
     // The old process itself sees a moment later that its socket has closed.
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_secs(1));
     let said = ccpgate(Some(&same_addresses(&old, &upstream)), &["serve"]).expect(2).stderr;
     assert!(said.contains("proxy.listen") && said.contains("another process has it"), "{said}");
     assert_eq!(at(old.admin(), "GET", "/readyz").status, 503);

@@ -51,6 +51,11 @@ impl Folder {
         Ok(Some(contents))
     }
 
+    /// What couldn't be used is read once more: what was wrong may not have been the file.
+    pub(super) fn try_again(&mut self) {
+        self.unusable.clear();
+    }
+
     /// Whether a version isn't in it, as far as can be seen.
     pub(super) fn lacks(&mut self, sync_token: u64) -> bool {
         let has = |contents: Contents| contents.versions.iter().any(|kept| kept.sync_token == sync_token);

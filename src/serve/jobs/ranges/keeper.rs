@@ -29,7 +29,8 @@ use crate::ranges::{Ranges, day, read};
 pub(in crate::serve) struct Keeper {
     file: Option<PathBuf>,
     watch: Watch,
-    /// The file has a version that couldn't be kept, and so isn't in force: it is read again.
+    /// The file is read again, though it is as it was: its version couldn't be kept, and so isn't in force, or there was
+    /// a reload.
     again: bool,
     folder: Option<Folder>,
     wanted: Wanted,
@@ -133,6 +134,16 @@ impl Keeper {
             self.read_file();
         }
         self.tell();
+    }
+
+    /// Looks once more at what couldn't be used, as it is at a reload: the clock may have been wrong, or descriptors
+    /// lacking.
+    pub(super) fn try_again(&mut self) {
+        self.again = true;
+        if let Some(folder) = &mut self.folder {
+            folder.try_again();
+        }
+        self.look();
     }
 
     fn contents(&mut self) -> Option<Contents> {

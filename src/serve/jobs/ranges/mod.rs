@@ -150,20 +150,24 @@ async fn follow(
 ) {
     let (tell_fetched, fetched) = mpsc::channel(1);
     let (tell_strays, strays) = mpsc::channel(1);
+    let of_files = reloads.clone();
     tokio::select! {
         () = fetches(shared, settings, reloads.clone(), tell_fetched) => {}
         () = media::run(shared, settings, reloads, tell_strays) => {}
-        () = take_in(shared, settings, first, fetched, strays) => {}
+        () = take_in(shared, settings, first, (fetched, strays, of_files)) => {}
     }
 }
 
-/// Takes in what the others bring, and looks at file and folder.
+/// Takes in what the others bring, and looks at file and folder, at a reload also at what couldn't be used.
 async fn take_in(
     shared: &Arc<Shared>,
     settings: &Settings,
     first: Option<Keeper>,
-    mut fetched: mpsc::Receiver<Answer>,
-    mut strays: mpsc::Receiver<Vec<Stray>>,
+    (mut fetched, mut strays, mut reloads): (
+        mpsc::Receiver<Answer>,
+        mpsc::Receiver<Vec<Stray>>,
+        watch::Receiver<Settings>,
+    ),
 ) {
     let (begun, in_force) = (settings.clone(), shared.ranges.clone());
     let begin = move || {
@@ -188,6 +192,7 @@ async fn take_in(
                 keeper.stray(strays);
                 Some(keeper)
             }
+            Ok(()) = reloads.changed() => blocking(move || { keeper.try_again(); keeper }).await,
         };
         let Some(next) = next else { return };
         keeper = next;
@@ -241,6 +246,7 @@ async fn fetches(
         let snapshot = shared.snapshot();
         let fetching = fetch(&snapshot.egress, &shared.own, authorities, url, LARGEST, tag.as_deref());
         let said = Box::pin(fetching).await;
+        let unchanged = matches!(said, Ok(Fetched::Unchanged));
         let new_tag = match &said {
             Ok(Fetched::File { tag, .. }) => tag.clone(),
             Ok(Fetched::Unchanged) => tag.clone(),
@@ -255,20 +261,25 @@ async fn fetches(
         tag = new_tag.filter(|_| good && !wants_file);
         failures = if good { 0 } else { failures.saturating_add(1) };
         match failures {
+            // Its tag alone came, and the folder lacks it.
+            0 if unchanged && wants_file => {}
             0 => sleep(settings.refresh).await,
             n => {
                 let pause = PAUSE.saturating_mul(1 << (n - 1).min(16)).min(settings.refresh);
-                sleep_or_reload(pause, &mut reloads).await;
+                if sleep_or_reload(pause, &mut reloads).await {
+                    // Somebody works on it: the pauses begin anew.
+                    failures = 0;
+                }
             }
         }
     }
 }
 
-/// Waits so long, or until a reload that was not seen yet.
-async fn sleep_or_reload(pause: Duration, reloads: &mut watch::Receiver<Settings>) {
+/// Waits so long, or until a reload that was not seen yet; whether there was one.
+async fn sleep_or_reload(pause: Duration, reloads: &mut watch::Receiver<Settings>) -> bool {
     tokio::select! {
-        () = sleep(pause) => {}
-        Ok(()) = reloads.changed() => {}
+        () = sleep(pause) => false,
+        Ok(()) = reloads.changed() => true,
     }
 }
 
