@@ -29,7 +29,10 @@ pub(super) fn skipped(what: &str, why: &str) {
 
 /// An address of this machine.
 pub(super) fn own(address: IpAddr) {
-    ip(&format!("addr add {address} dev lo"));
+    // Without nodad the kernel looks for doubles of an IPv6 address first, on a busy machine some time later, and until
+    // then nobody can bind it.
+    let at_once = if address.is_ipv6() { " nodad" } else { "" };
+    ip(&format!("addr add {address} dev lo{at_once}"));
 }
 
 /// An address that swallows every packet: behind a device that nobody has plugged in.
