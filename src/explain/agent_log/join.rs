@@ -3,11 +3,13 @@
 //! Pure: the caller asks the running proxy, fills in [`Tunnel`], and corrects the desk's times before.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::catalogue::{Endpoint, Side, Story, Symptom, catalogue, rows_of};
 use crate::policy::Category;
+use crate::wording::first;
 
 /// A tunnel of the one client whose log is read.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,11 +97,17 @@ const SILENT: SignedDuration = SignedDuration::from_secs(20);
 pub fn join(at: Timestamp, row: &Symptom, desk: &Desk) -> Option<Joined> {
     let rows = row.endpoints.iter().filter_map(|id| catalogue().endpoint(id));
     let wanted: Vec<&Endpoint> = rows.filter(|row| row.category != Category::Media).collect();
-    let main = wanted.first()?;
-    let suspects = desk.tunnels.iter().filter_map(|tunnel| suspect(row.story, &wanted, tunnel, at));
-    let Some(best) = suspects.min_by_key(Suspect::order) else {
+    wanted.first()?;
+    let suspects: Vec<Suspect> =
+        desk.tunnels.iter().filter_map(|tunnel| suspect(row.story, &wanted, tunnel, at)).collect();
+    // A browser leaves connections behind: where another one to the same host moves bytes, silence says nothing.
+    let reached: BTreeSet<&str> =
+        suspects.iter().filter(|one| one.state == State::Open).map(|one| &*one.tunnel.host).collect();
+    let telling =
+        suspects.iter().filter(|one| one.state != State::Silent || !reached.contains(&*one.tunnel.host));
+    let Some(best) = telling.min_by_key(|one| one.order()) else {
         let when = clock(at);
-        let to = main.patterns.first().map_or(main.category.as_str(), String::as_str);
+        let to = hosts(&wanted);
         if let Some(since) = desk.complete_since.filter(|since| at.duration_since(*since) < BEFORE) {
             let since = since.strftime("%F %TZ");
             return Some(Joined {
@@ -138,6 +146,26 @@ pub fn join(at: Timestamp, row: &Symptom, desk: &Desk) -> Option<Joined> {
         sentence: format!("this desk's tunnel to {} {what}{meaning}", best.tunnel.host),
         tunnels: vec![best.tunnel.id.clone()],
     })
+}
+
+/// The hosts of these rows, as a configuration would name them without its instances and Regions.
+fn hosts(rows: &[&Endpoint]) -> String {
+    /// So many are named.
+    const SHOWN: usize = 4;
+    let mut names: Vec<String> = Vec::new();
+    for row in rows {
+        let any = |pattern: &String| {
+            ["{instance_id}", "{instance}", "{region}"]
+                .iter()
+                .fold(pattern.clone(), |name, place| name.replace(place, "*"))
+        };
+        for name in row.patterns.iter().map(any) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    first(names, SHOWN)
 }
 
 /// How a tunnel stood at a failure, what explains most first.

@@ -57,7 +57,8 @@ fn an_unrelated_host_of_the_same_category_says_nothing() {
     ] {
         let (side, sentence, ids) = judged_as("api-failed", std::slice::from_ref(&other));
         assert_eq!((side, ids.as_str()), (Side::Proxy, ""), "{}: {sentence}", other.host);
-        assert!(sentence.starts_with("no tunnel of this desk to {instance}.my.connect.aws existed"));
+        let hosts = "*.my.connect.aws, *.awsapps.com, *.govcloud.connect.aws, *.execute-api.*.amazonaws.com";
+        assert!(sentence.starts_with(&format!("no tunnel of this desk to {hosts} existed at")), "{sentence}");
     }
     for own in ["acme.awsapps.com", "acme.govcloud.connect.aws", "x.execute-api.us-west-2.amazonaws.com"] {
         assert_eq!(judged_as("api-failed", &[login(own, "09:03:08", None)]).0, Side::Aws, "{own}");
@@ -77,6 +78,25 @@ fn what_went_wrong_comes_before_what_did_not() {
         assert_eq!(judged_as("api-failed", &all).2, expected);
         all.pop();
     }
+}
+
+#[test]
+fn silence_says_nothing_beside_another_tunnel_to_the_same_host_that_moves_bytes() {
+    let named = |id: &str, tunnel: Tunnel| Tunnel { id: id.to_owned(), ..tunnel };
+    let idle = named("idle", login(INSTANCE, "09:02:30", Some(("09:03:45", EndedBy::Client, "ok"))));
+    let live = named("live", login(INSTANCE, "09:03:10", None));
+    let (side, sentence, ids) = judged_as("api-failed", &[idle.clone(), live.clone()]);
+    assert_eq!((side, ids.as_str()), (Side::Aws, "live"), "{sentence}");
+    // That another host is reached says nothing of this one's silence, nor does one that failed.
+    let other = login("b.my.connect.aws", "09:03:10", None);
+    assert_eq!(judged_as("api-failed", &[idle.clone(), other]).2, "idle");
+    let reset = login(INSTANCE, "09:03:05", Some(("09:03:05", EndedBy::Upstream, "upstream_reset")));
+    assert_eq!(judged_as("api-failed", &[idle, live, named("reset", reset)]).2, "reset");
+    let left = tunnel("left", Category::Signalling, "09:02:11", None);
+    let new = tunnel("new", Category::Signalling, "09:03:09", None);
+    assert_eq!(judged(std::slice::from_ref(&left)).0, Side::Network);
+    let (side, sentence, ids) = judged(&[left, new]);
+    assert_eq!((side, ids.as_str()), (Side::Aws, "new"), "{sentence}");
 }
 
 #[test]
