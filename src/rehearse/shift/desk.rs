@@ -195,8 +195,9 @@ impl Desk {
             socket.ask(&message("call", size), ANSWER).await?;
         }
         let Office { egress, own, media, .. } = &*self.office;
+        let Some(target) = in_turn(media, self.number) else { return Ok(()) };
         if let Err(found) = voice::ask(egress, own, media, self.number).await {
-            count.note(&count.failed_calls, format!("{}: {}", found.cause.as_str(), found.detail));
+            count.note(&count.failed_calls, format!("{target}: {}: {}", found.cause.as_str(), found.detail));
         }
         Ok(())
     }
