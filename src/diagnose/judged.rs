@@ -10,8 +10,8 @@ use super::sinkhole;
 use super::targets::Endpoint;
 use super::voice::Tested;
 use crate::cause::Cause;
+use crate::egress::Unreached;
 use crate::egress::failure::Failure;
-use crate::egress::{Trace, Unreached};
 
 /// An endpoint with what was found of it.
 pub(crate) struct Judged {
@@ -21,8 +21,6 @@ pub(crate) struct Judged {
     /// The cause that hides this one.
     pub because: Option<Cause>,
     pub detail: String,
-    /// The steps of the test that counts, together.
-    pub took: Duration,
     address: Option<String>,
     addresses: Vec<IpAddr>,
     certificate: Option<Certificate>,
@@ -56,7 +54,6 @@ impl Judged {
             cause: None,
             because: None,
             detail: String::new(),
-            took: Duration::ZERO,
             address: None,
             addresses: Vec::new(),
             certificate: None,
@@ -109,8 +106,6 @@ impl Judged {
             tls_ms: seen.tls.map(ms),
             http_ms: seen.http.map(ms),
         };
-        let Trace { dns, connect, .. } = seen.trace;
-        self.took = [dns, connect, seen.tls, seen.http].into_iter().flatten().sum();
         if !seen.by_proxy {
             self.address = seen.trace.address.map(|address| address.to_string());
             // What one connect took: the way there and back.
@@ -179,10 +174,15 @@ fn ms(time: Duration) -> u64 {
 }
 
 /// What the tests so far say of the one proxy that all of them go through.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(super) struct OneProxy {
     /// The cause that makes further tests pointless: it is dead.
     pub dead: Option<Cause>,
+    /// How many tests run at once: as many are the first ones.
+    at_once: usize,
+    /// How many of the first ones have begun, and have been heard.
+    begun: usize,
+    heard: usize,
     /// Whether it gave any test an answer that proxies give.
     answers: bool,
     /// How many it gave none.
@@ -190,8 +190,20 @@ pub(super) struct OneProxy {
 }
 
 impl OneProxy {
-    /// Takes in what came of one of the tests, of which so many run at once.
-    pub(super) fn hear(&mut self, observed: &Observed, at_once: usize) {
+    pub(super) fn new(at_once: usize) -> Self {
+        Self { dead: None, at_once, begun: 0, heard: 0, answers: false, unanswered: 0 }
+    }
+
+    /// A test begins; returns whether it is one of the first ones.
+    pub(super) fn begin(&mut self) -> bool {
+        let is_first = self.begun < self.at_once;
+        self.begun += usize::from(is_first);
+        is_first
+    }
+
+    /// Takes in what came of one of the tests.
+    pub(super) fn hear(&mut self, observed: &Observed, is_first: bool) {
+        self.heard += usize::from(is_first);
         let Observed::Tested(seen) = observed else { return };
         let why = match &seen.end {
             Some(End::Unreached(why)) => why,
@@ -205,11 +217,11 @@ impl OneProxy {
                 self.dead = self.dead.or((cause == Cause::ProxyUnreachable).then_some(cause));
             }
             Failure::Refused { .. } if cause != Cause::ProxyUnreachable => self.answers = true,
-            // Some proxies give a host that they block no other answer than this: only what each of the first
-            // ones meets is the proxy's own.
+            // Some proxies give a host that they block no other answer than this, and sooner than others a good one:
+            // only what each of the first ones met is the proxy's own.
             _ => {
                 self.unanswered += 1;
-                if !self.answers && self.unanswered >= at_once {
+                if !self.answers && self.heard >= self.at_once && self.unanswered >= self.at_once {
                     self.dead = self.dead.or(Some(cause));
                 }
             }
@@ -247,9 +259,33 @@ mod tests {
     }
 
     fn is_dead(all: &[Observed]) -> bool {
-        let mut proxy = OneProxy::default();
-        all.iter().for_each(|observed| proxy.hear(observed, AT_ONCE));
+        let mut proxy = OneProxy::new(AT_ONCE);
+        for observed in all {
+            let is_first = proxy.begin();
+            proxy.hear(observed, is_first);
+        }
         proxy.dead.is_some()
+    }
+
+    /// A reset frees its place at once, while a good answer takes its time.
+    #[test]
+    fn a_proxy_is_not_dead_before_all_of_the_first_tests_are_heard() {
+        for (last, dead) in [(ended(End::Answered(200)), false), (lost(), true)] {
+            let mut proxy = OneProxy::new(AT_ONCE);
+            let first: Vec<bool> = (0..AT_ONCE).map(|_| proxy.begin()).collect();
+            assert_eq!(first, [true; AT_ONCE]);
+            for _ in 1..AT_ONCE {
+                proxy.hear(&lost(), true);
+            }
+            for _ in 0..2 * AT_ONCE {
+                assert!(!proxy.begin());
+                proxy.hear(&lost(), false);
+                assert_eq!(proxy.dead, None, "one of the first ones is under way");
+            }
+            proxy.hear(&last, true);
+            proxy.hear(&lost(), false);
+            assert_eq!(proxy.dead.is_some(), dead);
+        }
     }
 
     #[test]

@@ -189,7 +189,7 @@ async fn each(
     let at_once = if network.route.is_via() { AT_ONCE_VIA } else { AT_ONCE };
     let all = Semaphore::new(at_once);
     let mut hosts: Vec<(&str, Arc<Semaphore>)> = Vec::new();
-    let proxy = Cell::new(OneProxy::default());
+    let proxy = Cell::new(OneProxy::new(at_once));
     let mut running = FuturesUnordered::new();
     for (at, endpoint) in endpoints.iter().enumerate() {
         let host = match hosts.iter().find(|(host, _)| *host == endpoint.host) {
@@ -205,7 +205,12 @@ async fn each(
             // Neither is ever closed.
             let _host = host.acquire().await;
             let _place = all.acquire().await;
-            let observed = match (&endpoint.plan, proxy.get().dead) {
+            let mut so_far = proxy.get();
+            let dead = so_far.dead;
+            let tries = matches!(endpoint.plan, Plan::Tcp(_) | Plan::WebSocket(..)) && dead.is_none();
+            let is_first = tries && so_far.begin();
+            proxy.set(so_far);
+            let observed = match (&endpoint.plan, dead) {
                 (Plan::Tcp(_) | Plan::WebSocket(..), Some(cause)) => Observed::Hidden(cause),
                 (Plan::Tcp(target), None) => Box::pin(probe.tcp(target, endpoint)).await,
                 (Plan::WebSocket(target, path), None) => {
@@ -216,7 +221,7 @@ async fn each(
             };
             if probe.route.is_via() {
                 let mut heard = proxy.get();
-                heard.hear(&observed, at_once);
+                heard.hear(&observed, is_first);
                 proxy.set(heard);
             }
             Some((at, observed))

@@ -151,9 +151,8 @@ impl<'a> Call<'a> {
 
     /// An endpoint as `check` tests it.
     async fn test(&mut self, phase: Phase, endpoint: &Endpoint) -> Result<(), Found> {
-        if let Plan::Tcp(target) = &endpoint.plan {
-            self.turn(target).await;
-        }
+        let Plan::Tcp(target) = &endpoint.plan else { return Ok(()) };
+        let begun = self.turn(target).await;
         let network = self.scene.network(self.route());
         let judged = Box::pin(diagnose::one(&network, endpoint.clone())).await;
         match (judged.status, judged.cause) {
@@ -161,7 +160,7 @@ impl<'a> Call<'a> {
             (Status::Degraded, Some(cause)) => self.played.degraded.push(cause),
             _ => {}
         }
-        self.note(phase, judged.took);
+        self.note(phase, begun.elapsed());
         Ok(())
     }
 
