@@ -29,6 +29,8 @@ pub(crate) enum Control {
     Answers(String),
     /// This one doesn't; then how that is.
     Silent(String, String),
+    /// Nothing was sent to this one, which therefore says nothing; then why.
+    Unasked(String, String),
 }
 
 /// What it means for one endpoint.
@@ -127,12 +129,15 @@ fn blocked(seen: &Seen, control: &Control, all: usize) -> Meaning {
         Control::Silent(name, how) => parts.push(format!(
             "the control {name} doesn't answer either ({how}): UDP is blocked as a whole, or the control is down"
         )),
-        Control::None if reported => {}
-        Control::None => parts.push(
+        Control::Unasked(name, why) => parts.push(format!("the control {name} was not asked: {why}")),
+        Control::None => {}
+    }
+    if let (Control::None | Control::Unasked(..), false) = (control, reported) {
+        parts.push(
             "either UDP 3478 is dropped on the way, or these endpoints answer nobody who has no call: \
              --stun-control HOST:PORT, with a STUN server that is known to answer, decides"
                 .to_owned(),
-        ),
+        );
     }
     parts.extend(foreign(seen));
     Meaning {
@@ -292,6 +297,12 @@ mod tests {
         );
         let neither = said(&Control::Silent("stun.example:3478".to_owned(), "no answer in 8 s".to_owned()));
         assert!(neither.contains("UDP is blocked as a whole, or the control is down"), "{neither}");
+        let unasked = said(&Control::Unasked("stun.example:3478".to_owned(), "no route there".to_owned()));
+        assert!(
+            unasked.contains("the control stun.example:3478 was not asked: no route there; either UDP 3478")
+                && !unasked.contains("blocked as a whole"),
+            "{unasked}"
+        );
     }
 
     #[test]

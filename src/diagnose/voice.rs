@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt};
 
 use super::media::{self, Control, Meaning, Seen};
 use crate::agent::hops::last_hop;
-use crate::agent::turn::{self, SILENCE};
+use crate::agent::turn::{self, Probed, Refusal, SILENCE};
 use crate::cause::Cause;
 use crate::egress::own::Own;
 use crate::egress::{Egress, Trace, Unreached};
@@ -81,7 +81,7 @@ async fn ask(
     // Where somebody refused it, that is known already.
     let silent = seen.iter_mut().filter_map(|seen| {
         // There are no routers within this machine.
-        let silent = |probed: &&turn::Probed| {
+        let silent = |probed: &&Probed| {
             probed.answer.is_none() && probed.refusal.is_none() && !probed.address.ip().is_loopback()
         };
         let address = seen.addresses.iter().find(silent)?.address;
@@ -98,20 +98,23 @@ async fn ask_control(egress: &Egress, own: &Own, control: Option<&Target>) -> Co
         (Err(_), Host::Ip(address)) => Ok(vec![SocketAddr::new(*address, target.port)]),
         (found, _) => found,
     };
-    let how = match found {
-        Err(_) => "its name does not resolve to a public address".to_owned(),
-        Ok(found) => {
-            // A server has few addresses; one that answers is enough.
-            let there = found.into_iter().filter(|address| egress.has_way_to(*address)).take(4);
-            let probed = join_all(there.map(|address| turn::probe(egress, address))).await;
-            if probed.iter().any(|probed| probed.answer.is_some()) {
-                return Control::Answers(target.to_string());
-            }
-            match probed.is_empty() {
-                true => "this machine has no route there".to_owned(),
-                false => format!("no answer in {} s", SILENCE.as_secs()),
-            }
-        }
+    let name = target.to_string();
+    let Ok(found) = found else {
+        return Control::Unasked(name, "its name does not resolve to a public address".to_owned());
     };
-    Control::Silent(target.to_string(), how)
+    // A server has few addresses; one that answers is enough.
+    let there = found.into_iter().filter(|address| egress.has_way_to(*address)).take(4);
+    let probed = join_all(there.map(|address| turn::probe(egress, address))).await;
+    if probed.iter().any(|probed| probed.answer.is_some()) {
+        return Control::Answers(name);
+    }
+    let unsent = |probed: &Probed| matches!(probed.refusal, Some(Refusal::NoWay | Refusal::NoSocket));
+    if !probed.iter().all(unsent) {
+        return Control::Silent(name, format!("no answer in {} s", SILENCE.as_secs()));
+    }
+    let why = match probed.iter().any(|probed| probed.refusal == Some(Refusal::NoSocket)) {
+        true => "this machine has no local address, port or socket left for it",
+        false => "this machine has no route there",
+    };
+    Control::Unasked(name, why.to_owned())
 }
