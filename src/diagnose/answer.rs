@@ -29,7 +29,7 @@ const AMAZON: &[&str] = &[
 ];
 
 /// The moment at which a server gave its answer. A cache on the way says how old its copy is.
-pub(super) fn date(answer: &Answer) -> Option<SystemTime> {
+pub(crate) fn date(answer: &Answer) -> Option<SystemTime> {
     let date = answer.field("date")?;
     let zoned = jiff::fmt::rfc2822::parse(date).ok()?;
     let age = answer.field("age").and_then(|age| age.parse().ok()).unwrap_or(0).min(OLDEST);

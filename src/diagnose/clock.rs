@@ -47,7 +47,7 @@ fn is_of_time(judged: &Result<(), Error>) -> bool {
 
 /// Milliseconds by which this clock is ahead of an answer's: at the middle of the round trip, and of
 /// the second that a Date stands for.
-pub(super) fn ahead(sent: SystemTime, took: Duration, date: SystemTime) -> i64 {
+pub(crate) fn ahead(sent: SystemTime, took: Duration, date: SystemTime) -> i64 {
     let ms = |time: SystemTime| match time.duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
         Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
@@ -62,6 +62,13 @@ pub(super) fn skew(ahead_ms: i64) -> Option<(Severity, String)> {
     let severity = Cause::ClockSkew.about().threshold?.judge(by)?;
     let direction = if ahead_ms > 0 { "ahead of" } else { "behind" };
     Some((severity, format!("this machine's clock is {} {direction} the Date of the answer", span(by))))
+}
+
+impl Clock {
+    /// Whether an answer that somebody vouches for has the time that it is here.
+    pub(crate) fn agrees(self) -> bool {
+        self.verified && skew(self.ahead_ms).is_none()
+    }
 }
 
 /// A certificate that is wrong by the time alone, where the clock is to blame.

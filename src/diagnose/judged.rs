@@ -27,7 +27,7 @@ pub(crate) struct Judged {
     steps: Steps,
     rtt_ms: Option<u64>,
     loss: Option<f64>,
-    pub(super) clock: Option<Clock>,
+    pub clock: Option<Clock>,
 }
 
 impl Judged {

@@ -48,6 +48,7 @@ use observed::Observed;
 use pac::Pac;
 use probe::Probe;
 use report::Report;
+pub(crate) use settle::by_clock;
 use targets::{Endpoint, Plan, Wanted};
 
 /// How many endpoints are tested at once, straight and through one proxy.
@@ -107,16 +108,14 @@ pub(crate) async fn check(network: &Network<'_>, options: &Options, progress: Pr
     Report { pac, regions, ..verdict::report(judged, options.via.clone()) }
 }
 
-/// One endpoint over TCP, tested and judged by itself.
+/// One endpoint over TCP, tested and judged by itself: whether the clock is to blame, others say beside it.
 pub(crate) async fn one(network: &Network<'_>, endpoint: Endpoint) -> Judged {
     let Plan::Tcp(target) = &endpoint.plan else { return Judged::new(endpoint, never()) };
     let names = look_up(network, std::slice::from_ref(&endpoint)).await;
     let (route, trust, clock) = (&network.route, &network.trust, network.clock);
     let observed = Probe { route, trust, clock, names: &names, hold: None }.tcp(target, &endpoint).await;
     drop(names);
-    let mut judged = Judged::new(endpoint, observed);
-    settle::by_clock(&mut judged);
-    judged
+    Judged::new(endpoint, observed)
 }
 
 /// What a PAC file may ask about the network.

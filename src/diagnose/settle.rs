@@ -45,13 +45,28 @@ fn instances(all: &mut [Judged]) {
     }
 }
 
-/// The clock: by the answers that are verified, else by those that would be if it were right.
-fn clock(all: &mut [Judged]) -> Option<i64> {
+/// How far this machine's clock is ahead: by the answers that are verified, else by those that would be if it were right.
+fn ahead(all: &[Judged]) -> Option<i64> {
     let told = |verified: bool| -> Vec<i64> {
         let clocks = all.iter().filter_map(|judged| judged.clock);
         clocks.filter(|clock| clock.verified == verified).map(|clock| clock.ahead_ms).collect()
     };
-    let ahead = median(told(true)).or_else(|| median(told(false)))?;
+    median(told(true)).or_else(|| median(told(false)))
+}
+
+/// Puts the blame for certificates that are wrong by the time on this machine's clock, where the answers
+/// together say that it is off.
+pub(super) fn by_clocks(all: &mut [Judged]) {
+    if ahead(all).and_then(skew).is_some() {
+        all.iter_mut().for_each(|judged| {
+            by_clock(judged);
+        });
+    }
+}
+
+/// The clock by all answers together, as the trouble of those that show it.
+fn clock(all: &mut [Judged]) -> Option<i64> {
+    let ahead = ahead(all)?;
     let severity = skew(ahead).map(|(severity, _)| severity);
     for judged in all.iter_mut() {
         let Some(clock) = judged.clock else { continue };
@@ -64,8 +79,9 @@ fn clock(all: &mut [Judged]) -> Option<i64> {
     Some(ahead)
 }
 
-/// Puts the blame for a certificate that is wrong by the time on this machine's clock, where that is off; whether it is.
-pub(super) fn by_clock(judged: &mut Judged) -> bool {
+/// Puts the blame for a certificate that is wrong by the time on this machine's clock, where that is off by the answer's
+/// own word; whether it is. Other answers may know better.
+pub(crate) fn by_clock(judged: &mut Judged) -> bool {
     let blamed = judged.clock.filter(|_| judged.cause == Some(Cause::TlsExpired)).and_then(of_clock);
     blamed.map(|found| judged.set(found)).is_some()
 }

@@ -17,9 +17,9 @@ use crate::agent::websocket::{Cut, WebSocket};
 use crate::cause::{Cause, Severity};
 use crate::diagnose;
 use crate::diagnose::answer;
-use crate::diagnose::clock::{clock_by_answer, of_clock};
+use crate::diagnose::clock::{ahead, clock_by_answer, of_clock};
 use crate::diagnose::finding::{self, Found, ended, failed};
-use crate::diagnose::observed::{End, Seen, WebSocketEnd};
+use crate::diagnose::observed::{Clock, End, Seen, WebSocketEnd};
 use crate::diagnose::report::Status;
 use crate::diagnose::secured::{STEP, secured};
 use crate::diagnose::targets::{Endpoint, Plan, WebSocketUrl};
@@ -48,6 +48,8 @@ pub(super) struct Played {
     pub failed: Option<Failed>,
     /// What was worse than it should be.
     pub degraded: Vec<Cause>,
+    /// Whether an answer that somebody vouches for has the time that it is here.
+    pub clock_agrees: bool,
 }
 
 /// How a call failed.
@@ -154,7 +156,9 @@ impl<'a> Call<'a> {
         let Plan::Tcp(target) = &endpoint.plan else { return Ok(()) };
         let begun = self.turn(target).await;
         let network = self.scene.network(self.route());
-        let judged = Box::pin(diagnose::one(&network, endpoint.clone())).await;
+        let mut judged = Box::pin(diagnose::one(&network, endpoint.clone())).await;
+        self.played.clock_agrees |= judged.clock.is_some_and(Clock::agrees);
+        diagnose::by_clock(&mut judged);
         match (judged.status, judged.cause) {
             (Status::Failed, Some(cause)) => return Err(failed(cause, judged.detail)),
             (Status::Degraded, Some(cause)) => self.played.degraded.push(cause),
@@ -207,6 +211,10 @@ impl<'a> Call<'a> {
             Ok(Err(why)) => return Err(ended(seen, End::NoAnswer(why))),
             Ok(Ok(answer)) => answer,
         };
+        if let Some(date) = answer::date(&answer) {
+            let ahead_ms = ahead(SystemTime::now(), Duration::ZERO, date);
+            self.played.clock_agrees |= Clock { ahead_ms, verified: true }.agrees();
+        }
         let public = seen.shown.as_ref().is_some_and(|(_, verdicts)| verdicts.public.is_ok());
         let foreign = match answer.status {
             500.. => Some(format!("{} answered {}", endpoint.host, answer.status)),

@@ -27,6 +27,8 @@ pub(crate) struct Tally {
     /// In microseconds.
     pub(super) phases: BTreeMap<Phase, Vec<u32>>,
     pub(super) sequential: Sequential,
+    /// Whether an answer in any of them has the time that it is here.
+    clock_agrees: bool,
     /// Those that ended before one that began before them.
     early: BTreeMap<u32, Played>,
 }
@@ -81,6 +83,17 @@ impl Tally {
             self.failed += 1;
             self.causes.entry(cause).or_insert(Blamed { calls: 0, phase, detail }).calls += 1;
         }
+        self.clock_agrees |= played.clock_agrees;
+        // One server with a clock of its own is not this machine's trouble: then it is the certificate.
+        if self.clock_agrees
+            && let Some(mut blamed) = self.causes.remove(&Cause::ClockSkew)
+        {
+            blamed.detail.push_str("; other answers agree with this machine's clock");
+            let calls = blamed.calls;
+            let of_certificate =
+                self.causes.entry(Cause::TlsExpired).or_insert(Blamed { calls: 0, ..blamed });
+            of_certificate.calls += calls;
+        }
     }
 }
 
@@ -99,6 +112,25 @@ mod tests {
     fn failing() -> Played {
         let failed = Failed { phase: Phase::Media, cause: Cause::UdpBlocked, detail: "silence".to_owned() };
         Played { failed: Some(failed), ..Played::default() }
+    }
+
+    #[test]
+    fn one_server_with_a_clock_of_its_own_is_not_this_machines_trouble() {
+        let off = || {
+            let failed = Failed { phase: Phase::Api, cause: Cause::ClockSkew, detail: "off".to_owned() };
+            Played { failed: Some(failed), ..Played::default() }
+        };
+        let agreeing = || Played { clock_agrees: true, ..Played::default() };
+        let causes = |all: Vec<Played>| {
+            let mut tally = Tally::default();
+            (0..).zip(all).for_each(|(number, played)| tally.take(number, played, false));
+            tally.causes.into_iter().map(|(cause, blamed)| (cause, blamed.calls)).collect::<Vec<_>>()
+        };
+        assert_eq!(causes(vec![off(), off()]), [(Cause::ClockSkew, 2)], "nobody says otherwise");
+        assert_eq!(causes(vec![off(), agreeing(), off()]), [(Cause::TlsExpired, 2)]);
+        assert_eq!(causes(vec![agreeing(), off()]), [(Cause::TlsExpired, 1)]);
+        // The very call that fails may have had such an answer before.
+        assert_eq!(causes(vec![Played { clock_agrees: true, ..off() }]), [(Cause::TlsExpired, 1)]);
     }
 
     /// Calls that fail by a time-out end last. Counted as they end, the first hundreds would be clean.

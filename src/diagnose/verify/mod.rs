@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use super::finding;
 use super::judged::Judged;
 use super::targets::{self, Endpoint, Plan, Wanted};
-use super::{Network, Progress, one};
+use super::{Network, Progress, one, settle};
 use crate::agent::hops::{LastHop, last_hop};
 use crate::agent::turn::{self, Probed, Refusal};
 use crate::egress::Trace;
@@ -219,5 +219,8 @@ async fn try_all(network: &Network<'_>, sample: Sample, advance: &dyn Fn()) -> H
         .collect();
     let mut tried: Vec<_> = tried.collect().await;
     tried.sort_by_key(|(at, ..)| *at);
-    Hosts::Sampled(tried.into_iter().map(|(_, set, judged)| (set, judged)).collect())
+    let (sets, mut judged): (Vec<_>, Vec<_>) =
+        tried.into_iter().map(|(_, set, judged)| (set, judged)).unzip();
+    settle::by_clocks(&mut judged);
+    Hosts::Sampled(sets.into_iter().zip(judged).collect())
 }
