@@ -3,16 +3,20 @@
 use std::fs;
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use serde_json::{Value, json};
 
 use crate::simulate;
 use crate::support::turn::{Turn, open};
-use crate::support::{Authority, Region, ccpgate, ccpgate_with, in_a_network_of_its_own, read_request};
+use crate::support::{Authority, Region, ccpgate, ccpgate_with, in_a_network_of_its_own, now, read_request};
 
 /// A signalling host that all calls share, as a real one is.
 const SIGNALLING: &str = "agents.transport.connect.us-east-1.amazonaws.com";
@@ -110,12 +114,18 @@ fn where_nothing_can_be_sent_nobody_is_said_to_be_silent() {
             "nothing can be sent to [{SIX}]:3478, [2600:1f14::2]:3478: this machine has no route there"
         );
         assert_eq!(told, all);
+        // Nor does a server that cannot be asked prove anything.
+        let check = ["check", "--json", "-c", &file, "--category", "media"];
+        let unasked = [&check[..], &["--stun-control", "[2600:1f14::9]:3478"]].concat();
+        let report = ccpgate(None, &unasked).expect(1).json();
+        let told = report["endpoints"][0]["detail"].as_str().unwrap();
+        let control = "the control [2600:1f14::9]:3478 was not asked: this machine has no route there";
+        assert!(told.starts_with(&all) && told.ends_with(control), "{told}");
         // A server that is asked beside them counts by the addresses that it can be asked at.
         let _turn = Turn::start_at("127.0.0.9:3478".parse().unwrap(), open());
         let six: Vec<_> = (1..=4).map(|last| format!("2600:1f14::{last}")).collect();
         let control = format!("\"turn.example\" = {:?}\n", [&six[..], &["127.0.0.9".to_owned()]].concat());
         fs::write(&file, fs::read_to_string(&file).unwrap() + &control).unwrap();
-        let check = ["check", "--json", "-c", &file, "--category", "media"];
         let asked = [&check[..], &["--stun-control", "turn.example:3478"]].concat();
         let report = ccpgate(None, &asked).expect(1).json();
         let told = report["endpoints"][0]["detail"].as_str().unwrap();
@@ -123,40 +133,93 @@ fn where_nothing_can_be_sent_nobody_is_said_to_be_silent() {
     });
 }
 
-/// Years from now, as far as the certificate can say; the answers come from when it was valid.
-#[test]
-fn a_wrong_clock_is_no_fault_of_a_certificate() {
+/// Certificates of one key: one for the files, another one for all other hosts.
+#[derive(Debug)]
+struct Shown {
+    files: Arc<CertifiedKey>,
+    rest: Arc<CertifiedKey>,
+    /// Whether the next handshake hangs, as one does whose packets were lost.
+    hangs: AtomicBool,
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if self.hangs.swap(false, Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_secs(8));
+        }
+        let of_files = hello.server_name().is_some_and(|name| name.ends_with("cloudfront.net"));
+        Some(if of_files { self.files.clone() } else { self.rest.clone() })
+    }
+}
+
+/// A region whose certificates were valid in these years; the answers of each host come from when its own is.
+fn region(files: [i32; 2], rest: [i32; 2], hangs: bool) -> Region {
     let authority = Authority::new();
     let key = KeyPair::generate().unwrap();
-    let names = ["*.my.connect.aws", "*.cloudfront.net", "*.transport.connect.us-west-2.amazonaws.com"];
-    let mut params = CertificateParams::new(names.map(str::to_owned)).unwrap();
-    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-    params.not_after = rcgen::date_time_ymd(2020, 12, 31);
-    let leaf = authority.issue(params, &key);
+    let names = [
+        "*.my.connect.aws",
+        "*.awsapps.com",
+        "signin.aws.amazon.com",
+        "*.signin.aws.amazon.com",
+        "*.cloudfront.net",
+        "*.transport.connect.us-west-2.amazonaws.com",
+    ];
+    let private = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let signing = default_provider().key_provider.load_private_key(private).unwrap();
+    let valid = |[from, to]: [i32; 2]| {
+        let mut params = CertificateParams::new(names.map(str::to_owned)).unwrap();
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 12, 31);
+        let leaf = authority.issue(params, &key);
+        Arc::new(CertifiedKey::new(vec![leaf.der().clone()], signing.clone()))
+    };
+    let shown = Shown { files: valid(files), rest: valid(rest), hangs: hangs.into() };
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
-        .unwrap();
-    let region = Region::with(authority, Arc::new(config), |mut tls| {
-        let answer =
-            "HTTP/1.1 403 Forbidden\r\nDate: Mon, 15 Jun 2020 12:00:00 GMT\r\nContent-Length: 0\r\n\r\n";
+        .with_cert_resolver(Arc::new(shown));
+    Region::with(authority, Arc::new(config), move |mut tls| {
         while read_request(&mut tls).is_some() {
+            let of_files = tls.conn.server_name().is_some_and(|name| name.ends_with("cloudfront.net"));
+            let date = match if of_files { files } else { rest } {
+                OLD => "Mon, 15 Jun 2020 12:00:00 GMT".to_owned(),
+                _ => now(),
+            };
+            let answer = format!("HTTP/1.1 403 Forbidden\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n");
             if tls.write_all(answer.as_bytes()).is_err() {
                 return;
             }
         }
-    });
+    })
+}
+
+/// Years ago, as far as a certificate can say.
+const OLD: [i32; 2] = [2020, 2020];
+const VALID: [i32; 2] = [2020, 2090];
+
+#[test]
+fn a_wrong_clock_is_no_fault_of_a_certificate() {
     let url = format!("wss://{}/", SIGNALLING.replace("us-east-1", "us-west-2"));
-    for more in [&["--ws-url", &url][..], &[]] {
-        let arguments = [&["rehearse", "--json", "--calls", "3", "--ca", region.ca()], more].concat();
-        let report = ccpgate_with(Some(&region.config()), &arguments, &[]).expect(1).json();
-        assert_eq!(report["causes"], json!({ "clock_skew": 3 }), "{report:#}");
-        let told = report["failures"][0]["detail"].as_str().unwrap();
-        assert!(
-            told.contains("ahead of the Date of the answer, by which the certificate is valid"),
-            "{told}"
-        );
+    // Where files have a valid certificate and this time, it is not the clock that is wrong.
+    for (files, cause) in [(OLD, "clock_skew"), (VALID, "tls_expired")] {
+        let region = region(files, OLD, false);
+        for more in [&["--ws-url", &url][..], &[]] {
+            let arguments = [&["rehearse", "--json", "--calls", "3", "--ca", region.ca()], more].concat();
+            let report = ccpgate_with(Some(&region.config()), &arguments, &[]).expect(1).json();
+            assert_eq!(report["causes"], json!({ cause: 3 }), "{report:#}");
+            let told = report["failures"][0]["detail"].as_str().unwrap();
+            let clock = "ahead of the Date of the answer, by which the certificate is valid";
+            assert!(told.contains(clock), "{told}");
+            assert_eq!(told.contains("other answers agree"), cause == "tls_expired", "{told}");
+        }
     }
+}
+
+#[test]
+fn a_handshake_that_hung_before_another_one_succeeded_is_in_the_time() {
+    let region = region(VALID, VALID, true);
+    let arguments = ["rehearse", "--json", "--calls", "1", "--ca", region.ca()];
+    let report = ccpgate_with(Some(&region.config()), &arguments, &[]).expect(0).json();
+    assert!(report["phases"]["static"]["p50_ms"].as_f64() >= Some(5000.0), "{report:#}");
 }
