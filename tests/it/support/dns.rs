@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::eventually;
+use super::upstream::stop_accepting;
 
 /// What the server says about a name; about all others it says NXDOMAIN.
 #[derive(Clone, Debug)]
@@ -66,6 +67,8 @@ struct Shared {
 pub(crate) struct Dns {
     address: SocketAddr,
     shared: Arc<Shared>,
+    /// Of TCP.
+    listener: Option<TcpListener>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -117,6 +120,7 @@ impl Dns {
                 }
             }
         })];
+        let ours = listener.as_ref().map(|listener| listener.try_clone().unwrap());
         if let Some(listener) = listener {
             let of_thread = shared.clone();
             threads.push(std::thread::spawn(move || {
@@ -135,7 +139,7 @@ impl Dns {
                 }
             }));
         }
-        Self { address, shared, threads }
+        Self { address, shared, listener: ours, threads }
     }
 
     /// From now on, `name` gets this reply; `*.name` stands for whatever is below it and has none of
@@ -196,9 +200,8 @@ impl Reply {
 impl Drop for Dns {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        if self.threads.len() > 1 {
-            // Wakes the acceptor.
-            let _ = TcpStream::connect(self.address);
+        if let Some(listener) = &self.listener {
+            stop_accepting(listener);
         }
         let ended = self.threads.drain(..).map(JoinHandle::join).all(|ended| ended.is_ok());
         assert!(ended || std::thread::panicking(), "the name server panicked");

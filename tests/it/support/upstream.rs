@@ -26,6 +26,7 @@ struct Shared {
 pub(crate) struct Upstream {
     address: SocketAddr,
     shared: Arc<Shared>,
+    listener: TcpListener,
     acceptor: Option<JoinHandle<Vec<JoinHandle<()>>>>,
 }
 
@@ -52,6 +53,7 @@ impl Upstream {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let (of_acceptor, serve) = (shared.clone(), Arc::new(serve));
+        let ours = listener.try_clone().unwrap();
         let acceptor = std::thread::spawn(move || {
             let mut connections = Vec::new();
             for stream in listener.incoming() {
@@ -80,7 +82,7 @@ impl Upstream {
             }
             connections
         });
-        Self { address, shared, acceptor: Some(acceptor) }
+        Self { address, shared, listener: ours, acceptor: Some(acceptor) }
     }
 
     /// Sends back what it gets; closes when the client has finished.
@@ -190,8 +192,7 @@ impl Upstream {
 impl Drop for Upstream {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        // Wakes the acceptor.
-        drop(TcpStream::connect(self.address));
+        stop_accepting(&self.listener);
         let connections = self.acceptor.take().map(JoinHandle::join);
         for stream in self.shared.open.lock().unwrap().values() {
             let _ = stream.shutdown(Shutdown::Both);
@@ -227,6 +228,12 @@ fn pass_on(mut near: TcpStream, address: SocketAddr) {
     let _ = std::io::copy(&mut near, &mut far);
     let _ = far.shutdown(Shutdown::Both);
     back.join().unwrap();
+}
+
+/// Wakes whoever accepts here, with an error. A connection would do as well, but for a network in which none can be
+/// made.
+pub(super) fn stop_accepting(listener: &TcpListener) {
+    rustix::net::shutdown(listener, rustix::net::Shutdown::Both).unwrap();
 }
 
 /// Listens here. A program that another test is just starting may hold a copy of the listener that had
