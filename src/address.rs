@@ -20,10 +20,7 @@ pub use in_text::cut_in;
 /// an IPv4 address, 48 of an IPv6 one; the rest is 0.
 #[must_use]
 pub fn cut(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << 8)).into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80)).into(),
-    }
+    cut_network(address.to_canonical().into()).addr()
 }
 
 /// A network as far as it may be shown: as [`cut`] does with an address.

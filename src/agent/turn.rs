@@ -82,6 +82,19 @@ impl Probed {
         sorted.sort_unstable();
         sorted.get(sorted.len() / 2).copied()
     }
+
+    /// Whether nothing left this machine, so that nobody could answer.
+    pub(crate) const fn is_unsent(&self) -> bool {
+        matches!(self.refusal, Some(Refusal::NoWay | Refusal::NoSocket))
+    }
+}
+
+/// Of the addresses of one place those that this machine has a way to: one without IPv6 lacks nothing for a call.
+/// All, where it has a way to none.
+pub(crate) fn with_a_way(all: &[Probed]) -> impl Iterator<Item = &Probed> {
+    let has_way = |probed: &Probed| probed.refusal != Some(Refusal::NoWay);
+    let any = all.iter().any(has_way);
+    all.iter().filter(move |probed| !any || has_way(probed))
 }
 
 /// Asks one address, which was judged before, until it has answered or counts as silent. Takes 8 s where

@@ -174,7 +174,6 @@ fn ms(time: Duration) -> u64 {
 }
 
 /// What the tests so far say of the one proxy that all of them go through.
-#[derive(Clone, Copy)]
 pub(super) struct OneProxy {
     /// The cause that makes further tests pointless: it is dead.
     pub dead: Option<Cause>,

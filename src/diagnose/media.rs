@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::agent::hops::LastHop;
-use crate::agent::turn::{Probed, Refusal, SILENCE, What};
+use crate::agent::turn::{Probed, Refusal, SILENCE, What, with_a_way};
 use crate::cause::{Cause, Grade, Severity};
 use crate::wording::first;
 
@@ -48,10 +48,8 @@ pub(crate) struct Meaning {
 }
 
 impl Seen {
-    /// The addresses that this machine has a way to: one without IPv6 lacks nothing for a call.
     fn tried(&self) -> impl Iterator<Item = &Probed> {
-        let any = self.addresses.iter().any(|probed| probed.refusal != Some(Refusal::NoWay));
-        self.addresses.iter().filter(move |probed| !any || probed.refusal != Some(Refusal::NoWay))
+        with_a_way(&self.addresses)
     }
 
     fn asked(&self) -> Vec<IpAddr> {
@@ -182,9 +180,8 @@ pub(super) fn silence(silent: &[&Probed]) -> String {
     }
 }
 
-/// Whether nothing left this machine, so that nobody could answer.
 fn is_unsent(silent: &[&Probed]) -> bool {
-    silent.iter().all(|probed| matches!(probed.refusal, Some(Refusal::NoWay | Refusal::NoSocket)))
+    silent.iter().all(|probed| probed.is_unsent())
 }
 
 /// Who ended it, as far as that was said.

@@ -27,7 +27,7 @@ mod verdict;
 pub(crate) mod verify;
 mod voice;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -188,7 +188,7 @@ async fn each(
     let at_once = if network.route.is_via() { AT_ONCE_VIA } else { AT_ONCE };
     let all = Semaphore::new(at_once);
     let mut hosts: Vec<(&str, Arc<Semaphore>)> = Vec::new();
-    let proxy = Cell::new(OneProxy::new(at_once));
+    let proxy = RefCell::new(OneProxy::new(at_once));
     let mut running = FuturesUnordered::new();
     for (at, endpoint) in endpoints.iter().enumerate() {
         let host = match hosts.iter().find(|(host, _)| *host == endpoint.host) {
@@ -204,11 +204,9 @@ async fn each(
             // Neither is ever closed.
             let _host = host.acquire().await;
             let _place = all.acquire().await;
-            let mut so_far = proxy.get();
-            let dead = so_far.dead;
+            let dead = proxy.borrow().dead;
             let tries = matches!(endpoint.plan, Plan::Tcp(_) | Plan::WebSocket(..)) && dead.is_none();
-            let is_first = tries && so_far.begin();
-            proxy.set(so_far);
+            let is_first = tries && proxy.borrow_mut().begin();
             let observed = match (&endpoint.plan, dead) {
                 (Plan::Tcp(_) | Plan::WebSocket(..), Some(cause)) => Observed::Hidden(cause),
                 (Plan::Tcp(target), None) => Box::pin(probe.tcp(target, endpoint)).await,
@@ -219,9 +217,7 @@ async fn each(
                 (Plan::Udp(_), _) => return None,
             };
             if probe.route.is_via() {
-                let mut heard = proxy.get();
-                heard.hear(&observed, is_first);
-                proxy.set(heard);
+                proxy.borrow_mut().hear(&observed, is_first);
             }
             Some((at, observed))
         });

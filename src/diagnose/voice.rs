@@ -108,8 +108,7 @@ async fn ask_control(egress: &Egress, own: &Own, control: Option<&Target>) -> Co
     if probed.iter().any(|probed| probed.answer.is_some()) {
         return Control::Answers(name);
     }
-    let unsent = |probed: &Probed| matches!(probed.refusal, Some(Refusal::NoWay | Refusal::NoSocket));
-    if !probed.iter().all(unsent) {
+    if !probed.iter().all(Probed::is_unsent) {
         return Control::Silent(name, format!("no answer in {} s", SILENCE.as_secs()));
     }
     let why = match probed.iter().any(|probed| probed.refusal == Some(Refusal::NoSocket)) {

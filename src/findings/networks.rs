@@ -58,9 +58,9 @@ fn around(client: IpAddr) -> (IpNet, IpNet) {
 /// The network that one client is in: /24 or /64; with `ledger.anonymise` /24 or /48.
 #[must_use]
 pub fn of(client: IpAddr, anonymise: bool) -> IpNet {
-    match around(client) {
-        (IpNet::V6(_), wide) if anonymise => wide,
-        (small, _) => small,
+    match anonymise {
+        true => cut_network(client.to_canonical().into()),
+        false => around(client).0,
     }
 }
 

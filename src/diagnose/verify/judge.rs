@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Asked;
 use super::place::Place;
 use crate::agent::hops::LastHop;
-use crate::agent::turn::{Probed, Refusal};
+use crate::agent::turn::{Probed, Refusal, with_a_way};
 use crate::as_text;
 use crate::cause::{Cause, Owner};
 use crate::diagnose::finding::Found;
@@ -175,9 +175,8 @@ fn row(place: Place, asked: &Asked, ways: &Ways, pending: &[Added]) -> Row {
         Asked::Probes { probes, last_hop } => (probes, *last_hop),
     };
     // A family that this machine has no way in says nothing where the other one, through a translator, was asked.
-    let any = probes.iter().any(|probed| probed.refusal != Some(Refusal::NoWay));
-    let asked = probes.iter().filter(|probed| !any || probed.refusal != Some(Refusal::NoWay));
-    let (answering, silent): (Vec<&Probed>, Vec<&Probed>) = asked.partition(|probed| probed.answer.is_some());
+    let (answering, silent): (Vec<&Probed>, Vec<&Probed>) =
+        with_a_way(probes).partition(|probed| probed.answer.is_some());
     if let Some(probed) = answering.first() {
         row.status = Status::Open;
         row.address = Some(probed.address.ip());

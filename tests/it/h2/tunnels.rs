@@ -11,16 +11,22 @@ use crate::support::{
     Frames, H2, H2Tunnel, Secured, Upstream, assert_same_bytes, eventually, handshakes, payload, stall,
 };
 
+/// So many tunnels over one connection.
+async fn open(client: &mut H2, count: usize) -> Vec<H2Tunnel> {
+    let mut tunnels = Vec::with_capacity(count);
+    for _ in 0..count {
+        tunnels.push(client.tunnel(TARGET).await);
+    }
+    tunnels
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn tunnels_share_one_connection_and_are_counted_each() {
     let (upstream, secured) = (Upstream::echo(), Secured::new());
     let proxy = secured.start(&upstream, "", "");
     let mut client = H2::connect(&proxy, &secured.agent()).await;
     // More than Chrome opens to an HTTP/1.1 proxy.
-    let mut tunnels = Vec::new();
-    for _ in 0..60 {
-        tunnels.push(client.tunnel(TARGET).await);
-    }
+    let mut tunnels = open(&mut client, 60).await;
     assert_eq!(proxy.metric(OPEN), 1.0);
     assert_eq!(active(&proxy), 60.0);
     for (i, tunnel) in tunnels.iter_mut().enumerate() {
@@ -100,10 +106,7 @@ async fn tunnels_on_one_connection_count_against_the_limits() {
     let (upstream, secured) = (Upstream::echo(), Secured::new());
     let proxy = secured.start(&upstream, "", "[limits]\nconnections_per_client = 3\n");
     let mut client = H2::connect(&proxy, &secured.agent()).await;
-    let mut held = Vec::new();
-    for _ in 0..3 {
-        held.push(client.tunnel(TARGET).await);
-    }
+    let mut held = open(&mut client, 3).await;
     let (answer, _) = client.ask(connect_request(TARGET), false).await.unwrap();
     assert_eq!(answer.status, 503);
     assert!(answer.headers["proxy-status"].to_str().unwrap().contains("connection_limit_reached"));
@@ -119,14 +122,11 @@ async fn whichever_tunnel_ends_gives_one_place_back() {
     let (upstream, secured) = (Upstream::echo(), Secured::new());
     let proxy = secured.start(&upstream, "", "[limits]\nconnections_per_client = 3\n");
     let mut client = H2::connect(&proxy, &secured.agent()).await;
-    let mut held = Vec::new();
-    for _ in 0..3 {
-        held.push(client.tunnel(TARGET).await);
-    }
+    let mut held = open(&mut client, 3).await;
     // The oldest, the newest, one in the middle, and all of them.
     for (ended, ends) in [&[0][..], &[2], &[1], &[0, 0], &[1, 1], &[0, 0, 0], &[0]].into_iter().enumerate() {
         for at in ends {
-            let mut tunnel: H2Tunnel = held.remove(*at);
+            let mut tunnel = held.remove(*at);
             tunnel.finish();
             tunnel.read_to_end().await.unwrap();
         }

@@ -150,11 +150,10 @@ async fn follow(
 ) {
     let (tell_fetched, fetched) = mpsc::channel(1);
     let (tell_strays, strays) = mpsc::channel(1);
-    let of_files = reloads.clone();
     tokio::select! {
         () = fetches(shared, settings, reloads.clone(), tell_fetched) => {}
-        () = media::run(shared, settings, reloads, tell_strays) => {}
-        () = take_in(shared, settings, first, (fetched, strays, of_files)) => {}
+        () = media::run(shared, settings, reloads.clone(), tell_strays) => {}
+        () = take_in(shared, settings, reloads.clone(), first, fetched, strays) => {}
     }
 }
 
@@ -162,12 +161,10 @@ async fn follow(
 async fn take_in(
     shared: &Arc<Shared>,
     settings: &Settings,
+    mut reloads: watch::Receiver<Settings>,
     first: Option<Keeper>,
-    (mut fetched, mut strays, mut reloads): (
-        mpsc::Receiver<Answer>,
-        mpsc::Receiver<Vec<Stray>>,
-        watch::Receiver<Settings>,
-    ),
+    mut fetched: mpsc::Receiver<Answer>,
+    mut strays: mpsc::Receiver<Vec<Stray>>,
 ) {
     let (begun, in_force) = (settings.clone(), shared.ranges.clone());
     let begin = move || {
