@@ -12,12 +12,11 @@ use hyper::{Method, Request, StatusCode};
 use super::Admin;
 use super::http::{Answer, not_allowed, text};
 use super::query::Query;
-use crate::net::entrance::Entrance;
 
 pub(super) const PATH: &str = "/api/vacate";
-/// In the query where another port than that for the admin is wanted. A process that has closed those keeps this one
-/// as well: whoever has the one that is wanted is somebody else.
-const OTHERS: &str = "others";
+/// In the query, which addresses are wanted, with commas between them. A process that has closed one of them, or never had
+/// it, leaves none: that is somebody else's, and whoever wants them all couldn't serve.
+const WANTED: &str = "wanted";
 const LEFT: &str = "ccpgate: this process leaves the port\n";
 /// For each step of a question to a process of this machine.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -38,20 +37,32 @@ pub(super) fn answer(admin: &Admin, request: &Request<Incoming>) -> Answer {
     if !drain.is_leaving() {
         return text(StatusCode::CONFLICT, "ccpgate: this process serves\n");
     }
-    let others = Query(request.uri().query().unwrap_or_default()).get(OTHERS).is_some();
-    if others && drain.is_closed() {
-        return text(StatusCode::CONFLICT, "ccpgate: of all ports this process has this one alone\n");
+    let wanted = Query(request.uri().query().unwrap_or_default()).get(WANTED).unwrap_or_default();
+    for wanted in wanted.split(',').filter(|wanted| !wanted.is_empty()) {
+        match wanted.parse() {
+            Ok(address) if admin.shared.own.is(address) => {}
+            Ok(address) => {
+                let elsewhere = format!("ccpgate: this process doesn't listen on {address}\n");
+                return text(StatusCode::CONFLICT, elsewhere);
+            }
+            Err(_) => {
+                let bad = format!(
+                    "ccpgate: {WANTED}: {wanted:?} is no address with a port, as 127.0.0.1:3128 is one\n"
+                );
+                return text(StatusCode::BAD_REQUEST, bad);
+            }
+        }
     }
     admin.vacated.cancel();
     text(StatusCode::OK, LEFT)
 }
 
-/// Asks whoever listens on an admin address to leave its ports, one of which is wanted for this entrance; says whether a
-/// process of this program does.
+/// Asks whoever listens on an admin address to leave its ports, which must have all that are wanted; says whether a process
+/// of this program does.
 ///
 /// # Errors
 /// When nobody is there, or none that answers in time.
-pub(crate) fn ask(address: SocketAddr, wanted: Entrance) -> io::Result<bool> {
+pub(crate) fn ask(address: SocketAddr, wanted: &[SocketAddr]) -> io::Result<bool> {
     let here = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -61,9 +72,10 @@ pub(crate) fn ask(address: SocketAddr, wanted: Entrance) -> io::Result<bool> {
     let mut stream = TcpStream::connect_timeout(&here, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let query = if wanted == Entrance::Admin { String::new() } else { format!("?{OTHERS}=1") };
+    let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+    let wanted = wanted.join(",");
     let request = format!(
-        "POST {PATH}{query} HTTP/1.1\r\nHost: {here}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        "POST {PATH}?{WANTED}={wanted} HTTP/1.1\r\nHost: {here}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();

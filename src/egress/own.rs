@@ -23,6 +23,16 @@ impl Own {
         self.listeners.store(Arc::new(addresses));
     }
 
+    /// Listeners have closed: other programs may have their addresses.
+    pub(crate) fn leave(&self, closed: &[SocketAddr]) {
+        let is_closed = |own: &&SocketAddr| {
+            // One on all addresses of both families is here twice.
+            let same = |ip: IpAddr| ip == own.ip() || ip.is_unspecified() && own.ip().is_unspecified();
+            closed.iter().any(|closed| closed.port() == own.port() && same(closed.ip()))
+        };
+        self.listeners.rcu(|own| own.iter().filter(|own| !is_closed(own)).copied().collect::<Vec<_>>());
+    }
+
     /// Whether a connection to `address` would end at this very process. Compares a short list, and makes
     /// system calls only where the port is one of this process.
     pub(crate) fn is(&self, address: SocketAddr) -> bool {
@@ -105,6 +115,20 @@ mod tests {
         }
         for address in ["127.0.0.2:3128", "127.0.0.1:443", "[64:ff9b:1::1]:443"] {
             assert!(!one.is(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn what_has_closed_is_others() {
+        let own = own(&["[::]:3128", "0.0.0.0:3128", "127.0.0.1:3129", "127.0.0.1:9090"]);
+        own.leave(&["[::]:3128", "127.0.0.2:3129"].map(|closed| closed.parse().unwrap()));
+        for (address, is) in [
+            ("127.0.0.1:3128", false),
+            ("[::1]:3128", false),
+            ("127.0.0.1:3129", true),
+            ("127.0.0.1:9090", true),
+        ] {
+            assert_eq!(own.is(address.parse().unwrap()), is, "{address}");
         }
     }
 

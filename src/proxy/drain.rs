@@ -23,8 +23,6 @@ pub(crate) struct Drain {
     busy: TaskTracker,
     /// Set by the signal to end: `/readyz` then says no.
     leaving: AtomicBool,
-    /// The proxy listeners have closed, and nobody has taken them over.
-    closed: AtomicBool,
     /// When a successor last accepted in this process's place, in seconds since 1970: [`NOW`] while it does, 0
     /// where none did.
     successor: AtomicI64,
@@ -60,15 +58,6 @@ impl Drain {
     /// Whether the signal to end has come.
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Acquire)
-    }
-
-    /// The proxy listeners have closed: another process may have their addresses.
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
     }
 
     /// A successor takes all new connections: those that are kept alive here are served on.

@@ -137,10 +137,7 @@ impl Server {
             let _ = timeout(LAST_WORDS, shared.drain.idle()).await;
         }
         self.remember_at_last().await;
-        tokio::task::block_in_place(|| {
-            self.last_words();
-            shut.end();
-        });
+        self.last_words(shut).await;
         tracing::info!(event = "stopped", "stopped");
     }
 
@@ -181,14 +178,22 @@ impl Server {
         }
     }
 
-    /// Tells the newest process what this one counted.
-    fn last_words(&self) {
-        let Some(folder) = self.control.as_ref().and_then(|control| control.path.parent()) else { return };
-        let newest = control::living(folder).into_iter().find(|(who, _)| who.id > self.shared.generation);
-        let Some((who, socket)) = newest else { return };
-        if let Err(error) = ask(&socket, &Question::Ends(Box::new(self.admin.last_words()))) {
-            tracing::warn!(event = "control_failed", %error, "process {} can't be told", who.pid);
-        }
+    /// Tells the newest process what this one counted, and leaves the row: the sockets of the manager, and its own
+    /// one. Their folder may hang, too, where the manager gives no runtime directory.
+    async fn last_words(&mut self, shut: Shut) {
+        let (admin, control, own) = (self.admin.clone(), self.control.take(), self.shared.generation);
+        let said = spawn_blocking(move || {
+            if let Some(folder) = control.as_ref().and_then(|control| control.path.parent()) {
+                let newest = control::living(folder).into_iter().find(|(who, _)| who.id > own);
+                if let Some((who, socket)) = newest
+                    && let Err(error) = ask(&socket, &Question::Ends(Box::new(admin.last_words())))
+                {
+                    tracing::warn!(event = "control_failed", %error, "process {} can't be told", who.pid);
+                }
+            }
+            shut.end();
+        });
+        let _ = timeout(LAST_WORDS, said).await;
     }
 }
 
@@ -221,13 +226,14 @@ async fn second(terminate: &mut Signal, interrupt: &mut Signal, one_more: bool) 
 /// accepted: on a busy machine workers come to their queues later than this thread gets here. Behind them the
 /// manager's sockets are shut, unless a successor accepts from them.
 async fn idle(shared: &Shared, closed: Vec<Closed>, shut: &Shut, successor: JoinHandle<bool>) {
+    let left: Vec<_> = closed.iter().map(|closed| closed.address).collect();
     let emptied = async {
         for Closed { mut stopper, .. } in closed {
             stopper.ended().await;
         }
     };
     let _ = timeout(EMPTYING, emptied).await;
-    shared.drain.close();
+    shared.own.leave(&left);
     let refuse = async {
         if !successor.await.unwrap_or(false) {
             shut.refuse();

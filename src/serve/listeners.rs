@@ -8,13 +8,12 @@
 mod bind;
 mod fit;
 
-use std::cell::OnceCell;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
 
 use rustix::net::sockopt::ipv6_v6only;
 
-use self::bind::bind;
+use self::bind::{bind, bind_once_left, is_taken};
 use self::fit::{all_fit, shares};
 use super::error::ServeError;
 use super::takeover::Offered;
@@ -100,6 +99,14 @@ impl Change {
     }
 }
 
+/// What there is for an address of a configuration.
+enum Found {
+    /// The listener at this place.
+    Here(usize),
+    /// A socket, or why there is none.
+    Socket(io::Result<StdListener>),
+}
+
 /// All listeners, in the order of the configuration.
 pub(super) struct Listeners {
     bound: Vec<Bound>,
@@ -143,25 +150,27 @@ impl Listeners {
             .collect();
         // The process before this one leaves all its listeners.
         leaving.extend(self.offered.iter().map(|offered| (offered.passed.address, &offered.passed.socket)));
-        // Asked once, at a start: it closes the admin port, too, and is asked by that.
-        let left = OnceCell::new();
-        let leaves = |kind| {
-            let ask = || vacate::ask(config.admin.listen, kind).unwrap_or(false);
-            self.bound.is_empty() && *left.get_or_init(ask)
-        };
-        let steps = wanted.into_iter().zip(places).map(|((kind, configured), place)| {
+        let mut found: Vec<Found> = wanted
+            .iter()
+            .zip(places)
+            .map(|((kind, address), place)| match (place, self.given(*kind, *address)) {
+                (Some(at), _) => Found::Here(at),
+                (None, Some(given)) => Found::Socket(given.try_clone()),
+                (None, None) => Found::Socket(bind(*address, &leaving)),
+            })
+            .collect();
+        if self.bound.is_empty() {
+            ask_for_taken(config.admin.listen, &wanted, &leaving, &mut found);
+        }
+        let steps = wanted.into_iter().zip(found).map(|((kind, configured), found)| {
             let failed = |error| self.failure(kind, configured, error);
-            let (actual, what) = match place {
-                Some(at) if self.bound[at].kind == kind => (self.bound[at].actual, What::Keep(at)),
-                Some(at) => {
+            let (actual, what) = match found {
+                Found::Here(at) if self.bound[at].kind == kind => (self.bound[at].actual, What::Keep(at)),
+                Found::Here(at) => {
                     let Bound { actual, socket, .. } = &self.bound[at];
                     (*actual, What::Turn(at, self.copies(kind, socket).map_err(failed)?))
                 }
-                None => {
-                    let socket = match self.given(kind, configured) {
-                        Some(given) => given.try_clone(),
-                        None => bind(configured, &leaving, || leaves(kind)),
-                    };
+                Found::Socket(socket) => {
                     let socket = socket.map_err(failed)?;
                     let copies = self.copies(kind, &socket).map_err(failed)?;
                     (socket.local_addr().map_err(failed)?, What::Open(socket, copies))
@@ -315,6 +324,30 @@ impl Listeners {
                 let listener = bound.map(|bound| bound.kind.into_str());
                 tracing::error!(event = "accept_failed", listener, %error, "can't listen on {}", passed.address);
             }
+        }
+    }
+}
+
+/// Binds the addresses that are taken once a process has left them that was told to end, if one has them all. It leaves
+/// whatever it has, so it is asked only by a start that would succeed then.
+fn ask_for_taken(
+    admin: SocketAddr,
+    wanted: &[(Entrance, SocketAddr)],
+    leaving: &[(SocketAddr, &StdListener)],
+    found: &mut [Found],
+) {
+    let mut taken = Vec::new();
+    for (at, found) in found.iter().enumerate() {
+        match found {
+            Found::Socket(bound) if is_taken(bound) => taken.push(at),
+            Found::Socket(Err(_)) => return,
+            Found::Socket(Ok(_)) | Found::Here(_) => {}
+        }
+    }
+    let addresses: Vec<SocketAddr> = taken.iter().map(|at| wanted[*at].1).collect();
+    if !taken.is_empty() && vacate::ask(admin, &addresses).unwrap_or(false) {
+        for at in taken {
+            found[at] = Found::Socket(bind_once_left(wanted[at].1, leaving));
         }
     }
 }

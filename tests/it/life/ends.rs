@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 
 use super::{TARGET, at, rules};
-use crate::support::{Proxy, Raw, Upstream, ccpgate, eventually, ip_ranges};
+use crate::support::{Answer, Proxy, Raw, Upstream, ccpgate, eventually, ip_ranges};
 
 #[test]
 fn a_lame_duck_says_no_and_serves_on() {
@@ -151,13 +151,32 @@ fn a_process_that_drains_keeps_its_admin_port_where_another_program_has_the_othe
     let mut live = old.tunnel(TARGET);
     old.signal(Signal::TERM);
     let other = eventually("the port", || std::net::TcpListener::bind(old.http()).ok());
-    // The old process itself sees a moment later that its socket has closed.
-    std::thread::sleep(Duration::from_secs(1));
+    // The old process itself sees a moment later that its socket has closed; port 1 it never had.
+    let missing = || refused_to_leave(&old, &format!("{},127.0.0.1:1", old.http()));
+    eventually("its end", || missing().contains(&old.http().to_string()).then_some(()));
     let said = ccpgate(Some(&same_addresses(&old, &upstream)), &["serve"]).expect(2).stderr;
     assert!(said.contains("proxy.listen") && said.contains("another process has it"), "{said}");
     assert_eq!(at(old.admin(), "GET", "/readyz").status, 503);
     live.expect_echo(b"unharmed");
     drop(other);
+}
+
+#[test]
+fn a_lame_duck_goes_on_where_a_start_would_lack_a_port_that_another_program_has() {
+    let upstream = Upstream::echo();
+    let old = Proxy::start(&format!("[limits]\nlame_duck = \"1h\"\n{}", rules(&upstream)));
+    old.signal(Signal::TERM);
+    old.log_line("the lame duck", |line| line["event"] == "lame_duck");
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap();
+    let own = format!("listen = [\"{}\"", old.http());
+    let toml = same_addresses(&old, &upstream).replace(&own, &format!("{own}, \"{taken}\""));
+    let said = ccpgate(Some(&toml), &["serve"]).expect(2).stderr;
+    assert!(said.contains("another process has it"), "{said}");
+    assert!(refused_to_leave(&old, &taken.to_string()).contains(&taken.to_string()));
+    old.tunnel(TARGET).expect_echo(b"served");
+    assert_eq!(at(old.admin(), "GET", "/readyz").status, 503);
+    assert_eq!(ask_admin(&old, "POST /api/vacate?wanted=3128 HTTP/1.1\r\nHost: 127.0.0.1\r\n"), 400);
 }
 
 #[test]
@@ -188,7 +207,19 @@ fn files_that_hang_hold_up_no_end() {
 }
 
 fn ask_admin(proxy: &Proxy, head: &str) -> u16 {
+    answer_of_admin(proxy, head).status
+}
+
+/// Why a process that was told to end doesn't leave these addresses to another one.
+fn refused_to_leave(proxy: &Proxy, wanted: &str) -> String {
+    let head = format!("POST /api/vacate?wanted={wanted} HTTP/1.1\r\nHost: 127.0.0.1\r\n");
+    let answer = answer_of_admin(proxy, &head);
+    assert_eq!(answer.status, 409, "{}", answer.text());
+    answer.text()
+}
+
+fn answer_of_admin(proxy: &Proxy, head: &str) -> Answer {
     let mut client = Raw::connect_from([127, 0, 0, 1].into(), proxy.admin());
     client.send(format!("{head}\r\n"));
-    client.read_answer().status
+    client.read_answer()
 }
