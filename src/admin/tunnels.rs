@@ -97,7 +97,7 @@ impl Wanted {
     }
 
     fn has(&self, seat: &Seat) -> bool {
-        self.clients.is_none_or(|net| net.contains(&seat.client.ip().to_canonical()))
+        self.clients.is_none_or(|net| net.contains(&seat.client().ip().to_canonical()))
             && self.hosts.as_ref().is_none_or(|pattern| pattern.matches(&seat.target.host))
     }
 
@@ -196,7 +196,7 @@ fn gone<'a>(admin: &Admin, end: &'a Ended) -> Gone<'a> {
 
 fn tunnel<'a>(admin: &Admin, seat: &'a Seat, since: Timestamp, idle_s: u32) -> Tunnel<'a> {
     let [sent, received] = seat.bytes();
-    let client = seat.client.ip().to_canonical();
+    let client = seat.client().ip().to_canonical();
     Tunnel {
         id: seat.id.to_string(),
         client: admin.shared.journal.shown_address(client),

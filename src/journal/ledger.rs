@@ -7,9 +7,11 @@ use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
+use futures_util::task::AtomicWaker;
 use jiff::{SignedDuration, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -39,7 +41,8 @@ pub(crate) struct Settings {
 /// What is known of a tunnel: facts that don't change while it lives, and counters.
 pub(crate) struct Seat {
     pub id: RequestId,
-    pub client: SocketAddr,
+    /// Smaller than a `SocketAddr`, as is the upstream's.
+    client: (IpAddr, u16),
     pub target: Target,
     /// The address that took the connection.
     upstream: Option<(IpAddr, u16)>,
@@ -59,6 +62,8 @@ pub(crate) struct Seat {
     place: AtomicU32,
     /// The end of a drain has chosen it to end.
     pub chosen: AtomicBool,
+    /// Wakes its task.
+    task: AtomicWaker,
 }
 
 impl Seat {
@@ -71,7 +76,7 @@ impl Seat {
     ) -> Self {
         Self {
             id,
-            client,
+            client: (client.ip(), client.port()),
             target,
             upstream: None,
             labels,
@@ -83,13 +88,14 @@ impl Seat {
             moved: AtomicU32::new(seconds()),
             place: AtomicU32::new(NOWHERE),
             chosen: AtomicBool::new(false),
+            task: AtomicWaker::new(),
         }
     }
 
     /// The same tunnel under another rule. What was counted stays with the old one.
     pub(crate) fn under(&self, rule: (Arc<Labels>, bool)) -> Self {
-        let Self { id, client, started, upstream, began, .. } = *self;
-        Self { upstream, began, ..Self::new(id, client, self.target.clone(), rule, started) }
+        let Self { id, started, upstream, began, .. } = *self;
+        Self { upstream, began, ..Self::new(id, self.client(), self.target.clone(), rule, started) }
     }
 
     /// Bytes from the client and from upstream.
@@ -105,8 +111,17 @@ impl Seat {
         self.moved.store(seconds(), Ordering::Relaxed);
     }
 
+    /// This wakes its task from now on, once.
+    pub(crate) fn wakes(&self, task: &Waker) {
+        self.task.register(task);
+    }
+
+    pub(crate) fn client(&self) -> SocketAddr {
+        self.client.into()
+    }
+
     pub(crate) fn upstream(&self) -> Option<SocketAddr> {
-        self.upstream.map(|(address, port)| SocketAddr::new(address, port))
+        self.upstream.map(SocketAddr::from)
     }
 
     /// When its 200 was written. None for what never was a tunnel.
@@ -116,7 +131,7 @@ impl Seat {
 
     /// What its agent used, last at this time.
     pub(crate) fn used(&self, at: Timestamp) -> Use<'_> {
-        Use { target: &self.target, client: self.client.ip().to_canonical().into(), at }
+        Use { target: &self.target, client: self.client.0.to_canonical().into(), at }
     }
 
     /// How many seconds nothing has moved.
@@ -274,9 +289,20 @@ impl Ledger {
     /// A tunnel has ended, or came to nothing.
     pub(super) fn ends(&self, end: Ended) {
         self.shard(end.seat.id).leave(&end.seat);
+        // It would keep the memory of the task for as long as the seat is remembered.
+        drop(end.seat.task.take());
         let (mut past, now) = (lock(&self.past), end.at);
         past.ended.push_back(end);
         self.forget(&mut past, now);
+    }
+
+    /// Wakes every live tunnel.
+    pub(crate) fn wake(&self) {
+        for shard in &self.shards {
+            // Not under the lock, for which a tunnel that is woken and ends would wait.
+            let live = lock(shard).live.clone();
+            live.iter().for_each(|seat| seat.task.wake());
+        }
     }
 
     /// The live tunnels among those that are wanted, the newest first.

@@ -1,6 +1,18 @@
 //! The ledger by itself: what is live, what is remembered, what it takes.
 
+use std::task::Wake;
+
 use super::*;
+
+/// A task that counts how often it is woken.
+#[derive(Default)]
+struct Task(AtomicUsize);
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 fn settings(ended: usize, keep: u64) -> Settings {
     Settings { ended, keep: Duration::from_secs(keep), anonymise: false }
@@ -119,6 +131,21 @@ fn what_moved_shows_while_it_lives() {
     assert_eq!((found.bytes(), found.idle() < 60), ([5, 8], true));
     assert_eq!(found.upstream(), Some("192.0.2.1:443".parse().unwrap()));
     assert!(found.began().is_some());
+}
+
+#[test]
+fn live_tunnels_are_woken_and_those_that_ended_keep_nothing_of_their_tasks() {
+    let ledger = ledger(10, 60);
+    let tasks: [Arc<Task>; 2] = Default::default();
+    let seats = [1, 2].map(|id| begun(&ledger, id, "a.example"));
+    for (seat, task) in seats.iter().zip(&tasks) {
+        seat.wakes(&task.clone().into());
+    }
+    let [ending, _] = seats;
+    ends(&ledger, ending, Timestamp::now());
+    assert_eq!(tasks.each_ref().map(Arc::strong_count), [1, 2]);
+    ledger.wake();
+    assert_eq!(tasks.map(|task| task.0.load(Ordering::Relaxed)), [0, 1]);
 }
 
 #[test]

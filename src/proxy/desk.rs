@@ -337,7 +337,7 @@ fn seen(
         Host::Name(name) => hosts.get(&**name).copied(),
         Host::Ip(_) => None,
     };
-    let wanted = |seat: &Seat| seat.client.ip() == client && listed(&seat.target.host).is_some();
+    let wanted = |seat: &Seat| seat.client().ip() == client && listed(&seat.target.host).is_some();
     let mut seen = Vec::new();
     let mut traces = Traces::default();
     let mut note = |host: &Host, end: Option<&'static str>| {

@@ -4,14 +4,11 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
-use pin_project_lite::pin_project;
-use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::journal::ledger::Seat;
+use crate::journal::ledger::{Ledger, Seat};
 
 /// A successor accepts.
 const NOW: i64 = i64::MAX;
@@ -29,10 +26,8 @@ pub(crate) struct Drain {
     /// When what still lives is cut, in seconds since 1970; 0 before the drain.
     end: AtomicI64,
     begun: CancellationToken,
-    /// Set before `stepped` notifies. A tunnel reads this at every wake-up; `Notify` would cost it a lock.
+    /// Each step wakes every tunnel, which reads this at each wake-up.
     step: AtomicU8,
-    /// Wakes every tunnel once for each step.
-    stepped: Notify,
 }
 
 /// How far the cutting of tunnels has come; never back.
@@ -120,58 +115,46 @@ impl Drain {
     }
 
     /// Ends the tunnels that were chosen since the last time.
-    pub(crate) fn cut_chosen(&self) {
-        self.step_to(Step::Chosen);
+    pub(crate) fn cut_chosen(&self, tunnels: &Ledger) {
+        self.step_to(tunnels, Step::Chosen);
     }
 
     /// Lets each tunnel note how much it has moved.
-    pub(crate) fn watch(&self) {
-        self.step_to(Step::Watch);
+    pub(crate) fn watch(&self, tunnels: &Ledger) {
+        self.step_to(tunnels, Step::Watch);
     }
 
     /// Ends the tunnels that moved nothing since [`Drain::watch`].
-    pub(crate) fn cut_quiet(&self) {
-        self.step_to(Step::CutQuiet);
+    pub(crate) fn cut_quiet(&self, tunnels: &Ledger) {
+        self.step_to(tunnels, Step::CutQuiet);
     }
 
     /// Ends what still lives.
-    pub(crate) fn cut_all(&self) {
-        self.step_to(Step::CutAll);
+    pub(crate) fn cut_all(&self, tunnels: &Ledger) {
+        self.step_to(tunnels, Step::CutAll);
     }
 
-    fn step_to(&self, step: Step) {
+    fn step_to(&self, tunnels: &Ledger, step: Step) {
         self.step.fetch_max(step as u8, Ordering::AcqRel);
-        self.stepped.notify_waiters();
+        tunnels.wake();
     }
 
-    /// Runs a tunnel to its end; none when it is cut before. Its seat says whether it was chosen, and what it
-    /// moves.
+    /// Runs a tunnel to its end; none when it is cut before. Its seat, which is in the ledger, says whether it was
+    /// chosen, and what it moves.
     pub(crate) fn unless_cut<'a, F: Future + Unpin>(&'a self, tunnel: F, seat: &'a Seat) -> UnlessCut<'a, F> {
-        UnlessCut {
-            tunnel,
-            seat,
-            stepped: self.stepped.notified(),
-            drain: self,
-            moved: 0,
-            seen: Step::None as u8,
-            listening: false,
-        }
+        UnlessCut { tunnel, seat, drain: self, moved: 0, seen: Step::None as u8, listening: false }
     }
 }
 
-pin_project! {
-    /// See [`Drain::unless_cut`]. A tunnel holds this for a shift, and an `async fn` would be larger.
-    pub(crate) struct UnlessCut<'a, F> {
-        tunnel: F,
-        seat: &'a Seat,
-        #[pin]
-        stepped: Notified<'a>,
-        drain: &'a Drain,
-        // What had moved at `Watch`, by `moved`.
-        moved: u32,
-        seen: u8,
-        listening: bool,
-    }
+/// See [`Drain::unless_cut`]. A tunnel holds this for a shift, and an `async fn` would be larger.
+pub(crate) struct UnlessCut<'a, F> {
+    tunnel: F,
+    seat: &'a Seat,
+    drain: &'a Drain,
+    /// What had moved at `Watch`, by `moved`.
+    moved: u32,
+    seen: u8,
+    listening: bool,
 }
 
 /// The low half of how many bytes a tunnel has moved: enough to tell whether it has moved any since.
@@ -182,26 +165,24 @@ fn moved(seat: &Seat) -> u32 {
 impl<F: Future + Unpin> Future for UnlessCut<'_, F> {
     type Output = Option<F::Output>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        if let Poll::Ready(end) = Pin::new(this.tunnel).poll(cx) {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let Poll::Ready(end) = Pin::new(&mut this.tunnel).poll(cx) {
             return Poll::Ready(Some(end));
         }
         let step = || this.drain.step.load(Ordering::Acquire);
-        // Polled once, `stepped` wakes the task at the next step.
-        if std::mem::replace(this.listening, true) && step() == Step::None as u8 {
+        if std::mem::replace(&mut this.listening, true) && step() == Step::None as u8 {
             return Poll::Pending;
         }
-        while this.stepped.as_mut().poll(cx).is_ready() {
-            this.stepped.set(this.drain.stepped.notified());
-        }
+        // Each wake-up uses it up.
+        this.seat.wakes(cx.waker());
         // Read again, now that the next step wakes this task: none is missed.
-        let before = std::mem::replace(this.seen, step());
-        if before < Step::Watch as u8 && *this.seen >= Step::Watch as u8 {
-            *this.moved = moved(this.seat);
+        let before = std::mem::replace(&mut this.seen, step());
+        if before < Step::Watch as u8 && this.seen >= Step::Watch as u8 {
+            this.moved = moved(this.seat);
         }
-        let quiet = *this.seen == Step::CutQuiet as u8 && moved(this.seat) == *this.moved;
-        if *this.seen == Step::CutAll as u8 || quiet || this.seat.chosen.load(Ordering::Relaxed) {
+        let quiet = this.seen == Step::CutQuiet as u8 && moved(this.seat) == this.moved;
+        if this.seen == Step::CutAll as u8 || quiet || this.seat.chosen.load(Ordering::Relaxed) {
             return Poll::Ready(None);
         }
         Poll::Pending
@@ -214,16 +195,24 @@ mod tests {
     use std::sync::atomic::AtomicU64;
     use std::time::Instant;
 
+    use jiff::Timestamp;
+    use tokio::sync::Notify;
+    use tokio::task::JoinHandle;
+
     use super::*;
     use crate::journal::id::RequestId;
     use crate::journal::metrics::rules::Labels;
     use crate::target::Target;
 
-    fn seat() -> Seat {
+    /// The seat of a tunnel that has begun.
+    fn seat(ledger: &Ledger) -> Arc<Seat> {
         let target = Target::parse_authority(b"good.example:443").unwrap();
         let labels = Arc::new(Labels { domain: "none".into(), category: "none", traffic: None });
         let client = "10.0.0.7:50000".parse().unwrap();
-        Seat::new(RequestId::for_tests(1), client, target, (labels, false), Instant::now())
+        let mut seat =
+            Arc::new(Seat::new(RequestId::for_tests(1), client, target, (labels, false), Instant::now()));
+        ledger.begins(&mut seat, None, Timestamp::now());
+        seat
     }
 
     /// What wakes a tunnel: an end that has bytes for it, or a timer of its own.
@@ -240,20 +229,35 @@ mod tests {
         }
     }
 
-    /// A tunnel that lives for ever.
-    fn tunnel(drain: &Arc<Drain>, alarm: &Arc<Alarm>) -> tokio::task::JoinHandle<Option<()>> {
-        let (drain, alarm) = (drain.clone(), alarm.clone());
-        tokio::spawn(async move {
-            let seat = seat();
-            let moving = async {
+    /// A process with tunnels.
+    #[derive(Clone, Default)]
+    struct Process {
+        drain: Arc<Drain>,
+        ledger: Arc<Ledger>,
+    }
+
+    impl Process {
+        /// A tunnel that lives for ever.
+        fn tunnel(&self, alarm: &Arc<Alarm>) -> JoinHandle<Option<()>> {
+            let (seat, alarm) = (seat(&self.ledger), alarm.clone());
+            let moves = seat.clone();
+            self.carries(seat, async move {
                 loop {
                     alarm.woken.notified().await;
-                    let [sent, received] = seat.bytes();
-                    seat.has_moved(sent, received + alarm.bytes.load(Ordering::Relaxed));
+                    let [sent, received] = moves.bytes();
+                    moves.has_moved(sent, received + alarm.bytes.load(Ordering::Relaxed));
                 }
-            };
-            drain.unless_cut(Box::pin(moving), &seat).await
-        })
+            })
+        }
+
+        fn carries(
+            &self,
+            seat: Arc<Seat>,
+            run: impl Future<Output = ()> + Send + 'static,
+        ) -> JoinHandle<Option<()>> {
+            let drain = self.drain.clone();
+            tokio::spawn(async move { drain.unless_cut(Box::pin(run), &seat).await })
+        }
     }
 
     #[test]
@@ -274,44 +278,39 @@ mod tests {
 
     #[tokio::test]
     async fn quiet_tunnels_are_cut_before_those_that_talk() {
-        let (drain, talk, silence): (_, Arc<Alarm>, Arc<Alarm>) =
-            (Arc::new(Drain::default()), Arc::default(), Arc::default());
-        let talker = tunnel(&drain, &talk);
-        let quiet = tunnel(&drain, &silence);
+        let process = Process::default();
+        let (talk, silence): (Arc<Alarm>, Arc<Alarm>) = Default::default();
+        let talker = process.tunnel(&talk);
+        let quiet = process.tunnel(&silence);
         settle().await;
         // What a tunnel moved before the machine went down says nothing.
         silence.wakes(1);
         settle().await;
-        drain.watch();
+        process.drain.watch(&process.ledger);
         settle().await;
         assert!(!talker.is_finished() && !quiet.is_finished());
         talk.wakes(1);
         // Nor does a timer of its own that wakes it.
         silence.wakes(0);
         settle().await;
-        drain.cut_quiet();
+        process.drain.cut_quiet(&process.ledger);
         settle().await;
         assert!(quiet.is_finished() && !talker.is_finished());
-        drain.cut_all();
+        process.drain.cut_all(&process.ledger);
         assert_eq!(talker.await.unwrap(), None);
         assert_eq!(quiet.await.unwrap(), None);
     }
 
     #[tokio::test]
     async fn chosen_tunnels_are_cut_one_step_after_the_other() {
-        let drain = Arc::new(Drain::default());
-        let seats: Vec<_> = (0..3).map(|_| Arc::new(seat())).collect();
-        let tunnels: Vec<_> = seats
-            .iter()
-            .map(|seat| {
-                let (drain, seat) = (drain.clone(), seat.clone());
-                tokio::spawn(async move { drain.unless_cut(std::future::pending::<()>(), &seat).await })
-            })
-            .collect();
+        let process = Process::default();
+        let seats: Vec<_> = (0..3).map(|_| seat(&process.ledger)).collect();
+        let tunnels: Vec<_> =
+            seats.iter().map(|seat| process.carries(seat.clone(), std::future::pending())).collect();
         for (at, seat) in seats.iter().enumerate() {
             settle().await;
             seat.chosen.store(true, Ordering::Relaxed);
-            drain.cut_chosen();
+            process.drain.cut_chosen(&process.ledger);
             settle().await;
             let ended: Vec<bool> = tunnels.iter().map(|tunnel| tunnel.is_finished()).collect();
             assert_eq!(ended, [0, 1, 2].map(|tunnel| tunnel <= at));
@@ -320,27 +319,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_cut_without_a_warning_ends_all_and_so_does_one_that_came_before() {
-        let (drain, silence) = (Arc::new(Drain::default()), Arc::default());
-        let before = tunnel(&drain, &silence);
+        let (process, silence) = (Process::default(), Arc::default());
+        let before = process.tunnel(&silence);
         settle().await;
-        drain.cut_all();
+        process.drain.cut_all(&process.ledger);
         assert_eq!(before.await.unwrap(), None);
-        assert_eq!(tunnel(&drain, &silence).await.unwrap(), None);
-        drain.watch();
-        assert_eq!(tunnel(&drain, &silence).await.unwrap(), None, "a step never goes back");
+        assert_eq!(process.tunnel(&silence).await.unwrap(), None);
+        process.drain.watch(&process.ledger);
+        assert_eq!(process.tunnel(&silence).await.unwrap(), None, "a step never goes back");
     }
 
     #[tokio::test]
     async fn a_tunnel_that_comes_while_the_machine_goes_down_is_judged_by_what_it_moves() {
-        let (drain, talk, silence): (_, Arc<Alarm>, Arc<Alarm>) =
-            (Arc::new(Drain::default()), Arc::default(), Arc::default());
-        drain.watch();
-        let (talker, quiet) = (tunnel(&drain, &talk), tunnel(&drain, &silence));
+        let process = Process::default();
+        let (talk, silence): (Arc<Alarm>, Arc<Alarm>) = Default::default();
+        process.drain.watch(&process.ledger);
+        let (talker, quiet) = (process.tunnel(&talk), process.tunnel(&silence));
         settle().await;
         talk.wakes(1);
         silence.wakes(0);
         settle().await;
-        drain.cut_quiet();
+        process.drain.cut_quiet(&process.ledger);
         settle().await;
         assert!(quiet.is_finished() && !talker.is_finished());
     }

@@ -19,7 +19,7 @@ use crate::outcome::{EndedBy, Fault, Outcome, WouldDeny};
 use crate::policy::Breadth;
 use crate::target::Target;
 use crate::tunnel::hello::Verdict;
-use crate::tunnel::relay::{Meter, Moved};
+use crate::tunnel::relay::{Meter, Moved, Patience};
 
 /// Lives as long as the tunnel, and keeps nothing alive of the configuration under which it was opened but
 /// its terms. Boxed from the start, because every step up to the tunnel passes it on.
@@ -27,7 +27,7 @@ pub(crate) struct Record {
     /// Who asked for what, under which rule, and what has moved; the ledger shows it while it lives.
     seat: Arc<Seat>,
     series: Arc<RuleSeries>,
-    pub terms: Arc<Terms>,
+    terms: Arc<Terms>,
     /// How far the request has come. Once the target is reached, the stages are `hello` and `relay`.
     pub trace: Trace,
     pub detail: Option<Box<str>>,
@@ -131,8 +131,8 @@ impl Record {
     }
 
     fn event_at(&self, now: Timestamp) -> Event<'_> {
-        let Seat { id, client, started, .. } = *self.seat;
-        let event = Event::at(now, id, client, self.certificate.as_deref(), self.terms.access);
+        let Seat { id, started, .. } = *self.seat;
+        let event = Event::at(now, id, self.seat.client(), self.certificate.as_deref(), self.terms.access);
         let (series, labels) = (&*self.series, &*self.seat.labels);
         // A denied request has no rule; what report mode lets through has the rule `none`.
         let ruled = self.grant != Grant::Nothing;
@@ -202,6 +202,10 @@ impl Record {
 }
 
 impl Meter for Record {
+    fn patience(&self) -> Patience {
+        self.terms.patience
+    }
+
     fn moved(&self, Moved { sent, received }: Moved) {
         let (seat, series) = (&self.seat, &self.series);
         let before = seat.bytes();

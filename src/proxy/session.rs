@@ -357,8 +357,7 @@ impl<C: Wire, U: Wire> Tunnel<C, U> {
 
     /// Relays until the end, and records it.
     pub(crate) async fn relay(mut self: Box<Self>) {
-        let patience = self.record.terms.patience;
-        let run = self.relay.run(patience, &self.record);
+        let run = self.relay.run(&self.record);
         let end = self.shared.drain.unless_cut(run, self.record.seat()).await;
         match end {
             Some(end) => self.relay.finish(end).await,

@@ -133,7 +133,7 @@ impl Server {
                 tunnels = shared.drain.busy_now(),
                 "cutting the tunnels that still live"
             );
-            shared.drain.cut_all();
+            shared.drain.cut_all(&shared.journal.ledger);
             let _ = timeout(LAST_WORDS, shared.drain.idle()).await;
         }
         self.remember_at_last().await;
@@ -304,9 +304,9 @@ impl Deadline {
             limit = %humantime::format_duration(Duration::from_secs((end - now).as_secs())),
             "the machine goes down: quiet tunnels are ended halfway, all at the end of limits.reboot_drain"
         );
-        shared.drain.watch();
+        shared.drain.watch(&shared.journal.ledger);
         sleep_until(now + (end - now) / 2).await;
-        shared.drain.cut_quiet();
+        shared.drain.cut_quiet(&shared.journal.ledger);
         sleep_until(end).await;
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn say(shared: &Shared, end: Instant) {
             seat.chosen.store(true, Ordering::Relaxed);
         }
         if chosen > 0 {
-            shared.drain.cut_chosen();
+            shared.drain.cut_chosen(&shared.journal.ledger);
         }
     }
 }

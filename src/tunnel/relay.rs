@@ -77,9 +77,12 @@ pub(crate) struct Moved {
     pub received: u64,
 }
 
-/// Counts what moves; called at most once for each wake-up of the tunnel.
+/// Whose tunnel it is: says how long it may be silent, and counts what moves.
 pub(crate) trait Meter: Sync {
-    /// Bytes by now, which may be what they were at the last call.
+    /// The same for as long as the tunnel lives.
+    fn patience(&self) -> Patience;
+
+    /// Bytes by now, which may be what they were at the last call: there is at most one for each wake-up of the tunnel.
     fn moved(&self, by_now: Moved);
 }
 
@@ -111,13 +114,9 @@ impl<C: Wire, U: Wire> Relay<C, U> {
     }
 
     /// Relays until the end; what the end needs is done by [`Relay::finish`].
-    pub(crate) fn run(
-        &mut self,
-        patience: Patience,
-        meter: &impl Meter,
-    ) -> impl Future<Output = End> + Send + Unpin {
+    pub(crate) fn run(&mut self, meter: &impl Meter) -> impl Future<Output = End> + Send + Unpin {
         let mut alarm: Option<Pin<Box<Sleep>>> = None;
-        let mut glance = None;
+        let mut glance: Option<Box<Glance>> = None;
         // Apart, they take 16 bytes of an idle tunnel; as pairs they would take 24.
         let (mut last_moved, mut was_half, mut quiet) = (0, false, 0);
         debug_assert_eq!(Handle::current().runtime_flavor(), RuntimeFlavor::CurrentThread, "see is_quiet");
@@ -135,6 +134,7 @@ impl<C: Wire, U: Wire> Relay<C, U> {
                 return Poll::Ready(end);
             }
             let half = self.flows.iter().any(Flow::ends);
+            let patience = meter.patience();
             let limit = match (half, patience.idle.is_zero()) {
                 (true, _) if !patience.half_closed.is_zero() => patience.half_closed,
                 (_, false) => patience.idle,
@@ -256,14 +256,13 @@ impl<C: Wire, U: Wire> Relay<C, U> {
     /// Checks the sources of stuck directions, which nobody reads. A client that has gone ends the tunnel
     /// unless its last bytes are still moving. A client may still take what an upstream sent before it
     /// went, for as long as `limits.half_closed` allows.
-    fn poll_stuck(&mut self, cx: &mut Context<'_>, glance: &mut Option<Glance>) -> Poll<End> {
+    fn poll_stuck(&mut self, cx: &mut Context<'_>, glance: &mut Option<Box<Glance>>) -> Poll<End> {
         let stuck = [0, 1].map(|i| self.flows[i].stuck());
         if glance.is_none() && stuck == [false; 2] {
             return Poll::Pending;
         }
-        let Glance { timer, moved } = glance.get_or_insert_with(|| Glance {
-            timer: Box::pin(sleep_until(Instant::now() + GLANCE)),
-            moved: None,
+        let Glance { timer, moved } = &mut **glance.get_or_insert_with(|| {
+            Box::new(Glance { timer: Box::pin(sleep_until(Instant::now() + GLANCE)), moved: None })
         });
         while timer.as_mut().poll(cx).is_ready() {
             if stuck == [false; 2] {
@@ -318,21 +317,24 @@ impl<C: Wire, U: Wire> Relay<C, U> {
         }
     }
 
-    /// Passes a reset on as a reset; lets a client whose upload was cut short read the answer.
+    /// Passes a reset on as a reset; lets a client whose upload was cut short read the answer. What few ends have to
+    /// wait for is boxed: every tunnel would keep room for it.
     pub(crate) async fn finish(&mut self, end: End) {
         match end {
-            End::Reset(Side::Upstream) if self.flows[1].phase == Phase::Ended => self.linger().await,
-            End::Closed(_) if self.broken.is_some() => self.linger().await,
+            End::Reset(Side::Upstream) if self.flows[1].phase == Phase::Ended => {
+                Box::pin(self.linger()).await
+            }
+            End::Closed(_) if self.broken.is_some() => Box::pin(self.linger()).await,
             // What the client had sent is on its way; a reset would overtake it.
             End::Reset(Side::Client) if self.broken.is_some() && self.flows[0].phase == Phase::Ended => {}
             // The upstream still reads, maybe: that is no end in order to it.
             End::Closed(_) if !self.flows[0].over() => {
-                self.delivered(Side::Upstream).await;
+                Box::pin(self.delivered(Side::Upstream)).await;
                 self.abort();
             }
             End::Closed(_) => {}
             End::Reset(side) => {
-                self.delivered(side.other()).await;
+                Box::pin(self.delivered(side.other())).await;
                 self.abort();
             }
             End::Vanished(_) | End::Idle => self.abort(),

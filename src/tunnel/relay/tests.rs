@@ -20,13 +20,26 @@ use crate::tunnel::pipe::Pipe;
 const PATIENCE: Duration = Duration::from_secs(20);
 const FOREVER: Patience = Patience { idle: Duration::ZERO, half_closed: Duration::ZERO };
 
-#[derive(Default)]
-struct Counted([AtomicU64; 2]);
+struct Counted {
+    patience: Patience,
+    /// From the client, and from upstream.
+    bytes: [AtomicU64; 2],
+}
+
+impl Counted {
+    fn with(patience: Patience) -> Arc<Self> {
+        Arc::new(Self { patience, bytes: Default::default() })
+    }
+}
 
 impl Meter for Arc<Counted> {
+    fn patience(&self) -> Patience {
+        self.patience
+    }
+
     fn moved(&self, by_now: Moved) {
-        self.0[0].store(by_now.sent, Ordering::Relaxed);
-        self.0[1].store(by_now.received, Ordering::Relaxed);
+        self.bytes[0].store(by_now.sent, Ordering::Relaxed);
+        self.bytes[1].store(by_now.received, Ordering::Relaxed);
     }
 }
 
@@ -54,11 +67,11 @@ impl Running {
 
     async fn with(patience: Patience, early: &[u8]) -> Self {
         let ((client, near), (upstream, far)) = (pair().await, pair().await);
-        let counted = Arc::new(Counted::default());
+        let counted = Counted::with(patience);
         let (meter, early) = (counted.clone(), early.to_vec());
         let relay = tokio::spawn(async move {
             let mut relay = Relay::new(near, far, &early, 0);
-            let end = relay.run(patience, &meter).await;
+            let end = relay.run(&meter).await;
             relay.finish(end).await;
             (end, relay.moved())
         });
@@ -68,7 +81,7 @@ impl Running {
     /// The end, with the bytes that the relay and its meter counted, which must agree.
     async fn end(relay: JoinHandle<(End, Moved)>, counted: &Counted) -> (End, Moved) {
         let (end, moved) = timeout(PATIENCE, relay).await.expect("the relay ends").unwrap();
-        let [sent, received] = [0, 1].map(|i| counted.0[i].load(Ordering::Relaxed));
+        let [sent, received] = [0, 1].map(|i| counted.bytes[i].load(Ordering::Relaxed));
         assert_eq!(Moved { sent, received }, moved, "log and metrics");
         (end, moved)
     }
@@ -495,7 +508,7 @@ async fn a_tunnel_closed_behind_a_stuck_transfer_ends_too() {
         client.write_all(&[6; 16 * 1024]).await.unwrap();
         sent += 16 * 1024;
         let arrived = async {
-            while counted.0[0].load(Ordering::Relaxed) < sent {
+            while counted.bytes[0].load(Ordering::Relaxed) < sent {
                 sleep(Duration::from_millis(1)).await;
             }
         };
@@ -561,7 +574,7 @@ async fn expect_life(mut client: TcpStream, mut upstream: TcpStream, relay: Join
 }
 
 async fn relay_between(near: TcpStream, far: TcpStream) {
-    Relay::new(near, far, &[], 0).run(FOREVER, &Arc::new(Counted::default())).await;
+    Relay::new(near, far, &[], 0).run(&Counted::with(FOREVER)).await;
 }
 
 #[tokio::test]
@@ -665,12 +678,12 @@ async fn a_layer_that_holds_bytes_back_loses_none() {
     for seed in 1..=8 {
         let (up, down) = (bytes(seed, 700_000 + seed as usize), bytes(seed + 100, 1_300_001));
         let ((client, near), (upstream, far)) = (pair().await, pair().await);
-        let counted = Arc::new(Counted::default());
+        let counted = Counted::with(FOREVER);
         let meter = counted.clone();
         let relay = tokio::spawn(async move {
             let layered = Layered { stream: near, held: Vec::new(), can_end: true };
             let mut relay = Relay::new(layered, far, b"early", 0);
-            let end = relay.run(FOREVER, &meter).await;
+            let end = relay.run(&meter).await;
             (end, relay.moved())
         });
         let ((client_in, client_out), (upstream_in, upstream_out)) =
@@ -692,13 +705,12 @@ async fn a_layer_that_holds_bytes_back_loses_none() {
 #[tokio::test]
 async fn an_end_that_cannot_be_passed_on_is_bounded() {
     let ((client, near), (mut upstream, far)) = (pair().await, pair().await);
-    let counted = Arc::new(Counted::default());
+    let counted = Counted::with(Patience { idle: Duration::ZERO, half_closed: Duration::from_millis(300) });
     let meter = counted.clone();
-    let patience = Patience { idle: Duration::ZERO, half_closed: Duration::from_millis(300) };
     let relay = tokio::spawn(async move {
         let layered = Layered { stream: near, held: Vec::new(), can_end: false };
         let mut relay = Relay::new(layered, far, &[], 0);
-        let end = relay.run(patience, &meter).await;
+        let end = relay.run(&meter).await;
         (end, relay.moved())
     });
     upstream.write_all(b"farewell").await.unwrap();

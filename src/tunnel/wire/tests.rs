@@ -347,6 +347,10 @@ async fn one_read_takes_all_frames_that_have_come() {
 struct Nobody;
 
 impl Meter for Nobody {
+    fn patience(&self) -> Patience {
+        Patience { idle: std::time::Duration::ZERO, half_closed: std::time::Duration::ZERO }
+    }
+
     fn moved(&self, _: Moved) {}
 }
 
@@ -364,8 +368,7 @@ async fn what_an_upstream_said_before_its_reset_arrives_before_it() {
     // Bytes and reset are both there before the relay looks, so that it has them in one turn.
     upstream.gone().await;
     let mut relay = Relay::new(wire, upstream, &[], 0);
-    let forever = Patience { idle: std::time::Duration::ZERO, half_closed: std::time::Duration::ZERO };
-    let end = relay.run(forever, &Nobody).await;
+    let end = relay.run(&Nobody).await;
     assert_eq!((end, relay.moved().received), (End::Reset(Side::Upstream), SEVERAL as u64));
     relay.finish(end).await;
     drop(relay);
