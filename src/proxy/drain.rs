@@ -22,7 +22,7 @@ pub(crate) struct Drain {
     leaving: AtomicBool,
     /// When a successor last accepted in this process's place, in seconds since 1970: [`NOW`] while it does, 0
     /// where none did.
-    successor: AtomicI64,
+    handed_over: AtomicI64,
     /// When what still lives is cut, in seconds since 1970; 0 before the drain.
     end: AtomicI64,
     begun: CancellationToken,
@@ -57,21 +57,21 @@ impl Drain {
 
     /// A successor takes all new connections: those that are kept alive here are served on.
     pub(crate) fn hand_over(&self) {
-        self.successor.store(NOW, Ordering::Release);
+        self.handed_over.store(NOW, Ordering::Release);
     }
 
     /// The successor has gone at this second since 1970; this process accepts again.
     pub(crate) fn take_back(&self, second: i64) {
-        self.successor.store(second, Ordering::Release);
+        self.handed_over.store(second, Ordering::Release);
     }
 
     pub(crate) fn is_handed_over(&self) -> bool {
-        self.successor.load(Ordering::Acquire) == NOW
+        self.handed_over.load(Ordering::Acquire) == NOW
     }
 
     /// Whether this process alone has accepted from this second since 1970 on: it knows what clients opened.
     pub(crate) fn is_alone_since(&self, second: i64) -> bool {
-        self.successor.load(Ordering::Acquire) < second
+        self.handed_over.load(Ordering::Acquire) < second
     }
 
     /// What still lives at this second since 1970 is cut.

@@ -76,7 +76,7 @@ impl Server {
         manager: &Manager,
         why: Why,
         asking: mpsc::Receiver<Asker>,
-        steps: mpsc::Receiver<Step>,
+        stepping: mpsc::Receiver<Step>,
     ) {
         let going_down = why == Why::GoingDown;
         let signalled = Instant::now();
@@ -87,7 +87,7 @@ impl Server {
         // Not before: a process whose line closes here asks who serves, and were it this one it would end.
         drop(asking);
         let vacated = self.admin.vacated.clone();
-        let successor = tokio::spawn(succeeded(steps, vacated.clone()));
+        let taken_over = tokio::spawn(succeeded(stepping, vacated.clone()));
         let second = second(terminate, interrupt, why != Why::Signal);
         tokio::pin!(second);
         let mut pace = if going_down { Pace::Reboot } else { Pace::Orderly };
@@ -123,7 +123,7 @@ impl Server {
         let (closed, shut) = self.close_listeners();
         let ended = pace != Pace::Now
             && tokio::select! {
-                () = idle(&shared, closed, &shut, successor) => true,
+                () = idle(&shared, closed, &shut, taken_over) => true,
                 () = deadline.passed(&shared, power, pace == Pace::Reboot) => false,
                 () = second => false,
             };
@@ -199,8 +199,8 @@ impl Server {
 
 /// Waits for the process that takes over just now, if one does; whether it is ready. It finds its line closed then, and
 /// accepts in this one's place: the admin port is for it alone.
-async fn succeeded(mut steps: mpsc::Receiver<Step>, vacated: CancellationToken) -> bool {
-    let ready = matches!(steps.recv().await, Some(Step::Ready(_)));
+async fn succeeded(mut stepping: mpsc::Receiver<Step>, vacated: CancellationToken) -> bool {
+    let ready = matches!(stepping.recv().await, Some(Step::Ready(_)));
     if ready {
         vacated.cancel();
     }
@@ -225,7 +225,7 @@ async fn second(terminate: &mut Signal, interrupt: &mut Signal, one_more: bool) 
 /// Waits until no tunnel lives, and no connection that may still begin one. Nobody counts those that wait to be
 /// accepted: on a busy machine workers come to their queues later than this thread gets here. Behind them the
 /// manager's sockets are shut, unless a successor accepts from them.
-async fn idle(shared: &Shared, closed: Vec<Closed>, shut: &Shut, successor: JoinHandle<bool>) {
+async fn idle(shared: &Shared, closed: Vec<Closed>, shut: &Shut, taken_over: JoinHandle<bool>) {
     let left: Vec<_> = closed.iter().map(|closed| closed.address).collect();
     let emptied = async {
         for Closed { mut stopper, .. } in closed {
@@ -235,7 +235,7 @@ async fn idle(shared: &Shared, closed: Vec<Closed>, shut: &Shut, successor: Join
     let _ = timeout(EMPTYING, emptied).await;
     shared.own.leave(&left);
     let refuse = async {
-        if !successor.await.unwrap_or(false) {
+        if !taken_over.await.unwrap_or(false) {
             shut.refuse();
         }
         std::future::pending().await

@@ -60,7 +60,7 @@ impl Server {
     pub(super) async fn give(&mut self, asker: Asker, steps: &mpsc::Sender<Step>) {
         let Asker { mut stream, pid, version } = asker;
         let older = self.admin.generations.living();
-        let refused = match self.successor {
+        let refused = match self.taking_over {
             Some(other) => Some(format!("process {other} is taking over already")),
             None if older.len() + 2 > GENERATIONS => Some(self.too_many()),
             None if self.listeners.sockets().count() > MOST => Some(format!("more than {MOST} listeners")),
@@ -94,7 +94,7 @@ impl Server {
             return;
         }
         tracing::info!(event = "handing_over", pid, version, "process {pid} takes over once it is ready");
-        self.successor = Some(pid);
+        self.taking_over = Some(pid);
         let (mut successor, steps) = (Successor { line: BufReader::new(stream), pid }, steps.clone());
         tokio::spawn(async move {
             let ready = timeout(START, successor.says(READY)).await.unwrap_or(false);
@@ -124,7 +124,7 @@ impl Server {
 
     /// A successor has gone before it accepted.
     pub(super) fn abandoned(&mut self, pid: u32) {
-        self.successor = None;
+        self.taking_over = None;
         tracing::warn!(
             event = "takeover_failed",
             pid,
@@ -141,7 +141,7 @@ impl Server {
         let spare = match self.listeners.spare() {
             Ok(spare) => spare,
             Err(error) => {
-                self.successor = None;
+                self.taking_over = None;
                 tracing::warn!(
                     event = "takeover_failed",
                     pid,
@@ -187,7 +187,7 @@ impl Server {
         }
         self.admin.generations.hand_over(false);
         self.shared.drain.take_back(Timestamp::now().as_second());
-        self.successor = None;
+        self.taking_over = None;
         let opened = self.listeners.accept_again(spare);
         self.accept(opened);
         tracing::warn!(

@@ -108,7 +108,7 @@ async fn run(
     let place = if take_over { takeover::ask(state.as_deref())? } else { takeover::beside(state.as_deref()) };
     let mut server = Server::start(loaded, made, reloads, place)?;
     let (askers, mut asking) = mpsc::channel(1);
-    let (steps, mut successor) = mpsc::channel(1);
+    let (steps, mut stepping) = mpsc::channel(1);
     server.open_control(askers);
     // From here on a process that drains sees this one; it may have shut its sockets just before.
     server.listeners.listen_again();
@@ -140,7 +140,7 @@ async fn run(
             () = server.tls.changed() => server.reload_tls_files(),
             () = server.edl.changed() => server.reload_edl_files(),
             Some(asker) = asking.recv() => server.give(asker, &steps).await,
-            Some(step) = successor.recv() => match step {
+            Some(step) = stepping.recv() => match step {
                 Step::Gone(pid) => server.abandoned(pid),
                 Step::Ready(next) => match server.hand_over(next, &mut signals).await {
                     Handed::Over { going_down: false } => break Why::HandedOver,
@@ -157,7 +157,7 @@ async fn run(
     drop(asked);
     // The drain sees so that no step can come any more.
     drop(steps);
-    server.drain(&mut signals, &manager, why, asking, successor).await;
+    server.drain(&mut signals, &manager, why, asking, stepping).await;
     Ok(())
 }
 
@@ -204,7 +204,7 @@ struct Server {
     /// Where a successor finds this process.
     control: Option<Control>,
     /// The process that takes over.
-    successor: Option<u32>,
+    taking_over: Option<u32>,
     /// To the process before this one, which takes back when it breaks early.
     predecessor: Option<Line>,
 }
@@ -249,7 +249,7 @@ impl Server {
             loads: Loads { config: true, tls_files: true, edl_files: true },
             admin,
             control: None,
-            successor: None,
+            taking_over: None,
             predecessor: None,
         };
         server.shared.journal.metrics.configuration(&server.shared.snapshot().fingerprint);
