@@ -2,8 +2,9 @@
 //! allowed by their hashes and its requests by the hosts of the plan; what differs between proxies stands in
 //! a block of data, never in code.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -38,6 +39,17 @@ static TEXTS: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(texts::TAB
 
 /// The hashes of style and script.
 static HASHES: LazyLock<[String; 2]> = LazyLock::new(|| [STYLE, SCRIPT].map(csp_source));
+
+/// The page for one plan, made when it is first asked for, and shared by all who are sent it.
+#[derive(Default)]
+pub(crate) struct Pages([OnceLock<Bytes>; 2]);
+
+impl Pages {
+    /// See [`page`]; always with the same plan.
+    pub(crate) fn page(&self, plan: &Plan, start: bool) -> Bytes {
+        self.0[usize::from(start)].get_or_init(|| page(plan, start).into()).clone()
+    }
+}
 
 /// The page for a plan. `start`: it begins by itself, not at the press of a button.
 #[must_use]

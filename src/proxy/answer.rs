@@ -19,7 +19,7 @@ use crate::tunnel::wire::Wire;
 pub(crate) const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
 /// How long a client may take to take an answer.
-const TAKEN: Duration = Duration::from_secs(60);
+pub(super) const TAKEN: Duration = Duration::from_secs(60);
 /// How long [`part`] reads on.
 const MOMENT: Duration = Duration::from_millis(500);
 /// How many bytes of a refused client it drops.

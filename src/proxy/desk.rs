@@ -20,7 +20,7 @@ use super::refusal::item;
 use super::shared::Shared;
 use super::snapshot::Snapshot;
 use crate::desk::judge::{Judgement, Said, Traces, judge};
-use crate::desk::page;
+use crate::desk::page::{self, Pages};
 use crate::desk::plan::Plan;
 use crate::desk::report::{LARGEST, Report};
 use crate::desk::{PAGE, REPORT};
@@ -99,7 +99,9 @@ pub(super) fn serve(
 ) -> Option<Plain<'static>> {
     let Some(plan) = &snapshot.desk else { return Some(Plain::not_found()) };
     let answered = match (part, &*request.method) {
-        (Part::Page, "GET" | "HEAD") => called(request, snapshot).map(|()| Some(shown(plan, request))),
+        (Part::Page, "GET" | "HEAD") => {
+            called(request, snapshot).map(|()| Some(shown(plan, &snapshot.pages, request)))
+        }
         (Part::Page, _) => Ok(Some(Plain::not_allowed("GET, HEAD"))),
         (Part::Report, "POST") => welcome(request, peer, shared, snapshot).map(|()| None),
         (Part::Report, _) => Ok(Some(Plain::not_allowed("POST"))),
@@ -107,12 +109,11 @@ pub(super) fn serve(
     answered.unwrap_or_else(|no| Some(refused(&no, peer, shared, snapshot)))
 }
 
-fn shown(plan: &Plan, request: &Request) -> Plain<'static> {
+fn shown(plan: &Plan, pages: &Pages, request: &Request) -> Plain<'static> {
     // Another site's link, as far as the browser says so, starts nothing.
     let site = request.browser.as_ref().and_then(|browser| browser.fetch_site.as_deref());
     let start = matches!(site, None | Some("none" | "same-origin"));
-    let mut answer = Plain::text(200, "OK", page::page(plan, start));
-    answer.fields = [
+    let fields = [
         ("Content-Type", "text/html; charset=utf-8".to_owned()),
         ("Content-Security-Policy", page::policy(plan)),
     ]
@@ -127,9 +128,8 @@ fn shown(plan: &Plan, request: &Request) -> Plain<'static> {
             ("Cache-Control", "no-store"),
         ]
         .map(|(name, value)| (name, value.to_owned())),
-    )
-    .collect();
-    answer
+    );
+    Plain { status: 200, reason: "OK", fields: fields.collect(), body: vec![pages.page(plan, start)] }
 }
 
 /// Why a request for the desk check is refused.

@@ -9,14 +9,14 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 
-use ::h2::RecvStream;
 use ::h2::server::{Builder, SendResponse};
+use ::h2::{Reason, RecvStream, SendStream};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use tokio::time::MissedTickBehavior;
 
 use super::admission::{Peer, Streams};
-use super::answer::Plain;
+use super::answer::{Plain, TAKEN};
 use super::conditions::Conditions;
 use super::desk;
 use super::head;
@@ -28,6 +28,7 @@ use super::shown;
 use super::snapshot::Snapshot;
 use super::timer;
 use crate::desk::report::LARGEST;
+use crate::net::h2::poll_room;
 use crate::outcome::{EndedBy, Outcome};
 use crate::tunnel::relay::Moved;
 use crate::tunnel::wire::h2::H2Wire;
@@ -154,7 +155,7 @@ fn negotiate(
             Ok(target) => target,
             Err((refusal, target)) => {
                 let answer = session::refuse(&peer, &shared.journal, &snapshot, target.as_deref(), &refusal);
-                send(&mut respond, &answer, false);
+                Box::pin(send(&mut respond, &answer, false)).await;
                 return None;
             }
         };
@@ -172,7 +173,7 @@ fn negotiate(
             Ok(reached) => reached,
             Err(refused) => {
                 if let Some(answer) = refused.answer(&shared.journal, &snapshot) {
-                    send(&mut respond, &answer, false);
+                    Box::pin(send(&mut respond, &answer, false)).await;
                 }
                 return None;
             }
@@ -199,16 +200,16 @@ async fn serve_own(
     let head_only = parts.method == Method::HEAD;
     let asked = as_h1(&parts);
     match routes::serve(&asked, admitted, peer, shared, snapshot) {
-        Ok(Served::Answer(answer)) => send(&mut respond, &answer, head_only),
+        Ok(Served::Answer(answer)) => send(&mut respond, &answer, head_only).await,
         Ok(Served::Report) => {
             let body = tokio::time::timeout(snapshot.limits.header_timeout, report(body)).await;
             let answer = desk::receive(body.ok().flatten(), &asked, peer, shared, snapshot);
-            send(&mut respond, &answer, false);
+            send(&mut respond, &answer, false).await;
         }
         Err(refusal) => {
             let target = shown::target(&asked.target);
             let answer = session::refuse(peer, &shared.journal, snapshot, target.as_deref(), &refusal);
-            send(&mut respond, &answer, head_only);
+            send(&mut respond, &answer, head_only).await;
         }
     }
 }
@@ -271,7 +272,9 @@ fn as_h1(parts: &http::request::Parts) -> head::Request {
     }
 }
 
-fn send(respond: &mut SendResponse<Bytes>, answer: &Plain<'_>, head_only: bool) {
+/// Sends an answer as fast as the client takes it: until then its stream has its place, and what h2 holds of it is bounded
+/// by the stream's window.
+async fn send(respond: &mut SendResponse<Bytes>, answer: &Plain<'_>, head_only: bool) {
     let mut response = Response::builder().status(answer.status);
     for (name, value) in &answer.fields {
         response = response.header(*name, value);
@@ -281,16 +284,26 @@ fn send(respond: &mut SendResponse<Bytes>, answer: &Plain<'_>, head_only: bool) 
     }
     let Ok(response) = response.body(()) else { return };
     // A client that has gone needs no answer.
-    if let Ok(mut stream) = respond.send_response(response, head_only)
-        && !head_only
-    {
-        for part in &answer.body {
-            let _ = stream.send_data(part.clone(), false);
-        }
-        let _ = stream.send_data(Bytes::new(), true);
+    let Ok(mut stream) = respond.send_response(response, head_only) else { return };
+    if !head_only && tokio::time::timeout(TAKEN, send_body(&mut stream, &answer.body)).await.is_err() {
+        stream.send_reset(Reason::CANCEL);
     }
     // Dropping the stream tells the client to stop sending (RFC 9113 §8.1), behind the answer; a
     // reset sent here would overtake and discard it.
+}
+
+/// Sends the parts of a body, and the end. Nothing more is sent to a client that has gone.
+async fn send_body(stream: &mut SendStream<Bytes>, parts: &[Bytes]) {
+    for part in parts {
+        let mut rest = part.clone();
+        while !rest.is_empty() {
+            let Some(Ok(room)) = poll_fn(|cx| poll_room(stream, cx, rest.len())).await else { return };
+            if stream.send_data(rest.split_to(room), false).is_err() {
+                return;
+            }
+        }
+    }
+    let _ = stream.send_data(Bytes::new(), true);
 }
 
 #[cfg(test)]

@@ -73,6 +73,7 @@ pub(crate) struct Snapshot {
     pub ledger: Settings,
     /// What desks are asked to try; none where the desk check is switched off.
     pub desk: Option<desk::plan::Plan>,
+    pub pages: desk::page::Pages,
     /// How long the look-up of a target, or the dial, lasts at most.
     pub tells_within: Duration,
     advertise: Advertise,
@@ -146,6 +147,7 @@ impl Snapshot {
             },
             tells_within: (2 * config.dns.timeout).max(config.egress.connect_timeout),
             desk: config.desk.enabled.then(|| desk::plan::Plan::new(&plan.policy, &advertise.direct)),
+            pages: desk::page::Pages::default(),
             advertise,
             pac: Tails::default(),
             series,

@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use h2::Reason;
+use h2::client::Builder;
+use http::Request;
 
 use super::{OPEN, TARGET, active, connect_block};
 use crate::support::h2::{DATA, END_HEADERS, HEADERS, RST_STREAM, connect_request, soon};
@@ -114,6 +116,29 @@ async fn tunnels_on_one_connection_count_against_the_limits() {
         tunnel.expect_echo(b"live").await;
     }
     assert_eq!(proxy.metric("ccpgate_client_connections{listener=\"https\"}"), 1.0, "one connection");
+}
+
+/// Else one client could heap up answers without bound.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_answer_that_nobody_takes_has_its_place() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let proxy = secured.start(&upstream, "", "[limits]\nconnections_per_client = 3\n");
+    let mut no_byte = Builder::new();
+    no_byte.initial_window_size(0);
+    let mut client = H2::connect_with(proxy.https(), &secured.agent(), &no_byte).await;
+    let page = || Request::get(format!("https://{}/check", proxy.https())).body(()).unwrap();
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let (answer, body) = client.ask(page(), true).await.unwrap();
+        assert_eq!(answer.status, 200);
+        held.push(body);
+    }
+    let (over, _) = client.ask(page(), true).await.unwrap();
+    assert_eq!(over.status, 503);
+    // Whoever drops one gives its place back.
+    held.clear();
+    let again = async { while client.ask(page(), true).await.unwrap().0.status != 200 {} };
+    soon("a place", again).await;
 }
 
 /// A browser closes the tab that it opened first, and goes on with the others.
