@@ -17,7 +17,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Failure;
-use crate::config::{self, Config, Sources};
+use super::out::warn;
+use crate::config::{self, Config, ConfigErrors, Source, Sources};
 use crate::target::{Authority, Host, Target};
 
 /// It is on this machine, or near.
@@ -38,16 +39,36 @@ pub(super) struct AdminArg {
 }
 
 impl AdminArg {
-    /// The proxy that is meant.
+    /// The proxy that is meant. Warns of a configuration that isn't sound.
     ///
     /// # Errors
-    /// When the configuration can't be read, or leaves its port to the kernel.
+    /// When `--set` is wrong, or the configuration leaves the port to the kernel.
     pub(super) fn running(&self, sources: &Sources) -> Result<Running, Failure> {
+        let (running, unsound) = self.find(sources)?;
+        unsound.iter().for_each(warn);
+        Ok(running)
+    }
+
+    /// The same, with the warning where the configuration isn't sound: a file that is half saved, broken or
+    /// gone is nothing to a proxy that runs, which goes on with what it read before.
+    ///
+    /// # Errors
+    /// As for [`AdminArg::running`].
+    pub(super) fn find(&self, sources: &Sources) -> Result<(Running, Option<String>), Failure> {
         if let Some(place) = &self.place {
-            return Ok(Running { place: place.clone() });
+            return Ok((Running { place: place.clone() }, None));
         }
-        let loaded = config::load(sources).map_err(|error| Failure::Usage(error.to_string()))?;
-        self.running_by(&loaded.config)
+        let errors = match config::load(sources) {
+            Ok(loaded) => return Ok((self.running_by(&loaded.config)?, None)),
+            Err(errors) => errors,
+        };
+        // Whoever typed these flags is there to correct them.
+        if errors.problems.iter().all(|problem| problem.source == Source::Set) {
+            return Err(Failure::Usage(errors.to_string()));
+        }
+        let running = self.running_at(config::admin_listen(sources))?;
+        let warning = unsound(&errors, &running);
+        Ok((running, Some(warning)))
     }
 
     /// The same, where the configuration is known.
@@ -82,6 +103,17 @@ impl AdminArg {
     pub(super) fn is_given(&self) -> bool {
         self.place.is_some()
     }
+}
+
+/// What to know, in one line, where a proxy is asked by a configuration that isn't sound.
+fn unsound(errors: &ConfigErrors, running: &Running) -> String {
+    let first = errors.problems.first().map(ToString::to_string).unwrap_or_default();
+    let more = match errors.problems.len() {
+        0 | 1 => String::new(),
+        all => format!(" (and {} more)", all - 1),
+    };
+    let rest = format!("the running proxy goes on with what it had, and is asked at {}", running.url());
+    format!("the configuration isn't sound: {}{more}; {rest}", clean(&first))
 }
 
 /// Host and port of an admin listener.
@@ -280,6 +312,55 @@ mod tests {
             assert!(why.contains("http://127.0.0.1:9128"), "{wrong}: {why}");
             assert!(!why.contains("u:p"), "{why}");
         }
+    }
+
+    #[test]
+    fn a_proxy_is_found_whatever_became_of_its_file() {
+        const ELSEWHERE: &str = "http://127.0.0.1:9200";
+        const DEFAULT: &str = "http://127.0.0.1:9128";
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ccpgate.toml");
+        let admin = AdminArg { place: None };
+        let sources = |env: &[(&str, &str)], set: &[&str]| Sources {
+            file: Some(file.clone()),
+            env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            set: set.iter().map(|flag| (*flag).to_owned()).collect(),
+        };
+        let found = |sources: &Sources| {
+            let (running, unsound) = admin.find(sources).unwrap();
+            (running.url(), unsound)
+        };
+        let by_file = sources(&[], &[]);
+        let listen = "[admin]\nlisten = \"127.0.0.1:9200\"\n";
+        std::fs::write(&file, listen).unwrap();
+        assert_eq!(found(&by_file), (ELSEWHERE.to_owned(), None));
+        for (text, url) in [
+            (format!("{listen}[proxy]\nnaem = 1\nlissten = 2\n"), ELSEWHERE),
+            (format!("{listen}[proxy]\nlisten = [\n"), ELSEWHERE),
+            (String::new(), DEFAULT),
+            ("no TOML at all".to_owned(), DEFAULT),
+        ] {
+            std::fs::write(&file, &text).unwrap();
+            let (at, warning) = found(&by_file);
+            let warning = warning.expect("a warning");
+            assert_eq!(at, url, "{text}");
+            assert!(warning.contains("ccpgate.toml") && warning.contains(url), "{text}: {warning}");
+            assert_eq!(warning.lines().count(), 1, "{warning}");
+            assert!(warning.contains("(and 1 more)") || !text.contains("naem"), "{warning}");
+        }
+        // What is stronger than the file counts without it.
+        let by_variable = sources(&[("CCPGATE_ADMIN__LISTEN", "127.0.0.1:9200")], &[]);
+        let by_flag = sources(&[], &["admin.listen=127.0.0.1:9200"]);
+        std::fs::write(&file, "").unwrap();
+        for sources in [&by_variable, &by_flag] {
+            assert_eq!(found(sources).0, ELSEWHERE);
+        }
+        std::fs::remove_file(&file).unwrap();
+        let (at, warning) = found(&by_file);
+        assert!(at == DEFAULT && warning.is_some_and(|warning| warning.contains("no such file")));
+        // A flag is no file that somebody is saving.
+        std::fs::write(&file, listen).unwrap();
+        assert!(admin.find(&sources(&[], &["admin.listen=nowhere"])).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::out::{say, say_json};
+use super::out::{say, say_json, warn};
 use super::running::AdminArg;
 use super::seen;
 use crate::config::Sources;
@@ -25,9 +25,11 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self, sources: &Sources) -> Result<(), Failure> {
-        let running = self.admin.running(sources)?;
+        let (running, unsound) = self.admin.find(sources)?;
         if self.ready {
-            let ready = running.is_ready()?;
+            // A health check is asked every few seconds; a file that isn't sound matters to it where it may be
+            // why nobody answers.
+            let ready = running.is_ready().inspect_err(|_| unsound.iter().for_each(warn))?;
             if self.json {
                 say_json(&json!({ "schema_version": 1, "ready": ready }))?;
             } else {
@@ -35,6 +37,7 @@ impl Args {
             }
             return if ready { Ok(()) } else { Err(Failure::Negative) };
         }
+        unsound.iter().for_each(warn);
         let status: Value = running.ask("/api/status")?;
         let Some(state) = status["state"].as_str() else {
             let why = "the answer has no `state`; is it ccpgate, and of this version?";

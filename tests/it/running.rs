@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::support::{Proxy, Ran, Raw, Refusing, Upstream, ccpgate, eventually, read_request};
+use crate::support::{Proxy, Ran, Raw, Refusing, Upstream, ccpgate, ccpgate_with, eventually, read_request};
 
 /// Something that answers each request with these bytes, `more` without end behind them.
 fn answers(bytes: Vec<u8>, more: &'static [u8]) -> Upstream {
@@ -178,6 +178,51 @@ fn whether_it_is_ready_is_said_by_the_exit_code() {
     let other = answers(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec(), b"");
     let ran = ask(other.address(), &["status", "--ready"]).expect(2);
     assert!(ran.stderr.contains(&format!("{}/readyz", other.address())), "{}", ran.stderr);
+}
+
+/// A proxy goes on when its file breaks, and so does what asks whether it is well: the health check of a
+/// container would have it started anew.
+#[test]
+fn a_broken_file_hides_no_running_proxy() {
+    let upstream = Upstream::echo();
+    let policy = upstream.for_targets(&["acme.my.connect.aws:443"]);
+    let proxy = Proxy::start(&policy);
+    let mut live = proxy.tunnel("acme.my.connect.aws:443");
+    let (file, url) = (proxy.config_file(), format!("http://{}", proxy.admin()));
+    let file = file.to_str().unwrap();
+    let address = proxy.admin().to_string();
+    let by_variable = [("CCPGATE_ADMIN__LISTEN", address.as_str())];
+    // It took a port from the kernel; a file as it would be names it.
+    proxy.rewrite_config(&format!("{policy}\n[admin]\nlisten = \"{}\"\n", proxy.admin()));
+    let sound = std::fs::read_to_string(file).unwrap();
+    assert_eq!(ccpgate(None, &["status", "-c", file]).expect(0).stderr, "");
+    let garbage = format!("{sound}\n[[allow]]\npattern = \"half a li");
+    // An empty file doesn't name the address any more; the environment, which is stronger, still may.
+    let rows: [(&str, &[(&str, &str)]); 2] = [(garbage.as_str(), &[]), ("", &by_variable)];
+    for (text, variables) in rows {
+        proxy.rewrite_config_raw(text);
+        let run = |arguments: &[&str]| ccpgate_with(None, &[arguments, &["-c", file]].concat(), variables);
+        let ran = run(&["status", "--ready"]).expect(0);
+        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("ready\n", ""));
+        let ran = run(&["status"]).expect(0);
+        assert!(ran.stdout.starts_with("All is well"), "{}", ran.stdout);
+        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+        for part in ["ccpgate: warning: ", file, "goes on with what it had", url.as_str()] {
+            assert!(ran.stderr.contains(part), "{part} in {}", ran.stderr);
+        }
+        let ran = run(&["tunnels", "--json"]).expect(0);
+        assert_eq!(ran.json()["live"].as_array().unwrap().len(), 1, "{}", ran.stdout);
+        assert!(ran.stderr.contains("goes on with what it had"), "{}", ran.stderr);
+    }
+    live.expect_echo(b"live");
+    // Where nobody answers, the health check says what may be why.
+    let refusing = Refusing::new();
+    let broken = format!("[admin]\nlisten = \"{}\"\n[proxy]\nnaem = 1\n", refusing.address());
+    let ran = ccpgate(Some(&broken), &["status", "--ready"]).expect(2);
+    assert!(ran.stderr.contains("naem") && ran.stderr.contains("nobody answers"), "{}", ran.stderr);
+    // A flag that was typed wrong is the user's to correct.
+    let ran = ccpgate(None, &["status", "--set", "admin.listen=nowhere"]).expect(2);
+    assert!(ran.stderr.contains("admin.listen") && !ran.stderr.contains("asked at"), "{}", ran.stderr);
 }
 
 #[test]
