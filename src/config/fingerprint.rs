@@ -1,6 +1,6 @@
 //! A short word for a whole configuration, to tell a fleet whose proxies run different ones.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 
@@ -14,12 +14,24 @@ const BYTES: usize = 6;
 impl Loaded {
     /// Twelve hexadecimal digits over all values, wherever they came from, but for the addresses that are
     /// listened on: those differ from one proxy of a fleet to the next. Files below the folder of the
-    /// configuration, or the working directory, count by their path from there.
+    /// configuration, the working directory, or the folder of systemd's credentials, count by their path
+    /// from there.
     #[must_use]
     pub fn fingerprint(&self) -> String {
+        self.fingerprint_beside(std::env::var_os("CREDENTIALS_DIRECTORY").as_deref().map(Path::new))
+    }
+
+    /// The same with the credentials of this service in that folder, which is called by the instance, as in
+    /// /run/credentials/ccpgate@a.service (systemd.exec(5)).
+    fn fingerprint_beside(&self, credentials: Option<&Path>) -> String {
+        // Written as the values are: without a slash at its end, or two in a row.
+        let credentials = credentials
+            .filter(|folder| folder.is_absolute())
+            .map(|folder| folder.components().collect::<PathBuf>());
         let folder =
             self.file.as_deref().and_then(Path::parent).map(|folder| std::path::absolute(folder).ok());
-        let bases = [folder.flatten(), std::env::current_dir().ok()];
+        // The credentials' own folder first: it may be below one of the others.
+        let bases = [credentials, folder.flatten(), std::env::current_dir().ok()];
         let bases: Vec<String> = bases.iter().flatten().map(|base| format!("{}/", base.display())).collect();
         let keys = |keys: Vec<(&'static str, toml::Value)>| -> Json {
             let kept = keys.into_iter().filter(|(key, _)| *key != "listen");
@@ -50,6 +62,8 @@ fn relative(value: Json, bases: &[String]) -> Json {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::super::{Sources, load};
 
     #[test]
@@ -86,5 +100,28 @@ mod tests {
         assert_eq!(of("a.pem"), of("a.pem"));
         assert_ne!(of("a.pem"), of("b.pem"));
         assert_ne!(of("a.pem"), of("/a.pem"));
+    }
+
+    #[test]
+    fn credentials_count_by_their_names_whatever_instance_they_are_of() {
+        // As a drop-in sets them: %d/proxy.key.
+        let of = |folder: &str, credentials: Option<&str>| {
+            let variable = |name: &str, file: &str| (name.to_owned(), format!("{folder}/{file}"));
+            let env = vec![
+                variable("CCPGATE_TLS__KEY", "proxy.key"),
+                variable("CCPGATE_TLS__TICKET_KEYS", "ticket.key"),
+            ];
+            let loaded = load(&Sources { env, ..Sources::default() }).unwrap();
+            loaded.fingerprint_beside(credentials.map(Path::new))
+        };
+        const A: &str = "/run/credentials/ccpgate@a.service";
+        const B: &str = "/run/credentials/ccpgate@b.service";
+        assert_eq!(of(A, Some(A)), of(B, Some(B)));
+        assert_eq!(of(A, Some(A)), of(B, Some("/run/credentials//ccpgate@b.service/")));
+        assert_ne!(of(A, Some(A)), of(A, Some(B)), "another service's");
+        // Beside the service there is no such folder, or none that counts.
+        for none in [None, Some(""), Some("run")] {
+            assert_ne!(of(A, none), of(B, none), "{none:?}");
+        }
     }
 }
