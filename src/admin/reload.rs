@@ -40,21 +40,25 @@ pub(crate) struct Verdict {
     pub by_yes: bool,
     /// What differs from the configuration before, as `key: old → new`.
     pub changed: Vec<String>,
+    /// Keys whose value in the configuration in force isn't the one that this process runs on.
+    pub needs_restart: Vec<&'static str>,
 }
 
 impl Verdict {
-    pub(crate) fn taken(changed: Vec<String>) -> Self {
-        Self { schema_version: 1, reloaded: true, reason: None, by_yes: false, changed }
+    pub(crate) fn taken(changed: Vec<String>, needs_restart: Vec<&'static str>) -> Self {
+        Self { schema_version: 1, reloaded: true, reason: None, by_yes: false, changed, needs_restart }
     }
 
     /// Of a process that takes no reload.
     pub(crate) fn none() -> Self {
-        Self::refused("this proxy takes no reload: it is draining, or too many wait".to_owned(), false)
+        let reason = "this proxy takes no reload: it is draining, or too many wait".to_owned();
+        Self::refused(reason, false, Vec::new())
     }
 
     /// `by_yes`: somebody may take it all the same.
-    pub(crate) fn refused(reason: String, by_yes: bool) -> Self {
-        Self { schema_version: 1, reloaded: false, reason: Some(reason), by_yes, changed: Vec::new() }
+    pub(crate) fn refused(reason: String, by_yes: bool, needs_restart: Vec<&'static str>) -> Self {
+        let (reason, changed) = (Some(reason), Vec::new());
+        Self { schema_version: 1, reloaded: false, reason, by_yes, changed, needs_restart }
     }
 }
 

@@ -41,6 +41,9 @@ struct Verdict {
     reason: Option<String>,
     by_yes: bool,
     changed: Vec<String>,
+    /// A process of an earlier version doesn't tell.
+    #[serde(default)]
+    needs_restart: Vec<String>,
 }
 
 impl Args {
@@ -85,15 +88,49 @@ fn unheard(pid: u32, error: &io::Error) -> Failure {
 }
 
 fn words(verdict: Verdict) -> String {
-    let Verdict { reloaded, reason, by_yes, changed, .. } = verdict;
+    let Verdict { reloaded, reason, by_yes, changed, needs_restart, .. } = verdict;
     // Line by line: what came from outside may steer a terminal.
     let lines = |text: &str| text.lines().map(clean).collect::<Vec<_>>().join("\n");
     if reloaded {
         let changed: Vec<String> = changed.iter().map(|line| format!("\n  {}", clean(line))).collect();
         let nothing = if changed.is_empty() { ", nothing differs" } else { "" };
-        return format!("reloaded{nothing}; live tunnels go on as they are{}", changed.concat());
+        let keys: Vec<String> = needs_restart.iter().map(|key| clean(key)).collect();
+        let later = match keys.is_empty() {
+            true => String::new(),
+            false => format!("\nnot in force before a restart: {}", keys.join(", ")),
+        };
+        return format!("reloaded{nothing}; live tunnels go on as they are{}{later}", changed.concat());
     }
+    // What needs a restart isn't told here: it is about the running configuration, and would be read as about the file.
     let reason = lines(&reason.unwrap_or_default());
     let remedy = if by_yes { "\n`ccpgate reload --yes` takes it all the same" } else { "" };
     format!("refused, the running configuration stays: {reason}{remedy}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(verdict: &str) -> String {
+        words(serde_json::from_str(verdict).unwrap())
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_said_where_a_process_tells_it() {
+        let taken = r#""schema_version":1,"reloaded":true,"reason":null,"by_yes":false"#;
+        assert_eq!(
+            said(&format!(r#"{{{taken},"changed":["log.format: a → b"]}}"#)),
+            "reloaded; live tunnels go on as they are\n  log.format: a → b",
+            "an earlier version"
+        );
+        assert_eq!(
+            said(&format!(r#"{{{taken},"changed":[],"needs_restart":[]}}"#)),
+            "reloaded, nothing differs; live tunnels go on as they are"
+        );
+        assert_eq!(
+            said(&format!(r#"{{{taken},"changed":[],"needs_restart":["log.format","shift.sessions"]}}"#)),
+            "reloaded, nothing differs; live tunnels go on as they are\n\
+             not in force before a restart: log.format, shift.sessions"
+        );
+    }
 }

@@ -117,7 +117,7 @@ impl Server {
         tracing::info!(
             event = "draining",
             tunnels = shared.drain.busy_now(),
-            limit = %humantime::format_duration(limits.drain),
+            limit = %humantime::format_duration(whole_seconds(deadline.drain)),
             "draining: no new connections; live tunnels go on; a second signal ends them now"
         );
         let (closed, shut) = self.close_listeners();
@@ -255,6 +255,11 @@ async fn idle(shared: &Shared, closed: Vec<Closed>, shut: &Shut, taken_over: Joi
     }
 }
 
+/// The nearest whole seconds, to be read: the least that was spent since a signal would show as nanoseconds.
+fn whole_seconds(duration: Duration) -> Duration {
+    Duration::from_secs(duration.saturating_add(Duration::from_millis(500)).as_secs())
+}
+
 /// How long live tunnels may run on.
 struct Deadline {
     /// From the signal to stop.
@@ -308,5 +313,22 @@ impl Deadline {
         sleep_until(now + (end - now) / 2).await;
         shared.drain.cut_quiet(&shared.journal.ledger);
         sleep_until(end).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn what_is_left_of_a_drain_reads_well() {
+        let (ms, s) = (Duration::from_millis, Duration::from_secs);
+        let limits = Limits { drain: s(3600), ..Config::default().limits };
+        for (spent, left) in [(ms(0), s(3600)), (ms(1), s(3600)), (ms(60_002), s(3540)), (s(7200), s(0))] {
+            let deadline = Deadline::new(&limits, Why::Signal, spent);
+            assert_eq!(whole_seconds(deadline.drain), left, "{spent:?} as a lame duck");
+        }
+        assert_eq!(whole_seconds(Duration::MAX), s(u64::MAX));
     }
 }

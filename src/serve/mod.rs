@@ -38,7 +38,7 @@ use self::hand_over::{Handed, Step};
 use self::listeners::{Change, Changed, Closed, Listeners, Opened};
 use self::notify::Manager;
 use self::prepare::Prepared;
-use self::reload::{Loads, Losing};
+use self::reload::{Fixed, Loads, Losing};
 use self::takeover::{Place, TakeOver};
 use self::tls::Tls;
 use self::workers::Workers;
@@ -200,6 +200,8 @@ struct Server {
     /// What has begun to keep them, until its job goes on with it.
     keeper: Option<jobs::ranges::Keeper>,
     loads: Loads,
+    /// What no reload changes.
+    fixed: Fixed,
     admin: Arc<Admin>,
     /// Where a successor finds this process.
     control: Option<Control>,
@@ -233,6 +235,7 @@ impl Server {
         let Prepared { config, snapshot, warnings, tls, edl, watch, ranges, reselected: _, change } =
             prepared;
         let access = AccessLog::new(sink, config.log.format);
+        let fixed = Fixed::new(&config.log);
         let shared = Shared::new(snapshot, metrics.clone(), access, id);
         let edl_lists = Edl::new(shared.clone());
         let admin = Arc::new(Admin::new(shared.clone(), edl_lists.lists.clone(), Instant::now(), reloads));
@@ -247,6 +250,7 @@ impl Server {
             ranges: watch::Sender::new(ranges),
             keeper: None,
             loads: Loads { config: true, tls_files: true, edl_files: true },
+            fixed,
             admin,
             control: None,
             taking_over: None,

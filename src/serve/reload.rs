@@ -12,9 +12,10 @@ use super::prepare::{Prepared, load, resolver};
 use super::tls::Watched;
 use super::{Server, announce};
 use crate::admin::reload::Verdict;
-use crate::config::{self, Sources};
+use crate::config::{self, Config, Sources};
 use crate::egress::resolver::Resolver;
 use crate::findings::change::{Change, without_clients};
+use crate::journal::log::{Format, Level};
 use crate::journal::metrics::Reload;
 use crate::net::memory;
 use crate::policy::replay::Losses;
@@ -32,6 +33,31 @@ pub(super) struct Loads {
     pub config: bool,
     pub tls_files: bool,
     pub edl_files: bool,
+}
+
+/// What the process runs on until it ends, whatever a reload brings.
+pub(super) struct Fixed {
+    format: Format,
+    level: Level,
+    /// The capacity of the store of TLS sessions; none before there is one.
+    sessions: Option<usize>,
+}
+
+impl Fixed {
+    /// What a process that starts with this log runs on.
+    pub(super) fn new(log: &config::Log) -> Self {
+        Self { format: log.format, level: log.level, sessions: None }
+    }
+
+    /// The keys that this configuration has another value for.
+    fn needs_restart(&self, config: &Config) -> Vec<&'static str> {
+        let differs = [
+            ("log.format", self.format != config.log.format),
+            ("log.level", self.level != config.log.level),
+            ("shift.sessions", self.sessions.is_some_and(|sessions| sessions != config.shift.sessions)),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
 }
 
 /// Whether a reload may take away what agents use.
@@ -101,13 +127,14 @@ impl Server {
         match self.try_reload(sources, losing).await {
             Ok(differences) => {
                 self.count_reload(Reload::Ok, Loads { config: true, tls_files: true, edl_files: true });
-                Verdict::taken(differences)
+                Verdict::taken(differences, self.fixed.needs_restart(&self.config))
             }
             Err((error, loads)) => {
                 self.count_reload(Reload::Error, loads);
                 self.shared.journal.findings.changed(Change::ReloadRefused);
                 tracing::error!(event = "reload_failed", %error, "the reload failed; the running configuration stays");
-                Verdict::refused(error.to_string(), matches!(error, ServeError::Losses(_)))
+                let needs_restart = self.fixed.needs_restart(&self.config);
+                Verdict::refused(error.to_string(), matches!(error, ServeError::Losses(_)), needs_restart)
             }
         }
     }
@@ -148,13 +175,17 @@ impl Server {
         if losing == Losing::MayNot {
             self.loses_nothing(&snapshot, reselected.as_deref()).map_err(|error| (error, failed))?;
         }
+        // The first configuration with a TLS listener, at the start or later, has made the store; where there is none
+        // yet, this one may make it, and then its value is in force.
+        if self.fixed.sessions.is_none() && self.tls.serving().is_some() {
+            self.fixed.sessions = Some(self.config.shift.sessions);
+        }
         self.tls.follow(tls, config.shift.sessions).map_err(|error| (error, failed))?;
         let old = std::mem::replace(&mut self.config, config);
-        if (old.log.format, old.log.level) != (self.config.log.format, self.config.log.level) {
-            tracing::warn!(event = "needs_restart", "log.format and log.level take effect at the next start");
-        }
-        if old.shift.sessions != self.config.shift.sessions {
-            tracing::warn!(event = "needs_restart", "shift.sessions takes effect at the next start");
+        let needs_restart = self.fixed.needs_restart(&self.config);
+        if !needs_restart.is_empty() {
+            let keys = needs_restart.join(", ");
+            tracing::warn!(event = "needs_restart", "not in force before a restart: {keys}");
         }
         self.shared.replace(snapshot.clone());
         if reselected.is_some() {
@@ -213,4 +244,27 @@ impl Server {
 
 fn how(read: &Result<(), ServeError>) -> Reload {
     if read.is_ok() { Reload::Ok } else { Reload::Error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(set: &[&str]) -> Config {
+        let set = set.iter().map(|flag| flag.to_string()).collect();
+        config::load(&Sources { set, ..Sources::default() }).unwrap().config
+    }
+
+    #[test]
+    fn a_key_needs_a_restart_until_it_is_what_the_process_runs_on() {
+        let start = config(&[]);
+        let mut fixed = Fixed::new(&start.log);
+        assert_eq!(fixed.needs_restart(&start), [] as [&str; 0]);
+        let other = config(&["log.format=json", "log.level=debug", "shift.sessions=7", "dns.timeout=2s"]);
+        assert_eq!(fixed.needs_restart(&other), ["log.format", "log.level"], "there are no sessions yet");
+        fixed.sessions = Some(start.shift.sessions);
+        assert_eq!(fixed.needs_restart(&other), ["log.format", "log.level", "shift.sessions"]);
+        assert_eq!(fixed.needs_restart(&config(&["log.level=warn"])), ["log.level"]);
+        assert_eq!(fixed.needs_restart(&start), [] as [&str; 0], "the old value is back");
+    }
 }

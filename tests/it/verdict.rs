@@ -4,7 +4,7 @@
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Proxy, Ran, Raw, Upstream, ccpgate};
+use crate::support::{Proxy, Ran, Raw, Secured, Upstream, ccpgate};
 
 const SUCCESSFUL: &str = "ccpgate_config_last_reload_successful";
 
@@ -31,6 +31,51 @@ fn the_verdict_is_waited_for() {
     let same = run(&proxy, &["reload", "--json"]).expect(0).json();
     assert_eq!((&same["reloaded"], &same["changed"]), (&true.into(), &Value::Array(Vec::new())));
     assert_eq!(proxy.metric("ccpgate_reloads_total{result=\"ok\"}"), 2.0);
+}
+
+#[test]
+fn what_needs_a_restart_is_named_until_then() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let file = |more: &str| format!("{}{}{more}", policy(&["old.example"], &upstream), secured.section(""));
+    let proxy = Proxy::start(&file(""));
+    proxy.rewrite_config(&file("[log]\nformat = \"text\"\n[shift]\nsessions = 7\n"));
+    let later = "\nnot in force before a restart: log.format, shift.sessions";
+    let said = run(&proxy, &["reload"]).expect(0).stdout;
+    assert!(said.contains("\n  log.format: ") && said.contains(later), "{said}");
+    proxy.log_line("what needs a restart", |line| {
+        line["event"] == "needs_restart" && line.to_string().contains("log.format, shift.sessions")
+    });
+    // Nothing differs from the file before, and the process runs on the old values all the same.
+    let said = run(&proxy, &["reload"]).expect(0).stdout;
+    assert!(said.contains("nothing differs") && said.contains(later), "{said}");
+    let keys = |code| run(&proxy, &["reload", "--json"]).expect(code).json()["needs_restart"].clone();
+    assert_eq!(keys(0), serde_json::json!(["log.format", "shift.sessions"]));
+    proxy.rewrite_config_raw("[proxy]\nnaem = 1\n");
+    assert_eq!(keys(1), serde_json::json!(["log.format", "shift.sessions"]), "of the running one");
+    let said = run(&proxy, &["reload"]).expect(1).stdout;
+    assert!(!said.contains("restart"), "{said}");
+    proxy.rewrite_config(&file(""));
+    let said = run(&proxy, &["reload"]).expect(0).stdout;
+    assert!(said.contains("\n  log.format: ") && !said.contains("restart"), "{said}");
+    assert_eq!(keys(0), serde_json::json!([]));
+}
+
+#[test]
+fn the_first_tls_listener_brings_the_sessions_that_a_reload_gives_it() {
+    let (upstream, secured) = (Upstream::echo(), Secured::new());
+    let plain = policy(&["old.example"], &upstream);
+    let proxy = Proxy::start(&plain);
+    let keys = |toml: &str| {
+        proxy.rewrite_config(toml);
+        run(&proxy, &["reload", "--json"]).expect(0).json()["needs_restart"].clone()
+    };
+    let none = serde_json::json!([]);
+    let file = |tls: &str, sessions: u32| format!("{plain}{tls}[shift]\nsessions = {sessions}\n");
+    let tls = secured.section("");
+    assert_eq!(keys(&file("", 6)), none, "there are no sessions yet");
+    assert_eq!(keys(&file(&tls, 7)), none, "they begin with this");
+    assert_eq!(keys(&file(&tls, 8)), serde_json::json!(["shift.sessions"]));
+    assert_eq!(keys(&file(&tls, 7)), none);
 }
 
 #[test]
