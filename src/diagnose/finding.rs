@@ -8,7 +8,6 @@ use rustls::{CertificateError, Error};
 
 use super::answer::words;
 use super::observed::{End, Otherwise, Seen, WebSocketEnd};
-use super::sinkhole;
 use crate::agent::certificate::Shown;
 use crate::agent::http::NoAnswer;
 use crate::agent::tls::{NoTls, Verdicts};
@@ -16,6 +15,7 @@ use crate::cause::{Cause, Severity};
 use crate::egress::dialer::DialError;
 use crate::egress::failure::{Failure, Told};
 use crate::egress::resolver::ResolveError;
+use crate::egress::sinkhole::Sinkhole;
 use crate::egress::{Lead, Unreached, cause, certificate, leads_to, printable};
 use crate::outcome::Stage;
 
@@ -52,9 +52,9 @@ fn is_public(seen: &Seen) -> bool {
 /// The worst of what was seen; of equals what comes first.
 pub(crate) fn find(seen: &Seen) -> Option<Found> {
     if !is_public(seen)
-        && let Some((address, owner)) = seen.found.iter().find_map(|a| Some((a, sinkhole::owner(*a)?)))
+        && let Some(sinkhole) = Sinkhole::among(seen.found.iter().copied())
     {
-        return Some(of_sinkhole(*address, owner));
+        return Some(of_sinkhole(sinkhole));
     }
     let end = seen.end.as_ref().and_then(|end| of_end(end, seen));
     let certificate = seen.shown.as_ref().and_then(|(shown, verdicts)| of_certificate(shown, verdicts));
@@ -96,8 +96,8 @@ fn slow_dns(seen: &Seen) -> Option<Found> {
     of_slow_dns(seen.dns_anew.map_or(took, |anew| anew.min(took)))
 }
 
-pub(super) fn of_sinkhole(address: IpAddr, owner: &str) -> Found {
-    failed(Cause::DnsPrivate, format!("the name resolves to {address}, {owner}"))
+pub(super) fn of_sinkhole(sinkhole: Sinkhole) -> Found {
+    failed(Cause::DnsPrivate, format!("the name resolves to {sinkhole}"))
 }
 
 pub(super) fn of_slow_dns(took: Duration) -> Option<Found> {
@@ -205,6 +205,10 @@ fn of_dns(error: &ResolveError) -> Found {
 
 /// `found` are the addresses that the name has, where it was resolved here.
 fn of_dial(error: &DialError, found: &[IpAddr]) -> Found {
+    // As the running proxy has it, also where what was found is not known any more.
+    if let Some(sinkhole) = error.sinkhole() {
+        return of_sinkhole(sinkhole);
+    }
     if error.cause() == Cause::Limit {
         // A limit of this process is the machine's want of sockets, too.
         return failed(Cause::SourceAddress, format!("{error}: not ports, but open files are lacking"));
@@ -399,6 +403,19 @@ mod tests {
             let found = of_unreached(&Unreached::Parent(error));
             assert_eq!(found.cause, Cause::ProxyUnreachable);
             assert_eq!(found.detail.contains("(MTU)"), told, "{}", found.detail);
+        }
+    }
+
+    #[test]
+    fn a_sinkhole_is_one_cause_for_check_and_for_the_proxy() {
+        let address: IpAddr = "72.5.65.111".parse().unwrap();
+        for found in [Vec::new(), vec![address]] {
+            let addresses = vec![(address, 443).into()];
+            let why = Unreached::Dial(DialError::Timeout { limit: Duration::from_secs(5), addresses });
+            let of_proxy = why.cause();
+            let told = find(&Seen { found, end: Some(End::Unreached(why)), ..Seen::default() }).unwrap();
+            assert_eq!((told.cause, of_proxy), (Cause::DnsPrivate, Cause::DnsPrivate));
+            assert_eq!(told.detail, "the name resolves to 72.5.65.111, the sinkhole of Palo Alto Networks");
         }
     }
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::finding::{self, Found, of_sinkhole, of_slow_dns, of_unreached};
 use super::observed::{Clock, End, Observed, Seen, WebSocketEnd};
 use super::report::{self, Certificate, Status, Steps};
-use super::sinkhole;
 use super::targets::Endpoint;
 use super::voice::Tested;
 use crate::cause::Cause;
 use crate::egress::Unreached;
 use crate::egress::failure::Failure;
+use crate::egress::sinkhole::Sinkhole;
 
 /// An endpoint with what was found of it.
 pub(crate) struct Judged {
@@ -83,11 +83,10 @@ impl Judged {
         self.address = meaning.address.map(|address| address.to_string());
         self.rtt_ms = meaning.round_trip.map(ms);
         self.loss = meaning.loss;
-        let sinkhole =
-            meaning.address.and_then(|address| Some((address.ip(), sinkhole::owner(address.ip())?)));
+        let sinkhole = meaning.address.and_then(|address| Sinkhole::at(address.ip()));
         let found = match (meaning.cause, sinkhole) {
-            (Some((Cause::UdpBlocked | Cause::TurnPartial, _)), Some((address, owner))) => {
-                Some(of_sinkhole(address, owner))
+            (Some((Cause::UdpBlocked | Cause::TurnPartial, _)), Some(sinkhole)) => {
+                Some(of_sinkhole(sinkhole))
             }
             (Some((cause, severity)), _) => Some(Found { cause, severity, detail: meaning.detail.clone() }),
             (None, _) => trace.dns.and_then(of_slow_dns),

@@ -20,7 +20,6 @@ mod regions;
 pub(crate) mod report;
 pub(crate) mod secured;
 mod settle;
-mod sinkhole;
 pub(crate) mod targets;
 pub(crate) mod text;
 mod verdict;

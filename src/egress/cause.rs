@@ -1,9 +1,12 @@
 //! Why a target isn't reached, as a cause: the one place where an error of this room becomes a word
 //! of the table, for findings and probes alike. No I/O.
 
+use std::net::SocketAddr;
+
 use super::dialer::DialError;
 use super::dns::{NO_ADDRESS, ResolveError};
 use super::failure::{Failure, ParentError, Told};
+use super::sinkhole::Sinkhole;
 use super::{Lead, Loop, Unreached};
 use crate::cause::Cause;
 
@@ -38,6 +41,12 @@ impl DialError {
             Self::Exhausted(_) => Cause::Limit,
         }
     }
+
+    /// The known sinkhole among the addresses that it tells of. Another address that answered is more
+    /// telling, and then it tells of that one alone.
+    pub(crate) fn sinkhole(&self) -> Option<Sinkhole> {
+        Sinkhole::among(self.addresses().iter().map(SocketAddr::ip))
+    }
 }
 
 impl ParentError {
@@ -63,6 +72,8 @@ impl Unreached {
             Self::Own(Loop { by: Lead::Name, .. }) => Cause::DnsPrivate,
             Self::Own(Loop { by: Lead::ConnectTo, .. }) => Cause::TcpUnreachable,
             Self::Own(Loop { by: Lead::Parent, .. }) | Self::Circle(_) => Cause::ProxyUnreachable,
+            // A firewall that is opened towards a sinkhole helps nobody: the answer of DNS is wrong.
+            Self::Dial(error) if error.sinkhole().is_some() => Cause::DnsPrivate,
             Self::Dial(error) => error.cause(),
             Self::Parent(error) => error.cause(),
         }
@@ -87,7 +98,9 @@ pub(crate) fn of_status(status: u16, told: Option<&Told>) -> Cause {
         503 => far.unwrap_or(Cause::ProxyLimit),
         // A portal in the proxy's place.
         300..=399 | 511 => Cause::HttpUnexpected,
-        // A server that knows no CONNECT.
+        // A server that knows no CONNECT, or that was spoken to without the TLS that it wants. A proxy by our own rules
+        // says what it found malformed.
+        400 | 404 if told.is_none() => Cause::ProxyUnreachable,
         405 | 501 | 505 => Cause::ProxyUnreachable,
         400..=499 => Cause::ProxyDenied,
         502 => far.unwrap_or(Cause::TcpUnreachable),
@@ -113,4 +126,53 @@ fn of_far_side(told: &Told) -> Option<Cause> {
         "proxy_loop_detected" => Cause::ProxyUnreachable,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::egress::url::ParentUrl;
+
+    fn at(address: &str) -> SocketAddr {
+        SocketAddr::new(address.parse().unwrap(), 443)
+    }
+
+    fn silent(addresses: &[SocketAddr]) -> DialError {
+        DialError::timeout(Duration::from_secs(5), addresses)
+    }
+
+    #[test]
+    fn a_sinkhole_that_is_dialled_in_vain_is_of_dns() {
+        let (sinkhole, mapped, other) = (at("72.5.65.111"), at("::ffff:146.112.61.106"), at("192.0.2.1"));
+        let errno = io::Error::from_raw_os_error;
+        for (error, cause) in [
+            (silent(&[sinkhole]), Cause::DnsPrivate),
+            (silent(&[mapped]), Cause::DnsPrivate),
+            (silent(&[other, sinkhole]), Cause::DnsPrivate),
+            (DialError::Refused(sinkhole), Cause::DnsPrivate),
+            (DialError::Reset(sinkhole), Cause::DnsPrivate),
+            (DialError::Unreachable(sinkhole, errno(libc::EHOSTUNREACH)), Cause::DnsPrivate),
+            // Another address answered.
+            (silent(&[sinkhole]).or_better(DialError::Refused(other)), Cause::TcpRefused),
+            (silent(&[other]), Cause::TcpTimeout),
+            (silent(&[]), Cause::TcpTimeout),
+            (DialError::Unreachable(other, errno(libc::EHOSTUNREACH)), Cause::TcpUnreachable),
+            (DialError::Exhausted(errno(libc::EMFILE)), Cause::Limit),
+        ] {
+            let unreached = Unreached::Dial(error);
+            assert_eq!(unreached.cause(), cause, "{unreached:?}");
+        }
+    }
+
+    /// Its name is egress.proxy's, and the remedy is that of a proxy on the way.
+    #[test]
+    fn a_parent_at_a_sinkhole_is_not_reached() {
+        let url = ParentUrl::parse("http://proxy.corp:3128").unwrap();
+        let failure = Failure::Dial(silent(&[at("72.5.65.111")]));
+        let error = ParentError { url, authenticated: false, failure };
+        assert_eq!(Unreached::Parent(Box::new(error)).cause(), Cause::ProxyUnreachable);
+    }
 }

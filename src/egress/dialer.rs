@@ -64,6 +64,18 @@ impl DialError {
         }
     }
 
+    /// The addresses that it tells of: those that were silent, or the one that answered or can't be
+    /// reached. None where this machine is to blame.
+    pub(super) fn addresses(&self) -> &[SocketAddr] {
+        match self {
+            Self::Timeout { addresses, .. } => addresses,
+            Self::Refused(address) | Self::Reset(address) | Self::Unreachable(address, _) => {
+                std::slice::from_ref(address)
+            }
+            Self::Exhausted(_) => &[],
+        }
+    }
+
     /// Whether it was this machine that had no way to the address: no route, or nothing of that family.
     pub(super) fn is_of_this_machine(&self) -> bool {
         const NO_WAY: [i32; 3] = [libc::ENETUNREACH, libc::EADDRNOTAVAIL, libc::EAFNOSUPPORT];

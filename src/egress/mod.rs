@@ -19,6 +19,7 @@ pub(crate) mod own;
 pub(crate) mod parent;
 mod reach;
 pub mod resolver;
+pub(crate) mod sinkhole;
 mod straight;
 mod unreached;
 pub mod url;

@@ -77,7 +77,11 @@ pub(super) fn why(unreached: &Unreached) -> String {
             }
         ),
         Unreached::Dns(error) => format!("DNS look-up failed: {error}"),
-        Unreached::Dial(error) => error.to_string(),
+        Unreached::Dial(error) => match error.sinkhole() {
+            // In the words of `check`.
+            Some(sinkhole) => format!("the name resolves to {sinkhole}: {error}"),
+            None => error.to_string(),
+        },
         Unreached::Circle(Circle { parent, names }) => {
             let named = names.iter().map(|name| format!("\"{name}\""));
             let named = named.collect::<Vec<_>>().join(", ");
@@ -152,5 +156,27 @@ fn of_dial(error: &DialError) -> (Counted, Status) {
         DialError::Refused(_) => failed((502, "Bad Gateway", "connection_refused")),
         DialError::Reset(_) => failed((502, "Bad Gateway", "connection_terminated")),
         DialError::Unreachable(..) => failed((502, "Bad Gateway", "destination_ip_unroutable")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Whose turn it is changes, and not what a client or a metric sees of it.
+    #[test]
+    fn a_sinkhole_is_told_by_its_owner() {
+        let addresses = vec!["72.5.65.111:443".parse().unwrap()];
+        let unreached = Unreached::Dial(DialError::Timeout { limit: Duration::from_secs(5), addresses });
+        assert_eq!(
+            why(&unreached),
+            "the name resolves to 72.5.65.111, the sinkhole of Palo Alto Networks: connect timed out after 5s: \
+             no answer from 72.5.65.111:443"
+        );
+        assert_eq!(remedy(&unreached), Cause::DnsPrivate.about().remedy);
+        assert_eq!(counted(&unreached), Counted::Failed(Outcome::Connect));
+        assert_eq!(status(&unreached), (504, "Gateway Timeout", "connection_timeout"));
     }
 }
