@@ -156,6 +156,13 @@ pub(crate) fn unanswered(asked: Vec<Probed>) -> (Cause, String) {
     (cause, format!("{}{}", silence(&silent), ended(&silent, None)))
 }
 
+/// One endpoint by itself, which answers at one of the addresses that a call asked: the cause, where others of them,
+/// to which this machine has a way, don't.
+pub(crate) fn wanting(asked: &[Probed]) -> Option<Cause> {
+    let silent: Vec<_> = with_a_way(asked).filter(|probed| probed.answer.is_none()).collect();
+    (!silent.is_empty()).then(|| no_socket(&silent).unwrap_or(Cause::TurnPartial))
+}
+
 /// A cause with the severity that it has for voice.
 fn graded(cause: Cause) -> (Cause, Severity) {
     match cause.about().grade {
@@ -339,6 +346,21 @@ mod tests {
         );
         assert_eq!(judged[2].address, B.parse().ok());
         assert!(judged[2].detail.ends_with("; no answer in 8 s from 198.51.100.2:3478"), "{judged:?}");
+    }
+
+    #[test]
+    fn a_call_that_is_answered_wants_only_what_it_has_a_way_to() {
+        let refused = |refusal| Probed { refusal: Some(refusal), ..probed(B, false) };
+        let by = "10.20.0.1".parse().unwrap();
+        for (other, cause) in [
+            (probed(B, true), None),
+            (probed(B, false), Some(Cause::TurnPartial)),
+            (refused(Refusal::Network { what: What::Expired, by }), Some(Cause::TurnPartial)),
+            (refused(Refusal::NoWay), None),
+            (refused(Refusal::NoSocket), Some(Cause::SourceAddress)),
+        ] {
+            assert_eq!(wanting(&[probed(A, true), other.clone()]), cause, "{other:?}");
+        }
     }
 
     #[test]

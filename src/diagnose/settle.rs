@@ -4,6 +4,7 @@ use super::clock::{of_clock, skew};
 use super::finding::{Found, failed};
 use super::judged::Judged;
 use super::report::Status;
+use super::targets::Instance;
 use crate::cause::Cause;
 
 /// What all endpoints say together: whose name is missing, whose clock is off, what hides what. How far
@@ -34,14 +35,19 @@ fn instances(all: &mut [Judged]) {
             judged.detail =
                 "this instance has no name under the domain that AWS replaced, and needs none".to_owned();
         } else if others > 0 {
-            let alias = instance.alias;
-            judged.set(failed(
-                Cause::InstanceUnknown,
-                format!(
-                    "the name doesn't exist, while others resolve: is {alias} the alias of the instance?"
-                ),
-            ));
+            judged.set(instance.unknown());
         }
+    }
+}
+
+impl Instance {
+    /// What it means that its own name doesn't exist, while others do.
+    pub(crate) fn unknown(&self) -> Found {
+        let alias = &self.alias;
+        failed(
+            Cause::InstanceUnknown,
+            format!("the name doesn't exist, while others resolve: is {alias} the alias of the instance?"),
+        )
     }
 }
 

@@ -3,11 +3,12 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::future::try_join;
 use tokio::time::timeout;
 
 use super::phase::Phase;
 use super::script::{Scene, Signalling, in_turn};
-use super::voice;
+use super::voice::{self, Heard};
 use crate::agent::http::{self, Answer, NoAnswer};
 use crate::agent::route::Route;
 use crate::agent::tap::Tap;
@@ -22,7 +23,7 @@ use crate::diagnose::finding::{self, Found, ended, failed};
 use crate::diagnose::observed::{Clock, End, Seen, WebSocketEnd};
 use crate::diagnose::report::Status;
 use crate::diagnose::secured::{STEP, secured};
-use crate::diagnose::targets::{Endpoint, Plan, WebSocketUrl};
+use crate::diagnose::targets::{Endpoint, Instance, Plan, WebSocketUrl};
 use crate::policy::Decision;
 use crate::target::Target;
 
@@ -50,6 +51,8 @@ pub(super) struct Played {
     pub degraded: Vec<Cause>,
     /// Whether an answer that somebody vouches for has the time that it is here.
     pub clock_agrees: bool,
+    /// The instance whose own host [`Phase::Api`] asked, under a domain where instances of today have names.
+    pub instance: Option<Instance>,
 }
 
 /// How a call failed.
@@ -91,6 +94,7 @@ impl<'a> Call<'a> {
             self.file(endpoint, path).await.map_err(|found| (Phase::Static, found))?;
         }
         if let Some(endpoint) = in_turn(&scene.cast.api, self.number) {
+            self.note_instance(endpoint);
             self.ask(endpoint).await.map_err(|found| (Phase::Api, found))?;
         }
         let url = (signalling.url)(self.number);
@@ -98,8 +102,17 @@ impl<'a> Call<'a> {
             self.dial(&url, signalling.simulated).await.map_err(|found| (Phase::Signalling, found))?;
         // An invitation carries a description of the media.
         self.say(&mut line, Phase::Exchange, 3000).await?;
-        self.media().await.map_err(|found| (Phase::Media, found))?;
-        let until = line.connected + scene.hold;
+        let heard = self.media().await.map_err(|found| (Phase::Media, found))?;
+        // The call goes on with the address that answered first, while the others have their time.
+        let others = async { Ok::<_, (Phase, Found)>(voice::wanting(heard).await) };
+        let ((), wanting) = try_join(self.connected(line), others).await?;
+        self.played.degraded.extend(wanting);
+        Ok(())
+    }
+
+    /// A call from when its voice has a way, to its end.
+    async fn connected(&mut self, mut line: Line) -> Result<(), (Phase, Found)> {
+        let until = line.connected + self.scene.hold;
         loop {
             self.say(&mut line, Phase::Heartbeat, 0).await?;
             let left = until.saturating_duration_since(Instant::now()).min(BEAT);
@@ -127,9 +140,19 @@ impl<'a> Call<'a> {
             (Phase::Telecom, &cast.telecom),
         ] {
             let Some(endpoint) = in_turn(endpoints, self.number) else { continue };
+            if phase == Phase::Api {
+                self.note_instance(endpoint);
+            }
             self.test(phase, endpoint).await.map_err(|found| (phase, found))?;
         }
-        self.media().await.map_err(|found| (Phase::Media, found))
+        let heard = self.media().await.map_err(|found| (Phase::Media, found))?;
+        self.played.degraded.extend(voice::wanting(heard).await);
+        Ok(())
+    }
+
+    /// Notes whose host the call is about to ask. A name under the domain that AWS replaced says nothing of the alias.
+    fn note_instance(&mut self, endpoint: &Endpoint) {
+        self.played.instance = endpoint.instance.clone().filter(|instance| !instance.replaced);
     }
 
     /// A message and its answer.
@@ -247,12 +270,13 @@ impl<'a> Call<'a> {
     }
 
     /// The voice path, past every proxy.
-    async fn media(&mut self) -> Result<(), Found> {
-        let Scene { egress, own, cast, .. } = self.scene;
-        if let Some(took) = voice::ask(egress, own, &cast.media, self.number).await? {
-            self.note(Phase::Media, took);
+    async fn media(&mut self) -> Result<Option<Heard<'a>>, Found> {
+        let scene: &'a Scene = self.scene;
+        let heard = voice::ask(&scene.egress, &scene.own, &scene.cast.media, self.number).await?;
+        if let Some(heard) = &heard {
+            self.note(Phase::Media, heard.took);
         }
-        Ok(())
+        Ok(heard)
     }
 
     /// A TLS session whose certificate somebody vouches for.

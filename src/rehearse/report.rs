@@ -111,7 +111,7 @@ pub(crate) fn report(
         _ => None,
     };
     let failures: Vec<Failure> = {
-        let mut causes: Vec<_> = tally.causes.into_iter().collect();
+        let mut causes: Vec<_> = tally.blamed().into_iter().collect();
         // The most frequent first; of equals the first of the table.
         causes.sort_by_key(|(_, blamed)| std::cmp::Reverse(blamed.calls));
         let failure = |(cause, blamed): (Cause, super::tally::Blamed)| Failure {

@@ -1,12 +1,13 @@
 //! What came of the calls, counted in the order in which they began. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::call::{Failed, Played};
 use super::phase::Phase;
 use super::statistics::{Sequential, Verdict};
 use crate::cause::Cause;
+use crate::diagnose::targets::Instance;
 
 /// What is known of one cause.
 #[derive(Clone, Debug)]
@@ -22,7 +23,14 @@ pub(super) struct Blamed {
 pub(crate) struct Tally {
     pub(super) calls: u32,
     pub(super) failed: u32,
-    pub(super) causes: BTreeMap<Cause, Blamed>,
+    /// Those of `missing` left out.
+    causes: BTreeMap<Cause, Blamed>,
+    /// Calls that failed because an instance's own name didn't exist, by its alias. What that means is known at the end.
+    missing: BTreeMap<String, (Instance, Blamed)>,
+    /// The aliases whose hosts answered: these names exist, whatever is said in other calls.
+    exist: BTreeSet<String>,
+    /// Whether any phase came to its end, so that some name resolved, or something stood for it.
+    resolves: bool,
     pub(super) degraded: BTreeMap<Cause, u32>,
     /// In microseconds.
     pub(super) phases: BTreeMap<Phase, Vec<u32>>,
@@ -66,9 +74,32 @@ impl Tally {
         self.calls.saturating_add(self.sequential.clean_calls_left())
     }
 
+    /// Calls that failed, by cause, as all calls together say. An instance's own name that never exists while others
+    /// do is a wrong alias, as for `check`, and no trouble of DNS.
+    pub(super) fn blamed(&self) -> BTreeMap<Cause, Blamed> {
+        let mut causes = self.causes.clone();
+        for (alias, (instance, blamed)) in &self.missing {
+            let (cause, detail) = if self.resolves && !self.exist.contains(alias) {
+                let unknown = instance.unknown();
+                (unknown.cause, unknown.detail)
+            } else {
+                (Cause::DnsNxdomain, blamed.detail.clone())
+            };
+            let first = Blamed { calls: 0, phase: blamed.phase, detail };
+            causes.entry(cause).or_insert(first).calls += blamed.calls;
+        }
+        causes
+    }
+
     fn count(&mut self, played: Played) {
         self.calls += 1;
         self.sequential.saw(played.failed.is_some());
+        self.resolves |= !played.phases.is_empty();
+        if let Some(instance) = &played.instance
+            && played.phases.iter().any(|(phase, _)| *phase == Phase::Api)
+        {
+            self.exist.insert(instance.alias.clone());
+        }
         for (phase, took) in played.phases {
             let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
             self.phases.entry(phase).or_default().push(took);
@@ -81,7 +112,15 @@ impl Tally {
         }
         if let Some(Failed { phase, cause, detail }) = played.failed {
             self.failed += 1;
-            self.causes.entry(cause).or_insert(Blamed { calls: 0, phase, detail }).calls += 1;
+            let first = Blamed { calls: 0, phase, detail };
+            let blamed = match (phase, cause, played.instance) {
+                (Phase::Api, Cause::DnsNxdomain, Some(instance)) => {
+                    let (_, blamed) = self.missing.entry(instance.alias.clone()).or_insert((instance, first));
+                    blamed
+                }
+                _ => self.causes.entry(cause).or_insert(first),
+            };
+            blamed.calls += 1;
         }
         self.clock_agrees |= played.clock_agrees;
         // One server with a clock of its own is not this machine's trouble: then it is the certificate.
@@ -124,13 +163,58 @@ mod tests {
         let causes = |all: Vec<Played>| {
             let mut tally = Tally::default();
             (0..).zip(all).for_each(|(number, played)| tally.take(number, played, false));
-            tally.causes.into_iter().map(|(cause, blamed)| (cause, blamed.calls)).collect::<Vec<_>>()
+            tally.blamed().into_iter().map(|(cause, blamed)| (cause, blamed.calls)).collect::<Vec<_>>()
         };
         assert_eq!(causes(vec![off(), off()]), [(Cause::ClockSkew, 2)], "nobody says otherwise");
         assert_eq!(causes(vec![off(), agreeing(), off()]), [(Cause::TlsExpired, 2)]);
         assert_eq!(causes(vec![agreeing(), off()]), [(Cause::TlsExpired, 1)]);
         // The very call that fails may have had such an answer before.
         assert_eq!(causes(vec![Played { clock_agrees: true, ..off() }]), [(Cause::TlsExpired, 1)]);
+    }
+
+    #[test]
+    fn an_alias_that_never_has_a_name_is_wrong_where_other_names_resolve() {
+        const TOOK: Duration = Duration::from_millis(5);
+        let instance = |alias: &str| Some(Instance { alias: alias.to_owned(), replaced: false });
+        let lacks = |phase: Phase, phases: &[Phase], instance: Option<Instance>| {
+            let detail = "no such name".to_owned();
+            let failed = Some(Failed { phase, cause: Cause::DnsNxdomain, detail });
+            let phases = phases.iter().map(|phase| (*phase, TOOK)).collect();
+            Played { phases, failed, instance, ..Played::default() }
+        };
+        let missing = |phases: &[Phase], alias: &str| lacks(Phase::Api, phases, instance(alias));
+        let reached = |alias: &str| Played {
+            phases: vec![(Phase::Static, TOOK), (Phase::Api, TOOK)],
+            instance: instance(alias),
+            ..Played::default()
+        };
+        let blamed = |all: Vec<Played>| {
+            let mut tally = Tally::default();
+            (0..).zip(all).for_each(|(number, played)| tally.take(number, played, false));
+            let failed = tally.failed();
+            let blamed = tally.blamed();
+            assert_eq!(blamed.values().map(|blamed| blamed.calls).sum::<u32>(), failed);
+            blamed.into_iter().map(|(cause, blamed)| (cause, blamed.calls, blamed.detail)).collect::<Vec<_>>()
+        };
+        let nxdomain = |calls| (Cause::DnsNxdomain, calls, "no such name".to_owned());
+        let unknown = |calls, alias: &str| {
+            let told = "the name doesn't exist, while others resolve: is";
+            (Cause::InstanceUnknown, calls, format!("{told} {alias} the alias of the instance?"))
+        };
+        let file = &[Phase::Static][..];
+        assert_eq!(
+            blamed(vec![missing(&[], "acme"), missing(&[], "acme")]),
+            [nxdomain(2)],
+            "nothing resolves"
+        );
+        assert_eq!(blamed(vec![missing(file, "acme"), missing(file, "acme")]), [unknown(2, "acme")]);
+        // Another call may have shown it, also a later one.
+        assert_eq!(blamed(vec![missing(&[], "acme"), reached("corp")]), [unknown(1, "acme")]);
+        // A name that is there in one call and missing in another one is a resolver's trouble.
+        assert_eq!(blamed(vec![missing(file, "acme"), reached("acme")]), [nxdomain(1)]);
+        let other = || lacks(Phase::Signalling, &[Phase::Static, Phase::Api], instance("corp"));
+        assert_eq!(blamed(vec![other()]), [nxdomain(1)], "it isn't the instance's own name");
+        assert_eq!(blamed(vec![missing(file, "acme"), other()]), [nxdomain(1), unknown(1, "acme")]);
     }
 
     /// Calls that fail by a time-out end last. Counted as they end, the first hundreds would be clean.
@@ -150,7 +234,7 @@ mod tests {
             tally.take(number, if number % 100 == 7 { failing() } else { Played::default() }, false);
         }
         assert_eq!((tally.calls(), tally.failed()), (500, 5));
-        let blamed = &tally.causes[&Cause::UdpBlocked];
+        let blamed = &tally.blamed()[&Cause::UdpBlocked];
         assert_eq!((blamed.calls, blamed.phase, &*blamed.detail), (5, Phase::Media, "silence"));
     }
 
