@@ -1,6 +1,7 @@
 //! Config → Plan: the allow list, resolved and ordered. A plan that exists is valid. Making one opens
 //! nothing, so that every command can make one, and checking a configuration is safe anywhere.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -10,13 +11,14 @@ use crate::catalogue;
 use crate::config::{self, Config, Loaded};
 use crate::egress::Egress;
 use crate::egress::connect_to::ConnectTo;
+use crate::egress::leads_to;
 use crate::egress::parent::{self, Parent};
-use crate::egress::resolver::{Options, Resolver};
+use crate::egress::resolver::{Fixed, Options, Resolver};
 use crate::egress::url::ParentUrl;
 use crate::egress::within::Guard;
 use crate::pac::proxies::Advertise;
 use crate::policy::replay::Coming;
-use crate::policy::{Breadth, IpTargets, Mode, Policy, Rule};
+use crate::policy::{Breadth, Decision, IpTargets, Mode, Policy, Rule};
 use crate::ranges::current::{Current, InForce};
 use crate::target::{Host, Target};
 use crate::tls::material;
@@ -77,7 +79,11 @@ impl Plan {
         for (i, allow) in config.allow.iter().enumerate() {
             let Some(host) = allow.pattern.as_host() else { continue };
             let target = |port: &u16| Target { host: host.clone(), port: *port };
-            if let Some(barred) = allow.ports.iter().find_map(|port| plan.barred(config, &target(port))) {
+            let why = |port| match plan.barred(config, &target(port))? {
+                (barred, None) => Some(barred.to_string()),
+                (barred, by) => Some(leads_to(&barred, by)),
+            };
+            if let Some(barred) = allow.ports.iter().find_map(why) {
                 plan.warnings.push(format!(
                     "allow[{i}].pattern is refused all the same: {barred}; egress.allow_private opens it"
                 ));
@@ -86,13 +92,34 @@ impl Plan {
         plan
     }
 
-    /// Why a target that is itself an address is refused although a rule allows it; none where it is dialled.
-    pub(crate) fn barred(&self, config: &Config, target: &Target) -> Option<Barred> {
-        let Host::Ip(address) = target.host else { return None };
+    /// Why a target is refused although a rule allows it: it is itself an address that isn't dialled, or `dns.hosts` leads
+    /// it to none but such ones. None where it is dialled.
+    pub(crate) fn barred(&self, config: &Config, target: &Target) -> Option<(Barred, Option<Fixed>)> {
         if self.connect_to.address_for(target).is_some() {
             return None;
         }
-        address::judge(address, &config.egress.allow_private).err()
+        let judge = |address: &IpAddr| address::judge(*address, &config.egress.allow_private).err();
+        match &target.host {
+            Host::Ip(address) => judge(address).map(|barred| (barred, None)),
+            // It resolves the name itself.
+            Host::Name(_) if self.parent_for(config, target).is_some() => None,
+            Host::Name(name) => {
+                let mut hosts = config.dns.hosts.iter();
+                let (_, addresses) = hosts.find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+                let barred: Vec<Barred> = addresses.iter().map_while(judge).collect();
+                let all = barred.len() == addresses.len();
+                barred.first().filter(|_| all).map(|barred| (*barred, Some(Fixed::Configuration)))
+            }
+        }
+    }
+
+    /// Whether report mode lets a target through that the policy denies.
+    pub(crate) fn lets_through(&self, config: &Config, target: &Target) -> bool {
+        let only_reported = match self.policy.decide(target) {
+            Decision::Denied { reason, .. } => reason.is_only_reported(&target.host),
+            Decision::Allowed(..) => false,
+        };
+        config.policy.mode == Mode::Report && only_reported && self.barred(config, target).is_none()
     }
 
     /// What agents will be allowed, to hold against what they use. `ranges`: the version by which addresses
@@ -192,8 +219,8 @@ pub(crate) fn egress(
 /// The parent proxy of a configuration, with the files that it names.
 ///
 /// # Errors
-/// What is wrong, with the key and the file.
-pub(crate) fn parent(config: &Config) -> Result<Option<Parent>, String> {
+/// What is wrong with each of them, with the key and the file.
+pub(crate) fn parent(config: &Config) -> Result<Option<Parent>, Vec<String>> {
     let egress = &config.egress;
     let Some(url) = egress.proxy.clone() else { return Ok(None) };
     Parent::load(parent::Options {

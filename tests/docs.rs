@@ -283,6 +283,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::Method { method: "GET".into(), form: Form::Asterisk },
         Refusal::Malformed("x".into()),
         Refusal::HeaderSize { limit: 1 },
+        Refusal::TooManyFields,
         Refusal::Check("10.0.0.2".parse().unwrap()),
         Refusal::ProxyHeader(ccpgate::proxy::proxy_protocol::Fault::Missing),
         Refusal::HeaderTimeout,
@@ -372,7 +373,7 @@ fn every_reason_and_outcome_is_explained() {
     let page = read("docs/denials.md");
     expect_nothing(about_reasons(&page));
     assert_eq!(about_reasons(&page.replace("### `overload`", "### overload")).len(), 3);
-    assert_eq!(about_reasons(&page.replace("| 431 |", "| 413 |")).len(), 1);
+    assert_eq!(about_reasons(&page.replace("| 431 |", "| 413 |")).len(), 2, "too large, and too many fields");
     assert_eq!(about_reasons(&page.replace("| `idle_timeout` |", "| idle |")).len(), 1);
 }
 

@@ -282,7 +282,7 @@ fn ranges_files(config: &Config) -> Result<(), Vec<String>> {
     let ranges = &config.ranges;
     let mut problems = Vec::new();
     if let Some(file) = &ranges.file {
-        problems.extend(ranges::usable(file).err().map(|why| format!("ranges.file: {why}")));
+        problems.extend(ranges::of_use(file, config).err().map(|why| format!("ranges.file: {why}")));
     }
     problems.extend(Authorities::load("ranges.ca", ranges.ca.as_deref()).err());
     if let Some(folder) = &ranges.state {
@@ -302,7 +302,7 @@ fn parent_files(config: &Config) -> Result<(), Vec<String>> {
     if config.egress.proxy.is_some() && kept_away("the files of egress.proxy", files) {
         return Ok(());
     }
-    let parent = plan::parent(config).map_err(|problem| vec![problem])?;
+    let parent = plan::parent(config)?;
     if let Some(warning) = parent.as_ref().and_then(|parent| parent.warnings()) {
         warn(warning);
     }

@@ -48,7 +48,9 @@ impl Args {
             }
         }
         if self.json {
-            return say_json(&running.ask::<Vec<Value>>(&path)?);
+            let desks: Vec<Value> = running.ask(&path)?;
+            say_json(&desks)?;
+            return if self.code.is_some() && desks.is_empty() { Err(Failure::Negative) } else { Ok(()) };
         }
         let desks: Vec<Desk> = running.ask(&path)?;
         match (&self.code, desks.as_slice()) {

@@ -109,8 +109,12 @@ fn explain_targets(
                 _ => explanation,
             };
             let explanation = match plan.barred(config, target) {
-                Some(barred) => explanation.barred(&barred),
+                Some((barred, by)) => explanation.barred(&barred, by),
                 None => explanation,
+            };
+            let explanation = match plan.lets_through(config, target) {
+                true => explanation.let_through(),
+                false => explanation,
             };
             match plan.parent_for(config, target) {
                 Some(parent) => explanation.through(parent.to_string()),
@@ -186,7 +190,7 @@ fn elsewhere(config: &Config, target: &Target) -> Option<Elsewhere> {
 
 /// What the running proxy saw of a desk.
 fn desk(client: IpAddr, admin: &AdminArg, sources: &Sources) -> Result<Desk, Failure> {
-    let all: Tunnels = admin.running(sources)?.ask(&tunnels::path(Some(client), None, ALL))?;
+    let all: Tunnels = admin.running(sources)?.ask(&tunnels::path(Some(&client.to_string()), None, ALL))?;
     if all.clients_are_networks {
         warn("ledger.anonymise is on: the tunnels are those of the whole network of this desk");
     }

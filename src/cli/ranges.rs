@@ -110,16 +110,8 @@ impl Current {
         let ranges = in_time(&file, ranges).map_err(Failure::Usage)?;
         let version = selected(ranges, config);
         let selection = &version.selection;
-        if let [_, ..] = &selection.unknown_regions[..] {
-            let unknown = selection.unknown_regions.join(", ");
-            let all = config.connect.regions.iter().any(|region| region == "*");
-            let message = format!("{}: it has nothing of {unknown}", file.display());
-            if !all {
-                return Err(Failure::Usage(format!(
-                    "{message}, which connect.regions names; is the file old, or cut down? Get it from {ADDRESS}"
-                )));
-            }
-            warn(message);
+        if let Some(unknown) = lacking(&file, selection, config).map_err(Failure::Usage)? {
+            warn(unknown);
         }
         let empty = |set| selection.of(set).is_none_or(|selected| selected.table.is_empty());
         if config.connect.media && empty(Set::Media) {
@@ -173,6 +165,32 @@ pub(super) fn in_force(config: &Config) -> Arc<InForce> {
         in_force.store(in_use(config).map(Arc::new));
     }
     Arc::new(in_force)
+}
+
+/// Which regions a file has nothing of, where `connect.regions` names none by itself.
+///
+/// # Errors
+/// In one line that begins with its path, where it names them: it would be of no use.
+fn lacking(file: &Path, selection: &Selection, config: &Config) -> Result<Option<String>, String> {
+    if selection.unknown_regions.is_empty() {
+        return Ok(None);
+    }
+    let message = format!("{}: it has nothing of {}", file.display(), selection.unknown_regions.join(", "));
+    if config.connect.regions.iter().any(|region| region == "*") {
+        return Ok(Some(message));
+    }
+    Err(format!(
+        "{message}, which connect.regions names; is the file old, or cut down? Get it from {ADDRESS}"
+    ))
+}
+
+/// A file that is of use to a proxy with this configuration.
+///
+/// # Errors
+/// In one line that begins with its path.
+pub(super) fn of_use(file: &Path, config: &Config) -> Result<(), String> {
+    let version = selected(usable(file)?, config);
+    lacking(file, &version.selection, config).map(drop)
 }
 
 /// A file that a proxy would take, by itself and by this machine's clock.

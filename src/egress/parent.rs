@@ -69,18 +69,19 @@ impl Parent {
     /// Reads the files that a parent needs.
     ///
     /// # Errors
-    /// What is wrong, with the key and the file; never what a file of credentials holds.
-    pub(crate) fn load(options: Options<'_>) -> Result<Self, String> {
+    /// What is wrong with each of them, with the key and the file; never what a file of credentials holds.
+    pub(crate) fn load(options: Options<'_>) -> Result<Self, Vec<String>> {
         let Options { url, only, credentials, ca, name } = options;
-        let credentials = credentials
-            .map(|path| {
-                Credentials::read(path)
-                    .map_err(|why| format!("egress.proxy_credentials: {} {why}", path.display()))
-            })
-            .transpose()?;
-        let tls = match url.https {
-            true => Some(secured(&url, authorities(ca)?).map_err(|why| format!("egress.proxy: {why}"))?),
-            false => None,
+        let read = |path: &Path| {
+            Credentials::read(path)
+                .map_err(|why| format!("egress.proxy_credentials: {} {why}", path.display()))
+        };
+        let secure = |ca| secured(&url, authorities(ca)?).map_err(|why| format!("egress.proxy: {why}"));
+        let credentials = credentials.map(read).transpose();
+        let tls = url.https.then(|| secure(ca)).transpose();
+        let (credentials, tls) = match (credentials, tls) {
+            (Ok(credentials), Ok(tls)) => (credentials, tls),
+            (credentials, tls) => return Err([credentials.err(), tls.err()].into_iter().flatten().collect()),
         };
         Ok(Self { url, only, credentials, tls, ca: "egress.proxy_ca", name: name.into(), patience: None })
     }

@@ -159,8 +159,10 @@ impl Episode<'_> {
             let says = |rows: &[&Symptom]| rows.iter().any(|said| said.id == row.id);
             self.lines.iter().find(|(entry, rows)| says(rows) && (entry.error || !error))
         };
-        // An error before a warning. A row that matches several lines together has no line of its own.
-        let ended = shown.iter().find(|row| of(row, true).is_some());
+        // An error before a warning, and of errors what is held against the network or the proxy: others may follow from
+        // it. A row that matches several lines together has no line of its own.
+        let errors = shown.iter().filter(|row| of(row, true).is_some());
+        let ended = errors.min_by_key(|row| !matches!(row.verdict, Side::Network | Side::Proxy));
         let several = shown.iter().find(|row| of(row, false).is_none());
         let row = *several.or(ended).or(shown.first()).unwrap_or(&self.lines[0].1[0]);
         let (entry, _) = of(row, true)

@@ -7,6 +7,8 @@ use serde::Serialize;
 use super::in_ranges::InRanges;
 use crate::address::Barred;
 use crate::catalogue::Elsewhere;
+use crate::egress::leads_to;
+use crate::egress::resolver::Fixed;
 use crate::outcome::Denial;
 use crate::policy::{By, Category, Decision, Nearest, Policy, Protocol, Reason, Rule};
 use crate::target::Target;
@@ -29,6 +31,8 @@ pub(crate) struct Explanation {
     pub decision: Verdict,
     /// For a denial: `no_rule`, `port`, `deny_rule`, `ip_literal` or `private_address`.
     pub reason: Option<&'static str>,
+    /// Whether `policy.mode = "report"` lets a denied target through all the same.
+    pub let_through: bool,
     /// The pattern that allows, the deny pattern, or the rule whose ports differ.
     pub rule: Option<String>,
     /// Of that rule; null for a deny pattern.
@@ -69,6 +73,7 @@ impl Explanation {
             target: target.to_string(),
             decision: Verdict::Denied,
             reason: None,
+            let_through: false,
             rule: None,
             category: None,
             agent_sees: None,
@@ -162,18 +167,30 @@ impl Explanation {
         self
     }
 
-    /// The same for an address that is refused for what it is, though a rule allows it.
+    /// The same for an address that is refused for what it is, or a name that `by` leads to such ones, though a rule
+    /// allows it.
     #[must_use]
-    pub(crate) fn barred(self, barred: &Barred) -> Self {
+    pub(crate) fn barred(self, barred: &Barred, by: Option<Fixed>) -> Self {
         if !self.is_allowed() {
             return self;
         }
+        let why = match by {
+            None => format!("the target is {barred}"),
+            Some(_) => leads_to(barred, by),
+        };
         Self {
             decision: Verdict::Denied,
             reason: Some(Denial::PrivateAddress.into_str()),
-            detail: Some(format!("the target is {barred}; egress.allow_private opens it")),
+            detail: Some(format!("{why}; egress.allow_private opens it")),
             ..self
         }
+    }
+
+    /// The same where report mode lets through what is denied.
+    #[must_use]
+    pub(crate) fn let_through(mut self) -> Self {
+        self.let_through = !self.is_allowed();
+        self
     }
 
     /// Whether the policy lets the target through.
@@ -192,6 +209,9 @@ impl fmt::Display for Explanation {
             (Verdict::Denied, reason) => {
                 write!(f, "{}: denied, {}", self.target, reason.unwrap_or_default())?;
                 write!(f, "\n  why         {detail}")?;
+                if self.let_through {
+                    f.write_str("\n  let through policy.mode = \"report\" counts it, and denies nothing")?;
+                }
             }
         }
         if let Some(rule) = &self.rule {
@@ -216,6 +236,8 @@ impl fmt::Display for Explanation {
             write!(f, "\n  agent sees  {agent_sees}")?;
             if self.is_allowed() {
                 f.write_str(" (when it fails)")?;
+            } else if self.let_through {
+                f.write_str(" (once policy.mode is \"enforce\")")?;
             }
         }
         Ok(())
@@ -278,6 +300,7 @@ mod tests {
                 "target": "acme.my.connect.aws:443",
                 "decision": "allowed",
                 "reason": null,
+                "let_through": false,
                 "rule": "*.my.connect.aws",
                 "category": "signalling",
                 "protocol": "tcp",
@@ -296,6 +319,7 @@ mod tests {
                 "target": "acme.my.connect.aws:80",
                 "decision": "denied",
                 "reason": "port",
+                "let_through": false,
                 "rule": "*.my.connect.aws",
                 "category": "signalling",
                 "protocol": "tcp",

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use ipnet::IpNet;
 
-use super::{Finding, Lack, Source, State, Subject};
+use super::{Finding, Lack, Source, State, Subject, TARGETS};
 use crate::cause::{Cause, Owner};
 use crate::policy::Category;
 use crate::wording::count;
@@ -151,8 +151,9 @@ fn sentence(state: State, all: &[Told<'_>], first: &Told<'_>) -> String {
         }
     }
     let _ = write!(text, " since {}: {} ({})", first.since, about.definition, cause(finding));
-    if !finding.targets.is_empty() {
-        let _ = write!(text, ", {}", finding.targets.join(" "));
+    let targets = targets(all, first);
+    if !targets.is_empty() {
+        let _ = write!(text, ", {}", targets.join(" "));
     }
     text.push('.');
     if !first.changed.is_empty() {
@@ -179,11 +180,33 @@ fn cause(finding: &Finding) -> String {
 fn categories(all: &[Told<'_>], first: &Told<'_>) -> Vec<&'static str> {
     let same = all.iter().filter(|told| same(told, first));
     let mut words: Vec<&str> = Vec::new();
-    for told in same {
-        if let Some(category) = told.finding.key.category
-            && !words.contains(&category.as_str())
-        {
+    for category in same.filter_map(|told| told.finding.key.category) {
+        if !words.contains(&category.as_str()) {
             words.push(category.as_str());
+        }
+    }
+    // The targets that are named first belong to none of them.
+    if is_of_no_category(first.finding) && !words.is_empty() {
+        words.push("elsewhere");
+    }
+    words
+}
+
+fn is_of_no_category(finding: &Finding) -> bool {
+    finding.key.category.is_none() && !finding.targets.is_empty()
+}
+
+/// The targets of the first finding; where they belong to no category those of the categories that are told, too.
+fn targets<'a>(all: &'a [Told<'_>], first: &'a Told<'_>) -> Vec<&'a str> {
+    let mut words: Vec<&str> = first.finding.targets.iter().map(String::as_str).collect();
+    if !is_of_no_category(first.finding) {
+        return words;
+    }
+    // What fails for another reason doesn't belong to the reason that is told.
+    let alike = all.iter().filter(|told| same(told, first) && told.finding.by == first.finding.by);
+    for target in alike.flat_map(|told| &told.finding.targets) {
+        if words.len() < TARGETS && !words.contains(&target.as_str()) {
+            words.push(target);
         }
     }
     words
@@ -241,5 +264,63 @@ fn and(words: &[&str]) -> String {
         [] => String::new(),
         [one] => (*one).to_owned(),
         [most @ .., last] => format!("{} and {last}", most.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+    use crate::findings::Key;
+    use crate::outcome::Bound;
+
+    fn limit(category: Option<Category>, targets: &[&str]) -> Finding {
+        Finding {
+            key: Key { cause: Cause::Limit, category, subject: Subject::Bound(Bound::ConnectionsPerClient) },
+            source: Source::Clients,
+            since: 0,
+            last: 0,
+            clients: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            active: 1,
+            networks: Vec::new(),
+            targets: targets.iter().map(|target| (*target).to_owned()).collect(),
+            lacks: None,
+            by: None,
+        }
+    }
+
+    fn said(findings: &[Finding]) -> String {
+        let told = |finding| Told {
+            finding,
+            since: "2026-11-27T09:03:02Z".to_owned(),
+            changed: Vec::new(),
+            networks: Vec::new(),
+        };
+        let all: Vec<Told<'_>> = findings.iter().map(told).collect();
+        summary(State::Degraded, 1, 1, &all)
+    }
+
+    #[test]
+    fn the_targets_are_of_what_is_told() {
+        let (nowhere, extra) =
+            (limit(None, &["/proxy.pac"]), limit(Some(Category::Extra), &["echo.test:443"]));
+        let alone = said(std::slice::from_ref(&extra));
+        assert!(alone.contains("fails in extra since"), "{alone}");
+        assert!(alone.contains("(limit), echo.test:443."), "{alone}");
+
+        let both = said(&[nowhere.clone(), extra.clone()]);
+        assert!(both.contains("fails in extra and elsewhere since"), "{both}");
+        assert!(both.contains("(limit), /proxy.pac echo.test:443."), "{both}");
+        let turned = said(&[extra.clone(), nowhere]);
+        assert!(turned.contains("fails in extra since"), "{turned}");
+        assert!(turned.contains("(limit), echo.test:443."), "{turned}");
+
+        // One that names no target adds no place.
+        let untold = said(&[limit(None, &[]), extra.clone()]);
+        assert!(untold.contains("fails in extra since"), "{untold}");
+        let most = limit(None, &["/proxy.pac", "/check", "/wpad.dat"]);
+        let few = said(&[most, extra]);
+        assert!(few.contains("(limit), /proxy.pac /check /wpad.dat."), "{few}");
     }
 }

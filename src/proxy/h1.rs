@@ -140,6 +140,7 @@ fn next_step(head: Head, kept: bool, peer: &Peer, shared: &Shared, snapshot: &Sn
             return Next::refusal(Refusal::Malformed(what.to_owned()), None);
         }
         Head::Bad(HeadError::TooLarge) => Refusal::HeaderSize { limit: snapshot.limits.request_header },
+        Head::Bad(HeadError::TooManyFields) => Refusal::TooManyFields,
     };
     Next::refusal(admitted.err().unwrap_or(refusal), None)
 }

@@ -19,7 +19,7 @@ use crate::net::entrance::Entrance;
 use crate::net::scratch;
 
 /// As many fields as hyper allows by default; a browser sends about ten with a CONNECT.
-const MAX_FIELDS: usize = 100;
+pub(super) const MAX_FIELDS: usize = 100;
 
 /// What a request asks for. The fields of its header that matter are here, the rest is forgotten.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,7 +78,10 @@ pub enum HeadError {
     /// A PROXY protocol header stands before the request, in these words. Whose request it is the address
     /// that it comes from doesn't say.
     Introduced(&'static str),
+    /// In bytes.
     TooLarge,
+    /// More than `MAX_FIELDS`, however small they are.
+    TooManyFields,
 }
 
 /// What a connection sent: a head, or nothing.
@@ -181,7 +184,7 @@ pub fn parse(bytes: &[u8], limit: usize) -> Option<Head> {
         }),
         Ok(httparse::Status::Partial) if bytes.len() > limit => Some(Head::Bad(HeadError::TooLarge)),
         Ok(httparse::Status::Partial) => None,
-        Err(httparse::Error::TooManyHeaders) => Some(Head::Bad(HeadError::TooLarge)),
+        Err(httparse::Error::TooManyHeaders) => Some(Head::Bad(HeadError::TooManyFields)),
         Err(error) => Some(Head::Bad(unparsed(bytes, error))),
     }
 }

@@ -135,11 +135,12 @@ impl Spoken {
             }
             (Self::Http, _) => "a request that can't be read",
             (Self::Http2, _) => "HTTP/2 without TLS is not served",
+            // Also behind a header that was taken: whether there was one isn't known here.
             (Self::ProxyV1, _) => {
-                "a PROXY protocol line from an address that isn't in proxy.proxy_protocol: name the load balancer there, or switch it off in the balancer"
+                "a PROXY protocol line from an address that isn't in proxy.proxy_protocol, or a second one: name the load balancer there, or switch it off in the balancer; of several in a row only the nearest may send one"
             }
             (Self::ProxyV2, _) => {
-                "a PROXY protocol header (version 2) from an address that isn't in proxy.proxy_protocol: name the load balancer there, or switch it off in the balancer"
+                "a PROXY protocol header (version 2) from an address that isn't in proxy.proxy_protocol, or a second one: name the load balancer there, or switch it off in the balancer; of several in a row only the nearest may send one"
             }
             (Self::Socks4 | Self::Socks5, _) => {
                 "a SOCKS greeting: this is an HTTP proxy, the PAC file should say PROXY or HTTPS"

@@ -38,6 +38,8 @@ pub enum Refusal {
     HeaderSize {
         limit: usize,
     },
+    /// A header of too many fields. No key raises that bound.
+    TooManyFields,
     HeaderTimeout,
     Overload(Limit),
     Draining,
@@ -75,7 +77,7 @@ impl Refusal {
             Self::Client(_) | Self::Check(_) => Denial::Client,
             Self::Method { .. } => Denial::Method,
             Self::Malformed(_) | Self::ProxyHeader(_) => Denial::Malformed,
-            Self::HeaderSize { .. } => Denial::HeaderSize,
+            Self::HeaderSize { .. } | Self::TooManyFields => Denial::HeaderSize,
             Self::HeaderTimeout => Denial::HeaderTimeout,
             Self::Overload(_) => Denial::Overload,
             Self::Draining => Denial::Draining,
@@ -102,6 +104,7 @@ impl Refusal {
             | Self::ProxyHeader(_)
             | Self::Method { .. }
             | Self::Malformed(_)
+            | Self::TooManyFields
             | Self::HeaderTimeout
             | Self::Draining => return None,
         })
@@ -122,7 +125,9 @@ impl Refusal {
                 (403, "Forbidden", "http_request_denied")
             }
             Self::Malformed(_) | Self::ProxyHeader(_) => (400, "Bad Request", "http_request_error"),
-            Self::HeaderSize { .. } => (431, "Request Header Fields Too Large", "http_request_error"),
+            Self::HeaderSize { .. } | Self::TooManyFields => {
+                (431, "Request Header Fields Too Large", "http_request_error")
+            }
             Self::HeaderTimeout => (408, "Request Timeout", "http_request_error"),
             Self::Overload(_) => EXHAUSTED,
             Self::Draining => (503, "Service Unavailable", "proxy_internal_response"),
@@ -183,6 +188,16 @@ mod tests {
     use crate::egress::cause::of_status;
     use crate::egress::dialer::DialError;
     use crate::egress::failure::Told;
+
+    /// Nobody is sent to a key that doesn't help: the fields have a bound of their own.
+    #[test]
+    fn many_fields_are_not_told_as_many_bytes() {
+        let (bytes, fields) = (Refusal::HeaderSize { limit: 16384 }, Refusal::TooManyFields);
+        assert_eq!((bytes.reason(), bytes.status()), (fields.reason(), fields.status()));
+        assert!(bytes.fault().is_some() && fields.fault().is_none());
+        let told = fields.body(None, RequestId::for_tests(1));
+        assert!(told.contains("more than 100 header fields") && !told.contains("limits."), "{told}");
+    }
 
     /// A client that reads the answer of this proxy comes to the cause that the proxy itself tells.
     #[test]

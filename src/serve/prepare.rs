@@ -58,7 +58,7 @@ impl Prepared {
     ) -> Result<Self, ServeError> {
         let tls = Watched::read(&config)?;
         let edl = edl::Files::read(&config).map_err(|problems| ServeError::Edl(problems.join("\n")))?;
-        let parent = plan::parent(&config).map_err(ServeError::Parent)?;
+        let parent = plan::parent(&config).map_err(|problems| ServeError::Parent(problems.join("\n")))?;
         let watch = Settings::load(&config).map_err(ServeError::Watch)?;
         let ranges = ranges::Settings::load(&config).map_err(ServeError::Ranges)?;
         let reselected = ranges.reselected(&in_force);

@@ -95,6 +95,24 @@ fn a_wide_network_opens_no_metadata_service() {
     }
 }
 
+/// `dns.hosts` is judged as DNS is, which is known before anybody asks.
+#[test]
+fn a_name_that_the_configuration_leads_to_private_addresses_alone_is_refused_for_that() {
+    let config = "[[allow]]\npattern = \"in.example\"\n[[allow]]\npattern = \"some.example\"\n\
+                  [[allow]]\npattern = \"open.example\"\n[egress]\nallow_private = [\"10.4.0.0/16\"]\n\
+                  [dns.hosts]\n\"In.example\" = [\"10.1.2.3\", \"10.1.2.4\"]\n\
+                  \"some.example\" = [\"10.1.2.3\", \"192.0.2.1\"]\n\"open.example\" = [\"10.4.5.6\"]\n";
+    let proxy = Proxy::start(config);
+    expect_barred(&proxy, "in.example:443");
+    let explain = |host: &str, code| ccpgate(Some(config), &["explain", "--json", host]).expect(code).json();
+    assert_eq!(explain("in.example", 1)["reason"], "private_address");
+    assert_eq!(explain("open.example", 0)["decision"], "allowed");
+    let warned = ccpgate(Some(config), &["config", "check"]).expect(0).stderr;
+    let told =
+        "allow[0].pattern is refused all the same: dns.hosts of the configuration leads the name to 10.1.2.3";
+    assert!(warned.contains(told) && !warned.contains("allow[2]"), "{warned}");
+}
+
 /// No DNS answer led there, and `explain` says what the proxy does.
 #[test]
 fn an_allowed_address_that_is_not_public_is_refused_for_what_it_is() {

@@ -442,3 +442,23 @@ fn a_dash_is_standard_input() {
         assert!(wrong.contains("line 1, column 1"), "{arguments:?}: {wrong}");
     }
 }
+
+/// In the words of what the proxy does: report mode denies nothing that no rule allows.
+#[test]
+fn explain_tells_what_report_mode_lets_through() {
+    for (mode, through) in [("report", true), ("enforce", false)] {
+        let toml = format!("[policy]\nmode = \"{mode}\"\n");
+        let explain =
+            |arguments: &[&str]| ccpgate(Some(&toml), &[&["explain"], arguments].concat()).expect(1);
+        let json = explain(&["--json", "www.unlisted.example"]).json();
+        assert_eq!((&json["decision"], &json["let_through"]), (&"denied".into(), &through.into()));
+        let text = explain(&["www.unlisted.example"]).stdout;
+        assert_eq!(
+            text.contains("policy.mode = \"report\" counts it, and denies nothing"),
+            through,
+            "{text}"
+        );
+        // Refused all the same.
+        assert_eq!(explain(&["--json", "10.1.2.3"]).json()["let_through"], false);
+    }
+}

@@ -272,6 +272,7 @@ fn a_report_is_judged_joined_and_shown_everywhere() {
     assert_eq!(run(&["--json", "--client", "127.1.2.3"]).expect(0).json().as_array().unwrap().len(), 1);
     assert_eq!(run(&["--json", "--client", "127.1.2.4"]).expect(0).json(), json!([]));
     assert!(run(&["QQQQQ"]).expect(1).stdout.contains("no check with the code QQQQQ"));
+    assert_eq!(run(&["QQQQQ", "--json"]).expect(1).json(), json!([]));
     assert!(run(&["--client", "desk7"]).expect(2).stderr.contains("IP address"));
     for wrong in ["client=desk7", "limit=few"] {
         assert_eq!(proxy.get(&format!("/api/desks?{wrong}")).status, 400);

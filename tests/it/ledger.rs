@@ -85,6 +85,8 @@ fn a_tunnel_is_shown_while_it_lives_and_after_its_end() {
     let json = ask(&proxy, &["tunnels", "--json", "--client", "127.0.0.3"], 0).json();
     assert_eq!((&json["schema_version"], &json["live"][0]["client"]), (&1.into(), &"127.0.0.3".into()));
     assert_eq!(json["ended"], Value::Array(Vec::new()));
+    let json = ask(&proxy, &["tunnels", "--json", "--client", "127.0.0.3/32"], 0).json();
+    assert_eq!(json["live"][0]["client"], "127.0.0.3", "a network");
 }
 
 #[test]
@@ -278,4 +280,13 @@ fn proxies_of_one_fleet_show_the_same_configuration_hash() {
     assert_ne!(hash(&one), before, "what is in force stays");
     one.reload(POLICY, "ok");
     assert_eq!(hash(&one), before);
+    // Keys that systemd hands to each instance, in a folder of that instance's name.
+    let with_key = |folder: &str, name: &str| {
+        let key = format!("{folder}/{name}");
+        let variables = [("CREDENTIALS_DIRECTORY", folder), ("CCPGATE_TLS__KEY", key.as_str())];
+        hash(&Proxy::start_with_variables(POLICY, &variables))
+    };
+    let (a, b) = ("/run/credentials/ccpgate@a.service", "/run/credentials/ccpgate@b.service");
+    assert_eq!(with_key(a, "proxy.key"), with_key(b, "proxy.key"));
+    assert_ne!(with_key(a, "proxy.key"), with_key(b, "other.key"));
 }

@@ -210,6 +210,7 @@ fn a_balancer_that_names_nobody_is_refused() {
     let mut twice = from_the_balancer(proxy.http(), &[v2("10.0.0.1"), v1("10.0.0.2")].concat());
     let answer = twice.read_answer();
     assert_eq!((answer.status, answer.proxy_status("details")), (400, Some("malformed")));
+    assert!(answer.text().contains("only the nearest may send one"), "{}", answer.text());
     let malformed = cases.len() as f64 * 2.0 + 2.0;
     assert_eq!(proxy.metric("ccpgate_denied_total{reason=\"malformed\"}"), malformed);
     assert_eq!(headers(&proxy, "refused"), malformed - 1.0);

@@ -211,6 +211,9 @@ fn bad_input_is_told_from_good() {
         assert_eq!(ran.stdout, "");
         let ran = ccpgate(Some(CONFIG), &["ranges", "diff", &old(), &name]).expect(2);
         assert!(ran.stderr.contains(what) && ran.stderr.contains(&name), "{what}: {}", ran.stderr);
+        let ran =
+            ccpgate(Some(&format!("{CONFIG}\n[ranges]\nfile = {name:?}\n")), &["config", "check"]).expect(2);
+        assert!(ran.stderr.contains("ranges.file") && ran.stderr.contains(what), "{what}: {}", ran.stderr);
     }
     let ran = show(CONFIG, &["--file", "/nowhere.json"]).expect(2);
     assert!(ran.stderr.contains("/nowhere.json: can't be read"), "{}", ran.stderr);

@@ -76,12 +76,12 @@ impl Report {
         let any_closed = closed > 0
             || outside.iter().any(|row| row.status == Status::Closed)
             || hosts.iter().any(|host| host.status == Status::Closed);
-        let rows = || prefixes.iter().chain(&outside);
+        // An open address outside the prefixes proves nothing of these.
         let nothing = match media {
-            true => rows().all(|row| row.status == Status::NotTried),
+            true => prefixes.iter().all(|row| row.status == Status::NotTried),
             false => hosts.is_empty(),
         };
-        let short = rows().any(|row| row.short);
+        let short = prefixes.iter().chain(&outside).any(|row| row.short);
         let verdict = match any_closed {
             true => Verdict::Closed,
             false if nothing || short || no_host || !unresolved.is_empty() => Verdict::Unproven,

@@ -126,6 +126,21 @@ fn what_was_not_tried_is_never_open() {
 }
 
 #[test]
+fn an_open_address_elsewhere_proves_nothing_of_the_prefixes() {
+    let current = current(1);
+    let found = [("turn".to_owned(), vec!["192.0.2.7:3478".parse().unwrap()])];
+    let places = place::sort(&current.version, &found, &[]);
+    let asked = |place: place::Place| match place.names.is_empty() {
+        true => (place, Asked::Nobody),
+        false => (place, open("192.0.2.7:3478").unwrap()),
+    };
+    let places = places.into_iter().map(asked).collect();
+    let seen = Seen { places, unresolved: Vec::new(), hosts: Hosts::Left };
+    let report = Report::new(seen, &current, true, Deadlines { pending: &[], since: None, today: TODAY });
+    assert_eq!((report.verdict, report.outside.len(), report.tried), (Verdict::Unproven, 1, 0));
+}
+
+#[test]
 fn a_family_without_a_way_is_not_tried_and_one_lost_way_is_closed() {
     let current = current(2);
     let no_way = |address: &str| Some(asked(vec![probed(address, false, Some(Refusal::NoWay))], None));

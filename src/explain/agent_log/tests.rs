@@ -96,6 +96,16 @@ fn repetition_is_one_failure_and_other_stories_are_their_own() {
 }
 
 #[test]
+fn what_follows_from_a_failure_of_the_network_does_not_hide_it() {
+    let mut handshake = entry(5, "ERROR", "Failed handshaking with signaling server");
+    handshake["exception"] = json!({ "type": "Timeout" });
+    for after in ["Call not found. One of the participant probably hungup.", "User Busy"] {
+        let report = verdicts(&[handshake.clone(), entry(17, "ERROR", after)], &[Side::Network]);
+        assert!(report.is_negative(), "{after}: {report}");
+    }
+}
+
+#[test]
 fn an_exception_counts() {
     let mut failed = entry(0, "ERROR", "'acceptContact' API request failed");
     failed["exception"] = json!({ "type": "NetworkingError", "message": "Network Failure", "stack": [] });

@@ -2,6 +2,7 @@
 
 use super::{Limit, Refusal, unreached};
 use crate::policy::Reason;
+use crate::proxy::head::MAX_FIELDS;
 use crate::target::Form;
 
 impl Refusal {
@@ -41,6 +42,9 @@ impl Refusal {
             }
             Self::Malformed(what) => what.clone(),
             Self::HeaderSize { limit } => format!("the request header is larger than {limit} bytes"),
+            Self::TooManyFields => {
+                format!("the request has more than {MAX_FIELDS} header fields; no browser sends so many")
+            }
             Self::HeaderTimeout => "the request header did not arrive in time".into(),
             Self::Overload(Limit::Connections(n)) => format!("all {n} connections are in use"),
             Self::Overload(Limit::PerClient(n)) => format!("this address already has {n} connections open"),
@@ -88,7 +92,9 @@ impl Refusal {
             Self::Method { .. } => {
                 "plain http:// is not for this proxy: let the PAC file choose what goes through it".into()
             }
-            Self::Malformed(_) => "a client other than a browser sends this: fix or remove it".into(),
+            Self::Malformed(_) | Self::TooManyFields => {
+                "a client other than a browser sends this: fix or remove it".into()
+            }
             Self::HeaderSize { .. } => "raise limits.request_header if the client is right".into(),
             Self::HeaderTimeout => {
                 "look for a broken client or packet loss; the limit is limits.header_timeout".into()

@@ -65,6 +65,10 @@ fn no_command_shows_a_password() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("c");
     let with_file = config("http://parent.corp:8080", &format!("proxy_credentials = {file:?}\n"));
+    let both =
+        config("https://parent.corp:8080", "proxy_credentials = \"no-login\"\nproxy_ca = \"no-ca.pem\"\n");
+    let ran = ccpgate(Some(&both), &["config", "check"]).expect(2);
+    assert!(ran.stderr.contains("no-login") && ran.stderr.contains("no-ca.pem"), "at once: {}", ran.stderr);
     for (text, told) in [
         (None, "can't be read: No such file"),
         (Some("S3cret"), "holds no user:password"),
