@@ -98,9 +98,9 @@ pub(crate) fn of_status(status: u16, told: Option<&Told>) -> Cause {
         503 => far.unwrap_or(Cause::ProxyLimit),
         // A portal in the proxy's place.
         300..=399 | 511 => Cause::HttpUnexpected,
-        // A server that knows no CONNECT, or that was spoken to without the TLS that it wants. A proxy by our own rules
-        // says what it found malformed.
-        400 | 404 if told.is_none() => Cause::ProxyUnreachable,
+        // A server that was spoken to without the TLS that it wants. A proxy says what it found malformed.
+        400 if told.is_none() => Cause::ProxyUnreachable,
+        // A server that knows no CONNECT.
         405 | 501 | 505 => Cause::ProxyUnreachable,
         400..=499 => Cause::ProxyDenied,
         502 => far.unwrap_or(Cause::TcpUnreachable),

@@ -86,6 +86,8 @@ fn refusals_are_told_apart_and_quoted() {
             "dns_nxdomain",
             "network",
         ),
+        // A port that wants TLS.
+        ("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "proxy_unreachable", "proxy"),
         // It failed by itself, or knows no CONNECT: nothing is said of the far side.
         ("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", "proxy_unreachable", "proxy"),
         ("HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n", "proxy_unreachable", "proxy"),
