@@ -79,11 +79,8 @@ impl Plan {
         for (i, allow) in config.allow.iter().enumerate() {
             let Some(host) = allow.pattern.as_host() else { continue };
             let target = |port: &u16| Target { host: host.clone(), port: *port };
-            let why = |port| match plan.barred(config, &target(port))? {
-                (barred, None) => Some(barred.to_string()),
-                (barred, by) => Some(leads_to(&barred, by)),
-            };
-            if let Some(barred) = allow.ports.iter().find_map(why) {
+            let barred = |port| plan.barred(config, &target(port));
+            if let Some(barred) = allow.ports.iter().find_map(barred) {
                 plan.warnings.push(format!(
                     "allow[{i}].pattern is refused all the same: {barred}; egress.allow_private opens it"
                 ));
@@ -92,15 +89,15 @@ impl Plan {
         plan
     }
 
-    /// Why a target is refused although a rule allows it: it is itself an address that isn't dialled, or `dns.hosts` leads
-    /// it to none but such ones. None where it is dialled.
-    pub(crate) fn barred(&self, config: &Config, target: &Target) -> Option<(Barred, Option<Fixed>)> {
+    /// Why a target is refused although a rule allows it, in words: it is itself an address that isn't dialled, or
+    /// `dns.hosts` leads it to none but such ones. None where it is dialled.
+    pub(crate) fn barred(&self, config: &Config, target: &Target) -> Option<String> {
         if self.connect_to.address_for(target).is_some() {
             return None;
         }
         let judge = |address: &IpAddr| address::judge(*address, &config.egress.allow_private).err();
         match &target.host {
-            Host::Ip(address) => judge(address).map(|barred| (barred, None)),
+            Host::Ip(address) => judge(address).map(|barred| format!("the target is {barred}")),
             // It resolves the name itself.
             Host::Name(_) if self.parent_for(config, target).is_some() => None,
             Host::Name(name) => {
@@ -108,7 +105,7 @@ impl Plan {
                 let (_, addresses) = hosts.find(|(known, _)| known.eq_ignore_ascii_case(name))?;
                 let barred: Vec<Barred> = addresses.iter().map_while(judge).collect();
                 let all = barred.len() == addresses.len();
-                barred.first().filter(|_| all).map(|barred| (*barred, Some(Fixed::Configuration)))
+                barred.first().filter(|_| all).map(|barred| leads_to(barred, Some(Fixed::Configuration)))
             }
         }
     }

@@ -109,7 +109,7 @@ fn explain_targets(
                 _ => explanation,
             };
             let explanation = match plan.barred(config, target) {
-                Some((barred, by)) => explanation.barred(&barred, by),
+                Some(why) => explanation.barred(&why),
                 None => explanation,
             };
             let explanation = match plan.lets_through(config, target) {

@@ -279,8 +279,32 @@ pub(super) fn status(all: &Value) -> String {
             }
         }
     }
+    pending(&all["ranges"]["pending"], &mut text);
     lists(&all["edl"]["consumers"], &mut text);
     text
+}
+
+/// How many prefixes that a firewall is still to open are told one by one.
+const PENDING: usize = 20;
+
+/// The prefixes that AWS has published lately, and the day by which each must be open.
+fn pending(added: &Value, text: &mut String) {
+    let rows = added.as_array().map(Vec::as_slice).unwrap_or_default();
+    if rows.is_empty() {
+        return;
+    }
+    let many = if rows.len() == 1 { "prefix" } else { "prefixes" };
+    let _ = write!(text, "\n\n{} new {many} for the firewall, of ip-ranges.json", rows.len());
+    for row in rows.iter().take(PENDING) {
+        let [prefix, service, region, deadline, safe] =
+            ["prefix", "service", "region", "deadline", "safe_deadline"]
+                .map(|key| clean(row[key].as_str().unwrap_or_default()));
+        let day = if safe.is_empty() { deadline } else { safe };
+        let _ = write!(text, "\n  {:<10} {prefix} ({service}, {region})", format!("by {day}"));
+    }
+    if let Some(more @ 1..) = rows.len().checked_sub(PENDING) {
+        let _ = write!(text, "\n  and {more} more");
+    }
 }
 
 /// Which firewalls hold an old list of prefixes or names, and when each asked last.

@@ -5,10 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::in_ranges::InRanges;
-use crate::address::Barred;
 use crate::catalogue::Elsewhere;
-use crate::egress::leads_to;
-use crate::egress::resolver::Fixed;
 use crate::outcome::Denial;
 use crate::policy::{By, Category, Decision, Nearest, Policy, Protocol, Reason, Rule};
 use crate::target::Target;
@@ -167,17 +164,13 @@ impl Explanation {
         self
     }
 
-    /// The same for an address that is refused for what it is, or a name that `by` leads to such ones, though a rule
-    /// allows it.
+    /// The same for what is refused all the same, though a rule allows it: `why` says that it is an address that isn't
+    /// dialled, or leads to such ones.
     #[must_use]
-    pub(crate) fn barred(self, barred: &Barred, by: Option<Fixed>) -> Self {
+    pub(crate) fn barred(self, why: &str) -> Self {
         if !self.is_allowed() {
             return self;
         }
-        let why = match by {
-            None => format!("the target is {barred}"),
-            Some(_) => leads_to(barred, by),
-        };
         Self {
             decision: Verdict::Denied,
             reason: Some(Denial::PrivateAddress.into_str()),

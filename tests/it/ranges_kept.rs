@@ -139,6 +139,10 @@ fn a_newer_version_takes_effect_without_a_reload() {
     let pending = &shown["pending"][0];
     assert_eq!((&pending["prefix"], &pending["promised"]), (&json!("99.77.186.0/26"), &json!(true)));
     assert_eq!(shown["next_deadline"], pending["safe_deadline"]);
+    let admin = format!("http://{}", proxy.admin());
+    let said = ccpgate(None, &["status", "--admin", &admin]).expect(0).stdout;
+    let line = format!("by {} 99.77.186.0/26 (", pending["safe_deadline"].as_str().unwrap());
+    assert!(said.contains("1 new prefix for the firewall") && said.contains(&line), "{said}");
     let due: Timestamp = format!("{}T00:00:00Z", shown["next_deadline"].as_str().unwrap()).parse().unwrap();
     assert_eq!(proxy.metric("ccpgate_ranges_next_deadline_timestamp_seconds"), due.as_second() as f64);
     let days = due.duration_since(Timestamp::now()).as_hours() as f64 / 24.0;
