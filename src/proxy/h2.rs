@@ -172,6 +172,8 @@ fn negotiate(
         let (mut record, upstream) = match reached {
             Ok(reached) => reached,
             Err(refused) => {
+                // No drain waits for a client to take its answer.
+                drop(busy);
                 if let Some(answer) = refused.answer(&shared.journal, &snapshot) {
                     Box::pin(send(&mut respond, &answer, false)).await;
                 }
