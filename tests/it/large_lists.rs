@@ -107,8 +107,8 @@ fn memory_does_not_grow_with_reloads() {
     };
     // What a reload needs for a moment may stay with the allocator for a while: the least of some counts.
     let mut least_of_some = || (0..4).map(|_| reload_under_a_tunnel()).min().unwrap();
-    let before = least_of_some();
-    least_of_some();
-    let after = least_of_some();
-    assert!(after < before + NOISE, "{before} KiB before, {after} KiB after");
+    let [before, between, after] = [(); 3].map(|()| least_of_some());
+    // A thread that reads a list for the first time has a heap of its own, once. Four lists are more than this.
+    let grows = |from: usize, to: usize| to >= from + NOISE / 2;
+    assert!(!(grows(before, between) && grows(between, after)), "{before} KiB, then {between}, then {after}");
 }
