@@ -100,10 +100,12 @@ pub(super) async fn serve<F>(
         let Ok(local) = stream.local_addr() else { continue };
         // Without it a vanished reader is noticed later.
         let _ = sockopt::give_up_after(&stream, READER_TIMEOUT);
-        // Further connections wait in the kernel's queue meanwhile.
+        // Further connections wait in the kernel's queue meanwhile. One that was accepted as the listener left is
+        // answered, where there is a place.
         let (place, needed) = tokio::select! {
-            () = stop.told() => return,
+            biased;
             place = places.take() => place,
+            () = stop.told() => return,
         };
         let (ends, ending, answer) = (Ends { peer, local }, stop.ending(), answer.clone());
         match secure() {
