@@ -97,7 +97,7 @@ impl Args {
         let (trust, ca) = load::trust(self.ca.as_deref(), config)?;
         let proxy = via.as_ref().map(|via| via.proxy(&ca)).transpose();
         let proxy = proxy.map_err(|why| Failure::Usage(format!("--via: {why}")))?;
-        let parent = plan::parent(config).map_err(|problems| Failure::Usage(problems.join("\n")))?;
+        let parent = load::parent(config)?;
         let mut options = Options {
             hosts: self.hosts,
             categories: self.categories,

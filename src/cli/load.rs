@@ -9,8 +9,9 @@ use super::Failure;
 use super::out::{tell, warn};
 use crate::agent::tls::Trust;
 use crate::config::{self, Config, Loaded, Sources};
+use crate::egress::parent::Parent;
 use crate::pac::proxies::{self, Remark};
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 
 /// Loads and resolves the configuration.
 pub(super) fn plan(sources: &Sources) -> Result<(Loaded, Plan), Failure> {
@@ -30,6 +31,11 @@ pub(super) fn trust(
         None => ("watch.ca", config.watch.ca.as_deref()),
     };
     Trust::with(key, file).map_err(Failure::Usage)
+}
+
+/// The parent proxy of a configuration, with the files that it names.
+pub(super) fn parent(config: &Config) -> Result<Option<Parent>, Failure> {
+    plan::parent(config).map_err(|problems| Failure::Usage(problems.join("\n")))
 }
 
 /// Says which file the answer is based on, where that could surprise.

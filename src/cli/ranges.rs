@@ -197,7 +197,7 @@ pub(super) fn of_use(file: &Path, config: &Config) -> Result<(), String> {
 ///
 /// # Errors
 /// In one line that begins with its path.
-pub(super) fn usable(file: &Path) -> Result<Ranges, String> {
+fn usable(file: &Path) -> Result<Ranges, String> {
     in_time(file, keep::load(file)?)
 }
 

@@ -217,7 +217,7 @@ impl Args {
         }
         let (trust, ca) = load::trust(self.ca.as_deref(), config)?;
         let proxy = via.as_ref().map(|via| via.proxy(&ca)).transpose().map_err(usage("--via"))?;
-        let parent = plan::parent(config).map_err(|problems| Failure::Usage(problems.join("\n")))?;
+        let parent = load::parent(config)?;
         let through = match (&via, &parent) {
             (Some(via), _) => format!("the proxy {via}"),
             (None, Some(parent)) => {

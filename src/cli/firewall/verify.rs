@@ -64,7 +64,7 @@ impl Args {
         let current = Current::load(self.file.as_deref(), config, &plan)?;
         let current = with_history(current.version, self.history.as_deref(), config)?;
         let (trust, _) = load::trust(self.ca.as_deref(), config)?;
-        let parent = plan::parent(config).map_err(|problems| Failure::Usage(problems.join("\n")))?;
+        let parent = load::parent(config)?;
         if !config.connect.media {
             warn("connect.media = false: agents have no media, so UDP 3478 isn't tested");
         }
